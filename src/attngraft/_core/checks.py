@@ -1,0 +1,132 @@
+"""Checks that every mechanism makes of what it is given, with one manner of speaking."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from attngraft._core.errors import DtypeError, OptionError, ShapeError
+
+
+def positive(who: str, **options: int) -> None:
+    """Require whole numbers of 1 or more.
+
+    Args:
+        who: The module that is being built.
+        **options: Option names and their values.
+
+    Raises:
+        OptionError: If one is not an ``int`` or is below 1.
+    """
+    for name, value in options.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise OptionError(f"{who} needs {name} to be a whole number of 1 or more, got {value!r}")
+
+
+def divides(who: str, option: str, value: int, channels: int) -> None:
+    """Require that ``channels`` can be cut into ``value`` equal parts.
+
+    Args:
+        who: The module that is being built.
+        option: Name of the option that holds ``value``.
+        value: The number of parts.
+        channels: The number of channels.
+
+    Raises:
+        OptionError: If it cannot; names the nearest values that can.
+    """
+    positive(who, channels=channels, **{option: value})
+    if channels % value:
+        raise OptionError(
+            f"{who} needs channels divisible by {option}, got channels={channels} and {option}={value}; "
+            f"{option} could be {nearest_divisors(channels, value)}"
+        )
+
+
+def nearest_divisors(channels: int, value: int) -> str:
+    """Name the divisors of ``channels`` just below and just above ``value``.
+
+    Example:
+        >>> nearest_divisors(64, 6)
+        '4 or 8'
+        >>> nearest_divisors(7, 9)
+        '7'
+    """
+    below = [n for n in range(1, min(value, channels) + 1) if channels % n == 0][-1:]
+    above = [n for n in range(value, channels + 1) if channels % n == 0][:1]
+    return " or ".join(str(n) for n in dict.fromkeys(below + above))
+
+
+def largest_divisor(channels: int, limit: int) -> int:
+    """Return the largest divisor of ``channels`` that is at most ``limit``.
+
+    Example:
+        >>> largest_divisor(48, 32)
+        24
+    """
+    return next(n for n in range(min(limit, channels), 0, -1) if channels % n == 0)
+
+
+def odd(who: str, **options: int) -> None:
+    """Require odd whole numbers, such as kernel sizes that keep a map's size.
+
+    Args:
+        who: The module that is being built.
+        **options: Option names and their values.
+
+    Raises:
+        OptionError: If one is even; names both neighbours.
+    """
+    positive(who, **options)
+    for name, value in options.items():
+        if value % 2 == 0:
+            raise OptionError(f"{who} needs an odd {name} to keep the map's size, got {value}; use {value - 1} or {value + 1}")
+
+
+def one_of(who: str, option: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Require one of a few words.
+
+    Args:
+        who: The module that is being built.
+        option: Name of the option.
+        value: What came.
+        allowed: The words there are.
+
+    Raises:
+        OptionError: If ``value`` is none of them.
+    """
+    if value not in allowed:
+        raise OptionError(f"{who} needs {option} to be one of {', '.join(map(repr, allowed))}, got {value!r}")
+
+
+def feature_map(module: nn.Module, channels: int, x: Tensor) -> None:
+    """Require a floating-point map ``(B, channels, H, W)`` with no empty axis, of the module's own type.
+
+    Skipped while a graph is being traced for export: the sizes are symbols there, and the traced input was checked
+    by the ordinary call before it.
+
+    Args:
+        module: The module that was called.
+        channels: The channel count it was built for.
+        x: What it was given.
+
+    Raises:
+        ShapeError: If the rank, the channel count or a size is wrong.
+        DtypeError: If ``x`` is not floating point, or its type is not that of the weights (outside autocast).
+    """
+    if torch.jit.is_tracing():
+        return
+    who = type(module).__name__
+    if x.dim() != 4:
+        raise ShapeError(who, f"a map (B, {channels}, H, W)", x.shape, "add or drop an axis")
+    if x.shape[1] != channels:
+        raise ShapeError(who, f"{channels} channels (B, {channels}, H, W)", x.shape, f"build it with channels={x.shape[1]}")
+    if x.numel() == 0:
+        raise ShapeError(who, "a map with no empty axis", x.shape, "the map before it was pooled away: raise the image size")
+    if not x.is_floating_point():
+        raise DtypeError(f"{who} expects floating-point values, got {x.dtype}; call .float() on the map")
+    weight = next(module.parameters(), None)
+    if weight is not None and weight.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
+        raise DtypeError(
+            f"{who} has {weight.dtype} weights and got a {x.dtype} map; convert one of them or run it under torch.autocast"
+        )

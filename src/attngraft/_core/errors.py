@@ -1,0 +1,134 @@
+"""Every error that attngraft raises on purpose.
+
+    AttngraftError
+    ├── OptionError        (ValueError)   an option that cannot work, known when a module is built
+    ├── ShapeError         (ValueError)   a tensor of the wrong rank, size or channel count
+    ├── DtypeError         (TypeError)    a tensor of the wrong type
+    ├── RegistrationError  (ValueError)   a mechanism's name or record that cannot be taken
+    ├── UnknownNameError   (LookupError)  a mechanism that does not exist
+    ├── RecipeError        (ValueError)   a recipe that cannot be read; points at the character
+    ├── PlaceError         (LookupError)  a place that the model does not have
+    ├── CheckpointError    (ValueError)   a file that is not a checkpoint we can use
+    ├── DataError          (ValueError)   a data set that cannot be used
+    ├── OutputError        (OSError)      a file or folder that cannot be written
+    ├── HostError          (RuntimeError) an Ultralytics release outside the supported range
+    └── MissingExtraError  (ImportError)  an optional dependency that is not installed
+
+Each also derives from the built-in that a caller would expect, so ``except ValueError`` keeps its meaning.
+A message has four parts in one or two sentences: who, what was expected, what came, what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AttngraftError(Exception):
+    """Base of every error raised on purpose; its text alone is enough for a user."""
+
+
+class OptionError(AttngraftError, ValueError):
+    """An option that cannot work with the others, known when a module is built."""
+
+
+class ShapeError(AttngraftError, ValueError):
+    """A tensor of the wrong rank, size or channel count.
+
+    Args:
+        who: The module that was called.
+        expected: The shape it takes, in words or letters.
+        actual: The shape that came.
+        hint: What to do about it.
+    """
+
+    def __init__(self, who: str, expected: str, actual: Iterable[int], hint: str = "") -> None:
+        self.expected = expected
+        self.actual = tuple(int(size) for size in actual)
+        super().__init__(f"{who} expects {expected}, got shape {self.actual}" + (f"; {hint}" if hint else ""))
+
+
+class DtypeError(AttngraftError, TypeError):
+    """A tensor of the wrong type."""
+
+
+class RegistrationError(AttngraftError, ValueError):
+    """A mechanism's name or record that cannot be taken."""
+
+
+class UnknownNameError(AttngraftError, LookupError):
+    """A mechanism that does not exist.
+
+    Args:
+        kind: What was looked up, such as "mechanism".
+        name: The name that was asked for.
+        known: The names there are.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        self.name = name
+        names = sorted(known)
+        super().__init__(f"no {kind} is called {name!r}; {suggest(name, names)}")
+
+
+class RecipeError(AttngraftError, ValueError):
+    """A recipe that cannot be read.
+
+    Args:
+        message: What is wrong, in one sentence.
+        text: The whole recipe.
+        position: Index of the character in ``text`` where reading stopped.
+    """
+
+    def __init__(self, message: str, text: str, position: int) -> None:
+        self.text = text
+        self.position = position
+        super().__init__(f"{message}\n  {text}\n  {' ' * position}^")
+
+
+class PlaceError(AttngraftError, LookupError):
+    """A place that the model does not have."""
+
+
+class CheckpointError(AttngraftError, ValueError):
+    """A file that is not a checkpoint we can use."""
+
+
+class DataError(AttngraftError, ValueError):
+    """A data set that cannot be used."""
+
+
+class OutputError(AttngraftError, OSError):
+    """A file or folder that cannot be written."""
+
+
+class HostError(AttngraftError, RuntimeError):
+    """An Ultralytics release outside the supported range."""
+
+
+class MissingExtraError(AttngraftError, ImportError):
+    """An optional dependency that is not installed.
+
+    Args:
+        package: The package that is missing.
+        extra: The extra of attngraft that installs it.
+    """
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"this needs {package}, which is not installed; run: pip install 'attngraft[{extra}]'")
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Say which of the ``known`` names are close to ``name``, or list them all.
+
+    Example:
+        >>> suggest("msha", ["ema", "mhsa", "mlca"])
+        'did you mean mhsa?'
+        >>> suggest("xyz", ["ema", "mhsa"])
+        'there are: ema, mhsa'
+    """
+    names = list(known)
+    close = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.6)
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    return f"there are: {', '.join(names)}"

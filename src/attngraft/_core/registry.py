@@ -1,0 +1,224 @@
+"""The one table of mechanisms: a frozen record each, written beside the class it describes.
+
+`register` stands above the class. What a reader or another part of the program wants to know of a mechanism is read
+from its file and nowhere else: the provenance from the module's docstring, the options from the signature and the
+``Args:`` section, the cost from the formula given to the decorator.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal, TypeVar, overload
+
+from torch import nn
+
+from attngraft._core.errors import RegistrationError, UnknownNameError
+
+Role = Literal["mixer", "gate"]
+"""How a graft starts as the identity: a mixer is added, ``x + gamma * f(x)``; a gate rescales its input and is
+blended, ``x + gamma * (f(x) - x)``."""
+
+NAME_PATTERN = re.compile(r"[a-z][a-z0-9_]*\Z")
+PROVENANCE_KEYS = ("Paper", "Code", "Differs")
+
+_Module = TypeVar("_Module", bound=type[nn.Module])
+
+
+@dataclass(frozen=True)
+class Option:
+    """One keyword of a mechanism.
+
+    Attributes:
+        name: The keyword.
+        default: Its value when it is not given.
+        about: What it means and what it must satisfy, from the class's ``Args:`` section.
+    """
+
+    name: str
+    default: Any
+    about: str
+
+
+@dataclass(frozen=True)
+class Mechanism:
+    """What is known of one mechanism without building it.
+
+    Attributes:
+        name: Registry name, snake case, unique.
+        cls: The module class; its first argument is ``channels``.
+        role: Whether a graft adds it or blends it (see `Role`).
+        family: What it attends over, such as "global self-attention" or "channel gate".
+        year: Year of the paper; 0 when unknown.
+        formula: The operator in one line.
+        cost: Multiply-adds of one image, as an expression over C, H, W, N = H*W and the instance's attributes.
+        row: Names of the positional arguments that circulated YAML rows give, in order.
+        growth: Order in which the training memory grows with the number of cells N.
+        summary: The first line of the module's docstring.
+        paper: Title, authors, venue, arXiv number.
+        code: Reference repository, file, licence, and how it was used.
+        differs: Each deviation from the paper or the reference, or "Nothing."
+        options: Every keyword with default and meaning.
+    """
+
+    name: str
+    cls: type[nn.Module]
+    role: Role = "mixer"
+    family: str = "user"
+    year: int = 0
+    formula: str = ""
+    cost: str = ""
+    row: tuple[str, ...] = ()
+    growth: str = ""
+    summary: str = ""
+    paper: str = ""
+    code: str = ""
+    differs: str = ""
+    options: Mapping[str, Option] = field(default_factory=dict)
+
+
+_TABLE: dict[str, Mechanism] = {}
+
+
+@overload
+def register(cls: _Module, /) -> _Module: ...
+@overload
+def register(
+    *,
+    name: str | None = None,
+    role: Role = "mixer",
+    family: str = "user",
+    year: int = 0,
+    formula: str = "",
+    cost: str = "",
+    row: tuple[str, ...] = (),
+    growth: str = "",
+) -> Callable[[_Module], _Module]: ...
+def register(cls: _Module | None = None, /, **fields: Any) -> _Module | Callable[[_Module], _Module]:
+    """Enter a module class in the table of mechanisms.
+
+    Use it bare or with fields. The class must take ``channels`` as its first argument and map ``(B, C, H, W)`` to the
+    same shape.
+
+    Args:
+        cls: The class, when used bare.
+        **fields: Fields of `Mechanism`; the name defaults to the class name in snake case.
+
+    Returns:
+        The class itself, unchanged.
+
+    Raises:
+        RegistrationError: If the name is taken by another class or is not snake case, or if the first argument of the
+            class is not ``channels``.
+
+    Example:
+        >>> from torch import nn
+        >>> @register
+        ... class DoctestNoop(nn.Identity):
+        ...     def __init__(self, channels: int) -> None:
+        ...         super().__init__()
+        >>> mechanism("doctest_noop").role
+        'mixer'
+        >>> unregister("doctest_noop")
+    """
+
+    def enter(cls: _Module) -> _Module:
+        record = _describe(cls, **fields)
+        taken = _TABLE.get(record.name)
+        if taken is not None and _path(taken.cls) != _path(cls):
+            raise RegistrationError(
+                f"the mechanism name {record.name!r} is taken by {_path(taken.cls)}; register {_path(cls)} under another name"
+            )
+        _TABLE[record.name] = record
+        return cls
+
+    return enter if cls is None else enter(cls)
+
+
+def unregister(name: str) -> None:
+    """Take a mechanism out of the table.
+
+    Raises:
+        UnknownNameError: If there is none of that name.
+    """
+    del _TABLE[mechanism(name).name]
+
+
+def mechanism(name: str) -> Mechanism:
+    """Look up a record by registry name or class name.
+
+    Args:
+        name: ``"mhsa"``, or ``"MHSA"`` as YAML rows write it.
+
+    Raises:
+        UnknownNameError: If there is none; names the nearest.
+    """
+    record = _TABLE.get(name) or next((m for m in _TABLE.values() if m.cls.__name__ == name), None)
+    record = record or _TABLE.get(name.lower())
+    if record is None:
+        raise UnknownNameError("mechanism", name, _TABLE)
+    return record
+
+
+def names() -> list[str]:
+    """List the registry names in alphabetical order."""
+    return sorted(_TABLE)
+
+
+def mechanisms() -> Mapping[str, Mechanism]:
+    """Return a read-only view of the table."""
+    return MappingProxyType(_TABLE)
+
+
+def snake_case(class_name: str) -> str:
+    """Turn a class name into a registry name.
+
+    Example:
+        >>> [snake_case(n) for n in ("MHSA", "CoordAttention", "SimAM", "C2PSAAttention", "iRMB")]
+        ['mhsa', 'coord_attention', 'sim_am', 'c2psa_attention', 'i_rmb']
+    """
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z0-9])(?=[A-Z][a-z])", "_", class_name)
+    return spaced.lower()
+
+
+def _describe(cls: type[nn.Module], *, name: str | None = None, **fields: Any) -> Mechanism:
+    parameters = list(inspect.signature(cls).parameters.values())
+    if not parameters or parameters[0].name != "channels":
+        raise RegistrationError(f"{_path(cls)} must take `channels` as its first argument to be a mechanism")
+    name = name or snake_case(cls.__name__)
+    if not NAME_PATTERN.match(name):
+        raise RegistrationError(f"a mechanism name is lower-case letters, digits and _, got {name!r} for {_path(cls)}")
+    about = _args_section(cls.__doc__ or "")
+    options = {
+        p.name: Option(p.name, p.default, about.get(p.name, ""))
+        for p in parameters[1:]
+        if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    }
+    module_doc = inspect.cleandoc(sys.modules[cls.__module__].__doc__ or "") if cls.__module__ in sys.modules else ""
+    return Mechanism(name=name, cls=cls, options=MappingProxyType(options), **_provenance(module_doc), **fields)
+
+
+def _provenance(module_doc: str) -> dict[str, str]:
+    """Read the summary line and the keyed paragraphs (`PROVENANCE_KEYS`) of a module docstring."""
+    found = {"summary": module_doc.partition("\n")[0]}
+    for key in PROVENANCE_KEYS:
+        match = re.search(rf"^{key}: (.+?)(?=\n\n|\n[A-Z][a-z]+: |\Z)", module_doc, re.MULTILINE | re.DOTALL)
+        found[key.lower()] = " ".join(match.group(1).split()) if match else ""
+    return found
+
+
+def _args_section(class_doc: str) -> dict[str, str]:
+    """Read the ``Args:`` section of a Google-style docstring."""
+    match = re.search(r"^Args:\n((?:[ ]+.*\n?|\n)+)", inspect.cleandoc(class_doc), re.MULTILINE)
+    if match is None:
+        return {}
+    entries = re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", match.group(1), re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in entries}
+
+
+def _path(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"

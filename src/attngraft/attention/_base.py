@@ -1,0 +1,60 @@
+"""What every mechanism of the zoo is: a module that keeps the shape of a map, and can be fitted to any width."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from attngraft._core.checks import feature_map
+from attngraft._core.registry import mechanism
+
+
+class Attention(nn.Module):
+    """Base of the zoo's modules.
+
+    A subclass takes ``channels`` first and keywords after, keeps every option under an attribute of the same name, and
+    maps ``(B, C, H, W)`` to the same shape for any ``H`` and ``W`` from 1 up.
+
+    Args:
+        channels: Number of channels C of the map.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+
+    @classmethod
+    def fit(cls, channels: int) -> dict[str, Any]:
+        """Return the options to change from their defaults so that the mechanism works at this width.
+
+        The graft calls it for options that its user left alone, and says what it changed. The default implementation
+        changes nothing.
+        """
+        return {}
+
+    def check(self, x: Tensor) -> None:
+        """Raise a `ShapeError` or `DtypeError` unless ``x`` is a map this module can take."""
+        feature_map(self, self.channels, x)
+
+    def macs(self, height: int, width: int) -> int:
+        """Count the multiply-adds of one image from the closed form in the mechanism's record.
+
+        Counted are convolutions, linear layers and matrix products, as `torch.utils.flop_counter` does; elementwise
+        work is not.
+
+        Args:
+            height: Rows of the map, H.
+            width: Columns of the map, W.
+        """
+        import sympy  # slow to import, and only needed here
+
+        sizes = {"C": self.channels, "H": height, "W": width, "N": height * width}
+        attributes = {k: v for k, v in vars(self).items() if isinstance(v, (int, float))}
+        value = sympy.sympify(mechanism(type(self).__name__).cost, locals={**attributes, **sizes})
+        return int(value)
+
+    def extra_repr(self) -> str:
+        """Name the options in ``print(module)``."""
+        options = mechanism(type(self).__name__).options
+        return ", ".join([str(self.channels), *(f"{name}={getattr(self, name)!r}" for name in options)])

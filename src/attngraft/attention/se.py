@@ -1,0 +1,68 @@
+"""SE: gate each channel by a small MLP over all channel means.
+
+Paper: Squeeze-and-Excitation Networks, Hu et al., CVPR 2018, arXiv 1709.01507.
+Code: moskomule/senet.pytorch, senet/se_module.py (MIT), read for parity only.
+Differs: Nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from attngraft._core.checks import positive
+from attngraft._core.errors import OptionError
+from attngraft._core.registry import register
+from attngraft.attention._base import Attention
+
+
+@register(
+    role="gate",
+    family="channel gate",
+    year=2018,
+    formula="x * sigmoid(W2 relu(W1 mean_HW(x)))",
+    cost="2 * C * (C // reduction)",
+    row=("reduction",),
+    growth="N",
+)
+class SE(Attention):
+    """Gate each channel by a two-layer MLP over the channel means.
+
+    Args:
+        channels: Number of channels C.
+        reduction: How many times narrower the hidden layer is than C; at most C.
+
+    Shape:
+        - Input: ``(B, C, H, W)``
+        - Output: ``(B, C, H, W)``
+
+    Raises:
+        OptionError: If ``reduction`` leaves no hidden channel.
+
+    Example:
+        >>> import torch
+        >>> SE(64)(torch.randn(2, 64, 7, 5)).shape
+        torch.Size([2, 64, 7, 5])
+    """
+
+    def __init__(self, channels: int, *, reduction: int = 16) -> None:
+        super().__init__(channels)
+        positive("SE", channels=channels, reduction=reduction)
+        if reduction > channels:
+            raise OptionError(f"SE needs reduction of at most channels={channels}, got {reduction}; use {channels} or less")
+        self.reduction = reduction
+        self.squeeze = nn.Linear(channels, channels // reduction, bias=False)
+        self.excite = nn.Linear(channels // reduction, channels, bias=False)
+
+    @classmethod
+    def fit(cls, channels: int) -> dict[str, Any]:
+        """Lower ``reduction`` on maps narrower than its default."""
+        return {"reduction": channels} if channels < 16 else {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the gated map."""
+        self.check(x)
+        pooled = x.mean((2, 3))  # (B, C)
+        gate = self.excite(self.squeeze(pooled).relu()).sigmoid()  # (B, C)
+        return x * gate[:, :, None, None]

@@ -1,0 +1,203 @@
+"""What every mechanism promises, tested over the whole registry: a new file is tested by being there."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+import warnings
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import attngraft.attention as zoo
+
+NAMES = [name for name, record in zoo.mechanisms().items() if record.cls.__module__.startswith("attngraft.")]
+SIZES = [(1, 1), (2, 3), (7, 5), (13, 13), (8, 20)]
+ATOL = {torch.float64: 1e-10, torch.float32: 2e-5}
+
+
+def build(name: str, channels: int = 64, **options: object) -> nn.Module:
+    """Build a mechanism as the graft does, with gates and tables away from their neutral start."""
+    record = zoo.mechanism(name)
+    module = record.cls(channels, **{**record.cls.fit(channels), **options})
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    return module
+
+
+def gradients(module: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    module.zero_grad()
+    module(x).square().mean().backward()
+    return {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("name", NAMES)
+class TestContract:
+    @pytest.mark.parametrize("size", SIZES, ids=str)
+    def test_keeps_shape_and_dtype_at_any_size(self, name: str, size: tuple[int, int]) -> None:
+        module = build(name).eval()
+        for batch in (1, 3):
+            x = torch.randn(batch, 64, *size)
+            y = module(x)
+            assert y.shape == x.shape
+            assert y.dtype == x.dtype
+            assert y.isfinite().all()
+
+    @pytest.mark.parametrize("channels", [4, 16, 24, 48, 80, 256])
+    def test_fit_finds_options_for_any_width(self, name: str, channels: int) -> None:
+        x = torch.randn(1, channels, 6, 5)
+        assert build(name, channels).eval()(x).shape == x.shape
+
+    def test_passes_gradcheck(self, name: str) -> None:
+        module = build(name, 8).double().eval()
+        x = torch.randn(2, 8, 3, 4, dtype=torch.float64, requires_grad=True)
+        parameters = tuple(module.parameters())
+
+        def call(x: Tensor, *values: Tensor) -> Tensor:
+            named = {key: value for (key, _), value in zip(module.named_parameters(), values, strict=True)}
+            return torch.func.functional_call(module, named, (x,))
+
+        assert torch.autograd.gradcheck(call, (x, *parameters), fast_mode=True)
+
+    def test_images_of_a_batch_do_not_see_each_other(self, name: str) -> None:
+        module = build(name).double().eval()
+        x = torch.randn(3, 64, 7, 5, dtype=torch.float64)
+        alone = torch.cat([module(image[None]) for image in x])
+        torch.testing.assert_close(module(x), alone, atol=ATOL[torch.float64], rtol=0)
+
+    def test_every_parameter_gets_a_gradient(self, name: str) -> None:
+        module = build(name)
+        found = gradients(module, torch.randn(2, 64, 9, 8))
+        missing = [key for key, _ in module.named_parameters() if key not in found or not found[key].abs().sum() > 0]
+        assert not missing
+
+    def test_state_dict_round_trip(self, name: str) -> None:
+        module, other = build(name).eval(), build(name).eval()
+        x = torch.randn(2, 64, 6, 7)
+        assert not list(module.parameters()) or not torch.equal(module(x), other(x))
+        other.load_state_dict(module.state_dict())
+        assert torch.equal(module(x), other(x))
+
+    def test_survives_pickle_and_deepcopy(self, name: str) -> None:
+        module = build(name)
+        x = torch.randn(2, 64, 6, 7)
+        module(x).sum().backward()  # what a forward leaves behind must not stand in the way
+        module.eval()
+        expected = module(x)
+        for twin in (pickle.loads(pickle.dumps(module)), copy.deepcopy(module)):
+            assert torch.equal(twin(x), expected)
+
+    def test_takes_channels_last(self, name: str) -> None:
+        module = build(name).eval()
+        x = torch.randn(2, 64, 8, 6)
+        expected = module(x)
+        module.to(memory_format=torch.channels_last)
+        torch.testing.assert_close(
+            module(x.to(memory_format=torch.channels_last)), expected, atol=ATOL[torch.float32], rtol=1e-4
+        )
+
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+    def test_stays_finite_in_half_precision(self, name: str, dtype: torch.dtype) -> None:
+        module = build(name).to(dtype)
+        x = (torch.randn(2, 64, 9, 8) * 8).to(dtype).requires_grad_()
+        y = module(x)
+        y.float().square().mean().backward()
+        assert y.dtype == dtype
+        assert y.isfinite().all()
+        assert x.grad is not None
+        assert x.grad.isfinite().all()
+
+    def test_repeats_itself(self, name: str) -> None:
+        module = build(name).eval()
+        x = torch.randn(2, 64, 9, 8)
+        assert torch.equal(module(x), module(x))
+
+    def test_does_not_modify_its_input(self, name: str) -> None:
+        module = build(name)
+        x = torch.randn(2, 64, 9, 8)
+        before = x.clone()
+        module(x)
+        module.eval()
+        with torch.inference_mode():
+            module(x)
+        assert torch.equal(x, before)
+
+    def test_trains_after_inference_mode(self, name: str) -> None:
+        module = build(name)
+        x = torch.randn(2, 64, 6, 6)
+        with torch.inference_mode():
+            module(x)
+        module(x.requires_grad_()).sum().backward()
+
+    def test_compiles_without_a_graph_break(self, name: str) -> None:
+        module = build(name).eval()
+        x = torch.randn(2, 64, 6, 5)
+        torch.compiler.reset()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what the compiler says about itself
+            compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+            y = compiled(x)
+        torch.testing.assert_close(y, module(x), atol=ATOL[torch.float32], rtol=1e-4)
+
+    @pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
+    def test_exports_to_onnx_with_equal_numbers(self, name: str, dynamic: bool) -> None:
+        ort = pytest.importorskip("onnxruntime", reason="needs the [export] extra")
+        module = build(name).eval()
+        x = torch.randn(1, 64, 10, 12)
+        file = io.BytesIO()
+        axes = {"x": {0: "B", 2: "H", 3: "W"}, "y": {0: "B", 2: "H", 3: "W"}} if dynamic else None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the tracing exporter is what Ultralytics uses; it warns of its age
+            torch.onnx.export(
+                module, (x,), file, input_names=["x"], output_names=["y"], opset_version=18,
+                dynamic_axes=axes, dynamo=False,
+            )  # fmt: skip
+        session = ort.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
+        for image in (x, torch.randn(2, 64, 15, 7)) if dynamic else (x,):
+            (y,) = session.run(None, {"x": image.numpy()})
+            torch.testing.assert_close(torch.from_numpy(y), module(image), atol=1e-4, rtol=1e-3)
+
+    def test_has_no_tensor_the_host_cannot_convert(self, name: str) -> None:
+        """Tensors of rank 5 break channels_last; children named f, i, type or np are overwritten by the host."""
+        module = build(name)
+        assert all(tensor.dim() <= 4 for tensor in module.state_dict().values())
+        assert not {"f", "i", "type", "np"} & set(dict(module.named_children()))
+
+    def test_cost_formula_is_what_runs(self, name: str) -> None:
+        module = build(name).eval()
+        for height, width in ((14, 14), (8, 20)):
+            with FlopCounterMode(display=False) as counter, torch.no_grad():
+                module(torch.randn(1, 64, height, width))
+            assert module.macs(height, width) == counter.get_total_flops() // 2
+
+    def test_record_is_complete(self, name: str) -> None:
+        record = zoo.mechanism(name)
+        for key in ("summary", "paper", "code", "differs", "formula", "growth", "family"):
+            assert getattr(record, key), f"{name} has no {key}"
+        assert record.year > 1990
+        assert record.cls.__doc__
+        assert "Shape:" in record.cls.__doc__
+        assert "Example:" in record.cls.__doc__
+        for option in record.options.values():
+            assert option.about, f"{name}'s option {option.name} is not described"
+            assert hasattr(build(name), option.name), f"{name} does not keep its option {option.name}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: torch.randn(64, 6, 6), r"\(B, 64, H, W\).*\(64, 6, 6\)"),
+        (lambda: torch.randn(1, 32, 6, 6), r"64 channels.*\(1, 32, 6, 6\)"),
+        (lambda: torch.randn(1, 64, 0, 6), r"no empty axis.*\(1, 64, 0, 6\)"),
+        (lambda: torch.ones(1, 64, 6, 6, dtype=torch.int64), r"floating-point.*int64"),
+    ],
+    ids=["rank", "channels", "empty", "integers"],
+)
+def test_bad_input_gets_one_clear_sentence(name: str, make: object, message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
+        build(name)(make())  # type: ignore[operator]

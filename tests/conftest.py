@@ -1,0 +1,37 @@
+"""Fixtures for every test: seeds, offline safety, and the shared data where it is there."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+# Set before Ultralytics is imported anywhere: no network, no package installs, no settings of the user's touched.
+os.environ.setdefault("YOLO_OFFLINE", "1")
+os.environ.setdefault("YOLO_AUTOINSTALL", "0")
+os.environ.setdefault("YOLO_CONFIG_DIR", tempfile.mkdtemp(prefix="attngraft-yolo-config-"))
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+import torch
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Keep two pytest workers from fighting over two cores."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Return the folder of small real data sets, or skip where a checkout has none."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("needs the project's shared real data, which this checkout does not have beside it")
+    return SHARED_DATA
