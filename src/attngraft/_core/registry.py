@@ -164,6 +164,10 @@ def mechanism(name: str) -> Mechanism:
     return record
 
 
+info = mechanism
+"""`mechanism` under the name that the package shows: ``attngraft.info("mhsa")``."""
+
+
 def names() -> list[str]:
     """List the registry names in alphabetical order."""
     return sorted(_TABLE)

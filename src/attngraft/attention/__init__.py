@@ -1,8 +1,8 @@
 """The zoo: one mechanism a file, each a plain `torch.nn.Module` that knows no detector."""
 
-from attngraft._core.registry import Mechanism, mechanism, mechanisms, names, register
+from attngraft._core.registry import Mechanism, info, mechanism, mechanisms, names, register
 from attngraft.attention._base import Attention
 from attngraft.attention.eca import ECA
 from attngraft.attention.se import SE
 
-__all__ = ["ECA", "SE", "Attention", "Mechanism", "mechanism", "mechanisms", "names", "register"]
+__all__ = ["ECA", "SE", "Attention", "Mechanism", "info", "mechanism", "mechanisms", "names", "register"]

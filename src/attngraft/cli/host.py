@@ -1,0 +1,51 @@
+"""The verbs of the host, given a recipe for a model."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+
+def run_verb(verb: str, pairs: Sequence[str]) -> Any:
+    """Open the model that ``pairs`` name and call one of the host's methods with the rest of them.
+
+    Args:
+        verb: ``train``, ``val``, ``predict``, ``track``, ``tune`` or ``export``.
+        pairs: ``key=value`` words; ``model`` takes a recipe.
+
+    Raises:
+        UsageError: If a word is not ``key=value`` or there is no model.
+    """
+    # The host reads its own name there, and then saves, streams and prints as its command does.
+    sys.argv[0] = "yolo"
+    options = parse_pairs(pairs)
+    if "model" not in options:
+        raise click.UsageError(f"say which model, as in: attngraft {verb} model=yolo11n+mhsa@P5")
+    from attngraft.yolo import YOLO
+
+    model = YOLO(options.pop("model"), task=options.pop("task", None))
+    return getattr(model, verb)(**options)
+
+
+def parse_pairs(pairs: Sequence[str]) -> dict[str, Any]:
+    """Read ``key=value`` words as the host's command does.
+
+    Args:
+        pairs: The words, blanks around ``=`` allowed.
+
+    Raises:
+        UsageError: If a word is not ``key=value``.
+    """
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not (key.strip() and equals and value.strip()):
+            raise click.UsageError(f"expected key=value, got {pair!r}, as in: epochs=50")
+    from ultralytics.cfg import parse_key_value_pair
+
+    options = dict(parse_key_value_pair(pair) for pair in pairs)
+    if "model" in options:
+        options["model"] = str(options["model"])
+    return options
