@@ -151,12 +151,12 @@ def test_the_stock_yolo_command_trains_validates_predicts(tiny_data: Data, fresh
     file = attngraft.graft("yolo11n.yaml", "se@P5", "grafted.pt")
     data = tiny_data("detect")
     common = f"data={data} imgsz=64 device=cpu workers=0 plots=False"
+    short = f"epochs=1 batch=4 amp=False optimizer=SGD lr0=0.1 project={Path.cwd()} name=run"
     for command in (
-        f"detect train model={file} {common} epochs=1 batch=4 amp=False project={Path.cwd()} name=run optimizer=SGD lr0=0.1",
+        f"detect train model={file} {common} {short}",
         f"detect val model=run/weights/best.pt {common} batch=4",
         f"detect predict model=run/weights/best.pt source={Path(data).parent / 'images/val'} imgsz=64 device=cpu",
     ):
-        script = f"import sys; sys.argv = ['yolo', *{command.split()!r}]; from ultralytics.cfg import entrypoint; entrypoint()"
-        fresh(script)
+        fresh(f"import sys; sys.argv = ['yolo', *{command.split()!r}]; import ultralytics.cfg as c; c.entrypoint()")
     trained, _ = load_checkpoint("run/weights/last.pt")
     assert gamma(trained).abs().max() > 0

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import click
+
+from attngraft._core.errors import suggest
 
 
 def run_verb(verb: str, pairs: Sequence[str]) -> Any:
@@ -24,10 +27,29 @@ def run_verb(verb: str, pairs: Sequence[str]) -> Any:
     options = parse_pairs(pairs)
     if "model" not in options:
         raise click.UsageError(f"say which model, as in: attngraft {verb} model=yolo11n+mhsa@P5")
+    check_keys(verb, options)
+    from attngraft.cli.data_report import report_left_out
     from attngraft.yolo import YOLO
 
     model = YOLO(options.pop("model"), task=options.pop("task", None))
+    if verb == "train":
+        model.add_callback("on_pretrain_routine_end", report_left_out)
     return getattr(model, verb)(**options)
+
+
+def check_keys(verb: str, options: dict[str, Any]) -> None:
+    """Require keys that the host knows, before anything is built.
+
+    Raises:
+        UsageError: If one is unknown; names the nearest.
+    """
+    from ultralytics.engine.model import Model
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    known = {*DEFAULT_CFG_DICT, *inspect.signature(getattr(Model, verb)).parameters} - {"self", "args", "kwargs"}
+    for key in options:
+        if key not in known:
+            raise click.UsageError(f"{verb} has no key {key!r}; {suggest(key, sorted(known))}")
 
 
 def parse_pairs(pairs: Sequence[str]) -> dict[str, Any]:

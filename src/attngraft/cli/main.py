@@ -30,7 +30,9 @@ class Commands(click.Group):
         except (click.exceptions.Exit, click.ClickException, click.Abort):
             raise
         except KeyboardInterrupt:
-            click.echo("attngraft: stopped; a training goes on with: attngraft train model=.../last.pt resume=True", err=True)
+            click.echo(
+                "attngraft: stopped; a training goes on with: attngraft train model=.../last.pt resume=True", err=True
+            )
             sys.exit(FAILURE)
         except Exception as error:
             if ctx.params.get("debug"):
@@ -77,7 +79,9 @@ def export(pairs: tuple[str, ...]) -> None:
 @main.command()
 @click.argument("base")
 @click.argument("grafts")
-@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="The checkpoint to write, a .pt file.")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), required=True, help="The checkpoint to write, a .pt file."
+)
 @click.option("--overwrite", is_flag=True, help="Replace the file if it exists.")
 def graft(base: str, grafts: str, out: Path, overwrite: bool) -> None:
     """Write a grafted checkpoint for the stock yolo command.

@@ -26,7 +26,9 @@ def print_list(pattern: str) -> None:
         console.print(f"no mechanism matches {pattern!r}; attngraft list shows all of them")
         return
     console.print(table)
-    console.print(f"\nFigures for {EXAMPLE_CHANNELS} channels at {EXAMPLE_SIDE} x {EXAMPLE_SIDE}. More: attngraft show NAME")
+    console.print(
+        f"\nFigures for {EXAMPLE_CHANNELS} channels at {EXAMPLE_SIDE} x {EXAMPLE_SIDE}. More: attngraft show NAME"
+    )
 
 
 def print_card(name: str) -> None:

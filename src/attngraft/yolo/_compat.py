@@ -2,14 +2,19 @@
 
 Checked on 8.4.0, 8.4.100 and 8.4.190 (the newest when this was written).
 
-| what we touch | why | what we rely on |
-|---|---|---|
-| ``nn.tasks.parse_model`` (wrapped) | every rebuild (train, resume, tune, workers) goes through it, so grafts survive | the signature ``(d, ch, verbose)``; a result ``(Sequential, save)`` with ``i`` and ``f`` on each layer |
-| the local variables ``ch f width max_channels`` of it | a YAML row learns its channels from them | string arguments are looked up among its locals |
-| the globals of ``nn.tasks`` | YAML rows are looked up there by name | ``globals()[name]`` |
-| ``nn.tasks.yaml_model_load`` (wrapped, also where ``engine.model`` imported it) | our YAMLs are found by name | the signature ``(path)`` and the keys ``scale`` and ``yaml_file`` |
-| ``nn.modules.{block,conv}.MHSA`` (added) | checkpoints trained with the circulated class name that path | none exists there |
-| ``torch.serialization.add_safe_globals`` | the host's restricted loading accepts our classes | public PyTorch API |
+``nn.tasks.parse_model`` (wrapped)
+    Every rebuild (train, resume, tune, workers) goes through it, so grafts survive.
+    Relies on the signature ``(d, ch, verbose)`` and on a result ``(Sequential, save)`` with ``i`` and ``f`` on each layer.
+its local variables ``ch f width max_channels``
+    A YAML row learns its channels from them. Relies on string arguments being looked up among its locals.
+the globals of ``nn.tasks`` (added to)
+    YAML rows are looked up there by name. Relies on ``globals()[name]``.
+``nn.tasks.yaml_model_load`` (wrapped, also where ``engine.model`` imported it)
+    Our YAMLs are found by name. Relies on the signature ``(path)`` and on the keys ``scale`` and ``yaml_file``.
+``nn.modules.block.MHSA`` and ``nn.modules.conv.MHSA`` (added)
+    Checkpoints trained with the circulated class name these paths. Relies on the host having none of that name.
+``torch.serialization.add_safe_globals``
+    The host's restricted loading accepts our classes. Public PyTorch.
 
 Never copied: the body of any of these functions.
 """
@@ -104,7 +109,9 @@ def _helpers(cls: type) -> list[type]:
     """Return the module classes that stand in a mechanism's file besides it."""
     home = inspect.getmodule(cls)
     members = vars(home).values() if home else ()
-    return [m for m in members if isinstance(m, type) and issubclass(m, torch.nn.Module) and m.__module__ == cls.__module__]
+    return [
+        m for m in members if isinstance(m, type) and issubclass(m, torch.nn.Module) and m.__module__ == cls.__module__
+    ]
 
 
 def _parse_model(wrapped: Callable[..., Any], _instance: None, args: Any, kwargs: Any) -> Any:
@@ -123,6 +130,8 @@ def _parse_model(wrapped: Callable[..., Any], _instance: None, args: Any, kwargs
     return layers, save
 
 
-def _yaml_model_load(wrapped: Callable[[str], dict[str, Any]], _instance: None, args: Any, kwargs: Any) -> dict[str, Any]:
+def _yaml_model_load(
+    wrapped: Callable[[str], dict[str, Any]], _instance: None, args: Any, kwargs: Any
+) -> dict[str, Any]:
     path = Path(inspect.signature(wrapped).bind(*args, **kwargs).arguments["path"])
     return load_own(path, wrapped) or wrapped(str(path))

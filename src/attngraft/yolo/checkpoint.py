@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib
 import logging
 import os
+import pickle
 import tempfile
 from collections.abc import Iterable
 from copy import deepcopy
@@ -22,6 +25,13 @@ from attngraft.yolo.grafting import attach
 from attngraft.yolo.recipe import GraftSpec, Recipe, print_grafts
 from attngraft.yolo.rows import GUARD, YAML_KEY
 
+HOST_ALIASES = (
+    "ultralytics.nn.modules.block.Silence",
+    "ultralytics.nn.tasks.YOLOv10DetectionModel",
+    "ultralytics.utils.loss.v10DetectLoss",
+)
+"""Names in older official checkpoints that the host maps to today's."""
+
 log = logging.getLogger("ultralytics")
 
 
@@ -39,7 +49,9 @@ def graft_model(model: nn.Module, specs: Iterable[GraftSpec]) -> None:
     """
     specs = tuple(specs)
     if model.is_fused():  # type: ignore[operator]
-        raise CheckpointError("this model is fused for inference and cannot be grafted; use the checkpoint it came from")
+        raise CheckpointError(
+            "this model is fused for inference and cannot be grafted; use the checkpoint it came from"
+        )
     description: dict[str, Any] = model.yaml  # type: ignore[assignment]
     backbone = len(description["backbone"])
     layers: nn.Sequential = model.model  # type: ignore[assignment]
@@ -48,6 +60,41 @@ def graft_model(model: nn.Module, specs: Iterable[GraftSpec]) -> None:
     initialize_weights(layers)  # what the host does to every batch norm that it builds
     earlier = description.get(YAML_KEY)
     description[YAML_KEY] = "+".join(filter(None, [earlier, print_grafts(specs)]))
+
+
+def inspect_file(file: Path) -> None:
+    """Require a file that the host can open, before the host tries: it would install missing modules by their names.
+
+    Args:
+        file: A ``.pt`` file.
+
+    Raises:
+        CheckpointError: If it is damaged, or holds classes that are not to be had here; names them.
+    """
+    try:
+        named = torch.serialization.get_unsafe_globals_in_checkpoint(file)
+    except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise CheckpointError(
+            f"{file} is not a checkpoint, or a damaged one ({file.stat().st_size:,} bytes); copy or train it again"
+        ) from error
+    missing = sorted(name for name in named if not _resolves(name))
+    if missing:
+        raise CheckpointError(
+            f"{file} holds {', '.join(missing[:3])}{' and more' if missing[3:] else ''}, which is not installed here; "
+            "import the code that it was trained with first, or open it where it was trained"
+        )
+
+
+def _resolves(name: str) -> bool:
+    """Tell whether a pickled ``module.Class`` can be had without installing anything."""
+    module, _, attribute = name.rpartition(".")
+    if module.startswith(("ultralytics.yolo", "__builtin__")) or name in HOST_ALIASES:
+        return True  # the host's own older names, which it maps itself
+    try:
+        found = importlib.import_module(module)
+    except ImportError:
+        return False
+    return hasattr(found, attribute)
 
 
 def is_grafted(description: dict[str, Any]) -> bool:
@@ -83,7 +130,7 @@ def save(model: nn.Module, file: Path, *, arguments: dict[str, Any]) -> None:
         os.close(handle)
         partial = Path(name)
     except OSError as error:
-        raise OutputError(f"cannot write {file}: {error.strerror}; choose another folder with -o") from error
+        raise OutputError(f"cannot write {file} ({error.filename}: {error.strerror}); choose another folder") from error
     try:
         torch.save(checkpoint, partial)
         partial.replace(file)
@@ -103,6 +150,4 @@ def seed_file(recipe: Recipe) -> Path:
     safe = "".join(char if char.isalnum() or char in "+-_.@," else "-" for char in name)[:120]
     base = Path(recipe.base)
     place = f"{recipe.hash}-{base.resolve()}" if base.exists() else recipe.hash
-    import hashlib
-
     return root / "seeds" / hashlib.sha256(place.encode()).hexdigest()[:12] / f"{safe}.pt"

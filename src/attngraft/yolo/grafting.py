@@ -158,8 +158,8 @@ def _join_instead(layers: nn.Sequential, spec: GraftSpec, place: str, offered: L
         raise PlaceError(f"{spec.name} cannot replace {place}: it takes more than one map")
     if host.takes != (host.channels, host.stride):
         raise PlaceError(
-            f"{spec.name} cannot replace {place}: it takes {host.takes[0]} channels at stride {host.takes[1]} and gives "
-            f"{host.channels} at stride {host.stride}; replace a module that keeps both"
+            f"{spec.name} cannot replace {place}: it takes {host.takes[0]} channels at stride {host.takes[1]} and "
+            f"gives {host.channels} at stride {host.stride}; replace a module that keeps both"
         )
     mechanism, note = build(spec, host.channels)
     _adopt(mechanism, old)
@@ -179,7 +179,7 @@ def _join_bot(layers: nn.Sequential, spec: GraftSpec, place: str, offered: Layou
             f"this backbone; use mhsa@{place} instead"
         )
     for path, conv in found:
-        channels = conv.conv.out_channels  # type: ignore[union-attr]
+        channels: int = conv.conv.out_channels  # type: ignore[union-attr, assignment]
         mechanism, _ = build(spec, channels)
         block = BoTConv(mechanism, channels, conv.act)  # type: ignore[arg-type]
         _adopt(block, conv)
@@ -219,4 +219,3 @@ def _where(host: Host, place: str, layer: nn.Module) -> str:
 
 def _describe(what: str, module: nn.Module, rest: str) -> str:
     return f"attngraft: {what}, {sum(p.numel() for p in module.parameters()):,} parameters, {rest}"
-

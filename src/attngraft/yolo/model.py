@@ -10,7 +10,7 @@ from ultralytics import RTDETR
 from ultralytics import YOLO as StockYOLO
 from ultralytics.nn import tasks
 from ultralytics.utils.checks import check_model_file_from_stem
-from ultralytics.utils.downloads import attempt_download_asset
+from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
 
 from attngraft._core.errors import CheckpointError, OutputError
 from attngraft.yolo import checkpoint
@@ -45,11 +45,11 @@ class YOLO(StockYOLO):
     def __init__(self, model: str | Path = "yolo11n", task: str | None = None, verbose: bool = False) -> None:
         recipe = Recipe.parse(str(model))
         base = resolve_base(recipe.base)
-        if not recipe.grafts and not base.lower().endswith(CONFIGS):
-            super().__init__(base, task=task, verbose=verbose)
+        if not recipe.grafts and not base.lower().endswith((*CONFIGS, ".pt")):
+            super().__init__(base, task=task, verbose=verbose)  # an exported model
             return
         stock = open_stock(base, task=task, verbose=verbose)
-        if not recipe.grafts and not checkpoint.is_grafted(stock.model.yaml):
+        if not recipe.grafts and (stock.ckpt or not checkpoint.is_grafted(stock.model.yaml)):
             self.__class__, self.__dict__ = _like(stock), stock.__dict__
             return
         from_weights = bool(stock.ckpt)
@@ -90,7 +90,13 @@ def graft(base: str, grafts: str, out: str | Path, *, overwrite: bool = False) -
 
 
 def open_stock(base: str, *, task: str | None = None, verbose: bool = False) -> Any:
-    """Open a base with the host's class for it."""
+    """Open a base with the host's class for it.
+
+    Raises:
+        CheckpointError: If it is a file that the host cannot open.
+    """
+    if base.endswith(".pt") and Path(base).is_file():
+        checkpoint.inspect_file(Path(base))
     if base.lower().endswith(CONFIGS) and "RTDETR" in tasks.yaml_model_load(base)["head"][-1][2]:
         return RTDETR(base)
     return StockYOLO(base, task=task, verbose=verbose)
@@ -104,7 +110,12 @@ def resolve_base(base: str) -> str:
 
     Args:
         base: The base of a recipe.
+
+    Raises:
+        CheckpointError: If it is a ``.pt`` that neither exists nor can be downloaded by that name.
     """
+    if Path(base).suffix == ".pt" and not Path(base).is_file() and Path(base).name not in GITHUB_ASSETS_NAMES:
+        raise CheckpointError(f"there is no file {base}, and it is no name of the host's own weights; check the path")
     if Path(base).suffix:
         return base
     weights = check_model_file_from_stem(base)
@@ -114,7 +125,9 @@ def resolve_base(base: str) -> str:
         found = ""
     if found and Path(found).is_file():
         return str(found)
-    log.warning(f"attngraft: no weights {base}.pt here and none to be had, so {base}.yaml is built and starts untrained")
+    log.warning(
+        f"attngraft: no weights {base}.pt here and none to be had, so {base}.yaml is built and starts untrained"
+    )
     return f"{base}.yaml"
 
 

@@ -6,7 +6,7 @@ for every family, every scale letter and a user's own YAML.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,11 +103,10 @@ def _name(letter: str, stride: int) -> str:
     return f"{letter}{stride.bit_length() - 1}"
 
 
-def _sources(layer: nn.Module) -> list[int]:
+def _sources(layer: Any) -> list[int]:
     """Return the absolute indices of the layers that this one reads."""
-    index: int = layer.i  # type: ignore[assignment]
-    sources: Iterable[int] = layer.f if isinstance(layer.f, list) else [layer.f]  # type: ignore[assignment, list-item]
-    return [source % index if source < 0 and index else source for source in sources]
+    sources: list[int] = layer.f if isinstance(layer.f, list) else [layer.f]
+    return [layer.i + source if source < 0 else source for source in sources]
 
 
 def _probe(layers: nn.Sequential, channels: int) -> dict[str, Host]:

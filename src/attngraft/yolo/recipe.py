@@ -163,7 +163,9 @@ class _Reader:
             start = self.skip()
             key = self.match(r"[A-Za-z_]\w*", "an option such as heads=4")
             if key not in record.options and key not in ("mode", "init"):
-                self.fail(f"{record.name} has no option {key!r}; {suggest(key, [*record.options, 'mode', 'init'])}", start)
+                self.fail(
+                    f"{record.name} has no option {key!r}; {suggest(key, [*record.options, 'mode', 'init'])}", start
+                )
             if key in found:
                 self.fail(f"option {key!r} is given twice", start)
             self.expect("=", f"give {key} a value, as in {key}=...")

@@ -54,7 +54,9 @@ class Row(nn.Module):
         options = {**_from_row(cls.record, positional), **named}
         unknown = set(options) - set(cls.record.options)
         if unknown:
-            raise OptionError(f"a {name} row has no option {', '.join(unknown)}; there are: {', '.join(cls.record.options)}")
+            raise OptionError(
+                f"a {name} row has no option {', '.join(unknown)}; there are: {', '.join(cls.record.options)}"
+            )
         module_class: Any = cls.record.cls
         fit = getattr(module_class, "fit", None)
         fitted = fit(channels) if fit else {}
