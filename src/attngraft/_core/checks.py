@@ -137,5 +137,5 @@ def feature_map(module: nn.Module, channels: int, x: Tensor) -> None:
     weight = next(module.parameters(), None)
     if weight is not None and weight.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
         raise DtypeError(
-            f"{who} has {weight.dtype} weights and got a {x.dtype} map; convert one of them or run it under torch.autocast"
+            f"{who} has {weight.dtype} weights and got a {x.dtype} map; convert one, or use torch.autocast"
         )

@@ -4,7 +4,7 @@ Checked on 8.4.0, 8.4.100 and 8.4.190 (the newest when this was written).
 
 ``nn.tasks.parse_model`` (wrapped)
     Every rebuild (train, resume, tune, workers) goes through it, so grafts survive.
-    Relies on the signature ``(d, ch, verbose)`` and on a result ``(Sequential, save)`` with ``i`` and ``f`` on each layer.
+    Relies on the signature ``(d, ch, verbose)``, and on a result ``(Sequential, save)`` with ``i`` and ``f`` a layer.
 its local variables ``ch f width max_channels``
     A YAML row learns its channels from them. Relies on string arguments being looked up among its locals.
 the globals of ``nn.tasks`` (added to)
