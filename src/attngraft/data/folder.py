@@ -87,6 +87,7 @@ def beacons(
     folder = Path(folder).expanduser().absolute()
     try:
         if not _claimed(folder, mark):
+            folder.mkdir(parents=True, exist_ok=True)
             _write(folder / _MARK, json.dumps(mark, indent=2) + "\n")
         return _fill(folder, kind, {"train": train, "val": val}, side, seed)
     except OSError as error:
@@ -99,10 +100,13 @@ def _kind(rule: str) -> _Kind:
     return _KINDS[rule]
 
 
-def _check(rule: str, kind: _Kind, *, side: int, seed: int, **counts: int) -> None:
-    for name, value, least in [("side", side, kind.side), ("seed", seed, 0), *((n, v, 1) for n, v in counts.items())]:
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise OptionError(f"beacons needs {name} to be a whole number of {least} or more for {rule!r}, got {value!r}")
+def _check(rule: str, kind: _Kind, *, side: int, **numbers: int) -> None:
+    least = {"side": kind.side, "train": 1, "val": 1, "seed": 0}
+    for name, value in {"side": side, **numbers}.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < least[name]:
+            raise OptionError(
+                f"beacons needs {name} to be a whole number of {least[name]} or more for rule={rule!r}, got {value!r}"
+            )
     if side % 32:
         near = side - side % 32
         raise OptionError(f"beacons needs side to be a multiple of 32, got {side}; use {near} or {near + 32}")
@@ -117,7 +121,7 @@ def _claimed(folder: Path, mark: dict[str, Any]) -> bool:
     found = _read_mark(folder / _MARK)
     if found is None:
         raise DataError(f"{folder} is not empty and holds no beacons set; give an empty or a new folder")
-    differ = [f"{key}={found.get(key)!r} instead of {value!r}" for key, value in mark.items() if found.get(key) != value]
+    differ = [f"{key}={found.get(key)!r}, not {mark[key]!r}" for key in mark if found.get(key) != mark[key]]
     if differ:
         raise DataError(f"{folder} holds a beacons set with {', '.join(differ)}; give another folder")
     return True
@@ -135,6 +139,8 @@ def _fill(folder: Path, kind: _Kind, counts: dict[str, int], side: int, seed: in
     """Write what is not there yet; ``data.yaml`` comes last, so that a set that was cut short cannot be trained on."""
     for stream, (split, count) in enumerate(counts.items()):
         images, labels = folder / "images" / split, folder / "labels" / split
+        images.mkdir(parents=True, exist_ok=True)
+        labels.mkdir(parents=True, exist_ok=True)
         for index in range(count):
             picture, label = images / f"{index:05d}.png", labels / f"{index:05d}.txt"
             if not (picture.exists() and label.exists()):
@@ -164,7 +170,6 @@ def _label(scene: Scene, kind: _Kind, side: int) -> str:
 
 def _write(path: Path, content: str | bytes) -> None:
     """Write a whole file or none, so that another process that makes the same set never reads half a picture."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     data = content.encode() if isinstance(content, str) else content
     partial = path.with_name(f"{path.name}.{os.getpid()}")
     partial.write_bytes(data)

@@ -11,6 +11,7 @@ All arithmetic on pixels is in whole numbers, so that a picture is the same on e
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -157,10 +158,12 @@ def _background(rng: Generator, side: int) -> Picture:
     patches = rng.integers(60, 141, (4, 4, 1)) + rng.integers(-12, 13, (4, 4, 3))
     # Pillow resizes bytes in fixed point; OpenCV's result differs between processors.
     smooth = np.asarray(Image.fromarray(patches.astype(np.uint8)).resize((side, side), Image.Resampling.BICUBIC))
-    # The sum of four bytes is close to a Gaussian of mean 510 and standard deviation 147.8 = 8 * 2048 / 111.
-    total = rng.integers(0, 256, (4, side, side, 3), dtype=np.uint8).sum(0, dtype=np.int32)
-    noise = (total - 510) * 111 >> 11
-    return (smooth + noise).clip(0, 255).astype(np.uint8)
+    # The sum of four bytes is close to a Gaussian of mean 510 and standard deviation 147.8, about 8 * 128 / 7.
+    shape = (4, side, side, 3)
+    total = np.frombuffer(rng.bytes(math.prod(shape)), np.uint8).reshape(shape).sum(0, dtype=np.int16)
+    noise = (total - 510) * 7 >> 7
+    picture: Picture = (smooth + noise).clip(0, 255).astype(np.uint8)
+    return picture
 
 
 def _places(rng: Generator, side: int, radii: list[int], cue: Area, gap: int) -> list[tuple[int, int, int]]:
@@ -192,7 +195,7 @@ def _square(x: int, y: int, half: int) -> Area:
 
 @lru_cache(maxsize=256)
 def _mask(shape: str, half: int) -> Mask:
-    """Return which of the ``(2 * half + 1) ** 2`` pixels around a centre belong to a shape; it touches all four sides."""
+    """Return which of the ``(2 * half + 1) ** 2`` pixels around a centre a shape covers; it touches all four sides."""
     y, x = np.ogrid[-half : half + 1, -half : half + 1]
     return np.broadcast_to(_SHAPES[shape](abs(x), y, half), (2 * half + 1,) * 2)
 
