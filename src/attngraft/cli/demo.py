@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -27,7 +27,7 @@ from attngraft.data.pictures import Box, side_by_side
 
 BASE = "attngraft-micro.yaml"
 ARMS = {"no attention": BASE, "with mhsa": f"{BASE}+mhsa@P3"}
-RULES = ("global", "local")
+RULES: tuple[Literal["global"], Literal["local"]] = ("global", "local")
 EPOCHS = 12
 # Colours and far cues are the data here, so the host's colour, mosaic and scale augmentation stay off.
 TRAINING = {
@@ -52,7 +52,7 @@ class Run:
         folder: Where its results go.
     """
 
-    rule: str
+    rule: Literal["global", "local"]
     arm: str
     folder: Path
 
@@ -193,8 +193,13 @@ def _draw(runs: list[Run], data: Path, sheet: Path, device: str) -> Path:
     columns = {"truth": [_truth(picture) for picture in pictures]}
     for run in runs[: len(ARMS)]:
         results = _model(run)(pictures, imgsz=TRAINING["imgsz"], conf=0.25, verbose=False, device=device)
-        columns[run.arm] = [[Box(*b[:4], int(b[5]), b[4]) for b in result.boxes.data.tolist()] for result in results]
+        columns[run.arm] = [[_box(*values) for values in result.boxes.data.tolist()] for result in results]
     return side_by_side(pictures, columns, sheet, class_names=["red", "green"])
+
+
+def _box(left: float, top: float, right: float, bottom: float, confidence: float, label: float) -> Box:
+    """Make a box of what the host gives for one detection."""
+    return Box(left, top, right, bottom, int(label), confidence)
 
 
 def _truth(picture: Path) -> list[Box]:
@@ -205,7 +210,8 @@ def _truth(picture: Path) -> list[Box]:
     boxes = []
     for line in label.read_text().splitlines():
         cls, x, y, w, h = map(float, line.split())
-        boxes.append(Box(*((v * side) for v in (x - w / 2, y - h / 2, x + w / 2, y + h / 2)), int(cls)))
+        left, top, right, bottom = (v * side for v in (x - w / 2, y - h / 2, x + w / 2, y + h / 2))
+        boxes.append(Box(left, top, right, bottom, int(cls)))
     return boxes
 
 
