@@ -27,7 +27,8 @@ from attngraft.data.pictures import Box, side_by_side
 
 BASE = "attngraft-micro.yaml"
 ARMS = {"no attention": BASE, "with mhsa": f"{BASE}+mhsa@P3"}
-RULES: tuple[Literal["global"], Literal["local"]] = ("global", "local")
+Rule = Literal["global", "local"]
+RULES: tuple[Rule, Rule] = ("global", "local")
 EPOCHS = 12
 # Colours and far cues are the data here, so the host's colour, mosaic and scale augmentation stay off.
 TRAINING = {
@@ -52,7 +53,7 @@ class Run:
         folder: Where its results go.
     """
 
-    rule: Literal["global", "local"]
+    rule: Rule
     arm: str
     folder: Path
 
@@ -102,7 +103,7 @@ def _free(out: Path) -> Path:
     return out if not out.exists() else next(path for path in candidates if not path.exists())
 
 
-def _train(runs: list[Run], data: dict[str, Path], device: str, workers: int, console: Console) -> dict[Run, float]:
+def _train(runs: list[Run], data: dict[Rule, Path], device: str, workers: int, console: Console) -> dict[Run, float]:
     """Run the trainings as processes of their own, and show how far each has come."""
     bar = Progress(
         TextColumn("{task.description:22}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn()
