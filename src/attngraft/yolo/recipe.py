@@ -171,6 +171,8 @@ class _Reader:
             self.expect("=", f"give {key} a value, as in {key}=...")
             start = self.skip()
             found[key] = self.value()
+            if found[key] is None and key in record.options and isinstance(record.options[key].default, str):
+                found[key] = "none"  # a word of that option, as in position=none
             self.check_own(key, found[key], start)
             if self.peek() == ",":
                 self.position += 1
@@ -246,6 +248,6 @@ def _show(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        plain = re.fullmatch(r"[A-Za-z_][\w./-]*", value) and value.lower() not in ("true", "false", "none")
+        plain = re.fullmatch(r"[A-Za-z_][\w./-]*", value) and value.lower() not in ("true", "false")
         return value if plain else repr(value)
     return repr(value)

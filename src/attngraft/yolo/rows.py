@@ -51,7 +51,7 @@ class Row(nn.Module):
         positional = list(values[: len(values) - bool(named)])
         if positional and _is_width(positional[0], channels, multiple, widest):
             positional = positional[1:]
-        options = {**_from_row(cls.record, positional), **named}
+        options = {**_from_row(cls.record, channels, positional), **named}
         unknown = set(options) - set(cls.record.options)
         if unknown:
             raise OptionError(
@@ -114,14 +114,7 @@ def _is_width(value: Any, channels: int, multiple: float, widest: float) -> bool
     return channels in (value, scaled)
 
 
-def _from_row(record: Mechanism, values: list[Any]) -> dict[str, Any]:
-    """Name a row's positional arguments."""
-    own = getattr(record.cls, "from_row", None)
-    if own is not None:
-        options: dict[str, Any] = own(*values)
-        return options
-    if len(values) > len(record.row):
-        raise OptionError(
-            f"a {record.cls.__name__} row takes at most {len(record.row)} arguments {list(record.row)}, got {values}"
-        )
-    return dict(zip(record.row, values, strict=False))
+def _from_row(record: Mechanism, channels: int, values: list[Any]) -> dict[str, Any]:
+    """Name a row's positional arguments; a module of the user's own names them in the order of its signature."""
+    own: Any = getattr(record.cls, "from_row", None)
+    return own(channels, *values) if own else dict(zip(record.options, values, strict=False))
