@@ -196,7 +196,9 @@ class _Tiled(torch.autograd.Function):
         scale: float,
         grid: tuple[int, int],
     ) -> Tensor:
-        tables = None if by_row is None or by_column is None else torch.cat((by_row, by_column)).t().contiguous()  # (d, M)
+        tables = (
+            None if by_row is None or by_column is None else torch.cat((by_row, by_column)).t().contiguous()
+        )  # (d, M)
         out = torch.empty_like(v, memory_format=torch.contiguous_format)  # (P, e, N)
         log_sums = q.new_empty(q.shape[0], q.shape[2])  # (P, N)
         scratch = _Scratch(q, tables, grid, buffers=1)
@@ -234,12 +236,13 @@ class _Tiled(torch.autograd.Function):
             torch.bmm(d_out_t.transpose(1, 2), v_g, out=d_logits)
             d_logits.sub_(mean).mul_(weights)
             add = 0 if tile.starts_pairs else 1
-            d_v_g.baddbmm_(d_out_t, weights, beta=add)
-            d_k_g.baddbmm_(q_t, d_logits, beta=add, alpha=ctx.scale)
+            torch.baddbmm(d_v_g, d_out_t, weights, beta=add, out=d_v_g)
+            torch.baddbmm(d_k_g, q_t, d_logits, beta=add, alpha=ctx.scale, out=d_k_g)
             torch.baddbmm(d_q_t, k_g, d_logits.transpose(1, 2), beta=0, alpha=ctx.scale, out=d_q_t)
             if tables is not None and d_tables is not None:
                 d_reach = scratch.reach_gradient(tile, d_logits)  # (g, T, M)
-                d_q_t.baddbmm_(tables.expand(len(q_t), -1, -1), d_reach.transpose(1, 2), alpha=ctx.scale)
+                tables_g = tables.expand(len(q_t), -1, -1)
+                torch.baddbmm(d_q_t, tables_g, d_reach.transpose(1, 2), alpha=ctx.scale, out=d_q_t)
                 d_tables.add_(torch.bmm(q_t, d_reach).sum(0), alpha=ctx.scale)
         d_by_row = d_by_column = None
         if d_tables is not None:
@@ -313,7 +316,7 @@ class _Scratch:
             reach[:, :, : 2 * self.grid[0] - 1].sub_(less)
         to_row, to_column = self._by_axis(tile, reach)
         torch.add(to_row.unsqueeze(4), to_column.unsqueeze(3), out=out.view(*to_row.shape, self.grid[1]))
-        return out.baddbmm_(q, k, alpha=factor)
+        return torch.baddbmm(out, q, k, alpha=factor, out=out)
 
     def second(self, tile: _Tile) -> Tensor:
         """Return the second buffer of ``(g, T, N)``."""
