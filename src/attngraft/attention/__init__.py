@@ -4,6 +4,7 @@ from attngraft._core.registry import Mechanism, mechanism, mechanisms, names, re
 from attngraft.attention._base import Attention
 from attngraft.attention.eca import ECA
 from attngraft.attention.mha import MHA
+from attngraft.attention.psa_attention import PSAAttention
 from attngraft.attention.se import SE
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "SE",
     "Attention",
     "Mechanism",
+    "PSAAttention",
     "mechanism",
     "mechanisms",
     "names",
