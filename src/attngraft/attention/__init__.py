@@ -5,6 +5,7 @@ from attngraft.attention._base import Attention
 from attngraft.attention.eca import ECA
 from attngraft.attention.mha import MHA
 from attngraft.attention.psa_attention import PSAAttention
+from attngraft.attention.psa_block import PositionSensitiveBlock
 from attngraft.attention.se import SE
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "Attention",
     "Mechanism",
     "PSAAttention",
+    "PositionSensitiveBlock",
     "mechanism",
     "mechanisms",
     "names",
