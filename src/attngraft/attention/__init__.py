@@ -2,6 +2,7 @@
 
 from attngraft._core.registry import Mechanism, mechanism, mechanisms, names, register
 from attngraft.attention._base import Attention
+from attngraft.attention.area_attention import AreaAttention
 from attngraft.attention.eca import ECA
 from attngraft.attention.mha import MHA
 from attngraft.attention.psa_attention import PSAAttention
@@ -12,6 +13,7 @@ __all__ = [
     "ECA",
     "MHA",
     "SE",
+    "AreaAttention",
     "Attention",
     "Mechanism",
     "PSAAttention",
