@@ -2,6 +2,7 @@
 
 from attngraft._core.registry import Mechanism, mechanism, mechanisms, names, register
 from attngraft.attention._base import Attention
+from attngraft.attention.aifi import AIFIEncoder
 from attngraft.attention.area_attention import AreaAttention
 from attngraft.attention.eca import ECA
 from attngraft.attention.mha import MHA
@@ -13,6 +14,7 @@ __all__ = [
     "ECA",
     "MHA",
     "SE",
+    "AIFIEncoder",
     "AreaAttention",
     "Attention",
     "Mechanism",
