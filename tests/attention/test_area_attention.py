@@ -57,9 +57,10 @@ def reference(x: Tensor, module: AreaAttention) -> Tensor:
 @pytest.mark.parametrize(
     ("area", "size"), [(1, (5, 3)), (3, (3, 5)), (4, (5, 3)), (4, (2, 3)), (5, (1, 3)), (4, (1, 1))], ids=str
 )
+@pytest.mark.parametrize("kernel_size", [3, 7])
 @torch.no_grad()
-def test_equals_the_paper(area: int, size: tuple[int, int]) -> None:
-    module = randomise(AreaAttention(6, area=area, heads=2))
+def test_equals_the_paper(area: int, size: tuple[int, int], kernel_size: int) -> None:
+    module = randomise(AreaAttention(6, area=area, heads=2, kernel_size=kernel_size))
     x = torch.randn(2, 6, *size, dtype=torch.float64)
     torch.testing.assert_close(module(x), reference(x, module), atol=1e-12, rtol=1e-12)
 
