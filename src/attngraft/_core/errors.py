@@ -20,12 +20,18 @@ A message has four parts in one or two sentences: who, what was expected, what c
 
 from __future__ import annotations
 
+import copyreg
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class AttngraftError(Exception):
     """Base of every error raised on purpose; its text alone is enough for a user."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the finished message, whatever the arguments it was made of: workers send errors home."""
+        return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore[attr-defined]
 
 
 class OptionError(AttngraftError, ValueError):
