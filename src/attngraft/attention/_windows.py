@@ -69,6 +69,13 @@ def pad_end(x: Tensor, step: int, value: float) -> Tensor:
     return F.pad(x, (0, 0, 0, right, 0, down), value=value)
 
 
+def inside(height: int, width: int, padded: Tensor) -> Tensor:
+    """Return which cells of a map ``(B, H', W', C)``, padded at its end, lie on the map proper, as ``(H', W')``."""
+    rows = torch.arange(padded.shape[1], device=padded.device) < height
+    columns = torch.arange(padded.shape[2], device=padded.device) < width
+    return rows[:, None] & columns
+
+
 def cut(x: Tensor, window: int, heads: int) -> Tensor:
     """Cut a map whose sides are multiples of ``window`` into windows.
 
