@@ -5,17 +5,29 @@ from attngraft.attention._base import Attention
 from attngraft.attention._kernels import kernel
 from attngraft.attention.aifi import AIFIEncoder
 from attngraft.attention.area_attention import AreaAttention
+from attngraft.attention.bra import BRA
+from attngraft.attention.cab import CAB
+from attngraft.attention.dat import DAT
 from attngraft.attention.eca import ECA
+from attngraft.attention.hab import HAB
+from attngraft.attention.irmb import IRMB
 from attngraft.attention.mha import MHA
 from attngraft.attention.mhsa import MHSA
+from attngraft.attention.ocab import OCAB
 from attngraft.attention.psa_attention import PSAAttention
 from attngraft.attention.psa_block import PositionSensitiveBlock
 from attngraft.attention.se import SE
 
 __all__ = [
+    "BRA",
+    "CAB",
+    "DAT",
     "ECA",
+    "HAB",
+    "IRMB",
     "MHA",
     "MHSA",
+    "OCAB",
     "SE",
     "AIFIEncoder",
     "AreaAttention",
