@@ -77,7 +77,7 @@ def test_the_guard_row_grafts_in_place_and_is_loud_without_us(fresh: Any) -> Non
 
 
 def test_rows_that_cannot_be_read_say_what_they_take() -> None:
-    with pytest.raises(OptionError, match="SE row takes at most 1 argument.*reduction"):
+    with pytest.raises(OptionError, match=r"row of SE takes \[reduction\], got \[8, 3, 5\]"):
         DetectionModel(with_row([-1, 1, "SE", [8, 3, 5]]), verbose=False)
     with pytest.raises(OptionError, match="no option width; there are: reduction"):
         DetectionModel(with_row([-1, 1, "SE", [{"width": 3}]]), verbose=False)
@@ -85,9 +85,12 @@ def test_rows_that_cannot_be_read_say_what_they_take() -> None:
         DetectionModel(with_row([[-1, 4], 1, "SE", []]), verbose=False)
 
 
-def test_the_hosts_own_names_keep_their_meaning() -> None:
-    layer = DetectionModel(with_row([-1, 1, "CBAM", [256]]), verbose=False).model[11]
-    assert type(layer).__module__.startswith("ultralytics")
+def test_a_name_that_the_host_has_keeps_the_hosts_meaning(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ultralytics.nn import tasks
+
+    monkeypatch.setattr(tasks, "SE", torch.nn.Identity, raising=False)
+    assert type(DetectionModel(with_row([-1, 1, "SE", []]), verbose=False).model[11]).__name__ == "Identity"
+    assert type(DetectionModel(with_row([-1, 1, "attngraft.SE", []]), verbose=False).model[11]).__name__ == "SE"
 
 
 @pytest.mark.parametrize("family", ["yolo11", "yolov8", "yolov10"])
