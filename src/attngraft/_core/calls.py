@@ -96,6 +96,11 @@ def training_step(module: nn.Module, example: Example) -> Callable[[], object]:
     return call
 
 
+def backward(output: object) -> None:
+    """Send a gradient back from every floating-point tensor in an output."""
+    mean_square(output).backward()  # type: ignore[no-untyped-call]
+
+
 def mean_square(output: object) -> Tensor:
     """Return the mean square of every floating-point tensor in an output, summed: a loss that reaches all of it."""
     return torch.stack([y.float().square().mean() for y in tensors(output) if y.is_floating_point()]).sum()

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from attngraft._core.calls import Example, arguments, mode, tensors
-from attngraft._core.errors import ExportParityError
+from attngraft._core.errors import ExportParityError, MissingExtraError
 from attngraft.export.exported import Array, Exported
 
 Split: TypeAlias = Callable[[Sequence[Array]], Mapping[str, Array]]
@@ -122,6 +122,9 @@ def parity(
 
     Returns:
         The largest deviation of each output; a file that cannot be run on an input is a finding, not an exception.
+
+    Raises:
+        MissingExtraError: If the runtime of the file is not installed.
     """
     bound = bound or (HALF if exported.half else FULL)
     split = split or number
@@ -131,6 +134,8 @@ def parity(
         expected = split(_outputs(module, example))
         try:
             actual = split(exported(*arguments(example)))
+        except MissingExtraError:
+            raise
         except Exception as error:  # noqa: BLE001 (each runtime has errors of its own)
             return Deviation(tuple(furthest.values()), f"fails at {shapes}: {_first_line(error)}")
         if _shapes(actual) != _shapes(expected):
