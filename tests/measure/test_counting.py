@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from attngraft.measure import flops, parameters, weight_bytes
-from attngraft.measure.counting import _PASSED_OVER
+from attngraft.measure.counting import _CORRECTED
 
 B, HEADS, N, D, DV = 2, 3, 35, 8, 16
 FORWARD = 2 * B * HEADS * N * N * (D + DV)
@@ -55,9 +55,9 @@ def test_attention_counts_wide_values_in_both_directions() -> None:
     assert flops(Written(), (q, k, v)) == FORWARD
     fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     shapes = [x.shape for x in (q, k, v)]
-    assert _PASSED_OVER[fused](*shapes, out_shape=None) == FORWARD
+    assert _CORRECTED[fused](*shapes, out_shape=None) == FORWARD
     backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-    assert _PASSED_OVER[backward](v.shape, *shapes, out_shape=None) == BACKWARD
+    assert _CORRECTED[backward](v.shape, *shapes, out_shape=None) == BACKWARD
 
 
 @pytest.mark.parametrize("train", [False, True])
@@ -89,6 +89,26 @@ def test_multi_head_attention_is_counted_on_its_fast_path_too(train: bool) -> No
 )
 def test_every_form_of_a_product_is_counted(function: object, shapes: list[tuple[int, ...]], macs: int) -> None:
     assert flops(Product(function), tuple(torch.randn(shape) for shape in shapes)) == 2 * macs
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        nn.Conv2d(8, 16, 3, padding=1),
+        nn.Conv2d(8, 16, 3, stride=2, groups=4),
+        nn.Conv2d(8, 8, 3, padding=2, dilation=2, groups=8),
+        nn.Conv1d(8, 8, 5, groups=8),
+        nn.ConvTranspose2d(8, 16, 2, stride=2, groups=4),
+    ],
+    ids=str,
+)
+def test_the_backward_of_a_convolution_is_twice_its_forward(module: nn.Module) -> None:
+    x = torch.randn(2, 8, *(10, 9)[: module.weight.dim() - 2])
+    cells = (x if isinstance(module, nn.ConvTranspose2d) else module(x))[0, 0].numel()
+    forward = 2 * 2 * cells * module.weight.numel()
+    assert flops(module, x) == forward
+    assert flops(module, x, train=True) == 2 * forward
+    assert flops(module, x.requires_grad_(), train=True) == 3 * forward
 
 
 def test_a_compiled_module_costs_what_it_computes() -> None:

@@ -2,8 +2,8 @@
 
 The unit is the FLOP: two for each multiply-add of a convolution, a linear layer or a matrix product. Elementwise work,
 normalisation, pooling and soft-max are not counted, as in `torch.utils.flop_counter`, whose counter this is. It is
-given the operators that it passes over: fused attention on the CPU (counted as zero in torch 2.6 and 2.14), the
-matrix-vector products, and the in-place forms of the matrix products.
+corrected where torch 2.6 to 2.14 count wrongly: fused attention on the CPU, matrix-vector products and the in-place
+forms of the matrix products (nothing), and the backward of a grouped convolution (as if it were not grouped).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def flops(module: nn.Module, example: Example, *, train: bool = False) -> int:
         True
     """
     call = (training_step if train else forward)(module, example)
-    counter = FlopCounterMode(display=False, custom_mapping=_PASSED_OVER)
+    counter = FlopCounterMode(display=False, custom_mapping=_CORRECTED)
     with _as_written(), mode(module, train=train), untouched(module), counter:
         call()
     return int(counter.get_total_flops())
@@ -80,6 +80,13 @@ def _attention_backward(_: Any, query: torch.Size, key: torch.Size, value: torch
     return 2 * prod(query[:-1]) * key[-2] * (3 * query[-1] + 2 * value[-1])
 
 
+def _convolution_backward(gradient: torch.Size, x: torch.Size, weight: torch.Size, *rest: Any, **__: Any) -> int:
+    """The forward's products once for each of the gradients of x and of the weight that is wanted."""
+    _bias, _stride, _padding, _dilation, transposed, _output_padding, _groups, wanted = rest
+    cells = prod((x if transposed else gradient)[2:])
+    return int(2 * x[0] * cells * prod(weight) * sum(wanted[:2]))
+
+
 def _dot(left: torch.Size, *_: Any, **__: Any) -> int:
     return 2 * prod(left)
 
@@ -93,9 +100,10 @@ def _added_product(_: Any, left: torch.Size, right: torch.Size, *__: Any, **___:
 
 
 aten = torch.ops.aten
-_PASSED_OVER: dict[Any, Callable[..., int]] = {
+_CORRECTED: dict[Any, Callable[..., int]] = {
     aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+    aten.convolution_backward: _convolution_backward,
     aten.dot: _dot,
     aten.vdot: _dot,
     aten.mv: _dot,

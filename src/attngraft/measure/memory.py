@@ -64,7 +64,7 @@ def free(device: torch.device | str = "cpu") -> int | None:
 
 
 def _cpu_peak(call: Callable[[], object], _: torch.device) -> int:
-    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # the profiler greets on stderr otherwise
+    os.environ["KINETO_LOG_LEVEL"] = "6"  # the profiler greets on stderr otherwise; Ultralytics' 5 is not enough
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         kept = call()  # bound, so that an output is freed after the profile and not inside it
     del kept
