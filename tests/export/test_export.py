@@ -149,7 +149,7 @@ def test_openvino_stores_weights_in_the_type_asked_for(half: bool, tmp_path: Pat
     assert (found.relative > 1e-5) == half
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", ["onnx", "torchscript"])
 def test_an_existing_file_is_replaced_only_when_asked(kind: str, tmp_path: Path) -> None:
     x = torch.randn(1, 2, 3, 3)
     first = write(kind, nn.Conv2d(2, 2, 1), tmp_path, x)
@@ -159,6 +159,12 @@ def test_an_existing_file_is_replaced_only_when_asked(kind: str, tmp_path: Path)
     assert np.array_equal(export.load(first.path)(x), before)
     second = write(kind, nn.Conv2d(2, 2, 1), tmp_path, x, overwrite=True)
     assert not np.array_equal(second(x), before)
+
+
+def test_weights_beside_a_missing_file_are_not_replaced_either(tmp_path: Path) -> None:
+    (tmp_path / "model.bin").touch()
+    with pytest.raises(OutputError, match=r"model\.bin is there already"):
+        write("openvino", nn.ReLU(), tmp_path, torch.randn(1, 2))
 
 
 def test_a_failed_export_leaves_nothing_behind(tmp_path: Path) -> None:
