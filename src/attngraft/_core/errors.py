@@ -11,6 +11,7 @@
     ├── CheckpointError    (ValueError)   a file that is not a checkpoint we can use
     ├── DataError          (ValueError)   a data set that cannot be used
     ├── OutputError        (OSError)      a file or folder that cannot be written
+    ├── ExportParityError  (RuntimeError) an exported file that does not give the module's numbers
     ├── HostError          (RuntimeError) an Ultralytics release outside the supported range
     └── MissingExtraError  (ImportError)  an optional dependency that is not installed
 
@@ -23,6 +24,7 @@ from __future__ import annotations
 import copyreg
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 
@@ -106,6 +108,19 @@ class DataError(AttngraftError, ValueError):
 
 class OutputError(AttngraftError, OSError):
     """A file or folder that cannot be written."""
+
+
+class ExportParityError(AttngraftError, RuntimeError):
+    """An exported file that does not give the module's numbers.
+
+    Args:
+        message: What differs, by how much, and where.
+        kept: Where the file was put aside.
+    """
+
+    def __init__(self, message: str, kept: Path) -> None:
+        self.kept = kept
+        super().__init__(f"{message}; the file is kept as {kept}")
 
 
 class HostError(AttngraftError, RuntimeError):
