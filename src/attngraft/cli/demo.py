@@ -26,15 +26,17 @@ from attngraft.data import beacons
 from attngraft.data.pictures import Box, side_by_side
 
 BASE = "attngraft-micro.yaml"
-ARMS = {"no attention": BASE, "with mhsa": f"{BASE}+mhsa@P3"}
+# There are no pretrained weights to protect here, so the attention speaks from the first step.
+ARMS = {"no attention": BASE, "with mhsa": f"{BASE}+mhsa(init=paper)@P3"}
 Rule = Literal["global", "local"]
 RULES: tuple[Rule, Rule] = ("global", "local")
 EPOCHS = 12
 # Colours and far cues are the data here, so the host's colour, mosaic and scale augmentation stay off.
 TRAINING = {
-    "imgsz": 96, "epochs": EPOCHS, "batch": 16, "optimizer": "AdamW", "lr0": 2e-3, "lrf": 0.05, "cos_lr": True,
-    "warmup_epochs": 1, "weight_decay": 1e-4, "mosaic": 0, "hsv_h": 0, "hsv_s": 0, "hsv_v": 0, "translate": 0,
-    "scale": 0, "erasing": 0, "fliplr": 0.5, "flipud": 0.5, "seed": 0, "amp": False, "plots": False, "workers": 0,
+    "imgsz": 96, "epochs": EPOCHS, "batch": 16, "nbs": 16, "optimizer": "AdamW", "lr0": 2e-3, "lrf": 0.05,
+    "cos_lr": True, "warmup_epochs": 1, "warmup_bias_lr": 0, "weight_decay": 1e-4, "mosaic": 0, "close_mosaic": 0,
+    "hsv_h": 0, "hsv_s": 0, "hsv_v": 0, "translate": 0, "scale": 0, "erasing": 0, "fliplr": 0.5, "flipud": 0.5,
+    "seed": 0, "amp": False, "val": False, "plots": False, "workers": 0,
 }  # fmt: skip
 PICTURES = 6
 
@@ -130,7 +132,7 @@ def _show(progress: Any, tasks: dict[Run, Any], futures: dict[Run, Future[float]
         if futures[run].running() or futures[run].done():
             progress.start_task(task)
             done = len(run.rows)
-            state = f"epoch {done}/{EPOCHS}" + (f", mAP50 {run.metric('mAP50'):.3f}" if done else "")
+            state = f"epoch {done}/{EPOCHS}" + (f", mAP50 {run.metric('mAP50'):.3f}" if done == EPOCHS else "")
             progress.update(task, completed=done, state=state)
 
 
