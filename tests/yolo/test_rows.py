@@ -112,3 +112,16 @@ def test_a_users_own_file_may_name_a_base() -> None:
     model = attngraft.YOLO("yolov8n-mine.yaml").model
     assert model.yaml["nc"] == 7
     assert model.model[4].grafts[0].mechanism.reduction == 4
+
+
+def test_inserting_a_row_loses_what_a_graft_keeps() -> None:
+    """The figures of the README: tensors whose key and shape survive, out of 499."""
+    stock = DetectionModel("yolo11n.yaml", verbose=False).state_dict()
+
+    def kept(model: torch.nn.Module) -> int:
+        return sum(key in stock and stock[key].shape == value.shape for key, value in model.state_dict().items())
+
+    inserted = with_row([-1, 1, "MHSA", []])
+    grafted = {**copy.deepcopy(yaml_model_load("yolo11n.yaml")), "attngraft": "mhsa@P5"}
+    assert kept(DetectionModel(grafted, verbose=False)) == len(stock) == 499
+    assert kept(DetectionModel(inserted, verbose=False)) == 240
