@@ -34,7 +34,7 @@ def depthwise(x: Tensor, conv: nn.Conv2d) -> Tensor:
 
 
 def attend(module: BRA, tokens: Tensor) -> Tensor:
-    """Route region by region, then attend cell by cell; S regions of equal size cover each side, the last ones partly."""
+    """Route region by region, then attend cell by cell; S equal regions cover each side, the last partly."""
     H, W, C = tokens.shape
     S, d = module.regions, C // module.heads
     tall, wide = -(-H // S), -(-W // S)

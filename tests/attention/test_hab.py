@@ -66,10 +66,12 @@ def reference(module: HAB, x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("size", [(7, 5), (8, 4), (2, 3), (1, 1)], ids=str)
 @pytest.mark.parametrize("shift", [0, 1, 2])
-def test_equals_the_paper(shift: int, size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("training", [False, True], ids=["fused", "with_gradient"])
+def test_equals_the_paper(shift: int, size: tuple[int, int], training: bool) -> None:
     module = randomised(HAB(6, heads=2, window=4, shift=shift, squeeze=2, mlp_ratio=1.5, conv_scale=0.3)).double()
     x = torch.randn(2, 6, *size, dtype=torch.float64)
-    torch.testing.assert_close(module(x), reference(module, x), atol=1e-11, rtol=0)
+    with torch.set_grad_enabled(training):
+        torch.testing.assert_close(module(x), reference(module, x), atol=1e-11, rtol=0)
 
 
 def reference_form(module: WindowAttention, u: Tensor, table: Tensor) -> Tensor:
@@ -110,6 +112,8 @@ def test_cells_that_a_shift_brings_together_do_not_meet(dtype: torch.dtype) -> N
     louder = u.clone()
     louder[:, :2, :, :] *= 30  # rolled next to the last two rows
     assert torch.equal(attention(u)[:, 2:], attention(louder)[:, 2:])
+    with torch.no_grad():
+        assert torch.equal(attention(u)[:, 2:], attention(louder)[:, 2:])
 
 
 def test_parameter_counts_are_the_references() -> None:

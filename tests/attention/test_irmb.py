@@ -28,7 +28,7 @@ def grid_attention(module: IRMB, u: Tensor) -> Tensor:
     """Attend from each cell to every ny-th row and nx-th column, where ny and nx are the numbers of grids."""
     C, H, W = u.shape
     ny, nx = -(-H // module.window), -(-W // module.window)
-    wq, wk, wv = module.qkv.weight[:, :, 0, 0].split([C, C, module.hidden])
+    wq, wk, wv = module.qkv.weight.split([C, C, module.hidden])
     q, k, v = (torch.einsum("oc,chw->hwo", weight, u) for weight in (wq, wk, wv))
     v = v.clamp(min=0)
     d, e = C // module.heads, module.hidden // module.heads

@@ -65,10 +65,12 @@ def reference(module: OCAB, x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("size", [(7, 5), (8, 4), (1, 2)], ids=str)
 @pytest.mark.parametrize("border", ["mask", "zero"])
-def test_equals_the_paper(border: str, size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("training", [False, True], ids=["fused", "with_gradient"])
+def test_equals_the_paper(border: str, size: tuple[int, int], training: bool) -> None:
     module = randomised(OCAB(6, heads=2, window=4, border=border, mlp_ratio=1.5)).double()
     x = torch.randn(2, 6, *size, dtype=torch.float64)
-    torch.testing.assert_close(module(x), reference(module, x), atol=1e-11, rtol=0)
+    with torch.set_grad_enabled(training):
+        torch.testing.assert_close(module(x), reference(module, x), atol=1e-11, rtol=0)
 
 
 @pytest.mark.parametrize("overlap", [0.0, 2.5])

@@ -129,8 +129,13 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, head_dim: int) -> Tens
     Returns:
         ``(n, h, M * M, d)``.
     """
-    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None].to(q.dtype), scale=head_dim**-0.5)
-    return mixed[..., :head_dim]
+    bias = bias.to(q.dtype)
+    if q.device.type == "cpu" and bias.requires_grad and torch.is_grad_enabled() and not tracing():
+        # No fused kernel for the CPU gives the bias a gradient, and what PyTorch falls back to looks twice over all
+        # logits for rows without a key; here every query that counts has one.
+        logits: Tensor = (q * head_dim**-0.5) @ k.transpose(2, 3)  # (n, h, M * M, K * K)
+        return logits.add_(bias).softmax(-1) @ v[..., :head_dim]
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None], scale=head_dim**-0.5)[..., :head_dim]
 
 
 def relative_bias(table: Tensor, window: int, key_window: int) -> Tensor:

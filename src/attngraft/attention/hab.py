@@ -168,7 +168,7 @@ class WindowAttention(nn.Module):
         qkv = pad_end(qkv, self.window, value=1.0)  # (B, H', W', 3 * h * lanes)
         qkv = torch.roll(qkv, (-self.shift, -self.shift), (1, 2)) if self.shift else qkv
         height, width = qkv.shape[1:3]
-        q, k, v = cut(qkv, self.window, 3 * self.heads).chunk(3, 1)  # (n, h, M * M, lanes)
+        q, k, v = (cut(part, self.window, self.heads) for part in qkv.chunk(3, -1))  # (n, h, M * M, lanes)
         mixed = attend(q, k, v, relative_bias(self.table, self.window, self.window), self.head_dim)
         mixed = join(mixed, self.window, height, width)  # (B, H', W', C)
         mixed = torch.roll(mixed, (self.shift, self.shift), (1, 2)) if self.shift else mixed

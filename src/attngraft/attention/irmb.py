@@ -20,7 +20,7 @@ from attngraft._core.checks import divides, largest_divisor, odd, one_of, positi
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
 from attngraft.attention._blocks import DropPath
-from attngraft.attention._windows import round_up, tracing
+from attngraft.attention._windows import pad_end, round_up, tracing
 
 
 @register(
@@ -91,7 +91,7 @@ class IRMB(Attention):
         self.hidden = int(channels * expansion)
         divides("IRMB with its hidden width", "heads", self.heads, self.hidden)
         self.norm = nn.BatchNorm2d(channels, eps=1e-6)
-        self.qkv = nn.Conv2d(channels, 2 * channels + self.hidden, 1, bias=False)
+        self.qkv = nn.Linear(channels, 2 * channels + self.hidden, bias=False)
         self.local = nn.Conv2d(
             self.hidden, self.hidden, kernel_size, padding=kernel_size // 2, groups=self.hidden, bias=False
         )
@@ -107,37 +107,35 @@ class IRMB(Attention):
     def forward(self, x: Tensor) -> Tensor:
         """Return the input plus the block's branch."""
         self.check(x)
-        mixed = self._attend(self.qkv(self.norm(x)))  # (B, hidden, H, W)
+        _, _, H, W = x.shape
+        qkv = self.qkv(self.norm(x).permute(0, 2, 3, 1))  # (B, H, W, 2C + hidden)
+        if self.border == "zero":
+            qkv = pad_end(qkv, self.window, 0.0)
+        mixed = self._attend(qkv)[:, :H, :W].permute(0, 3, 1, 2)  # (B, hidden, H, W)
         mixed = mixed + F.silu(self.local_norm(self.local(mixed)))
         y: Tensor = x + self.drop(self.proj(mixed))
         return y
 
     def _attend(self, qkv: Tensor) -> Tensor:
-        """Mix the values of each grid, ``(B, 2C + hidden, H, W)`` to ``(B, hidden, H, W)``."""
-        B, _, H, W = qkv.shape
-        height, width = round_up(H, self.window), round_up(W, self.window)
-        qkv = F.pad(qkv, (0, width - W, 0, height - H))
-        q = self._grids(qkv[:, : self.channels])  # (n, h, M * M, d)
-        k = self._grids(qkv[:, self.channels : 2 * self.channels])
-        v = self._grids(qkv[:, 2 * self.channels :].relu())
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=self._mask(B, H, W, height, width, qkv))
-        ny, nx = height // self.window, width // self.window
-        tiles = mixed.reshape(B, ny, nx, self.heads, self.window, self.window, self.hidden // self.heads)
-        return tiles.permute(0, 3, 6, 4, 1, 5, 2).reshape(B, self.hidden, height, width)[:, :, :H, :W]
+        """Mix the values of each grid, ``(B, H, W, 2C + hidden)`` to ``(B, H, W, hidden)``."""
+        B, H, W, _ = qkv.shape
+        M, C, h = self.window, self.channels, self.heads
+        rows, columns = self._grids(H, qkv), self._grids(W, qkv)  # (ny, M), (nx, M)
+        ny, nx = rows.shape[0], columns.shape[0]
+        cells = rows.clamp(max=H - 1)[:, None, :, None] * W + columns.clamp(max=W - 1)[:, None]  # (ny, nx, M, M)
+        vectors = qkv.flatten(1, 2).index_select(1, cells.flatten()).reshape(-1, M * M, 2 * C + self.hidden)
+        q = vectors[..., :C].reshape(-1, M * M, h, C // h).transpose(1, 2)  # (n, h, M * M, d)
+        k = vectors[..., C : 2 * C].reshape(-1, M * M, h, C // h).transpose(1, 2)
+        v = vectors[..., 2 * C :].relu().reshape(-1, M * M, h, self.hidden // h).transpose(1, 2)
+        mask = None
+        if tracing() or H % M or W % M:
+            inside = (rows < H)[:, None, :, None] & (columns < W)[:, None]  # (ny, nx, M, M)
+            mask = inside.expand(B, ny, nx, M, M).reshape(-1, 1, 1, M * M)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # (n, h, M * M, hidden / h)
+        tiles = mixed.reshape(B, ny, nx, h, M, M, self.hidden // h).permute(0, 4, 1, 5, 2, 3, 6)
+        return tiles.reshape(B, ny * M, nx * M, self.hidden)[:, :H, :W]
 
-    def _grids(self, x: Tensor) -> Tensor:
-        """Cut ``(B, h * d, H, W)`` into grids ``(n, h, M * M, d)``; a grid takes every ny-th row and nx-th column."""
-        B, C, H, W = x.shape
-        M = self.window
-        tiles = x.reshape(B, self.heads, C // self.heads, M, H // M, M, W // M)
-        return tiles.permute(0, 4, 6, 1, 3, 5, 2).flatten(4, 5).flatten(0, 2)
-
-    def _mask(self, B: int, H: int, W: int, height: int, width: int, like: Tensor) -> Tensor | None:
-        """Return which keys of a grid lie on the map, ``(n, 1, 1, M * M)``, or None where all do or may."""
-        if self.border == "zero" or (not tracing() and (height, width) == (H, W)):
-            return None
-        M = self.window
-        y = (torch.arange(height, device=like.device) < H).reshape(1, M, height // M, 1, 1)
-        x = (torch.arange(width, device=like.device) < W).reshape(1, 1, 1, M, width // M)
-        valid = (y & x).permute(0, 2, 4, 1, 3).expand(B, -1, -1, -1, -1)  # (B, ny, nx, M, M)
-        return valid.reshape(-1, 1, 1, M * M)
+    def _grids(self, size: int, like: Tensor) -> Tensor:
+        """Return the cells along an axis that each grid takes, ``(grids, M)``; the last may lie beyond the axis."""
+        grids = round_up(size, self.window) // self.window
+        return torch.arange(grids * self.window, device=like.device).reshape(self.window, grids).t()
