@@ -16,8 +16,8 @@ def test_makes_the_data_trains_four_models_and_draws_what_they_find(capsys: pyte
     assert "131,650" in said
     assert said.count("no attention") >= 2
     assert said.count("with mhsa") >= 2
-    sheet = Image.open("demo/predictions.png")
-    assert sheet.width > 3 * 96 * 3
+    with Image.open("demo/predictions.png") as sheet:
+        assert sheet.width > 3 * 96 * 3
     assert len(list(Path("demo/runs").glob("*/weights/last.pt"))) == 4
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import ultralytics.utils  # noqa: F401  (its logger keeps the stdout of its first import, which must outlive a test)
 import yaml
 from click.testing import CliRunner, Result
 
@@ -91,10 +92,11 @@ def test_graft_then_train_validate_predict_export(data: Path, run: Callable[[str
     again = run("graft yolo11n.yaml mhsa@P5 -o grafted.pt")
     assert again.exit_code == 1
     assert "exists and is left as it is" in again.output
+    out = f"imgsz=64 device=cpu project={Path.cwd()}"
     for line in (
         f"train model=grafted.pt data={data} {SHORT} project={Path.cwd()} name=run",
-        f"val model=run/weights/best.pt data={data} imgsz=64 device=cpu workers=0 plots=False project={Path.cwd()} name=val",
-        f"predict model=run/weights/best.pt source={data.parent}/images/val imgsz=64 device=cpu project={Path.cwd()} name=seen",
+        f"val model=run/weights/best.pt data={data} workers=0 plots=False {out} name=val",
+        f"predict model=run/weights/best.pt source={data.parent}/images/val {out} name=seen",
         "export model=run/weights/best.pt format=torchscript imgsz=64 device=cpu",
     ):
         done = run(line)
