@@ -3,6 +3,17 @@
 from attngraft._core.registry import Mechanism, mechanism, mechanisms, names, register
 from attngraft.attention._base import Attention
 from attngraft.attention.eca import ECA
+from attngraft.attention.ema import EMA
 from attngraft.attention.se import SE
 
-__all__ = ["ECA", "SE", "Attention", "Mechanism", "mechanism", "mechanisms", "names", "register"]
+__all__ = [
+    "ECA",
+    "EMA",
+    "SE",
+    "Attention",
+    "Mechanism",
+    "mechanism",
+    "mechanisms",
+    "names",
+    "register",
+]
