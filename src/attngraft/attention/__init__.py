@@ -4,11 +4,13 @@ from attngraft._core.registry import Mechanism, mechanism, mechanisms, names, re
 from attngraft.attention._base import Attention
 from attngraft.attention.eca import ECA
 from attngraft.attention.ema import EMA
+from attngraft.attention.mlca import MLCA
 from attngraft.attention.se import SE
 
 __all__ = [
     "ECA",
     "EMA",
+    "MLCA",
     "SE",
     "Attention",
     "Mechanism",
