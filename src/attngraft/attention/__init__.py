@@ -5,12 +5,14 @@ from attngraft.attention._base import Attention
 from attngraft.attention.eca import ECA
 from attngraft.attention.ema import EMA
 from attngraft.attention.mlca import MLCA
+from attngraft.attention.msda import MSDA
 from attngraft.attention.se import SE
 
 __all__ = [
     "ECA",
     "EMA",
     "MLCA",
+    "MSDA",
     "SE",
     "Attention",
     "Mechanism",
