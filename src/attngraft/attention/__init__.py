@@ -4,6 +4,7 @@ from attngraft._core.registry import Mechanism, mechanism, mechanisms, names, re
 from attngraft.attention._base import Attention
 from attngraft.attention.eca import ECA
 from attngraft.attention.ema import EMA
+from attngraft.attention.focused_linear import FocusedLinearAttention
 from attngraft.attention.mlca import MLCA
 from attngraft.attention.msda import MSDA
 from attngraft.attention.se import SE
@@ -15,6 +16,7 @@ __all__ = [
     "MSDA",
     "SE",
     "Attention",
+    "FocusedLinearAttention",
     "Mechanism",
     "mechanism",
     "mechanisms",
