@@ -7,6 +7,7 @@ from attngraft.attention.ema import EMA
 from attngraft.attention.focused_linear import FocusedLinearAttention
 from attngraft.attention.mlca import MLCA
 from attngraft.attention.msda import MSDA
+from attngraft.attention.polarized import PolarizedSelfAttention
 from attngraft.attention.se import SE
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Attention",
     "FocusedLinearAttention",
     "Mechanism",
+    "PolarizedSelfAttention",
     "mechanism",
     "mechanisms",
     "names",
