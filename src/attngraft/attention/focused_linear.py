@@ -33,7 +33,7 @@ EPSILON = 1e-6
     year=2023,
     formula="proj(phi(q) (phi(k)^T v) / (phi(q) sum phi(k)) + dwconv(v)), phi(x) = |relu x| u^p / |u^p|, u = relu x",
     cost="4*C**2*N + C*(2*(C//heads) + 1)*N + kernel_size**2*C*N",
-    row=("map_size", "heads"),
+    row=("heads",),
     growth="N",
 )
 class FocusedLinearAttention(Attention):
@@ -153,7 +153,7 @@ def _no_autocast(x: Tensor) -> AbstractContextManager[None]:
 
 
 def _two_sizes(who: str, sizes: tuple[int, int]) -> tuple[int, int]:
-    if len(sizes) != 2:
+    if isinstance(sizes, int) or len(sizes) != 2:
         raise OptionError(f"{who} needs map_size to be a height and a width, got {sizes!r}; or None for no table")
     height, width = sizes
     positive(who, map_height=height, map_width=width)

@@ -3,9 +3,10 @@
 Paper: Polarized Self-Attention: Towards High-quality Pixel-wise Regression, Liu et al., 2021, arXiv 2107.00782.
 Code: DeLightCMU/PSA, semantic-segmentation/network/PSA.py (Apache-2.0) and xmu-xiaoma666/External-Attention-pytorch,
     model/attention/PolarizedSelfAttention.py (MIT), read for parity only.
-Differs: The default is the paper's equations. The authors' code is not: form="official" gives it, with a softmax over
-    the cells just before the spatial sigmoid, which leaves that gate near 0.5 everywhere, no biases, and another LN.
-    Projections whose result is only pooled or dotted are applied to the pooled vector instead, which is exact.
+Differs: The default is the paper's equations, which the authors' code does not compute. form="official" gives the code:
+    a softmax over the cells inside the spatial gate, which leaves it near 0.5 everywhere; projections without biases;
+    no LN in the parallel order, and a narrow hidden layer within W_z in the sequential. Projections whose
+    result is only pooled or dotted are applied to the pooled vector instead, which is exact.
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ from attngraft.attention._base import Attention
     formula="x * A_ch + x * A_sp, A_ch = sigmoid(LN(W_z W_v x softmax_HW(w_q x))), "
     "A_sp = sigmoid(softmax_C(mean_HW(W_q x))^T W_v x)",
     cost="3*C*N + 2*C**2",
-    row=("order", "form"),
     growth="N",
 )
 class PolarizedSelfAttention(Attention):
