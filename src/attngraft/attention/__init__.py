@@ -9,11 +9,16 @@ from attngraft.attention.bra import BRA
 from attngraft.attention.cab import CAB
 from attngraft.attention.dat import DAT
 from attngraft.attention.eca import ECA
+from attngraft.attention.ema import EMA
+from attngraft.attention.focused_linear import FocusedLinearAttention
 from attngraft.attention.hab import HAB
 from attngraft.attention.irmb import IRMB
 from attngraft.attention.mha import MHA
 from attngraft.attention.mhsa import MHSA
+from attngraft.attention.mlca import MLCA
+from attngraft.attention.msda import MSDA
 from attngraft.attention.ocab import OCAB
+from attngraft.attention.polarized import PolarizedSelfAttention
 from attngraft.attention.psa_attention import PSAAttention
 from attngraft.attention.psa_block import PositionSensitiveBlock
 from attngraft.attention.se import SE
@@ -23,17 +28,22 @@ __all__ = [
     "CAB",
     "DAT",
     "ECA",
+    "EMA",
     "HAB",
     "IRMB",
     "MHA",
     "MHSA",
+    "MLCA",
+    "MSDA",
     "OCAB",
     "SE",
     "AIFIEncoder",
     "AreaAttention",
     "Attention",
+    "FocusedLinearAttention",
     "Mechanism",
     "PSAAttention",
+    "PolarizedSelfAttention",
     "PositionSensitiveBlock",
     "info",
     "kernel",
