@@ -34,7 +34,7 @@ from torch import Tensor
 from torch.amp.autocast_mode import custom_bwd, custom_fwd
 from torch.autograd.function import once_differentiable
 
-from attngraft._core.checks import one_of
+from attngraft._core.checks import is_tracing, one_of
 
 TILE = 1 << 20
 """Most logits in a tile: 4 MiB of fp32. Within 5 % of the best from 2^18 to 2^20 on maps up to 40 x 40; on 80 x 80
@@ -113,7 +113,7 @@ _forced: str | None = None
 
 
 def _suited(device: torch.device) -> str:
-    if torch.jit.is_tracing():
+    if is_tracing():
         return "factored"
     if torch.compiler.is_compiling() or device.type != "cpu":
         return "augmented"
