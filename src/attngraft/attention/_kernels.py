@@ -31,7 +31,6 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.amp.autocast_mode import custom_bwd, custom_fwd
 from torch.autograd.function import once_differentiable
 
 from attngraft._core.checks import is_tracing, one_of
@@ -185,7 +184,6 @@ class _Tiled(torch.autograd.Function):
     """Softmax attention of P pairs, tile by tile; logits are kept in base 2, whose power is twice as fast as e's."""
 
     @staticmethod
-    @custom_fwd(device_type="cpu", cast_inputs=torch.float32)
     def forward(
         ctx: Any,
         q: Tensor,
@@ -218,11 +216,10 @@ class _Tiled(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    @custom_bwd(device_type="cpu")
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, tables, out, log_sums = ctx.saved_tensors
         d_q, d_k, d_v = (torch.empty_like(t, memory_format=torch.contiguous_format) for t in (q, k, v))
-        d_tables = None if tables is None else torch.zeros_like(tables)
+        d_tables = None if tables is None else tables.new_empty(len(q), *tables.shape)  # (P, d, M)
         d_out = d_out.contiguous()
         scratch = _Scratch(q, tables, ctx.grid, buffers=2)
         for tile in scratch.tiles:
@@ -239,16 +236,16 @@ class _Tiled(torch.autograd.Function):
             torch.baddbmm(d_v_g, d_out_t, weights, beta=add, out=d_v_g)
             torch.baddbmm(d_k_g, q_t, d_logits, beta=add, alpha=ctx.scale, out=d_k_g)
             torch.baddbmm(d_q_t, k_g, d_logits.transpose(1, 2), beta=0, alpha=ctx.scale, out=d_q_t)
-            if tables is not None and d_tables is not None:
-                d_reach = scratch.reach_gradient(tile, d_logits)  # (g, T, M)
-                tables_g = tables.expand(len(q_t), -1, -1)
+            if d_tables is not None:
+                d_reach, d_tables_g = scratch.reach_gradient(tile, d_logits), d_tables[tile.pairs]  # (g, T, M)
+                tables_g = tables.expand_as(d_tables_g)
                 torch.baddbmm(d_q_t, tables_g, d_reach.transpose(1, 2), alpha=ctx.scale, out=d_q_t)
-                d_tables.add_(torch.bmm(q_t, d_reach).sum(0), alpha=ctx.scale)
-        d_by_row = d_by_column = None
-        if d_tables is not None:
-            H, W = ctx.grid
-            d_by_row, d_by_column = d_tables.t().split((2 * H - 1, 2 * W - 1))
-        return d_q, d_k, d_v, d_by_row, d_by_column, None, None
+                torch.baddbmm(d_tables_g, q_t, d_reach, beta=add, alpha=ctx.scale, out=d_tables_g)
+        if d_tables is None:
+            return d_q, d_k, d_v, None, None, None, None
+        rows = 2 * ctx.grid[0] - 1
+        total = d_tables.sum(0).t()  # (M, d)
+        return d_q, d_k, d_v, total[:rows], total[rows:], None, None
 
 
 class _Tile(NamedTuple):
