@@ -31,9 +31,9 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from attngraft._core.checks import is_tracing, one_of
+from attngraft._core.errors import DerivativeError
 
 TILE = 1 << 20
 """Most logits in a tile: 4 MiB of fp32. Within 5 % of the best from 2^18 to 2^20 on maps up to 40 x 40; on 80 x 80
@@ -226,8 +226,12 @@ class _Tiled(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise DerivativeError(
+                "the tiled attention kernel has first derivatives only, and create_graph=True asks for more; "
+                "run the forward pass under attngraft.attention.kernel('factored')"
+            )
         q, k, v, tables, out, peaks, totals, kept = ctx.saved_tensors
         d_q, d_k, d_v = (torch.empty_like(t, memory_format=torch.contiguous_format) for t in (q, k, v))
         d_tables = None if tables is None else tables.new_empty(len(q), *tables.shape)  # (P, d, M)
