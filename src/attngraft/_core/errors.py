@@ -4,6 +4,7 @@
     ├── OptionError        (ValueError)   an option that cannot work, known when a module is built
     ├── ShapeError         (ValueError)   a tensor of the wrong rank, size or channel count
     ├── DtypeError         (TypeError)    a tensor of the wrong type
+    ├── DerivativeError    (RuntimeError) a derivative that a kernel cannot give
     ├── RegistrationError  (ValueError)   a mechanism's name or record that cannot be taken
     ├── UnknownNameError   (LookupError)  a mechanism that does not exist
     ├── RecipeError        (ValueError)   a recipe that cannot be read; points at the character
@@ -58,6 +59,10 @@ class ShapeError(AttngraftError, ValueError):
 
 class DtypeError(AttngraftError, TypeError):
     """A tensor of the wrong type."""
+
+
+class DerivativeError(AttngraftError, RuntimeError):
+    """A derivative that a kernel cannot give."""
 
 
 class RegistrationError(AttngraftError, ValueError):

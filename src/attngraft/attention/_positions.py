@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from attngraft._core.checks import is_tracing
+
 
 def resample(table: Tensor, count: int) -> Tensor:
     """Take ``count`` rows from a table along one axis of a map.
@@ -25,7 +27,7 @@ def resample(table: Tensor, count: int) -> Tensor:
         [[10.0], [0.0, 10.0], [0.0, 10.0, 20.0], [0.0, 5.0, 10.0, 15.0, 20.0]]
     """
     rows = table.shape[1]
-    if not torch.jit.is_tracing() and count <= rows:
+    if not is_tracing() and count <= rows:
         return table.narrow(1, (rows - count) // 2, count)
     gaps, span = _at_least(count - 1, 1), _at_most(count - 1, rows - 1)
     # Whole numbers until the last step, so that no rounding moves a row of a table that is taken as it is.

@@ -1,8 +1,8 @@
 """MHSA: let every cell attend to every other, by content and by where they stand to each other.
 
 Paper: Bottleneck Transformers for Visual Recognition, Srinivas et al., CVPR 2021, arXiv 2101.11605.
-Code: The authors' TensorFlow gist aravindsrinivas/56359b79f0ce4449bcb04ab4b56a57a2 (no licence), timm,
-    layers/bottleneck_attn.py (Apache-2.0), and leaderj1001/BottleneckTransformers, model.py (MIT), read for parity only.
+Code: The authors' TensorFlow gist aravindsrinivas/56359b79f0ce4449bcb04ab4b56a57a2 (no licence); timm,
+    layers/bottleneck_attn.py (Apache-2.0); leaderj1001/BottleneckTransformers, model.py (MIT); read for parity only.
 Differs: Tables start from N(0, 1/d), which the authors' correction asks for; their code draws them from
     N(1/sqrt(d), 0.05^2), by passing the deviation as the mean. Tables of one size serve maps of any size: their centre
     on smaller maps, interpolated on larger ones; the paper's fit one size. position="circulated" gives the numbers of
@@ -179,7 +179,8 @@ class MHSA(Attention):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take a pickled state, of this class or of the circulated one."""
-        super().__setstate__(_state_of_circulated(state) if "query" in state["_modules"] else state)
+        own = _state_of_circulated(state) if "query" in state["_modules"] else state
+        super().__setstate__(own)  # type: ignore[no-untyped-call]
 
 
 # -- the circulated class: leaderj1001's, and its YOLO copies, which append _weight to the tables' names ---------------
