@@ -141,15 +141,14 @@ class TestFolder:
 
     def test_a_file_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
-        with pytest.raises(OutputError, match=r"it is a file; give a folder"):
-            beacons(tmp_path / "file", train=2, val=1)
-        with pytest.raises(OutputError, match=r"cannot write the beacons set to .*: Not a directory"):
-            beacons(tmp_path / "file" / "below", train=2, val=1)
+        for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+            with pytest.raises(OutputError, match=rf"^cannot write the beacons set to {folder}: Not a directory$"):
+                beacons(folder, train=2, val=1)
 
     @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="permissions do not bind this user")
     def test_an_unwritable_folder_is_one_clear_sentence(self, tmp_path: Path) -> None:
         tmp_path.chmod(0o500)
-        with pytest.raises(OutputError, match=r"cannot write the beacons set to .*: Permission denied"):
+        with pytest.raises(OutputError, match=r"^cannot write the beacons set to .*: Permission denied$"):
             beacons(tmp_path / "set", train=2, val=1)
 
     def test_a_full_disk_is_one_clear_sentence(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +156,7 @@ class TestFolder:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(Path, "write_bytes", full)
-        with pytest.raises(OutputError, match=r"cannot write the beacons set to .*: No space left on device"):
+        with pytest.raises(OutputError, match=r"^cannot write the beacons set to .*: No space left on device$"):
             beacons(tmp_path / "set", train=2, val=1)
 
     def test_a_relative_folder_and_an_empty_one(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,9 +98,11 @@ def test_refusals(images: list[Path], tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=r"needs a picture, a column"):
         side_by_side([], {"m": []}, out, class_names=NAMES)
     (tmp_path / "broken.png").write_bytes(b"not a picture")
-    with pytest.raises(DataError, match=r"broken.png cannot be read as a picture"):
-        side_by_side([tmp_path / "broken.png"], {"m": [[]]}, out, class_names=NAMES)
-    with pytest.raises(DataError, match=r"absent.png cannot be read as a picture"):
+    (tmp_path / "empty.png").write_bytes(b"")
+    for name in ("broken.png", "empty.png"):
+        with pytest.raises(DataError, match=rf"{name} is not a picture; give PNG or JPEG files"):
+            side_by_side([tmp_path / name], {"m": [[]]}, out, class_names=NAMES)
+    with pytest.raises(DataError, match=r"absent.png cannot be read: No such file"):
         side_by_side([tmp_path / "absent.png"], {"m": [[]]}, out, class_names=NAMES)
     with pytest.raises(OutputError, match=r"cannot write the sheet of pictures to .*s.nonsense"):
         side_by_side(images, {"m": [[], []]}, tmp_path / "s.nonsense", class_names=NAMES)

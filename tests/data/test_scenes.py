@@ -111,7 +111,11 @@ def test_the_place_of_a_glyph_tells_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("draw", "side", "golden"),
-    [(beacon_scene, 96, "?"), (beacon_scene, 160, "?"), (legend_scene, 128, "?")],
+    [
+        (beacon_scene, 96, "4d0352c4b61f170e"),
+        (beacon_scene, 160, "abc28ae69a494a1f"),
+        (legend_scene, 128, "3537d1a3503d209d"),
+    ],
     ids=["beacon-96", "beacon-160", "legend-128"],
 )
 def test_the_pixels_are_those_of_version_1(draw: Draw, side: int, golden: str) -> None:

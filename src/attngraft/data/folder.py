@@ -49,10 +49,10 @@ def beacons(
 ) -> Path:
     """Generate a small detection data set on which long-range attention decides, or its control.
 
-    Grey objects, each with a red or green dot, and far from all of them a beacon that is red or green too. The pictures
-    do not depend on the rule's far or near side, only the classes do: ``"global"`` and ``"local"`` have the same
-    pictures byte for byte, and so have ``"legend"`` and ``"legend_local"``. The same arguments give the same files in
-    every run. A folder that already holds this set is used as it is.
+    Grey objects, each with a red or green dot, and far from all of them a beacon that is red or green too. A rule and
+    its control differ in the classes alone: ``"global"`` and ``"local"`` have the same pictures byte for byte, and so
+    have ``"legend"`` and ``"legend_local"``. The same arguments give the same files in every run. A folder that
+    already holds this set is used as it is; what an interrupted run left out is added.
 
     Args:
         folder: Where to write; made if it is not there, and must be empty otherwise.
@@ -114,8 +114,6 @@ def _check(rule: str, kind: _Kind, *, side: int, **numbers: int) -> None:
 
 def _claimed(folder: Path, mark: dict[str, Any]) -> bool:
     """Say whether the folder is ours with the same arguments, or refuse to touch what it holds."""
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"cannot write the beacons set to {folder}: it is a file; give a folder")
     if not folder.exists() or not any(folder.iterdir()):
         return False
     found = _read_mark(folder / _MARK)

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 from attngraft._core.errors import DataError, OptionError, OutputError
 
@@ -141,10 +143,14 @@ def _check(
 
 def _open(path: str | os.PathLike[str], zoom: int) -> Image.Image:
     try:
-        with Image.open(path) as image:
-            picture: Image.Image = image.convert("RGB")
-    except (OSError, UnidentifiedImageError) as error:
-        raise DataError(f"{path} cannot be read as a picture: {error}") from error
+        # Not Image.open, which Ultralytics replaces by one that pip-installs pi-heif when a file is no picture.
+        data = np.frombuffer(Path(path).read_bytes(), np.uint8)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    pixels = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
+    if pixels is None:
+        raise DataError(f"{path} is not a picture; give PNG or JPEG files")
+    picture = Image.fromarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
     return picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST)
 
 
