@@ -2,7 +2,18 @@
 
 from attngraft._core.registry import Mechanism, mechanism, mechanisms, names, register
 from attngraft.attention._base import Attention
+from attngraft.attention.cbam import CBAM
 from attngraft.attention.eca import ECA
 from attngraft.attention.se import SE
 
-__all__ = ["ECA", "SE", "Attention", "Mechanism", "mechanism", "mechanisms", "names", "register"]
+__all__ = [
+    "CBAM",
+    "ECA",
+    "SE",
+    "Attention",
+    "Mechanism",
+    "mechanism",
+    "mechanisms",
+    "names",
+    "register",
+]
