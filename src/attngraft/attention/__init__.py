@@ -3,6 +3,7 @@
 from attngraft._core.registry import Mechanism, mechanism, mechanisms, names, register
 from attngraft.attention._base import Attention
 from attngraft.attention.cbam import CBAM
+from attngraft.attention.coord_attention import CoordAttention
 from attngraft.attention.eca import ECA
 from attngraft.attention.se import SE
 
@@ -11,6 +12,7 @@ __all__ = [
     "ECA",
     "SE",
     "Attention",
+    "CoordAttention",
     "Mechanism",
     "mechanism",
     "mechanisms",
