@@ -6,6 +6,7 @@ from attngraft.attention.cbam import CBAM
 from attngraft.attention.coord_attention import CoordAttention
 from attngraft.attention.eca import ECA
 from attngraft.attention.se import SE
+from attngraft.attention.simam import SimAM
 
 __all__ = [
     "CBAM",
@@ -14,6 +15,7 @@ __all__ = [
     "Attention",
     "CoordAttention",
     "Mechanism",
+    "SimAM",
     "mechanism",
     "mechanisms",
     "names",
