@@ -5,12 +5,14 @@ from attngraft.attention._base import Attention
 from attngraft.attention.cbam import CBAM
 from attngraft.attention.coord_attention import CoordAttention
 from attngraft.attention.eca import ECA
+from attngraft.attention.gam import GAM
 from attngraft.attention.se import SE
 from attngraft.attention.simam import SimAM
 
 __all__ = [
     "CBAM",
     "ECA",
+    "GAM",
     "SE",
     "Attention",
     "CoordAttention",
