@@ -7,6 +7,7 @@ from attngraft.attention.coord_attention import CoordAttention
 from attngraft.attention.eca import ECA
 from attngraft.attention.gam import GAM
 from attngraft.attention.se import SE
+from attngraft.attention.shuffle_attention import ShuffleAttention
 from attngraft.attention.simam import SimAM
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Attention",
     "CoordAttention",
     "Mechanism",
+    "ShuffleAttention",
     "SimAM",
     "mechanism",
     "mechanisms",
