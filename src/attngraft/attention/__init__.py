@@ -6,6 +6,7 @@ from attngraft.attention.cbam import CBAM
 from attngraft.attention.coord_attention import CoordAttention
 from attngraft.attention.eca import ECA
 from attngraft.attention.gam import GAM
+from attngraft.attention.nam import NAM
 from attngraft.attention.se import SE
 from attngraft.attention.shuffle_attention import ShuffleAttention
 from attngraft.attention.simam import SimAM
@@ -14,6 +15,7 @@ __all__ = [
     "CBAM",
     "ECA",
     "GAM",
+    "NAM",
     "SE",
     "Attention",
     "CoordAttention",
