@@ -10,6 +10,7 @@ from attngraft.attention.nam import NAM
 from attngraft.attention.se import SE
 from attngraft.attention.shuffle_attention import ShuffleAttention
 from attngraft.attention.simam import SimAM
+from attngraft.attention.triplet import TripletAttention
 
 __all__ = [
     "CBAM",
@@ -22,6 +23,7 @@ __all__ = [
     "Mechanism",
     "ShuffleAttention",
     "SimAM",
+    "TripletAttention",
     "mechanism",
     "mechanisms",
     "names",
