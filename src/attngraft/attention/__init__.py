@@ -5,6 +5,7 @@ from attngraft.attention._base import Attention
 from attngraft.attention.cbam import CBAM
 from attngraft.attention.coord_attention import CoordAttention
 from attngraft.attention.eca import ECA
+from attngraft.attention.ela import ELA
 from attngraft.attention.gam import GAM
 from attngraft.attention.nam import NAM
 from attngraft.attention.se import SE
@@ -15,6 +16,7 @@ from attngraft.attention.triplet import TripletAttention
 __all__ = [
     "CBAM",
     "ECA",
+    "ELA",
     "GAM",
     "NAM",
     "SE",
