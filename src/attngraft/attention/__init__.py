@@ -8,6 +8,7 @@ from attngraft.attention.eca import ECA
 from attngraft.attention.ela import ELA
 from attngraft.attention.gam import GAM
 from attngraft.attention.nam import NAM
+from attngraft.attention.scsa import SCSA
 from attngraft.attention.se import SE
 from attngraft.attention.shuffle_attention import ShuffleAttention
 from attngraft.attention.simam import SimAM
@@ -19,6 +20,7 @@ __all__ = [
     "ELA",
     "GAM",
     "NAM",
+    "SCSA",
     "SE",
     "Attention",
     "CoordAttention",
