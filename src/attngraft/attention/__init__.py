@@ -4,6 +4,7 @@ from attngraft._core.registry import Mechanism, mechanism, mechanisms, names, re
 from attngraft.attention._base import Attention
 from attngraft.attention.cbam import CBAM
 from attngraft.attention.coord_attention import CoordAttention
+from attngraft.attention.cpca import CPCA
 from attngraft.attention.eca import ECA
 from attngraft.attention.ela import ELA
 from attngraft.attention.gam import GAM
@@ -16,6 +17,7 @@ from attngraft.attention.triplet import TripletAttention
 
 __all__ = [
     "CBAM",
+    "CPCA",
     "ECA",
     "ELA",
     "GAM",
