@@ -8,6 +8,7 @@ from attngraft.attention.cpca import CPCA
 from attngraft.attention.eca import ECA
 from attngraft.attention.ela import ELA
 from attngraft.attention.gam import GAM
+from attngraft.attention.lska import LSKA
 from attngraft.attention.nam import NAM
 from attngraft.attention.scsa import SCSA
 from attngraft.attention.se import SE
@@ -21,6 +22,7 @@ __all__ = [
     "ECA",
     "ELA",
     "GAM",
+    "LSKA",
     "NAM",
     "SCSA",
     "SE",
