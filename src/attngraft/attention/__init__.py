@@ -8,6 +8,7 @@ from attngraft.attention.cpca import CPCA
 from attngraft.attention.eca import ECA
 from attngraft.attention.ela import ELA
 from attngraft.attention.gam import GAM
+from attngraft.attention.global_context import GlobalContext
 from attngraft.attention.lska import LSKA
 from attngraft.attention.nam import NAM
 from attngraft.attention.scsa import SCSA
@@ -28,6 +29,7 @@ __all__ = [
     "SE",
     "Attention",
     "CoordAttention",
+    "GlobalContext",
     "Mechanism",
     "ShuffleAttention",
     "SimAM",
