@@ -11,6 +11,7 @@ from attngraft.attention.gam import GAM
 from attngraft.attention.global_context import GlobalContext
 from attngraft.attention.lska import LSKA
 from attngraft.attention.nam import NAM
+from attngraft.attention.non_local import NonLocal
 from attngraft.attention.scsa import SCSA
 from attngraft.attention.se import SE
 from attngraft.attention.shuffle_attention import ShuffleAttention
@@ -31,6 +32,7 @@ __all__ = [
     "CoordAttention",
     "GlobalContext",
     "Mechanism",
+    "NonLocal",
     "ShuffleAttention",
     "SimAM",
     "TripletAttention",
