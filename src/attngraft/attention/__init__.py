@@ -2,6 +2,7 @@
 
 from attngraft._core.registry import Mechanism, mechanism, mechanisms, names, register
 from attngraft.attention._base import Attention
+from attngraft.attention.caa import CAA
 from attngraft.attention.cbam import CBAM
 from attngraft.attention.coord_attention import CoordAttention
 from attngraft.attention.cpca import CPCA
@@ -19,6 +20,7 @@ from attngraft.attention.simam import SimAM
 from attngraft.attention.triplet import TripletAttention
 
 __all__ = [
+    "CAA",
     "CBAM",
     "CPCA",
     "ECA",
