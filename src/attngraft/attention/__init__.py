@@ -10,6 +10,7 @@ from attngraft.attention.eca import ECA
 from attngraft.attention.ela import ELA
 from attngraft.attention.gam import GAM
 from attngraft.attention.global_context import GlobalContext
+from attngraft.attention.lsk import LSK
 from attngraft.attention.lska import LSKA
 from attngraft.attention.nam import NAM
 from attngraft.attention.non_local import NonLocal
@@ -26,6 +27,7 @@ __all__ = [
     "ECA",
     "ELA",
     "GAM",
+    "LSK",
     "LSKA",
     "NAM",
     "SCSA",
