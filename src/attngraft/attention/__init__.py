@@ -8,6 +8,7 @@ from attngraft.attention.coord_attention import CoordAttention
 from attngraft.attention.cpca import CPCA
 from attngraft.attention.eca import ECA
 from attngraft.attention.ela import ELA
+from attngraft.attention.epsa import EPSA
 from attngraft.attention.gam import GAM
 from attngraft.attention.global_context import GlobalContext
 from attngraft.attention.lsk import LSK
@@ -26,6 +27,7 @@ __all__ = [
     "CPCA",
     "ECA",
     "ELA",
+    "EPSA",
     "GAM",
     "LSK",
     "LSKA",
