@@ -12,8 +12,14 @@ os.environ.setdefault("YOLO_AUTOINSTALL", "0")
 os.environ.setdefault("YOLO_CONFIG_DIR", tempfile.mkdtemp(prefix="attngraft-yolo-config-"))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Processes that a test starts, and those that the host starts, find the code under test.
+SRC = str(Path(__file__).resolve().parents[1] / "src")
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [SRC, os.environ.get("PYTHONPATH")]))
+
 import pytest
 import torch
+
+pytest_plugins = ["tests.hostkit"]
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

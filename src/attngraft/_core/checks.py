@@ -98,7 +98,9 @@ def odd(who: str, **options: int) -> None:
     positive(who, **options)
     for name, value in options.items():
         if value % 2 == 0:
-            raise OptionError(f"{who} needs an odd {name} to keep the map's size, got {value}; use {value - 1} or {value + 1}")
+            raise OptionError(
+                f"{who} needs an odd {name} to keep the map's size, got {value}; use {value - 1} or {value + 1}"
+            )
 
 
 def one_of(who: str, option: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -117,6 +119,11 @@ def one_of(who: str, option: str, value: str, allowed: tuple[str, ...]) -> None:
         raise OptionError(f"{who} needs {option} to be one of {', '.join(map(repr, allowed))}, got {value!r}")
 
 
+def is_tracing() -> bool:
+    """Tell whether a graph is being traced for export, where sizes are symbols and not numbers."""
+    return torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call, no-any-return, unused-ignore]
+
+
 def feature_map(module: nn.Module, channels: int, x: Tensor) -> None:
     """Require a floating-point map ``(B, channels, H, W)`` with no empty axis, of the module's own type.
 
@@ -132,19 +139,21 @@ def feature_map(module: nn.Module, channels: int, x: Tensor) -> None:
         ShapeError: If the rank, the channel count or a size is wrong.
         DtypeError: If ``x`` is not floating point, or its type is not that of the weights (outside autocast).
     """
-    if torch.jit.is_tracing():
+    if is_tracing():
         return
     who = type(module).__name__
     if x.dim() != 4:
         raise ShapeError(who, f"a map (B, {channels}, H, W)", x.shape, "add or drop an axis")
     if x.shape[1] != channels:
-        raise ShapeError(who, f"{channels} channels (B, {channels}, H, W)", x.shape, f"build it with channels={x.shape[1]}")
+        raise ShapeError(
+            who, f"{channels} channels (B, {channels}, H, W)", x.shape, f"build it with channels={x.shape[1]}"
+        )
     if x.numel() == 0:
-        raise ShapeError(who, "a map with no empty axis", x.shape, "the map before it was pooled away: raise the image size")
+        raise ShapeError(who, "a map with no empty axis", x.shape, "it was pooled away: raise the image size")
     if not x.is_floating_point():
         raise DtypeError(f"{who} expects floating-point values, got {x.dtype}; call .float() on the map")
     weight = next(module.parameters(), None)
     if weight is not None and weight.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
         raise DtypeError(
-            f"{who} has {weight.dtype} weights and got a {x.dtype} map; convert one of them or run it under torch.autocast"
+            f"{who} has {weight.dtype} weights and got a {x.dtype} map; convert one, or use torch.autocast"
         )

@@ -131,7 +131,7 @@ def register(cls: _Module | None = None, /, **fields: Any) -> _Module | Callable
         taken = _TABLE.get(record.name)
         if taken is not None and _path(taken.cls) != _path(cls):
             raise RegistrationError(
-                f"the mechanism name {record.name!r} is taken by {_path(taken.cls)}; register {_path(cls)} under another name"
+                f"the mechanism name {record.name!r} is taken by {_path(taken.cls)}; give {_path(cls)} another name"
             )
         _TABLE[record.name] = record
         return cls
@@ -162,6 +162,10 @@ def mechanism(name: str) -> Mechanism:
     if record is None:
         raise UnknownNameError("mechanism", name, _TABLE)
     return record
+
+
+info = mechanism
+"""`mechanism` under the name that the package shows: ``attngraft.info("mhsa")``."""
 
 
 def names() -> list[str]:
@@ -202,7 +206,7 @@ def _describe(cls: type[nn.Module], *, name: str | None = None, **fields: Any) -
     return Mechanism(name=name, cls=cls, options=MappingProxyType(options), **_provenance(module_doc), **fields)
 
 
-def _provenance(module_doc: str) -> dict[str, str]:
+def _provenance(module_doc: str) -> dict[str, Any]:
     """Read the summary line and the keyed paragraphs (`PROVENANCE_KEYS`) of a module docstring."""
     found = {"summary": module_doc.partition("\n")[0]}
     for key in PROVENANCE_KEYS:

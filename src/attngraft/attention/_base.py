@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from attngraft._core.checks import feature_map
+from attngraft._core.errors import OptionError
 from attngraft._core.registry import mechanism
 
 
@@ -32,6 +33,26 @@ class Attention(nn.Module):
         changes nothing.
         """
         return {}
+
+    @classmethod
+    def from_row(cls, channels: int, *values: Any) -> dict[str, Any]:
+        """Name the values of a YAML row as they circulate, such as ``[14, 14, 4]``.
+
+        Args:
+            channels: Number of channels C, which the host adds.
+            *values: The row's values, in the order of the record's ``row``.
+
+        Returns:
+            The options they stand for.
+
+        Raises:
+            OptionError: If there are more values than the row has names.
+        """
+        names = mechanism(cls.__name__).row
+        if len(values) > len(names):
+            takes = f"[{', '.join(names)}]" if names else "no values"
+            raise OptionError(f"a row of {cls.__name__} takes {takes}, got {list(values)}; leave the channels out")
+        return dict(zip(names, values, strict=False))
 
     def check(self, x: Tensor) -> None:
         """Raise a `ShapeError` or `DtypeError` unless ``x`` is a map this module can take."""

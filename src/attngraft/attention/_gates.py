@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from attngraft._core.checks import odd, positive
+from attngraft._core.checks import is_tracing, odd, positive
 from attngraft._core.errors import OptionError
 
 
@@ -98,7 +98,7 @@ def shared_max(x: Tensor, *dim: int) -> Tensor:
         x: The map ``(B, C, H, W)``.
         *dim: The axes that are reduced, in rising order.
     """
-    if torch.jit.is_tracing():  # TorchScript cannot save a Python function
+    if is_tracing():  # TorchScript cannot save a Python function
         return x.amax(dim)
     maximum: Tensor = _SharedMax.apply(x, dim)
     return maximum

@@ -50,7 +50,9 @@ class SE(Attention):
         super().__init__(channels)
         positive("SE", channels=channels, reduction=reduction)
         if reduction > channels:
-            raise OptionError(f"SE needs reduction of at most channels={channels}, got {reduction}; use {channels} or less")
+            raise OptionError(
+                f"SE needs reduction of at most channels={channels}, got {reduction}; use {channels} or less"
+            )
         self.reduction = reduction
         self.squeeze = nn.Linear(channels, channels // reduction, bias=False)
         self.excite = nn.Linear(channels // reduction, channels, bias=False)

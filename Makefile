@@ -1,0 +1,50 @@
+# Two commands on a fresh machine with Python and make:  make demo  and  make test
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# One thread a process: two that share two cores train nine times slower than one each.
+export OMP_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format docs
+
+help:  ## Say what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(BIN)/.user  ## Make .venv and install attngraft into it
+
+demo: $(BIN)/.user  ## Train with and without attention on the built-in data (under 5 minutes) and show what it did
+	$(BIN)/attngraft demo
+
+test: $(BIN)/.dev  ## Run every test (under 8 minutes on 2 cores, no network)
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
+check: $(BIN)/.dev  ## Check style, types, layers and generated pages
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell src tests docs benchmarks README.md CHANGELOG.md CONTRIBUTING.md
+	$(BIN)/python docs/build_catalogue.py --check
+
+format: $(BIN)/.dev  ## Put the source into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(BIN)/.dev  ## Write the generated pages anew
+	$(BIN)/python docs/build_catalogue.py
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(BIN)/.user: $(BIN)/python pyproject.toml constraints.txt
+	@echo "installing attngraft with PyTorch and Ultralytics into $(VENV): about 6 GB, some minutes"
+	$(PIP) --editable .
+	@touch $@
+
+$(BIN)/.dev: $(BIN)/.user
+	@echo "installing the test tools into $(VENV)"
+	$(PIP) --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,11 @@
+from ._core.registry import Mechanism as Mechanism
+from ._core.registry import register as register
+from .attention import info as info
+from .attention import names as names
+from .yolo import YOLO as YOLO
+from .yolo import Recipe as Recipe
+from .yolo import graft as graft
+
+__version__: str
+
+__all__ = ["YOLO", "Mechanism", "Recipe", "graft", "info", "names", "register"]

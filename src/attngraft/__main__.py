@@ -1,0 +1,5 @@
+"""``python -m attngraft``."""
+
+from attngraft.cli import main
+
+main()

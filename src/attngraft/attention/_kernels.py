@@ -1,0 +1,382 @@
+"""Exact attention over a map, with or without separable position logits, and never a tensor of N x N elements.
+
+    logits[i, j] = scale * q_i . (k_j + by_row[y_j - y_i + H - 1] + by_column[x_j - x_i + W - 1])
+
+    B batch    h heads    P = B * h pairs    d channels of a head    H, W the map    N = H * W cells, row by row
+    T queries of a tile    M = (2H - 1) + (2W - 1) rows of both tables
+
+Three kernels give the same numbers up to rounding; `attend` takes the one that suits:
+
+=============  ==========================  ============================================================================
+kernel         taken for                   how
+=============  ==========================  ============================================================================
+``tiled``      the CPU                     tiles of query rows that stay in the cache; the backward pass computes them
+                                           again from q, k, v and the tables
+``augmented``  accelerators,               the position logits as H + W more channels of q, met by one-hot channels of
+               ``torch.compile``           k, so that `scaled_dot_product_attention` carries the work
+``factored``   tracing, hence ONNX,        plain products and a softmax, which the runtimes fuse for themselves; keeps
+               OpenVINO and TorchScript    N x N elements
+=============  ==========================  ============================================================================
+
+`kernel` forces one of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from attngraft._core.checks import is_tracing, one_of
+from attngraft._core.errors import DerivativeError
+
+TILE = 1 << 20
+"""Most logits in a tile: 4 MiB of fp32. Within 5 % of the best from 2^18 to 2^20 on maps up to 40 x 40; on 80 x 80
+smaller tiles cost 10-25 %, because they hold less than two rows of queries."""
+
+KEPT_PER_CHANNEL = 8
+"""Training keeps the weights of a head where a row of them, N, is at most this many times its d: 1.2 times faster
+forward and backward at 20 x 20 and d = 64, and still linear memory. At 40 x 40 and d = 32 it would be slower."""
+
+LOG2_E = math.log2(math.e)
+
+
+class Offsets(NamedTuple):
+    """Vectors that stand for the offset from a query to a key, one table an axis.
+
+    Attributes:
+        by_row: ``(2H - 1, d)``, for key row minus query row from ``1 - H`` to ``H - 1``.
+        by_column: ``(2W - 1, d)``, the same for columns.
+        height: H; a number, or a traced one.
+        width: W.
+    """
+
+    by_row: Tensor
+    by_column: Tensor
+    height: int
+    width: int
+
+
+Kernel = Callable[[Tensor, Tensor, Tensor, float, "Offsets | None"], Tensor]
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, *, scale: float, offsets: Offsets | None = None) -> Tensor:
+    """Compute softmax(logits) v with the kernel that suits the device and the moment.
+
+    Channels stand before cells, as a convolution leaves them, so that a map needs no copy to become q, k or v.
+
+    Args:
+        q: ``(B, h, d, N)``.
+        k: ``(B, h, d, N)``.
+        v: ``(B, h, e, N)``; e may differ from d.
+        scale: Factor on all logits.
+        offsets: The position tables; None for attention without positions.
+
+    Returns:
+        ``(B, h, e, N)``, of the type of ``v``.
+    """
+    return KERNELS[_forced or _suited(q.device)](q, k, v, scale, offsets)
+
+
+@contextmanager
+def kernel(name: str) -> Iterator[None]:
+    """Force one kernel on every attention that runs inside, in this process.
+
+    The result stays the same up to rounding; memory, speed and what can be differentiated twice do not.
+
+    Args:
+        name: ``"tiled"``, ``"augmented"`` or ``"factored"``.
+
+    Raises:
+        OptionError: If there is no such kernel.
+
+    Example:
+        >>> from attngraft.attention import MHSA, kernel
+        >>> attention, x = MHSA(16), torch.randn(1, 16, 7, 5)
+        >>> with kernel("factored"):
+        ...     plain = attention(x)
+        >>> torch.allclose(attention(x), plain, atol=1e-6)
+        True
+    """
+    global _forced
+    one_of("kernel", "name", name, tuple(KERNELS))
+    before, _forced = _forced, name
+    try:
+        yield
+    finally:
+        _forced = before
+
+
+_forced: str | None = None
+
+
+def _suited(device: torch.device) -> str:
+    if is_tracing():
+        return "factored"
+    if torch.compiler.is_compiling() or device.type != "cpu":
+        return "augmented"
+    return "tiled"
+
+
+# -- plain and augmented: the position logits of each axis, then stock operators ---------------------------------------
+
+
+def _factored(q: Tensor, k: Tensor, v: Tensor, scale: float, offsets: Offsets | None) -> Tensor:
+    q = q.transpose(2, 3) * scale  # (B, h, N, d)
+    logits = q @ k  # (B, h, N, N)
+    if offsets is not None:
+        H, W = offsets.height, offsets.width
+        to_row, to_column = _axis_logits(q, offsets)
+        by_axis = to_row.unsqueeze(5) + to_column.unsqueeze(4)  # (B, h, H, W, H, W)
+        logits = logits + by_axis.reshape(*q.shape[:3], H * W)
+    attention = logits.softmax(3, dtype=torch.float32 if _is_half(logits) else None).to(v.dtype)
+    return v @ attention.transpose(2, 3)
+
+
+def _augmented(q: Tensor, k: Tensor, v: Tensor, scale: float, offsets: Offsets | None) -> Tensor:
+    channels = v.shape[2]
+    q, k, v = (q * scale).transpose(2, 3), k.transpose(2, 3), v.transpose(2, 3)  # (B, h, N, d)
+    if offsets is not None:
+        B, h, N, _ = q.shape
+        H, W = offsets.height, offsets.width
+        logits = torch.cat(_axis_logits(q, offsets), 4).reshape(B, h, N, H + W)
+        rows = torch.eye(H, dtype=k.dtype, device=k.device)[:, None].expand(H, W, H)
+        columns = torch.eye(W, dtype=k.dtype, device=k.device).expand(H, W, W)
+        one_hot = torch.cat((rows, columns), 2).reshape(N, H + W)
+        q = torch.cat((q, logits.to(q.dtype)), 3)
+        k = torch.cat((k, one_hot.expand(B, h, N, H + W)), 3)
+    # The fused kernels want equal widths, a multiple of 8, and channels that lie together.
+    width = -(-max(q.shape[3], channels) // 8) * 8
+    q, k, v = (F.pad(t, (0, width - t.shape[3])).contiguous() for t in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v, scale=1.0)[..., :channels].transpose(2, 3)
+
+
+def _axis_logits(q: Tensor, offsets: Offsets) -> tuple[Tensor, Tensor]:
+    """Return each query's logits towards the rows ``(B, h, H, W, H)`` and the columns ``(B, h, H, W, W)``."""
+    by_row, by_column, H, W = offsets
+    B, h, _, d = q.shape
+    q = q.reshape(B, h, H, W, d)
+    to_row = q @ _pairs(by_row.to(q.dtype), H)  # (B, h, H, W, d) @ (H, d, H)
+    to_column = q.transpose(2, 3) @ _pairs(by_column.to(q.dtype), W)  # (B, h, W, H, d) @ (W, d, W)
+    return to_row, to_column.transpose(2, 3)
+
+
+def _pairs(table: Tensor, size: int) -> Tensor:
+    """Spread the vectors of all offsets ``(2 * size - 1, d)`` over the pairs of positions: ``(size, d, size)``."""
+    position = torch.arange(size, device=table.device)
+    offset = position - position[:, None] + (size - 1)  # (query, key)
+    return table[offset].transpose(1, 2)
+
+
+# -- tiled: the whole pass in our hands --------------------------------------------------------------------------------
+
+
+def _tiled(q: Tensor, k: Tensor, v: Tensor, scale: float, offsets: Offsets | None) -> Tensor:
+    B, h, d, N = q.shape
+    by_row, by_column, H, W = offsets or (None, None, 1, N)
+    keeps = torch.is_grad_enabled() and KEPT_PER_CHANNEL * d >= N
+    q, k, by_row, by_column, wide_v = (_at_least_single(t) for t in (q, k, by_row, by_column, v))
+    pairs = (t.flatten(0, 1) for t in (q, k, wide_v))
+    return _Tiled.apply(*pairs, by_row, by_column, scale, (H, W), keeps).unflatten(0, (B, h)).to(v.dtype)
+
+
+class _Tiled(torch.autograd.Function):
+    """Softmax attention of P pairs, tile by tile; logits are kept in base 2, whose power is twice as fast as e's.
+
+    ``weights`` below are not normalised: dividing what they are multiplied with is N / e times less work.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        by_row: Tensor | None,
+        by_column: Tensor | None,
+        scale: float,
+        grid: tuple[int, int],
+        keeps: bool,
+    ) -> Tensor:
+        P, _, N = q.shape
+        tables = None
+        if by_row is not None and by_column is not None:
+            tables = torch.cat((by_row, by_column)).t().contiguous()  # (d, M)
+        out = torch.empty_like(v, memory_format=torch.contiguous_format)  # (P, e, N)
+        peaks, totals = q.new_empty(P, N, 1), q.new_empty(P, N, 1)
+        kept = q.new_empty(P, N, N) if keeps else None
+        scratch = _Scratch(q, tables, grid, buffers=0 if keeps else 1)
+        for tile in scratch.tiles:
+            at = tile.pairs, slice(None), tile.cells
+            weights = scratch.buffer(tile) if kept is None else kept[tile.pairs, tile.cells]  # (g, T, N)
+            scratch.logits(tile, q[at], k[tile.pairs], scale * LOG2_E, out=weights)
+            peak, total = peaks[tile.pairs, tile.cells], totals[tile.pairs, tile.cells]  # (g, T, 1)
+            torch.amax(weights, 2, keepdim=True, out=peak)
+            weights.sub_(peak).exp2_()
+            torch.sum(weights, 2, keepdim=True, out=total)
+            torch.bmm(v[tile.pairs], weights.transpose(1, 2), out=out[at])
+        out.div_(totals.transpose(1, 2))
+        ctx.save_for_backward(q, k, v, tables, out, peaks, totals, kept)
+        ctx.scale, ctx.grid = scale, grid
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise DerivativeError(
+                "the tiled attention kernel has first derivatives only, and create_graph=True asks for more; "
+                "run the forward pass under attngraft.attention.kernel('factored')"
+            )
+        q, k, v, tables, out, peaks, totals, kept = ctx.saved_tensors
+        d_q, d_k, d_v = (torch.empty_like(t, memory_format=torch.contiguous_format) for t in (q, k, v))
+        d_tables = None if tables is None else tables.new_empty(len(q), *tables.shape)  # (P, d, M)
+        d_out = d_out / totals.transpose(1, 2)
+        scratch = _Scratch(q, tables, ctx.grid, buffers=2 if kept is None else 1)
+        for tile in scratch.tiles:
+            at = tile.pairs, slice(None), tile.cells
+            q_t, d_q_t, d_out_t = q[at], d_q[at], d_out[at]
+            k_g, v_g, d_k_g, d_v_g = (t[tile.pairs] for t in (k, v, d_k, d_v))
+            if kept is None:
+                weights = scratch.buffer(tile, 1)  # (g, T, N)
+                peak = peaks[tile.pairs, tile.cells]
+                scratch.logits(tile, q_t, k_g, ctx.scale * LOG2_E, out=weights, less=peak).exp2_()
+            else:
+                weights = kept[tile.pairs, tile.cells]
+            d_logits = scratch.buffer(tile)
+            torch.bmm(d_out_t.transpose(1, 2), v_g, out=d_logits)
+            mean = (d_out_t * out[at]).sum(1).unsqueeze(2)  # of the weights' gradients, by the weights
+            d_logits.sub_(mean).mul_(weights)
+            add = 0 if tile.starts_pairs else 1
+            torch.baddbmm(d_v_g, d_out_t, weights, beta=add, out=d_v_g)
+            torch.baddbmm(d_k_g, q_t, d_logits, beta=add, alpha=ctx.scale, out=d_k_g)
+            torch.baddbmm(d_q_t, k_g, d_logits.transpose(1, 2), beta=0, alpha=ctx.scale, out=d_q_t)
+            if d_tables is not None:
+                d_reach, d_tables_g = scratch.reach_gradient(tile, d_logits), d_tables[tile.pairs]  # (g, T, M)
+                tables_g = tables.expand_as(d_tables_g)
+                torch.baddbmm(d_q_t, tables_g, d_reach.transpose(1, 2), alpha=ctx.scale, out=d_q_t)
+                torch.baddbmm(d_tables_g, q_t, d_reach, beta=add, alpha=ctx.scale, out=d_tables_g)
+        by_row, by_column = _split_tables(d_tables, ctx.grid[0])
+        return d_q, d_k, d_v, by_row, by_column, None, None, None
+
+
+def _split_tables(d_tables: Tensor | None, H: int) -> tuple[Tensor, Tensor] | tuple[None, None]:
+    """Sum the gradients of both tables over the pairs, ``(P, d, M)``, and part them."""
+    if d_tables is None:
+        return None, None
+    total = d_tables.sum(0).t()  # (M, d)
+    return total[: 2 * H - 1], total[2 * H - 1 :]
+
+
+class _Tile(NamedTuple):
+    """Some queries of some pairs: whole rows of the map, or a part of one row where a row is already too much."""
+
+    pairs: slice
+    cells: slice
+    row: int
+    column: int
+    rows: int
+    columns: int
+
+    @property
+    def starts_pairs(self) -> bool:
+        return self.cells.start == 0
+
+
+def _tiles(pairs: int, H: int, W: int) -> Iterator[_Tile]:
+    """Cut the queries so that a tile holds at most `TILE` logits, or one query."""
+    N = H * W
+    group = _even_part(pairs, TILE // (N * N))
+    rows = _even_part(H, TILE // (group * W * N))
+    columns = W if rows > 1 else _even_part(W, TILE // (group * N))
+    for first in range(0, pairs, group):
+        for row in range(0, H, rows):
+            for column in range(0, W, columns):
+                R, C = min(rows, H - row), min(columns, W - column)
+                start = row * W + column
+                yield _Tile(slice(first, min(first + group, pairs)), slice(start, start + R * C), row, column, R, C)
+
+
+def _even_part(total: int, most: int) -> int:
+    """Return the size of the parts when ``total`` is cut into the fewest parts of at most ``most``.
+
+    Example:
+        >>> [_even_part(40, most) for most in (100, 39, 17, 0)]
+        [40, 20, 14, 1]
+    """
+    parts = -(-total // max(1, most))
+    return -(-total // parts)
+
+
+class _Scratch:
+    """Memory for one tile, used again for each, and the products that must know how a tile lies in the map."""
+
+    def __init__(self, q: Tensor, tables: Tensor | None, grid: tuple[int, int], buffers: int) -> None:
+        self.grid = grid
+        self.tables = tables
+        self.tiles = list(_tiles(len(q), *grid))
+        largest = self.tiles[0]
+        queries = (largest.pairs.stop - largest.pairs.start) * largest.rows * largest.columns
+        self._buffers = [q.new_empty(queries * q.shape[2]) for _ in range(buffers)]
+        self._reach = q.new_empty(queries * (0 if tables is None else tables.shape[1]))
+
+    def buffer(self, tile: _Tile, index: int = 0) -> Tensor:
+        """Return memory for the tile's logits, ``(g, T, N)``."""
+        return self._cut(self._buffers[index], tile, self.grid[0] * self.grid[1])
+
+    def logits(
+        self, tile: _Tile, q: Tensor, k: Tensor, factor: float, out: Tensor, less: Tensor | None = None
+    ) -> Tensor:
+        """Write ``factor`` times the products with keys and tables, minus ``less`` ``(g, T, 1)``."""
+        q = q.transpose(1, 2)  # (g, T, d)
+        if self.tables is None:
+            torch.baddbmm(out, q, k, beta=0, alpha=factor, out=out)
+            return out if less is None else out.sub_(less)
+        reach = self._cut(self._reach, tile, self.tables.shape[1])
+        torch.baddbmm(reach, q, self.tables.expand(len(q), -1, -1), beta=0, alpha=factor, out=reach)
+        if less is not None:
+            reach[:, :, : 2 * self.grid[0] - 1].sub_(less)
+        to_row, to_column = self._by_axis(tile, reach)
+        torch.add(to_row.unsqueeze(4), to_column.unsqueeze(3), out=out.view(*to_row.shape, self.grid[1]))
+        return torch.baddbmm(out, q, k, alpha=factor, out=out)
+
+    def reach_gradient(self, tile: _Tile, d_logits: Tensor) -> Tensor:
+        """Sum the logits' gradients ``(g, T, N)`` over all keys at the same offset: ``(g, T, M)``."""
+        d_reach = self._cut(self._reach, tile, 2 * sum(self.grid) - 2).zero_()
+        to_row, to_column = self._by_axis(tile, d_reach)
+        d_logits = d_logits.view(*to_row.shape, self.grid[1])
+        torch.sum(d_logits, 4, out=to_row)
+        torch.sum(d_logits, 3, out=to_column)
+        return d_reach
+
+    def _by_axis(self, tile: _Tile, reach: Tensor) -> tuple[Tensor, Tensor]:
+        """View the products with all offsets ``(g, T, M)`` as those with each key row and each key column.
+
+        A query one row down meets the key rows one offset earlier: a stride, where a gather would copy.
+        """
+        H, W = self.grid
+        g, T, M = reach.shape
+        C = tile.columns
+        to_row = reach.as_strided((g, tile.rows, C, H), (T * M, C * M - 1, M, 1), H - 1 - tile.row)
+        to_column = reach.as_strided((g, tile.rows, C, W), (T * M, C * M, M - 1, 1), 2 * H + W - 2 - tile.column)
+        return to_row, to_column
+
+    @staticmethod
+    def _cut(buffer: Tensor, tile: _Tile, width: int) -> Tensor:
+        g, T = tile.pairs.stop - tile.pairs.start, tile.rows * tile.columns
+        return buffer[: g * T * width].view(g, T, width)
+
+
+def _at_least_single(t: Tensor | None) -> Any:
+    return t.float() if t is not None and _is_half(t) else t
+
+
+def _is_half(t: Tensor) -> bool:
+    return t.dtype in (torch.float16, torch.bfloat16)
+
+
+KERNELS: dict[str, Kernel] = {"tiled": _tiled, "augmented": _augmented, "factored": _factored}

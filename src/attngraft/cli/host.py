@@ -1,0 +1,73 @@
+"""The verbs of the host, given a recipe for a model."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from attngraft._core.errors import suggest
+
+
+def run_verb(verb: str, pairs: Sequence[str]) -> Any:
+    """Open the model that ``pairs`` name and call one of the host's methods with the rest of them.
+
+    Args:
+        verb: ``train``, ``val``, ``predict``, ``track``, ``tune`` or ``export``.
+        pairs: ``key=value`` words; ``model`` takes a recipe.
+
+    Raises:
+        UsageError: If a word is not ``key=value`` or there is no model.
+    """
+    # The host reads its own name there, and then saves, streams and prints as its command does.
+    sys.argv[0] = "yolo"
+    options = parse_pairs(pairs)
+    if "model" not in options:
+        raise click.UsageError(f"say which model, as in: attngraft {verb} model=yolo11n+mhsa@P5")
+    check_keys(verb, options)
+    from attngraft.cli.data_report import report_left_out
+    from attngraft.yolo import YOLO
+
+    model = YOLO(options.pop("model"), task=options.pop("task", None))
+    if verb == "train":
+        model.add_callback("on_pretrain_routine_end", report_left_out)
+    return getattr(model, verb)(**options)
+
+
+def check_keys(verb: str, options: dict[str, Any]) -> None:
+    """Require keys that the host knows, before anything is built.
+
+    Raises:
+        UsageError: If one is unknown; names the nearest.
+    """
+    from ultralytics.engine.model import Model
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    known = {*DEFAULT_CFG_DICT, *inspect.signature(getattr(Model, verb)).parameters} - {"self", "args", "kwargs"}
+    for key in options:
+        if key not in known:
+            raise click.UsageError(f"{verb} has no key {key!r}; {suggest(key, sorted(known))}")
+
+
+def parse_pairs(pairs: Sequence[str]) -> dict[str, Any]:
+    """Read ``key=value`` words as the host's command does.
+
+    Args:
+        pairs: The words, blanks around ``=`` allowed.
+
+    Raises:
+        UsageError: If a word is not ``key=value``.
+    """
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not (key.strip() and equals and value.strip()):
+            raise click.UsageError(f"expected key=value, got {pair!r}, as in: epochs=50")
+    from ultralytics.cfg import parse_key_value_pair
+
+    options = dict(parse_key_value_pair(pair) for pair in pairs)
+    if "model" in options:
+        options["model"] = str(options["model"])
+    return options

@@ -1,0 +1,135 @@
+"""The command line. Nothing heavy is imported before the command that needs it runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from attngraft._core.errors import RecipeError, UnknownNameError
+
+DONE, FAILURE, USAGE = 0, 1, 2
+HOST_VERBS = {
+    "train": "Train a recipe: attngraft train model=yolo11n+mhsa@P5 data=my.yaml epochs=50",
+    "val": "Validate a model: attngraft val model=best.pt data=my.yaml",
+    "predict": "Predict on images or video: attngraft predict model=best.pt source=images/",
+    "track": "Track objects in a video: attngraft track model=best.pt source=video.mp4",
+    "tune": "Search hyperparameters: attngraft tune model=yolo11n+mhsa@P5 data=my.yaml iterations=30",
+}
+
+
+class Commands(click.Group):
+    """The group of commands, with one way to end for every error."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; turn what it raises into one sentence and an exit code."""
+        try:
+            return super().invoke(ctx)
+        except (click.exceptions.Exit, click.ClickException, click.Abort):
+            raise
+        except KeyboardInterrupt:
+            click.echo(
+                "attngraft: stopped; a training goes on with: attngraft train model=.../last.pt resume=True", err=True
+            )
+            sys.exit(FAILURE)
+        except Exception as error:
+            if ctx.params.get("debug"):
+                raise
+            click.echo(f"attngraft: {_sentence(error)}", err=True)
+            sys.exit(USAGE if isinstance(error, (RecipeError, UnknownNameError, SyntaxError)) else FAILURE)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="attngraft")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def main(debug: bool) -> None:
+    """Put attention mechanisms into YOLO detectors, and find out honestly whether they helped.
+
+    A recipe is BASE+MECHANISM(options)@PLACE, such as yolo11n+mhsa@P5 or yolov8s.pt+ema(groups=8)@P3,P4. Keys are the
+    host's own: attngraft train model=yolo11n+mhsa@P5 data=my.yaml epochs=50 imgsz=640.
+    """
+
+
+def _host_verb(verb: str, about: str) -> click.Command:
+    @click.argument("pairs", nargs=-1, metavar="KEY=VALUE ...")
+    def run(pairs: tuple[str, ...]) -> None:
+        from attngraft.cli.host import run_verb
+
+        run_verb(verb, pairs)
+
+    run.__doc__ = f"{about}\n\nEvery key of Ultralytics is taken as it is; results land in its runs/ folder."
+    return click.command(verb)(run)
+
+
+for _verb, _about in HOST_VERBS.items():
+    main.add_command(_host_verb(_verb, _about))
+
+
+@main.command()
+@click.argument("pairs", nargs=-1, metavar="KEY=VALUE ...")
+def export(pairs: tuple[str, ...]) -> None:
+    """Export a model: attngraft export model=best.pt format=onnx dynamic=True."""
+    from attngraft.cli.host import run_verb
+
+    run_verb("export", pairs)
+
+
+@main.command()
+@click.argument("base")
+@click.argument("grafts")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), required=True, help="The checkpoint to write, a .pt file."
+)
+@click.option("--overwrite", is_flag=True, help="Replace the file if it exists.")
+def graft(base: str, grafts: str, out: Path, overwrite: bool) -> None:
+    """Write a grafted checkpoint for the stock yolo command.
+
+    attngraft graft yolo11n.pt mhsa@P5 -o grafted.pt, then yolo detect train model=grafted.pt data=my.yaml
+    """
+    from attngraft.yolo import graft as write
+
+    file = write(base, grafts, out, overwrite=overwrite)
+    click.echo(f"{file} written; use it as model={file} with yolo or attngraft")
+
+
+@main.command("list")
+@click.argument("pattern", default="*")
+def list_mechanisms(pattern: str) -> None:
+    """List the mechanisms, or those whose name matches PATTERN, such as '*psa*'."""
+    from attngraft.cli.zoo import print_list
+
+    print_list(pattern)
+
+
+@main.command()
+@click.argument("name")
+def show(name: str) -> None:
+    """Show one mechanism: formula, options, cost, paper and known deviations."""
+    from attngraft.cli.zoo import print_card
+
+    print_card(name)
+
+
+@main.command()
+@click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("attngraft-demo"), help="Folder to fill.")
+@click.option("--device", default="cpu", show_default=True, help="The host's device, such as cpu or 0.")
+@click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Trainings at once.")
+def demo(out: Path, device: str, workers: int) -> None:
+    """Show on built-in data what attention can do: four small trainings, under 5 minutes on two cores."""
+    from attngraft.cli.demo import run_demo
+
+    run_demo(out, device=device, workers=workers)
+
+
+def _sentence(error: Exception) -> str:
+    """Say an error in as few lines as it has meaning."""
+    text = str(error).strip() or type(error).__name__
+    if isinstance(error, RecipeError):
+        return text  # with the caret under the character
+    if isinstance(error, OSError) and error.filename:
+        text = f"{error.filename}: {error.strerror}"
+    plain = " ".join(text.replace("ERROR ❌️", "").replace("❌", "").split())
+    known = type(error).__module__.startswith("attngraft") or isinstance(error, (OSError, SyntaxError))
+    return plain if known else f"{plain} ({type(error).__name__}; --debug before the command shows the traceback)"

@@ -1,0 +1,5 @@
+"""The built-in generated data set, and pictures of what models find on it; needs neither torch nor Ultralytics."""
+
+from attngraft.data.folder import beacons
+
+__all__ = ["beacons"]

@@ -1,0 +1,216 @@
+"""Show beside each other what is on some pictures and what several models find on them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
+
+from attngraft._core.errors import DataError, OptionError, OutputError
+
+Rgb = tuple[int, int, int]
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+Frame = tuple[int, int, int, int]
+
+PALETTE: tuple[Rgb, ...] = (
+    (213, 60, 30),
+    (0, 140, 90),
+    (0, 114, 178),
+    (204, 121, 167),
+    (150, 100, 0),
+    (86, 130, 200),
+)
+"""Colours of the classes, told apart by most colour-blind readers; white text is legible on each."""
+
+_PAPER = (250, 250, 248)
+_TEXT = (40, 40, 40)
+_GUTTER = 14
+_LINE = 3
+_TITLE_SIZE = 20
+_TAG_SIZE = 15
+
+
+class Box(NamedTuple):
+    """A box to draw, in pixels of its picture.
+
+    Attributes:
+        left: Left edge.
+        top: Upper edge.
+        right: Right edge.
+        bottom: Lower edge.
+        label: Index of the class.
+        confidence: How sure the model is, from 0 to 1; None for the truth.
+    """
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    label: int
+    confidence: float | None = None
+
+
+def side_by_side(
+    images: Sequence[str | os.PathLike[str]],
+    columns: Mapping[str, Sequence[Sequence[Box]]],
+    out: str | os.PathLike[str],
+    *,
+    class_names: Sequence[str],
+    colours: Sequence[Rgb] = PALETTE,
+    zoom: int = 3,
+) -> Path:
+    """Write a sheet with a row for each picture and a column for each set of boxes.
+
+    Args:
+        images: The pictures.
+        columns: For each title, from left to right, the boxes on each picture; the truth usually comes first.
+        out: The image file to write; its folder is made if it is not there.
+        class_names: Names of the classes.
+        colours: Colour of each class; taken from the start again when there are more classes.
+        zoom: Whole factor by which the pictures are enlarged, each pixel kept sharp.
+
+    Returns:
+        The path of the sheet.
+
+    Raises:
+        OptionError: If a column has not one list of boxes for each picture, if a class has no name, or if there is
+            nothing to show.
+        DataError: If a picture cannot be read.
+        OutputError: If the sheet cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> Image.new("RGB", (96, 96), "gray").save(folder / "0.png")
+        >>> columns = {"truth": [[Box(9, 9, 30, 30, 0)]], "model": [[Box(8, 9, 31, 30, 1, 0.93)]]}
+        >>> side_by_side([folder / "0.png"], columns, folder / "sheet.png", class_names=["red", "green"]).name
+        'sheet.png'
+    """
+    _check(images, columns, class_names, colours, zoom)
+    pictures = [_open(path, zoom) for path in images]
+    width = max(picture.width for picture in pictures)
+    tag_font = ImageFont.load_default(_TAG_SIZE)
+    header = _TITLE_SIZE + _GUTTER
+    left_edges = [_GUTTER + number * (width + _GUTTER) for number in range(len(columns))]
+
+    height = _GUTTER + header + sum(picture.height + _GUTTER for picture in pictures) + header
+    sheet = Image.new("RGB", (left_edges[-1] + width + _GUTTER, height), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for left, (title, boxes_by_picture) in zip(left_edges, columns.items(), strict=True):
+        draw.text((left + width / 2, _GUTTER + header / 2), title, _TEXT, _fitting(title, width), anchor="mm")
+        top = _GUTTER + header
+        for picture, boxes in zip(pictures, boxes_by_picture, strict=True):
+            marked = picture.copy()
+            _mark(marked, boxes, zoom, class_names, colours, tag_font)
+            sheet.paste(marked, (left, top))
+            top += picture.height + _GUTTER
+    _legend(draw, _GUTTER, height - _GUTTER - _TITLE_SIZE // 2, class_names, colours)
+
+    out = Path(out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        sheet.save(out)
+    except (OSError, ValueError) as error:  # ValueError: a suffix that names no image format
+        raise OutputError(f"cannot write the sheet of pictures to {out}: {error}") from error
+    return out
+
+
+def _check(
+    images: Sequence[object],
+    columns: Mapping[str, Sequence[Sequence[Box]]],
+    class_names: Sequence[str],
+    colours: Sequence[Rgb],
+    zoom: int,
+) -> None:
+    if not images or not columns or not colours or zoom < 1:
+        raise OptionError("side_by_side needs a picture, a column, a colour and a zoom of 1 or more")
+    for title, boxes_by_picture in columns.items():
+        if len(boxes_by_picture) != len(images):
+            raise OptionError(
+                f"side_by_side needs one list of boxes for each of the {len(images)} pictures, "
+                f"got {len(boxes_by_picture)} in the column {title!r}"
+            )
+        labels = {box.label for boxes in boxes_by_picture for box in boxes}
+        nameless = sorted(labels - set(range(len(class_names))))
+        if nameless:
+            raise OptionError(f"side_by_side got boxes of class {nameless[0]} and {len(class_names)} class_names")
+
+
+def _open(path: str | os.PathLike[str], zoom: int) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            picture: Image.Image = image.convert("RGB")
+    except (OSError, UnidentifiedImageError) as error:
+        raise DataError(f"{path} cannot be read as a picture: {error}") from error
+    return picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST)
+
+
+def _mark(
+    picture: Image.Image,
+    boxes: Sequence[Box],
+    zoom: int,
+    class_names: Sequence[str],
+    colours: Sequence[Rgb],
+    font: Font,
+) -> None:
+    """Draw boxes just outside their objects, then their tags where they hide least; the surest come last, on top."""
+    draw = ImageDraw.Draw(picture)
+    boxes = sorted(boxes, key=lambda box: box.confidence or 0)
+    frames = [_frame(box, zoom) for box in boxes]
+    for box, frame in zip(boxes, frames, strict=True):
+        draw.rectangle(frame, outline=colours[box.label % len(colours)], width=_LINE)
+    tags: list[Frame] = []
+    for box, frame in zip(boxes, frames, strict=True):
+        text = class_names[box.label] + ("" if box.confidence is None else f" {box.confidence:.2f}")
+        size = round(draw.textlength(text, font)) + 8, _TAG_SIZE + 4
+        spots = _spots(frame, size, picture.size)
+        left, top, right, bottom = min(spots, key=lambda spot: sum(_overlap(spot, other) for other in frames + tags))
+        tags.append((left, top, right, bottom))
+        draw.rectangle(tags[-1], fill=colours[box.label % len(colours)])
+        draw.text(((left + right + 1) / 2, (top + bottom + 1) / 2), text, "white", font, anchor="mm")
+
+
+def _frame(box: Box, zoom: int) -> Frame:
+    left, top, right, bottom = (round(edge * zoom) for edge in box[:4])
+    return left - _LINE, top - _LINE, max(left, right) + _LINE - 1, max(top, bottom) + _LINE - 1
+
+
+def _spots(frame: Frame, size: tuple[int, int], within: tuple[int, int]) -> list[Frame]:
+    """Return where a tag may stand: above or below its frame, flush with either side, moved into the picture."""
+    left, top, right, bottom = frame
+    width, height = size
+    spots = []
+    for y in (top - height, bottom + 1):
+        for x in (left, right - width + 1):
+            x, y = max(0, min(x, within[0] - width)), max(0, min(y, within[1] - height))
+            spots.append((x, y, x + width - 1, y + height - 1))
+    return spots
+
+
+def _overlap(one: Frame, other: Frame) -> int:
+    """Return how many pixels two frames, last row and column included, have in common."""
+    across = min(one[2], other[2]) - max(one[0], other[0]) + 1
+    down = min(one[3], other[3]) - max(one[1], other[1]) + 1
+    return max(0, across) * max(0, down)
+
+
+def _fitting(title: str, width: int) -> Font:
+    """Return the title font, made smaller where the title is wider than its column."""
+    font = ImageFont.load_default(_TITLE_SIZE)
+    return ImageFont.load_default(min(1.0, width / max(1.0, font.getlength(title))) * _TITLE_SIZE)
+
+
+def _legend(draw: ImageDraw.ImageDraw, x: float, y: float, class_names: Sequence[str], colours: Sequence[Rgb]) -> None:
+    """Name the classes beside their colours, from ``x`` to the right, centred at the height ``y``."""
+    font = ImageFont.load_default(_TITLE_SIZE)
+    draw.text((x, y), "class:", _TEXT, font, anchor="lm")
+    x += font.getlength("class:") + _GUTTER
+    for index, name in enumerate(class_names):
+        swatch = (x, y - _TITLE_SIZE / 2, x + _TITLE_SIZE, y + _TITLE_SIZE / 2)
+        draw.rectangle(swatch, outline=colours[index % len(colours)], width=_LINE)
+        x += _TITLE_SIZE + _GUTTER / 2
+        draw.text((x, y), name, _TEXT, font, anchor="lm")
+        x += font.getlength(name) + _GUTTER

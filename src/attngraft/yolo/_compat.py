@@ -1,0 +1,137 @@
+"""Every touch of an Ultralytics internal, with what it relies on and the releases it was checked against.
+
+Checked on 8.4.0, 8.4.100 and 8.4.190 (the newest when this was written).
+
+``nn.tasks.parse_model`` (wrapped)
+    Every rebuild (train, resume, tune, workers) goes through it, so grafts survive.
+    Relies on the signature ``(d, ch, verbose)``, and on a result ``(Sequential, save)`` with ``i`` and ``f`` a layer.
+its local variables ``ch f width max_channels``
+    A YAML row learns its channels from them. Relies on string arguments being looked up among its locals.
+the globals of ``nn.tasks`` (added to)
+    YAML rows are looked up there by name. Relies on ``globals()[name]``.
+``nn.tasks.yaml_model_load`` (wrapped, also where ``engine.model`` imported it)
+    Our YAMLs are found by name. Relies on the signature ``(path)`` and on the keys ``scale`` and ``yaml_file``.
+``nn.modules.block.MHSA`` and ``nn.modules.conv.MHSA`` (added)
+    Checkpoints trained with the circulated class name these paths. Relies on the host having none of that name.
+``torch.serialization.add_safe_globals``
+    The host's restricted loading accepts our classes. Public PyTorch.
+
+Never copied: the body of any of these functions.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+import ultralytics
+import wrapt
+
+from attngraft._core.errors import HostError
+from attngraft._core.registry import mechanism, mechanisms
+from attngraft.yolo import grafting, rows
+from attngraft.yolo.yamls import load_own
+
+SUPPORTED = ((8, 4, 0), (8, 5, 0))
+"""The first supported release, and the first that is not."""
+
+log = logging.getLogger("ultralytics")
+
+
+def check_version(version: str) -> None:
+    """Require a supported Ultralytics release.
+
+    Raises:
+        HostError: If ``version`` is outside `SUPPORTED`; names the range.
+    """
+    numbers = tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
+    if not SUPPORTED[0] <= numbers < SUPPORTED[1]:
+        raise HostError(
+            f"attngraft works with ultralytics >=8.4,<8.5 and found {version}; run: pip install 'ultralytics>=8.4,<8.5'"
+        )
+
+
+def check_hooks(tasks: ModuleType) -> None:
+    """Require the hook points to look as they did on the releases this was checked against.
+
+    Raises:
+        HostError: If one is missing or takes other arguments.
+    """
+    for name, expected in {"parse_model": ["d", "ch", "verbose"], "yaml_model_load": ["path"]}.items():
+        function = getattr(tasks, name, None)
+        found = list(inspect.signature(function).parameters) if function else None
+        if found != expected:
+            raise HostError(
+                f"ultralytics {ultralytics.__version__} has {name}{found}, and attngraft relies on {name}{expected}; "
+                "install another 8.4 release and report this one"
+            )
+
+
+def install(tasks: ModuleType) -> None:
+    """Join attngraft to ``ultralytics.nn.tasks``, once.
+
+    Args:
+        tasks: That module, as just imported.
+
+    Raises:
+        HostError: If this release is not one we can join.
+    """
+    if isinstance(tasks.parse_model, wrapt.FunctionWrapper):
+        return
+    check_version(ultralytics.__version__)
+    check_hooks(tasks)
+    wrapt.wrap_function_wrapper(tasks, "parse_model", _parse_model)
+    wrapt.wrap_function_wrapper(tasks, "yaml_model_load", _yaml_model_load)
+    wrapt.register_post_import_hook(
+        lambda engine: setattr(engine, "yaml_model_load", tasks.yaml_model_load), "ultralytics.engine.model"
+    )
+    for home in ("block", "conv") if "mhsa" in mechanisms() else ():
+        wrapt.register_post_import_hook(
+            lambda module: setattr(module, "MHSA", mechanism("mhsa").cls), f"ultralytics.nn.modules.{home}"
+        )
+    allow_safe_loading()
+
+
+def allow_safe_loading() -> None:
+    """Tell PyTorch's restricted unpickler that our classes are data."""
+    ours: list[Any] = [grafting.Graft, grafting.BoTConv, grafting.apply_grafts]
+    for record in mechanisms().values():
+        ours += [record.cls, *_helpers(record.cls)]
+    torch.serialization.add_safe_globals(ours)
+
+
+def _helpers(cls: type) -> list[type]:
+    """Return the module classes that stand in a mechanism's file besides it."""
+    home = inspect.getmodule(cls)
+    members = vars(home).values() if home else ()
+    return [
+        m for m in members if isinstance(m, type) and issubclass(m, torch.nn.Module) and m.__module__ == cls.__module__
+    ]
+
+
+def _parse_model(wrapped: Callable[..., Any], _instance: None, args: Any, kwargs: Any) -> Any:
+    call = inspect.signature(wrapped).bind(*args, **kwargs)
+    call.apply_defaults()
+    d, channels, verbose = dict(call.arguments["d"]), call.arguments["ch"], call.arguments["verbose"]
+    specs = rows.take_grafts(d)
+    host_names = wrapped.__globals__
+    d["backbone"] = rows.rewrite(d["backbone"], host_names)
+    d["head"] = rows.rewrite(d["head"], host_names)
+    host_names.update(rows.row_classes())
+    layers, save = wrapped(d, channels, verbose)
+    for line in grafting.attach(layers, specs, backbone=len(d["backbone"]), channels=channels) if specs else ():
+        if verbose:
+            log.info(line)
+    return layers, save
+
+
+def _yaml_model_load(
+    wrapped: Callable[[str], dict[str, Any]], _instance: None, args: Any, kwargs: Any
+) -> dict[str, Any]:
+    path = Path(inspect.signature(wrapped).bind(*args, **kwargs).arguments["path"])
+    return load_own(path, wrapped) or wrapped(str(path))

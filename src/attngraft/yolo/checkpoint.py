@@ -1,0 +1,156 @@
+"""Grafting onto a model or a checkpoint, and writing the result as a file that the stock host can use."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import logging
+import os
+import pickle
+import tempfile
+from collections.abc import Iterable
+from copy import deepcopy
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+import ultralytics
+from platformdirs import user_cache_path
+from torch import nn
+
+from attngraft._core.errors import CheckpointError, OutputError
+from attngraft.yolo.grafting import attach
+from attngraft.yolo.recipe import GraftSpec, Recipe, print_grafts
+from attngraft.yolo.rows import GUARD, YAML_KEY
+
+HOST_ALIASES = (
+    "ultralytics.nn.modules.block.Silence",
+    "ultralytics.nn.tasks.YOLOv10DetectionModel",
+    "ultralytics.utils.loss.v10DetectLoss",
+)
+"""Names in older official checkpoints that the host maps to today's."""
+
+log = logging.getLogger("ultralytics")
+
+
+def graft_model(model: nn.Module, specs: Iterable[GraftSpec]) -> None:
+    """Join grafts to a host model in place, and note them in its YAML so that every rebuild finds them.
+
+    Args:
+        model: A host model such as ``DetectionModel``, not fused.
+        specs: What to join.
+
+    Raises:
+        CheckpointError: If the model is fused for inference.
+        PlaceError: If the model lacks a place.
+        OptionError: If a mechanism cannot be built at that width.
+    """
+    specs = tuple(specs)
+    if model.is_fused():  # type: ignore[operator]
+        raise CheckpointError(
+            "this model is fused for inference and cannot be grafted; use the checkpoint it came from"
+        )
+    description: dict[str, Any] = model.yaml  # type: ignore[assignment]
+    backbone = len(description["backbone"])
+    layers: nn.Sequential = model.model  # type: ignore[assignment]
+    host_norm = next(m for m in layers.modules() if isinstance(m, nn.BatchNorm2d))
+    for line in attach(layers, specs, backbone=backbone, channels=description.get("channels", 3)):
+        log.info(line)
+    for norm in layers.modules():
+        # Detectors get the host's own eps and momentum after they are built, classifiers keep PyTorch's.
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.eps, norm.momentum = host_norm.eps, host_norm.momentum
+    earlier = description.get(YAML_KEY)
+    description[YAML_KEY] = "+".join(filter(None, [earlier, print_grafts(specs)]))
+
+
+def inspect_file(file: Path) -> None:
+    """Require a file that the host can open, before the host tries: it would install missing modules by their names.
+
+    Args:
+        file: A ``.pt`` file.
+
+    Raises:
+        CheckpointError: If it is damaged, or holds classes that are not to be had here; names them.
+    """
+    try:
+        named = torch.serialization.get_unsafe_globals_in_checkpoint(file)
+    except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise CheckpointError(
+            f"{file} is not a checkpoint, or a damaged one ({file.stat().st_size:,} bytes); copy or train it again"
+        ) from error
+    missing = sorted(name for name in named if not _resolves(name))
+    if missing:
+        raise CheckpointError(
+            f"{file} holds {', '.join(missing[:3])}{' and more' if missing[3:] else ''}, which is not installed here; "
+            "import the code that it was trained with first, or open it where it was trained"
+        )
+
+
+def _resolves(name: str) -> bool:
+    """Tell whether a pickled ``module.Class`` can be had without installing anything."""
+    module, _, attribute = name.rpartition(".")
+    if module.startswith(("ultralytics.yolo", "__builtin__")) or name in HOST_ALIASES:
+        return True  # the host's own older names, which it maps itself
+    try:
+        found = importlib.import_module(module)
+    except ImportError:
+        return False
+    return hasattr(found, attribute)
+
+
+def is_grafted(description: dict[str, Any]) -> bool:
+    """Tell whether a model's YAML holds grafts."""
+    return bool(description.get(YAML_KEY)) or any(row[2] == GUARD for row in description["head"])
+
+
+def save(model: nn.Module, file: Path, *, arguments: dict[str, Any]) -> None:
+    """Write a checkpoint in the host's form, in full precision, whole or not at all.
+
+    Args:
+        model: The host model.
+        file: Where to; an existing file is replaced in one step.
+        arguments: The host's training arguments that belong to it, at least ``task`` and ``model``.
+
+    Raises:
+        OutputError: If the file cannot be written.
+    """
+    checkpoint = {
+        "epoch": -1,
+        "best_fitness": None,
+        "model": deepcopy(model),
+        "ema": None,
+        "optimizer": None,
+        "train_args": arguments,
+        "date": datetime.now().astimezone().isoformat(),
+        "version": ultralytics.__version__,
+        "license": "AGPL-3.0 License (https://ultralytics.com/license)",
+    }
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+        os.close(handle)
+        partial = Path(name)
+    except OSError as error:
+        raise OutputError(f"cannot write {file} ({error.filename}: {error.strerror}); choose another folder") from error
+    try:
+        torch.save(checkpoint, partial)
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def seed_file(recipe: Recipe) -> Path:
+    """Return where the seed checkpoint of a recipe is kept.
+
+    Workers of multi-GPU training and of the tuner rebuild a model from a path, so a grafted model needs a file from
+    the start. The folder is the user's cache; the environment variable ``ATTNGRAFT_CACHE`` names another.
+    """
+    cache = os.environ.get("ATTNGRAFT_CACHE")
+    root = Path(cache) if cache else user_cache_path("attngraft")
+    name = Path(recipe.base).stem + "".join(f"+{spec}" for spec in recipe.grafts)
+    safe = "".join(char if char.isalnum() or char in "+-_.@," else "-" for char in name)[:120]
+    base = Path(recipe.base)
+    place = f"{recipe.hash}-{base.resolve()}" if base.exists() else recipe.hash
+    return root / "seeds" / hashlib.sha256(place.encode()).hexdigest()[:12] / f"{safe}.pt"

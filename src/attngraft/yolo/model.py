@@ -1,0 +1,145 @@
+"""`YOLO`: the host's own object, opened by a recipe."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from ultralytics import RTDETR
+from ultralytics import YOLO as StockYOLO
+from ultralytics.nn import tasks
+from ultralytics.utils.checks import check_model_file_from_stem
+from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
+
+from attngraft._core.errors import CheckpointError, OutputError
+from attngraft.yolo import checkpoint
+from attngraft.yolo.recipe import Recipe
+
+log = logging.getLogger("ultralytics")
+
+CONFIGS = (".yaml", ".yml")
+
+
+class YOLO(StockYOLO):
+    """A host model opened by a recipe; train, val, predict, track, tune and export are the host's own.
+
+    A base with weights keeps every one of them. A base without weights (a YAML) is built anew, with the ``seed`` of
+    the training, by ``train()``, as the host does.
+
+    Args:
+        model: A recipe such as ``yolo11n.pt+mhsa@P5``, or anything the host takes.
+        task: The host's task; None takes the model's own.
+        verbose: Whether the host prints the layers.
+
+    Raises:
+        RecipeError: If the recipe cannot be read.
+        PlaceError: If the base lacks a place.
+        OptionError: If a mechanism cannot be built at that width.
+
+    Example:
+        >>> model = YOLO("yolo11n.yaml+mhsa@P5")  # doctest: +SKIP
+        >>> model.train(data="my.yaml", epochs=50)  # doctest: +SKIP
+    """
+
+    def __init__(self, model: str | Path = "yolo11n", task: str | None = None, verbose: bool = False) -> None:
+        recipe = Recipe.parse(str(model))
+        base = resolve_base(recipe.base)
+        if not recipe.grafts and not base.lower().endswith((*CONFIGS, ".pt")):
+            super().__init__(base, task=task, verbose=verbose)  # an exported model
+            return
+        stock = open_stock(base, task=task, verbose=verbose)
+        if not recipe.grafts and (stock.ckpt or not checkpoint.is_grafted(stock.model.yaml)):
+            self.__class__, self.__dict__ = _like(stock), stock.__dict__
+            return
+        from_weights = bool(stock.ckpt)
+        seed = checkpoint.seed_file(recipe)
+        _write(stock, recipe, seed)
+        super().__init__(str(seed), task=task, verbose=verbose)
+        if not from_weights:
+            self.overrides["pretrained"] = False  # train() then builds from the YAML under the seed of the training
+
+
+def graft(base: str, grafts: str, out: str | Path, *, overwrite: bool = False) -> Path:
+    """Write a grafted checkpoint that the stock ``yolo`` command trains, validates, predicts with and exports.
+
+    Args:
+        base: Anything the host takes: weights, or a YAML name when there are none.
+        grafts: What to join, such as ``mhsa@P5+ema@P4``.
+        out: The file to write, ending in ``.pt``.
+        overwrite: Whether an existing file may be replaced.
+
+    Returns:
+        The file that was written.
+
+    Raises:
+        OutputError: If ``out`` exists, cannot be written or is not a ``.pt``.
+        RecipeError: If ``grafts`` cannot be read.
+        PlaceError: If the base lacks a place.
+        OptionError: If a mechanism cannot be built at that width.
+    """
+    out = Path(out)
+    if out.suffix != ".pt":
+        raise OutputError(f"a checkpoint's name ends in .pt, got {out}")
+    if out.exists() and not overwrite:
+        raise OutputError(f"{out} exists and is left as it is; name another file, or allow overwriting")
+    recipe = Recipe.parse(f"{base}+{grafts}")
+    stock = open_stock(resolve_base(recipe.base))
+    _write(stock, recipe, out)
+    return out
+
+
+def open_stock(base: str, *, task: str | None = None, verbose: bool = False) -> Any:
+    """Open a base with the host's class for it.
+
+    Raises:
+        CheckpointError: If it is a file that the host cannot open.
+    """
+    if base.endswith(".pt") and Path(base).is_file():
+        checkpoint.inspect_file(Path(base))
+    if base.lower().endswith(CONFIGS) and "RTDETR" in tasks.yaml_model_load(base)["head"][-1][2]:
+        return RTDETR(base)
+    return StockYOLO(base, task=task, verbose=verbose)
+
+
+def resolve_base(base: str) -> str:
+    """Say which file or YAML name a base stands for.
+
+    A bare stem such as ``yolo11n`` means the host's weights of that name, found or downloaded; where there are none and
+    none can be had, it means the YAML of that name, and a warning says so.
+
+    Args:
+        base: The base of a recipe.
+
+    Raises:
+        CheckpointError: If it is a ``.pt`` that neither exists nor can be downloaded by that name.
+    """
+    if Path(base).suffix == ".pt" and not Path(base).is_file() and Path(base).name not in GITHUB_ASSETS_NAMES:
+        raise CheckpointError(f"there is no file {base}, and it is no name of the host's own weights; check the path")
+    if Path(base).suffix:
+        return base
+    weights = check_model_file_from_stem(base)
+    try:
+        found = attempt_download_asset(weights)
+    except (ConnectionError, FileNotFoundError):
+        found = ""
+    if found and Path(found).is_file():
+        return str(found)
+    log.warning(
+        f"attngraft: no weights {base}.pt here and none to be had, so {base}.yaml is built and starts untrained"
+    )
+    return f"{base}.yaml"
+
+
+def _write(stock: Any, recipe: Recipe, file: Path) -> None:
+    if not hasattr(stock.model, "yaml"):
+        raise CheckpointError(f"{recipe.base} is not a PyTorch model of Ultralytics, and only those can be grafted")
+    if recipe.grafts:
+        checkpoint.graft_model(stock.model, recipe.grafts)
+    arguments = {"task": stock.task, "model": str(recipe)}
+    checkpoint.save(stock.model, file, arguments=arguments)
+
+
+def _like(stock: Any) -> type:
+    """Return our class for a plain YOLO, and the host's for what it turned into (RT-DETR, World, YOLOE)."""
+    return YOLO if type(stock) is StockYOLO else type(stock)

@@ -1,0 +1,253 @@
+"""Recipes: ``BASE+MECHANISM(options)@PLACE[+...]`` as data that can be parsed, printed, compared and hashed.
+
+    recipe  = base { "+" graft }
+    graft   = name [ "(" option { "," option } ")" ] "@" place { "," place }
+    option  = key "=" value            value: number, true, false, none, word, 'text', [list]
+    place   = P3 P4 P5 ...  (backbone, by stride)  |  N3 N4 N5 ...  (what the head reads)
+            | 10            (layer index)          |  8.m.0.m.0.cv2 (a module inside a layer)
+
+Two keys belong to the graft and not to the mechanism: ``mode=after|replace`` and ``init=identity|paper``. The name
+``bot`` stands for BoTNet's own rule: MHSA in place of the 3x3 convolution of every bottleneck of that stage.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal, NoReturn
+
+from attngraft._core.errors import RecipeError, UnknownNameError, suggest
+from attngraft.attention import Mechanism, mechanism, names
+
+Mode = Literal["after", "replace", "bot"]
+Init = Literal["identity", "paper"]
+
+BOT = "bot"
+GRAFT_START = re.compile(r"\+\s*(?=[A-Za-z_]\w*\s*(?:[@(+]|\Z))")
+PLACE = re.compile(r"[PN]\d\Z|\d+\Z|\d+(\.\w+)+\Z")
+
+
+@dataclass(frozen=True)
+class GraftSpec:
+    """One mechanism at one or more places.
+
+    Attributes:
+        name: Registry name of the mechanism, or ``bot``.
+        places: Where it goes, in the order given.
+        options: The mechanism's own options, sorted by name.
+        mode: ``after`` the layer named, in its place (``replace``), or BoTNet's rule (``bot``).
+        init: ``identity`` starts with the base model's numbers; ``paper`` with the paper's own form.
+    """
+
+    name: str
+    places: tuple[str, ...]
+    options: tuple[tuple[str, Any], ...] = ()
+    mode: Mode = "after"
+    init: Init = "identity"
+
+    @property
+    def record(self) -> Mechanism:
+        """The mechanism's registry record."""
+        return mechanism("mhsa" if self.name == BOT else self.name)
+
+    def __str__(self) -> str:
+        shown = [f"{key}={_show(value)}" for key, value in self.options]
+        shown += [f"mode={self.mode}"] if self.mode == "replace" else []
+        shown += [f"init={self.init}"] if self.init != "identity" else []
+        return f"{self.name}{'(' + ','.join(shown) + ')' if shown else ''}@{','.join(self.places)}"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A base model and what is grafted into it.
+
+    Attributes:
+        base: Anything Ultralytics takes as a model: ``yolo11n``, ``yolov8s-seg.pt``, ``my.yaml``, ``runs/.../best.pt``.
+        grafts: What is added, in order.
+
+    Example:
+        >>> recipe = Recipe.parse("yolo11n + MHSA(heads=8) @ P4,P5")
+        >>> print(recipe)
+        yolo11n+mhsa(heads=8)@P4,P5
+        >>> recipe == Recipe.parse("yolo11n+mhsa(heads=8)@P4,P5"), recipe.hash
+        (True, '...')
+    """
+
+    base: str
+    grafts: tuple[GraftSpec, ...] = field(default=())
+
+    @classmethod
+    def parse(cls, text: str) -> Recipe:
+        """Read a recipe.
+
+        Args:
+            text: The recipe, as in the module's grammar.
+
+        Raises:
+            RecipeError: If it cannot be read; points at the character and names the nearest known word.
+        """
+        start = GRAFT_START.search(text)
+        base = (text[: start.start()] if start else text).strip()
+        if not base:
+            raise RecipeError("a recipe starts with a base model, such as yolo11n", text, 0)
+        return cls(base, _Reader(text, start.end()).grafts() if start else ())
+
+    @property
+    def hash(self) -> str:
+        """Twelve hexadecimal digits that are equal exactly for equal recipes."""
+        return hashlib.sha256(str(self).encode()).hexdigest()[:12]
+
+    def __str__(self) -> str:
+        return "+".join([self.base, *map(str, self.grafts)])
+
+
+def parse_grafts(text: str) -> tuple[GraftSpec, ...]:
+    """Read grafts without a base, such as ``"mhsa@P5+ema@P4"``.
+
+    Raises:
+        RecipeError: If they cannot be read.
+    """
+    return _Reader(text, 0).grafts()
+
+
+def print_grafts(grafts: Iterable[GraftSpec]) -> str:
+    """Write grafts so that `parse_grafts` reads them back."""
+    return "+".join(map(str, grafts))
+
+
+class _Reader:
+    """Reads grafts from left to right, remembering where it stands for error messages."""
+
+    def __init__(self, text: str, position: int) -> None:
+        self.text = text
+        self.position = position
+
+    def grafts(self) -> tuple[GraftSpec, ...]:
+        found = [self.graft()]
+        while self.peek():
+            self.expect("+", "the next graft starts with '+'")
+            found.append(self.graft())
+        return tuple(found)
+
+    def graft(self) -> GraftSpec:
+        start = self.skip()
+        name = self.match(r"[A-Za-z_]\w*", "a mechanism's name")
+        record = self.known(name, start)
+        options = self.options(record) if self.peek() == "(" else {}
+        self.expect("@", f"say where {name} goes, as in {name}@P5")
+        places = [self.place()]
+        while self.peek() == ",":
+            self.position += 1
+            places.append(self.place())
+        mode = options.pop("mode", "after")
+        init = options.pop("init", "identity")
+        if name.lower() == BOT:
+            return GraftSpec(BOT, tuple(places), tuple(sorted(options.items())), "bot", init)
+        return GraftSpec(record.name, tuple(places), tuple(sorted(options.items())), mode, init)
+
+    def known(self, name: str, start: int) -> Mechanism:
+        if name.lower() == BOT:
+            return mechanism("mhsa")
+        try:
+            return mechanism(name)
+        except UnknownNameError:
+            self.fail(f"no mechanism is called {name!r}; {suggest(name, [*names(), BOT])}", start)
+
+    def options(self, record: Mechanism) -> dict[str, Any]:
+        self.position += 1
+        found: dict[str, Any] = {}
+        while self.peek() != ")":
+            start = self.skip()
+            key = self.match(r"[A-Za-z_]\w*", "an option such as heads=4")
+            if key not in record.options and key not in ("mode", "init"):
+                self.fail(
+                    f"{record.name} has no option {key!r}; {suggest(key, [*record.options, 'mode', 'init'])}", start
+                )
+            if key in found:
+                self.fail(f"option {key!r} is given twice", start)
+            self.expect("=", f"give {key} a value, as in {key}=...")
+            start = self.skip()
+            found[key] = self.value()
+            if found[key] is None and key in record.options and isinstance(record.options[key].default, str):
+                found[key] = "none"  # a word of that option, as in position=none
+            self.check_own(key, found[key], start)
+            if self.peek() == ",":
+                self.position += 1
+            elif self.peek() != ")":
+                self.fail("expected ',' or ')' after an option")
+        self.position += 1
+        return found
+
+    def check_own(self, key: str, value: Any, start: int) -> None:
+        allowed = {"mode": ("after", "replace"), "init": ("identity", "paper")}.get(key)
+        if allowed and value not in allowed:
+            self.fail(f"{key} is {' or '.join(allowed)}, not {value!r}", start)
+
+    def value(self) -> Any:
+        start, depth = self.position, 0
+        while self.position < len(self.text):
+            char = self.text[self.position]
+            if depth == 0 and char in ",)":
+                break
+            depth += (char in "[(") - (char in "])")
+            self.position += 1
+        text = self.text[start : self.position].strip()
+        if not text:
+            self.fail("expected a value", start)
+        words = {"true": True, "false": False, "none": None}
+        if text.lower() in words:
+            return words[text.lower()]
+        try:
+            value = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            if re.fullmatch(r"[\w./-]+", text):
+                return text
+            self.fail(f"cannot read the value {text!r}; write a number, a word, 'text' or [a, list]", start)
+        return tuple(value) if isinstance(value, list) else value
+
+    def place(self) -> str:
+        start = self.skip()
+        place = self.match(r"[\w.]+", "a place such as P5, N4, 10 or 8.m.0.cv2")
+        if not PLACE.match(place):
+            self.fail(f"a place is P3-P5, N3-N5, a layer index or a path such as 8.m.0.cv2, not {place!r}", start)
+        return place
+
+    def peek(self) -> str:
+        self.skip()
+        return self.text[self.position : self.position + 1]
+
+    def skip(self) -> int:
+        """Pass over blanks and return where something starts."""
+        while self.text[self.position : self.position + 1].isspace():
+            self.position += 1
+        return self.position
+
+    def match(self, pattern: str, expected: str) -> str:
+        self.skip()
+        found = re.compile(pattern).match(self.text, self.position)
+        if found is None:
+            self.fail(f"expected {expected}")
+        self.position = found.end()
+        return found.group()
+
+    def expect(self, char: str, why: str) -> None:
+        if self.peek() != char:
+            self.fail(f"expected {char!r}: {why}")
+        self.position += 1
+
+    def fail(self, message: str, position: int | None = None) -> NoReturn:
+        raise RecipeError(message, self.text, self.position if position is None else position) from None
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "[" + ",".join(map(_show, value)) + "]"
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        plain = re.fullmatch(r"[A-Za-z_][\w./-]*", value) and value.lower() not in ("true", "false")
+        return value if plain else repr(value)
+    return repr(value)

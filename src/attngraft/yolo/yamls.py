@@ -1,0 +1,61 @@
+"""Our model YAMLs, found by name: a stock YAML named as base, and what is grafted into it.
+
+    base: yolo11.yaml        # the scale letter of the asked-for name is put in: yolo11n-mhsa.yaml reads yolo11n.yaml
+    grafts: mhsa@P5
+    head: [Segment, [nc, 32, 256]]   # optional: another head on the same neck
+
+Nothing of the host's YAML is repeated, so they follow it from release to release. A user's own file may have this
+form too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from attngraft.yolo.recipe import parse_grafts, print_grafts
+from attngraft.yolo.rows import YAML_KEY
+
+FOLDER = Path(__file__).parent / "cfg"
+SCALED = re.compile(r"(yolov?\d+)([nsmblx])?(?=[-.]|\Z)")
+
+
+def load_own(path: Path, load_stock: Callable[[str], dict[str, Any]]) -> dict[str, Any] | None:
+    """Load a model YAML in our form.
+
+    Args:
+        path: What was asked for: a file, or a name such as ``yolo11n-mhsa.yaml``.
+        load_stock: The host's own loader.
+
+    Returns:
+        The host's dictionary with the grafts under the key ``attngraft``; None if ``path`` is not in our form.
+    """
+    scaled = SCALED.match(path.name)
+    scale = (scaled and scaled.group(2)) or ""
+    file = _find(path)
+    if file is None:
+        return None
+    own = yaml.safe_load(file.read_text(encoding="utf-8"))
+    if not isinstance(own, dict) or "base" not in own:
+        shipped = file.parent == FOLDER
+        return {**own, "scale": scale, "yaml_file": str(path)} if shipped else None
+    model: dict[str, Any] = load_stock(SCALED.sub(rf"\g<1>{scale}", own["base"], count=1))
+    model[YAML_KEY] = print_grafts(parse_grafts(own["grafts"]))
+    if "head" in own:
+        model["head"][-1][2:] = own["head"]
+    model.update({key: value for key, value in own.items() if key not in ("base", "grafts", "head")})
+    model["yaml_file"] = str(path)
+    return model
+
+
+def _find(path: Path) -> Path | None:
+    """Return the file for a name: itself, the one without the scale letter, or one of ours."""
+    unscaled = SCALED.sub(r"\1", path.name, count=1)
+    candidates = [path, path.with_name(unscaled)]
+    if path.parent == Path():
+        candidates.append(FOLDER / unscaled)
+    return next((file for file in candidates if file.is_file()), None)

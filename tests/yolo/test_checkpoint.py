@@ -1,0 +1,100 @@
+"""Grafted files: written whole or not at all, opened with one clear sentence when they cannot be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from ultralytics import YOLO as StockYOLO
+
+import attngraft
+from attngraft._core.errors import CheckpointError, OutputError, PlaceError
+from attngraft.yolo.model import resolve_base
+
+
+@pytest.fixture
+def pretrained() -> Path:
+    """A saved stock model: matching of keys does not depend on values."""
+    StockYOLO("yolo11n.yaml").save("stock.pt")
+    return Path("stock.pt")
+
+
+def test_a_grafted_file_keeps_every_pretrained_tensor(pretrained: Path) -> None:
+    file = attngraft.graft(str(pretrained), "mhsa@P5+se@P4", "grafted.pt")
+    stock, mine = StockYOLO(pretrained).model.state_dict(), StockYOLO(file).model.state_dict()
+    assert len(stock) == 499
+    assert all(torch.equal(value, mine[key]) for key, value in stock.items())
+
+
+def test_a_recipe_on_weights_starts_with_their_numbers(pretrained: Path) -> None:
+    picture = torch.rand(1, 3, 64, 64)
+    stock, mine = StockYOLO(pretrained).model.eval(), attngraft.YOLO(f"{pretrained}+mhsa@P5").model.eval()
+    with torch.no_grad():
+        assert torch.equal(stock(picture)[0], mine(picture)[0])
+
+
+def test_grafts_add_up_over_files(pretrained: Path) -> None:
+    first = attngraft.graft(str(pretrained), "se@P5", "first.pt")
+    second = attngraft.graft(str(first), "eca@P4", "second.pt")
+    assert StockYOLO(second).model.yaml["attngraft"] == "se@P5+eca@P4"
+
+
+def test_nothing_is_overwritten_unasked(pretrained: Path) -> None:
+    Path("mine.pt").write_text("precious")
+    with pytest.raises(OutputError, match=r"mine\.pt exists and is left as it is"):
+        attngraft.graft(str(pretrained), "se@P5", "mine.pt")
+    assert Path("mine.pt").read_text() == "precious"
+    attngraft.graft(str(pretrained), "se@P5", "mine.pt", overwrite=True)
+    StockYOLO("mine.pt")
+
+
+def test_a_failure_leaves_no_file_behind(pretrained: Path) -> None:
+    with pytest.raises(PlaceError, match="no place P7"):
+        attngraft.graft(str(pretrained), "se@P7", "new.pt")
+    Path("blocked").write_text("")
+    with pytest.raises(OutputError, match=r"cannot write blocked/new\.pt"):
+        attngraft.graft(str(pretrained), "se@P5", "blocked/new.pt")
+    with pytest.raises(OutputError, match=r"ends in \.pt"):
+        attngraft.graft(str(pretrained), "se@P5", "new.onnx")
+    assert not list(Path().glob("*new*"))
+
+
+def test_a_truncated_file_is_named(pretrained: Path) -> None:
+    Path("half.pt").write_bytes(pretrained.read_bytes()[:20_000])
+    with pytest.raises(CheckpointError, match=r"half\.pt is not a checkpoint, or a damaged one \(20,000 bytes\)"):
+        attngraft.YOLO("half.pt")
+
+
+def test_a_foreign_class_is_named_and_nothing_is_installed(fresh: object) -> None:
+    code = """
+import sys, torch, types
+package = types.ModuleType("somebodys_package")
+exec("import torch\\nclass Block(torch.nn.Module): pass", package.__dict__)
+package.Block.__module__ = "somebodys_package"
+sys.modules["somebodys_package"] = package
+torch.save({"model": package.Block()}, "foreign.pt")
+"""
+    fresh(code)  # type: ignore[operator]
+    with pytest.raises(CheckpointError, match=r"holds somebodys_package\.Block, which is not installed here"):
+        attngraft.YOLO("foreign.pt")
+
+
+def test_a_file_that_is_not_there_is_not_looked_for_on_the_network() -> None:
+    with pytest.raises(CheckpointError, match=r"there is no file nowhere\.pt"):
+        attngraft.YOLO("nowhere.pt+se@P5")
+
+
+def test_a_bare_stem_without_weights_says_that_it_starts_untrained(caplog: pytest.LogCaptureFixture) -> None:
+    import logging
+
+    logging.getLogger("ultralytics").propagate = True
+    assert resolve_base("yolo11n") == "yolo11n.yaml"
+    assert "starts untrained" in caplog.text
+
+
+def test_a_plain_model_opens_as_the_host_opens_it(pretrained: Path) -> None:
+    model = attngraft.YOLO(pretrained)
+    assert isinstance(model, attngraft.YOLO)
+    assert len(model.model.state_dict()) == 499
+    assert type(attngraft.YOLO("rtdetr-l.yaml+se@P5")).__name__ == "RTDETR"

@@ -1,0 +1,47 @@
+"""The joint with Ultralytics: versions, import orders, hook points."""
+
+from __future__ import annotations
+
+import types
+from typing import Any
+
+import pytest
+
+from attngraft._core.errors import HostError
+from attngraft.yolo import _compat
+
+
+@pytest.mark.parametrize("version", ["8.3.253", "8.5.0", "9.0.1"])
+def test_an_unsupported_release_is_one_clear_sentence(version: str) -> None:
+    with pytest.raises(HostError, match=rf"ultralytics >=8.4,<8.5 and found {version}; run: pip install"):
+        _compat.check_version(version)
+
+
+@pytest.mark.parametrize("version", ["8.4.0", "8.4.190", "8.4.999"])
+def test_supported_releases_pass(version: str) -> None:
+    _compat.check_version(version)
+
+
+def test_a_changed_hook_point_is_named() -> None:
+    changed = types.SimpleNamespace(parse_model=lambda spec: None, yaml_model_load=lambda path: None)
+    with pytest.raises(HostError, match=r"parse_model\['spec'\].*relies on parse_model\['d', 'ch', 'verbose'\]"):
+        _compat.check_hooks(changed)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import attngraft, ultralytics",
+        "import ultralytics; import attngraft",
+        "from ultralytics import YOLO; import attngraft",
+        "import attngraft; from ultralytics.models.yolo.detect import DetectionTrainer",
+        "import attngraft.attention; from ultralytics import YOLO",
+    ],
+)
+def test_any_import_order_joins_the_two(imports: str, fresh: Any) -> None:
+    code = f"{imports}; from ultralytics import YOLO; print(*YOLO('yolo11n-mhsa.yaml').model.state_dict())"
+    assert "model.10.grafts.0.gamma" in fresh(code)
+
+
+def test_importing_us_loads_neither_torch_nor_the_host(fresh: Any) -> None:
+    assert fresh("import sys, attngraft; print({'torch', 'ultralytics'} & set(sys.modules))").strip() == "set()"

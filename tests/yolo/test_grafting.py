@@ -1,0 +1,253 @@
+"""The graft keeps the base: its keys, its numbers, its random stream, and its life as a host model."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+from ultralytics.nn.tasks import (
+    ClassificationModel,
+    DetectionModel,
+    OBBModel,
+    PoseModel,
+    RTDETRDetectionModel,
+    SegmentationModel,
+)
+
+import attngraft.attention as zoo
+from attngraft._core.errors import CheckpointError, OptionError, PlaceError
+from attngraft.yolo.checkpoint import graft_model
+from attngraft.yolo.recipe import parse_grafts
+from attngraft.yolo.rows import YAML_KEY
+
+# Number of tensors in the stock state dict; every one must keep its key and its shape.
+STOCK = {
+    "yolo11n": (DetectionModel, 499), "yolov8n": (DetectionModel, 355), "yolov10n": (DetectionModel, 595),
+    "yolo12n": (DetectionModel, 691), "yolo26n": (DetectionModel, 708), "yolov9t": (DetectionModel, 1339),
+    "yolo11n-seg": (SegmentationModel, 561), "yolo11n-cls": (ClassificationModel, 236),
+    "yolov8n-pose": (PoseModel, 397), "yolo11n-obb": (OBBModel, 541), "rtdetr-l": (RTDETRDetectionModel, 941),
+    "yolo11s": (DetectionModel, 499),
+}  # fmt: skip
+
+
+def build(name: str) -> nn.Module:
+    return STOCK[name][0](f"{name}.yaml", verbose=False)
+
+
+def grafted(grafts: str, base: str = "yolo11n", seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    model = build(base)
+    graft_model(model, parse_grafts(grafts))
+    return model
+
+
+def answers(model: nn.Module, picture: Tensor) -> list[Tensor]:
+    with torch.no_grad():
+        return [leaf for leaf in tree_leaves(model.eval()(picture)) if isinstance(leaf, Tensor)]
+
+
+def wake(model: nn.Module) -> nn.Module:
+    """Move every gamma away from zero, so that the grafts speak."""
+    with torch.no_grad():
+        for key, value in model.named_parameters():
+            if key.endswith("gamma"):
+                value.fill_(0.5)
+    return model
+
+
+@pytest.mark.parametrize("name", STOCK)
+def test_stock_keys_stay_and_the_start_is_the_identity_bit_for_bit(name: str) -> None:
+    base = build(name)
+    model = copy.deepcopy(base)
+    graft_model(model, parse_grafts("mhsa@P5+se@P4"))
+    stock, mine = base.state_dict(), model.state_dict()
+    assert len(stock) == STOCK[name][1]
+    assert all(torch.equal(value, mine[key]) for key, value in stock.items())
+    assert {key for key in mine if key not in stock} == {key for key in mine if ".grafts." in key} != set()
+    picture = torch.rand(1, 3, 96, 64)
+    pairs = list(zip(answers(base, picture), answers(model, picture), strict=True))
+    assert pairs
+    assert all(torch.equal(one, other) for one, other in pairs)
+
+
+@pytest.mark.parametrize("name", [n for n, r in zoo.mechanisms().items() if r.cls.__module__.startswith("attngraft.")])
+def test_every_mechanism_works_at_every_place(name: str) -> None:
+    model = grafted(f"{name}@P3,P4,P5,N3,N4,N5")
+    picture = torch.rand(2, 3, 96, 64)
+    before = [leaf.clone() for leaf in answers(model, picture)]
+    after = answers(wake(model), picture)
+    assert all(leaf.isfinite().all() for leaf in after)
+    assert not torch.equal(before[0], after[0])
+
+
+def test_rebuilding_from_the_yaml_gives_the_same_model() -> None:
+    model = grafted("mhsa(heads=2)@P5+se@N3")
+    again = DetectionModel(copy.deepcopy(model.yaml), verbose=False)
+    assert again.state_dict().keys() == model.state_dict().keys()
+    again.load_state_dict(wake(model).state_dict())
+    picture = torch.rand(1, 3, 64, 64)
+    assert all(torch.equal(a, b) for a, b in zip(answers(model, picture), answers(again, picture), strict=True))
+
+
+def test_grafting_draws_no_random_number_from_the_host() -> None:
+    torch.manual_seed(7)
+    stock = build("yolo11n")
+    after_stock = torch.rand(4)
+    torch.manual_seed(7)
+    description = copy.deepcopy(stock.yaml)
+    description[YAML_KEY] = "mhsa@P5+se@P3"
+    mine = DetectionModel(description, verbose=False)
+    assert torch.equal(torch.rand(4), after_stock)
+    assert all(torch.equal(value, mine.state_dict()[key]) for key, value in stock.state_dict().items())
+
+
+@pytest.mark.parametrize("base", ["yolo11n", "yolo11n-cls"])
+def test_batch_norms_of_a_graft_are_set_as_the_host_sets_its_own(base: str) -> None:
+    """Both ways to a grafted model agree, and neither touches the settings of the base."""
+    model = grafted("bot@P5", base)
+    rebuilt = type(model)(copy.deepcopy(model.yaml), verbose=False)
+    settings = [
+        {path: (m.eps, m.momentum) for path, m in one.named_modules() if isinstance(m, nn.BatchNorm2d)}
+        for one in (model, rebuilt)
+    ]
+    assert settings[0] == settings[1]
+    stock = {p: (m.eps, m.momentum) for p, m in build(base).named_modules() if isinstance(m, nn.BatchNorm2d)}
+    assert all(settings[0][path] == value for path, value in stock.items() if path in settings[0])
+
+
+def test_survives_deepcopy_pickle_and_fuse() -> None:
+    model = wake(grafted("mhsa@P5+se@P4+eca@P4"))
+    picture = torch.rand(1, 3, 64, 96)
+    expected = answers(model, picture)
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert all(torch.equal(a, b) for a, b in zip(expected, answers(twin, picture), strict=True))
+    fused = answers(copy.deepcopy(model).fuse(verbose=False), picture)
+    torch.testing.assert_close(fused[0], expected[0], atol=2e-3, rtol=1e-4)
+    assert all("grafts" in str(m.state_dict().keys()) for m in (model, copy.deepcopy(model).fuse(verbose=False)))
+
+
+def test_a_hook_of_another_tool_does_not_displace_ours() -> None:
+    model = wake(grafted("se@P5"))
+    picture = torch.rand(1, 3, 64, 64)
+    expected = answers(model, picture)[0]
+    twin = pickle.loads(pickle.dumps(model))
+    handle = twin.model[10].register_forward_hook(lambda *_: None)
+    handle.remove()
+    assert torch.equal(answers(twin, picture)[0], expected)
+
+
+def test_every_parameter_is_in_the_hosts_optimizer_and_gets_a_gradient() -> None:
+    model = wake(grafted("mhsa@P5+se@P4", base="rtdetr-l"))
+    features = model.model[:10]
+    features.train()(torch.rand(2, 3, 128, 128)).square().mean().backward()
+    graft_parameters = {k: p for k, p in model.named_parameters() if ".grafts." in k}
+    assert graft_parameters
+    assert all(p.grad is not None for p in graft_parameters.values())
+
+
+def test_runs_under_torch_compile() -> None:
+    model = wake(grafted("mhsa@P5")).eval()
+    picture = torch.rand(1, 3, 64, 64)
+    expected = answers(model, picture)[0]
+    torch.compiler.reset()
+    body = torch.compile(model.model[:11], backend="aot_eager", fullgraph=False)
+    with torch.no_grad():
+        torch.testing.assert_close(body(picture), model.model[:11](picture), atol=1e-4, rtol=1e-4)
+    assert torch.equal(answers(model, picture)[0], expected)
+
+
+def test_runs_under_autocast() -> None:
+    model = wake(grafted("mhsa@P5+se@P4")).train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = model(torch.rand(2, 3, 64, 64))
+    assert all(leaf.isfinite().all() for leaf in tree_leaves(out) if isinstance(leaf, Tensor))
+
+
+class TestModes:
+    def test_the_papers_form_is_not_the_identity(self) -> None:
+        base, picture = build("yolo11n"), torch.rand(1, 3, 64, 64)
+        model = copy.deepcopy(base)
+        graft_model(model, parse_grafts("se(init=paper)@P5"))
+        gate = model.model[10].grafts[0].mechanism
+        torch.testing.assert_close(
+            model.model[:11].eval()(picture), gate(base.model[:11].eval()(picture)), atol=0, rtol=0
+        )
+        assert not any(key.endswith("gamma") for key in model.state_dict())
+
+    def test_replace_puts_the_mechanism_in_the_modules_place(self) -> None:
+        model = grafted("mhsa(mode=replace)@8.m.0.m.0.cv2")
+        assert type(model.model[8].m[0].m[0].cv2).__name__ == "MHSA"
+        assert answers(model, torch.rand(1, 3, 64, 64))[0].isfinite().all()
+
+    def test_replace_can_take_a_whole_layer(self) -> None:
+        model = grafted("mhsa(mode=replace)@10")
+        assert type(model.model[10]).__name__ == "MHSA"
+        assert model.model[10].i == 10
+        assert answers(model, torch.rand(1, 3, 64, 64))[0].isfinite().all()
+
+    def test_replace_refuses_a_module_that_changes_the_map(self) -> None:
+        with pytest.raises(PlaceError, match="takes 128 channels at stride 16 and gives 256 at stride 32"):
+            grafted("mhsa(mode=replace)@7")
+
+    @pytest.mark.parametrize(
+        ("base", "places"),
+        [
+            ("yolo11n", ["8.m.0.m.0.cv2", "8.m.0.m.1.cv2"]),
+            ("yolov8n", ["8.m.0.cv2"]),
+            ("yolo26n", ["8.m.0.m.0.cv2", "8.m.0.m.1.cv2"]),
+        ],
+    )
+    def test_bot_replaces_the_convolutions_of_the_last_stage(self, base: str, places: list[str]) -> None:
+        stock = set(build(base).state_dict())
+        model = grafted("bot@P5", base)
+        found = [path for path, module in model.model.named_modules() if type(module).__name__ == "BoTConv"]
+        assert found == places
+        gone = stock - set(model.state_dict())
+        assert {key.split(".cv2")[0] for key in gone} == {f"model.{path.removesuffix('.cv2')}" for path in places}
+        out = model.train()(torch.rand(2, 3, 64, 64))
+        assert all(leaf.isfinite().all() for leaf in tree_leaves(out) if isinstance(leaf, Tensor))
+
+    def test_bot_says_when_there_is_nothing_to_replace(self) -> None:
+        with pytest.raises(PlaceError, match="there are none at stride 32.*use mhsa@P5"):
+            grafted("bot@P5", "yolo12n")
+
+
+class TestSequentialLayers:
+    """Layers that the host repeats are an nn.Sequential, which would run a child of its own accord."""
+
+    def test_a_repeated_layer_takes_a_graft(self) -> None:
+        base = DetectionModel("yolov3.yaml", verbose=False)
+        assert isinstance(base.model[10], nn.Sequential)
+        model = copy.deepcopy(base)
+        graft_model(model, parse_grafts("se@10"))
+        x = torch.rand(1, 1024, 4, 4)
+        stock, mine = base.model[10].eval(), model.model[10].eval()
+        assert torch.equal(stock(x), mine(x))
+        wake(model)
+        torch.testing.assert_close(mine(x), mine.grafts(stock(x)), atol=0, rtol=0)
+        assert not torch.equal(stock(x), mine(x))
+
+
+def test_several_grafts_at_one_place_run_in_order() -> None:
+    model = wake(grafted("se@P5+eca@P5"))
+    first, second = model.model[10].grafts
+    assert [type(first.mechanism).__name__, type(second.mechanism).__name__] == ["SE", "ECA"]
+    model.eval()
+    x = torch.rand(1, 256, 4, 4)
+    host = model.model[10]
+    assert torch.equal(host(x), second(first(type(host).forward(host, x))))
+
+
+def test_options_that_cannot_work_say_so_at_the_width() -> None:
+    with pytest.raises(OptionError, match="divisible by heads, got channels=256 and heads=7"):
+        grafted("mhsa(heads=7)@P5")
+
+
+def test_a_fused_model_is_refused() -> None:
+    model = build("yolo11n").fuse(verbose=False)
+    with pytest.raises(CheckpointError, match="fused for inference"):
+        graft_model(model, parse_grafts("se@P5"))

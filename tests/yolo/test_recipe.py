@@ -1,0 +1,84 @@
+"""Recipes as data: read, printed, compared, hashed; errors point at the character."""
+
+from __future__ import annotations
+
+import pytest
+
+from attngraft import Recipe
+from attngraft._core.errors import RecipeError
+from attngraft.yolo.recipe import parse_grafts, print_grafts
+
+SAME = [
+    "yolo11n+mhsa@P5",
+    "yolov8s-seg.pt+ema(groups=8)@P3,P4+se@N5",
+    "runs/a+b/weights/best.pt+eca(kernel_size=3)@8.m.0.cv2",
+    "my.yaml+mhsa(heads=8,position=none)@10",
+    "yolo11n+se(reduction=4,mode=replace)@8.m.0.m.0.cv2",
+    "yolo11n+se(init=paper)@P5",
+    "yolo11n+bot(heads=2)@P5",
+    "yolo11n+msda(dilations=[1,2])@P4",
+    "rtdetr-l.yaml",
+]
+
+
+@pytest.mark.parametrize("text", SAME)
+def test_what_is_printed_reads_back_equal(text: str) -> None:
+    recipe = Recipe.parse(text)
+    assert str(recipe) == text
+    assert Recipe.parse(str(recipe)) == recipe
+    assert Recipe.parse(str(recipe)).hash == recipe.hash
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("yolo11n+mhsa@P5", " yolo11n + MHSA @ P5 "),
+        ("yolo11n+mhsa(heads=8,position=none)@P5", "yolo11n+mhsa( position='none', heads=8 )@P5"),
+        ("yolo11n+se@P3,P4", "yolo11n+SE()@P3 , P4"),
+        ("yolo11n+se@P5", "yolo11n+se(mode=after,init=identity)@P5"),
+    ],
+)
+def test_spelling_does_not_make_a_difference(one: str, other: str) -> None:
+    assert Recipe.parse(one) == Recipe.parse(other)
+    assert Recipe.parse(one).hash == Recipe.parse(other).hash
+
+
+def test_other_recipes_have_other_hashes() -> None:
+    assert len({Recipe.parse(text).hash for text in SAME}) == len(SAME)
+
+
+def test_values_keep_their_types() -> None:
+    (graft,) = parse_grafts("mhsa(heads=8,position=none,size=(7, 5),bias=true,scale=none)@P5")
+    assert dict(graft.options) == {"heads": 8, "position": "none", "size": (7, 5), "bias": True, "scale": None}
+
+
+def test_grafts_alone_read_back() -> None:
+    text = "se(reduction=4)@P3,P4+eca@N5"
+    assert print_grafts(parse_grafts(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "at"),
+    [
+        ("", "starts with a base", 0),
+        ("+se@P5", "starts with a base", 0),
+        ("yolo11n+msha@P5", "'msha'; did you mean .*mhsa", 8),
+        ("yolo11n+se", "say where se goes", 10),
+        ("yolo11n+se@", "a place such as P5", 11),
+        ("yolo11n+se@Q5", "not 'Q5'", 11),
+        ("yolo11n+se(reducton=4)@P5", "no option 'reducton'; did you mean reduction", 11),
+        ("yolo11n+se(reduction)@P5", "give reduction a value", 20),
+        ("yolo11n+se(reduction=)@P5", "expected a value", 21),
+        ("yolo11n+se(reduction=4,reduction=8)@P5", "given twice", 23),
+        ("yolo11n+se(mode=before)@P5", "after or replace", 16),
+        ("yolo11n+se(init=zero)@P5", "identity or paper", 16),
+        ("yolo11n+se(reduction=4@P5", "cannot read the value", 21),
+        ("yolo11n+se@P5 eca@P4", "starts with '.'", 14),
+        ("yolo11n+se(reduction=4) P5", "expected '@'", 24),
+    ],
+)
+def test_an_error_points_at_the_character(text: str, message: str, at: int) -> None:
+    with pytest.raises(RecipeError, match=message) as caught:
+        Recipe.parse(text)
+    assert caught.value.position == at
+    assert str(caught.value).splitlines()[-1].index("^") == at + 2

@@ -1,0 +1,162 @@
+"""Real trainings by the host: what a graft must survive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from ultralytics import YOLO as StockYOLO
+from ultralytics.nn.tasks import load_checkpoint
+
+import attngraft
+from tests.hostkit import TRAIN
+
+Data = Callable[[str], str]
+Fresh = Callable[..., str]
+
+
+def graft_keys(model: torch.nn.Module) -> set[str]:
+    return {key for key in model.state_dict() if ".grafts." in key}
+
+
+def gamma(model: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([value.flatten() for key, value in model.state_dict().items() if key.endswith(".gamma")])
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_data: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train a grafted model for two epochs and return its run folder."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ATTNGRAFT_CACHE", str(folder / "cache"))
+        model = attngraft.YOLO("yolo11n.yaml+se@P5+eca@P4")
+        model.train(data=tiny_data("detect"), project=str(folder), name="run", **{**TRAIN, "epochs": 2})
+    return folder / "run"
+
+
+@pytest.mark.parametrize(
+    ("task", "base"),
+    [
+        ("segment", "yolov8n-seg.yaml"),
+        ("pose", "yolo26n-pose.yaml"),
+        ("obb", "yolo11n-obb.yaml"),
+        ("classify", "yolo11n-cls.yaml"),
+        ("detect", "yolov10n.yaml"),
+        ("detect", "yolo12n.yaml"),
+    ],
+)
+def test_every_task_trains_its_graft(task: str, base: str, tiny_data: Data) -> None:
+    model = attngraft.YOLO(f"{base}+se@P5")
+    before = graft_keys(model.model)
+    model.train(data=tiny_data(task), project="runs", name="run", exist_ok=True, **TRAIN)
+    assert graft_keys(model.model) == before != set()
+    assert gamma(model.model).abs().max() > 0
+
+
+def test_rtdetr_trains_its_graft(tiny_data: Data) -> None:
+    model = attngraft.YOLO("rtdetr-l.yaml+se@P5")
+    model.train(data=tiny_data("detect"), project="runs", name="run", **{**TRAIN, "optimizer": "AdamW", "lr0": 0.01})
+    assert type(model).__name__ == "RTDETR"
+    assert gamma(model.model).abs().max() > 0
+
+
+def test_training_moves_every_tensor_of_the_graft(trained: Path) -> None:
+    ckpt, _ = load_checkpoint(trained / "weights" / "last.pt")
+    seed = attngraft.YOLO("yolo11n.yaml+se@P5+eca@P4").model
+    assert graft_keys(ckpt) == graft_keys(seed)
+    assert gamma(ckpt).abs().max() > 0
+
+
+def test_a_checkpoint_opens_in_a_process_that_never_imported_us(trained: Path, fresh: Fresh) -> None:
+    best = trained / "weights" / "best.pt"
+    picture = torch.rand(1, 3, 96, 64)
+    torch.save(picture, "picture.pt")
+    model, _ = load_checkpoint(best)
+    with torch.no_grad():
+        expected = model.eval()(picture)[0]
+    code = f"""
+import sys, torch
+from ultralytics import YOLO
+assert "attngraft" not in sys.modules
+model = YOLO({str(best)!r}).model.eval()
+with torch.no_grad():
+    torch.save(model(torch.load("picture.pt"))[0], "answer.pt")
+"""
+    fresh(code)
+    assert torch.equal(torch.load("answer.pt"), expected)
+
+
+def test_safe_loading_mode_takes_our_checkpoints(trained: Path, fresh: Fresh) -> None:
+    best = trained / "weights" / "best.pt"
+    code = f"import attngraft, ultralytics; print(len(ultralytics.YOLO({str(best)!r}).model.state_dict()))"
+    assert int(fresh(code, ULTRALYTICS_SAFE_LOAD="1")) == len(load_checkpoint(best)[0].state_dict())
+
+
+def test_an_interrupted_training_resumes(tiny_data: Data) -> None:
+    model = attngraft.YOLO("yolo11n.yaml+se@P5")
+
+    def stop(trainer: object) -> None:
+        if trainer.epoch == 1:  # type: ignore[attr-defined]
+            raise KeyboardInterrupt
+
+    model.add_callback("on_train_epoch_start", stop)
+    with pytest.raises(KeyboardInterrupt):
+        model.train(data=tiny_data("detect"), project=str(Path.cwd()), name="run", **{**TRAIN, "epochs": 2})
+    last = Path("run/weights/last.pt")
+    stopped = gamma(load_checkpoint(last)[0])
+    resumed = StockYOLO(last)
+    resumed.train(resume=True)
+    assert (len(Path("run/results.csv").read_text().splitlines())) == 3
+    assert not torch.equal(gamma(resumed.model), stopped)
+
+
+def test_frozen_layers_keep_their_graft_frozen_and_the_rest_trains(tiny_data: Data) -> None:
+    model = attngraft.YOLO("yolo11n.yaml+se@P4,N5")
+    model.train(data=tiny_data("detect"), project="runs", name="run", freeze=11, **TRAIN)
+    state = model.trainer.model.state_dict()  # the checkpoint is in half precision, where a small gamma is zero
+    assert state["model.6.grafts.0.gamma"].abs().max() == 0
+    assert state["model.22.grafts.0.gamma"].abs().max() > 0
+
+
+def test_tuning_keeps_the_graft(tiny_data: Data) -> None:
+    model = attngraft.YOLO("yolo11n.yaml+se@P5")
+    model.tune(data=tiny_data("detect"), iterations=1, project=str(Path.cwd()), name="tune", **{**TRAIN, "val": True})
+    (best,) = Path("tune").rglob("best.pt")
+    assert graft_keys(load_checkpoint(best)[0])
+
+
+def test_the_workers_of_multi_gpu_training_find_the_graft(tiny_data: Data, fresh: Fresh) -> None:
+    """The file the host writes for its workers, run in a fresh process up to the built model."""
+    code = f"""
+import attngraft
+from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.utils.dist import generate_ddp_file
+model = attngraft.YOLO("yolo11n.yaml+mhsa@P5")
+ours = dict(data={tiny_data("detect")!r}, imgsz=64, device="cpu", workers=0, plots=False, epochs=1)
+trainer = DetectionTrainer(overrides={{**model.overrides, **ours}})
+trainer.model = trainer.get_model(weights=model.model, cfg=model.model.yaml)
+print(generate_ddp_file(trainer))
+"""
+    file = fresh(code).strip().splitlines()[-1]
+    source = Path(file).read_text()
+    seen = "print('GRAFTED', 'grafts' in str(trainer.model.state_dict().keys()))"
+    worker = source.replace("results = trainer.train()", seen)
+    assert worker != source
+    assert "GRAFTED True" in fresh(f"__name__ = '__main__'\n{worker}")
+
+
+def test_the_stock_yolo_command_trains_validates_predicts(tiny_data: Data, fresh: Fresh) -> None:
+    file = attngraft.graft("yolo11n.yaml", "se@P5", "grafted.pt")
+    data = tiny_data("detect")
+    common = f"data={data} imgsz=64 device=cpu workers=0 plots=False"
+    short = f"epochs=1 batch=4 amp=False optimizer=SGD lr0=0.1 project={Path.cwd()} name=run"
+    for command in (
+        f"detect train model={file} {common} {short}",
+        f"detect val model=run/weights/best.pt {common} batch=4",
+        f"detect predict model=run/weights/best.pt source={Path(data).parent / 'images/val'} imgsz=64 device=cpu",
+    ):
+        fresh(f"import sys; sys.argv = ['yolo', *{command.split()!r}]; import ultralytics.cfg as c; c.entrypoint()")
+    trained, _ = load_checkpoint("run/weights/last.pt")
+    assert gamma(trained).abs().max() > 0
