@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from attngraft.attention import CAA
-
-from .slow import batch_norm, conv2d, parameters, randomise, sigmoid
+from tests.attention.slow import batch_norm, conv2d, parameters, randomise, sigmoid
 
 
 def reference(x: Tensor, module: CAA) -> Tensor:

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from attngraft.attention import CPCA
-
-from .slow import conv2d, counted_macs, parameters, randomise, sigmoid
+from tests.attention.slow import conv2d, counted_macs, parameters, randomise, sigmoid
 
 
 def channel_logits(pooled: Tensor, module: CPCA) -> Tensor:

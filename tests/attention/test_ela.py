@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from attngraft.attention import ELA
-
-from .slow import conv1d, counted_macs, group_norm, parameters, randomise, sigmoid
+from tests.attention.slow import conv1d, counted_macs, group_norm, parameters, randomise, sigmoid
 
 
 def reference(x: Tensor, module: ELA) -> Tensor:

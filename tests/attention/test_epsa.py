@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from attngraft.attention import EPSA
-
-from .slow import conv2d, parameters, randomise, sigmoid
+from tests.attention.slow import conv2d, parameters, randomise, sigmoid
 
 
 def reference(x: Tensor, module: EPSA) -> Tensor:

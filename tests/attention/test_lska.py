@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from attngraft.attention import LSKA
-
-from .slow import conv2d, counted_macs, parameters, randomise
+from tests.attention.slow import conv2d, counted_macs, parameters, randomise
 
 DILATIONS = {7: 2, 11: 2, 23: 3, 35: 3, 41: 3, 53: 3}
 

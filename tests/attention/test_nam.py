@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from attngraft.attention import NAM
-
-from .slow import batch_norm, parameters, randomise, sigmoid
+from tests.attention.slow import batch_norm, parameters, randomise, sigmoid
 
 
 def reference(x: Tensor, module: NAM, scales: Tensor) -> Tensor:

@@ -11,8 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from attngraft.attention import NonLocal
-
-from .slow import batch_norm, conv2d, counted_macs, parameters, randomise
+from tests.attention.slow import batch_norm, conv2d, counted_macs, parameters, randomise
 
 FORMS = ["embedded_gaussian", "dot_product"]
 

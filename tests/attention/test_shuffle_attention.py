@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from attngraft.attention import ShuffleAttention
-
-from .slow import parameters, randomise, sigmoid
+from tests.attention.slow import parameters, randomise, sigmoid
 
 
 def reference(x: Tensor, module: ShuffleAttention) -> Tensor:

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from attngraft.attention import SimAM
-
-from .slow import parameters
+from tests.attention.slow import parameters
 
 
 def reference(x: Tensor, e_lambda: float, correction: int) -> Tensor:

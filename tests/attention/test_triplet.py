@@ -8,8 +8,7 @@ from torch import Tensor
 
 from attngraft.attention import TripletAttention
 from attngraft.attention._gates import PlaneGate
-
-from .slow import batch_norm, conv2d, parameters, randomise, sigmoid
+from tests.attention.slow import batch_norm, conv2d, parameters, randomise, sigmoid
 
 
 def gated_plane(rotated: Tensor, gate: PlaneGate) -> Tensor:
