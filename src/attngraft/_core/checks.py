@@ -43,6 +43,24 @@ def divides(who: str, option: str, value: int, channels: int) -> None:
         )
 
 
+def multiple_of(who: str, factor: int, channels: int) -> None:
+    """Require ``channels`` to be a multiple of a number that the mechanism fixes.
+
+    Args:
+        who: The module that is being built.
+        factor: The number.
+        channels: The number of channels.
+
+    Raises:
+        OptionError: If it is not; names both neighbours that are.
+    """
+    positive(who, channels=channels)
+    below = channels // factor * factor
+    if below != channels:
+        nearest = f"{below} or {below + factor}" if below else f"{factor}"
+        raise OptionError(f"{who} needs channels to be a multiple of {factor}, got {channels}; use {nearest}")
+
+
 def nearest_divisors(channels: int, value: int) -> str:
     """Name the divisors of ``channels`` just below and just above ``value``.
 

@@ -6,45 +6,77 @@ from attngraft.attention._kernels import kernel
 from attngraft.attention.aifi import AIFIEncoder
 from attngraft.attention.area_attention import AreaAttention
 from attngraft.attention.bra import BRA
+from attngraft.attention.caa import CAA
 from attngraft.attention.cab import CAB
+from attngraft.attention.cbam import CBAM
+from attngraft.attention.coord_attention import CoordAttention
+from attngraft.attention.cpca import CPCA
 from attngraft.attention.dat import DAT
 from attngraft.attention.eca import ECA
+from attngraft.attention.ela import ELA
 from attngraft.attention.ema import EMA
+from attngraft.attention.epsa import EPSA
 from attngraft.attention.focused_linear import FocusedLinearAttention
+from attngraft.attention.gam import GAM
+from attngraft.attention.global_context import GlobalContext
 from attngraft.attention.hab import HAB
 from attngraft.attention.irmb import IRMB
+from attngraft.attention.lsk import LSK
+from attngraft.attention.lska import LSKA
 from attngraft.attention.mha import MHA
 from attngraft.attention.mhsa import MHSA
 from attngraft.attention.mlca import MLCA
 from attngraft.attention.msda import MSDA
+from attngraft.attention.nam import NAM
+from attngraft.attention.non_local import NonLocal
 from attngraft.attention.ocab import OCAB
 from attngraft.attention.polarized import PolarizedSelfAttention
 from attngraft.attention.psa_attention import PSAAttention
 from attngraft.attention.psa_block import PositionSensitiveBlock
+from attngraft.attention.scsa import SCSA
 from attngraft.attention.se import SE
+from attngraft.attention.shuffle_attention import ShuffleAttention
+from attngraft.attention.simam import SimAM
+from attngraft.attention.triplet import TripletAttention
 
 __all__ = [
     "BRA",
+    "CAA",
     "CAB",
+    "CBAM",
+    "CPCA",
     "DAT",
     "ECA",
+    "ELA",
     "EMA",
+    "EPSA",
+    "GAM",
     "HAB",
     "IRMB",
+    "LSK",
+    "LSKA",
     "MHA",
     "MHSA",
     "MLCA",
     "MSDA",
+    "NAM",
     "OCAB",
+    "SCSA",
     "SE",
     "AIFIEncoder",
     "AreaAttention",
     "Attention",
+    "CoordAttention",
     "FocusedLinearAttention",
+    "GlobalContext",
     "Mechanism",
+    "NonLocal",
     "PSAAttention",
     "PolarizedSelfAttention",
     "PositionSensitiveBlock",
+    "ShuffleAttention",
+    "SimAM",
+    "TripletAttention",
     "info",
     "kernel",
     "mechanism",

@@ -1,0 +1,62 @@
+"""SimAM against the paper's equation 5 (ICML 2021), written slowly."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from attngraft.attention import SimAM
+from tests.attention.slow import parameters
+
+
+def reference(x: Tensor, e_lambda: float, correction: int) -> Tensor:
+    """Gate each cell by 1 / e*, the inverse of the least energy of its neuron (paper, equation 5)."""
+    out = torch.empty_like(x)
+    for b, image in enumerate(x):
+        for c, channel in enumerate(image):
+            values = channel.flatten().tolist()
+            mean = sum(values) / len(values)
+            variance = sum((value - mean) ** 2 for value in values) / (len(values) - correction)
+            energies = [4 * (variance + e_lambda) / ((t - mean) ** 2 + 2 * variance + 2 * e_lambda) for t in values]
+            gates = [1 / (1 + math.exp(-1 / energy)) for energy in energies]
+            out[b, c] = channel * torch.tensor(gates, dtype=x.dtype).reshape(channel.shape)
+    return out
+
+
+@pytest.mark.parametrize("correction", [0, 1])
+@pytest.mark.parametrize("e_lambda", [1e-4, 0.5])
+def test_equals_the_paper(correction: int, e_lambda: float) -> None:
+    x = torch.randn(2, 11, 7, 5, dtype=torch.float64)
+    module = SimAM(11, e_lambda=e_lambda, correction=correction)
+    torch.testing.assert_close(module(x), reference(x, e_lambda, correction), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("correction", [0, 1])
+def test_a_map_of_one_cell_gets_the_gate_of_a_cell_at_the_mean(correction: int) -> None:
+    x = torch.randn(2, 5, 1, 1, requires_grad=True)
+    y = SimAM(5, correction=correction)(x)
+    torch.testing.assert_close(y, x / (1 + math.exp(-0.5)))
+    y.sum().backward()
+    assert x.grad is not None
+    assert x.grad.isfinite().all()
+
+
+def test_has_no_parameter() -> None:
+    assert parameters(SimAM(256)) == 0
+
+
+def test_distances_that_overflow_when_squared_stay_right_in_half_precision() -> None:
+    x = torch.full((1, 1, 8, 8), -300.0)
+    x[0, 0, 3, 4] = 300
+    y = SimAM(1)(x.half())
+    torch.testing.assert_close(y.float(), SimAM(1)(x), rtol=1e-2, atol=1e-2)
+
+
+def test_options_that_cannot_work_are_refused() -> None:
+    with pytest.raises(ValueError, match="SimAM needs e_lambda above 0, got 0"):
+        SimAM(64, e_lambda=0)
+    with pytest.raises(ValueError, match=r"SimAM needs correction to be 0 .* or 1 .* got 2"):
+        SimAM(64, correction=2)
