@@ -19,6 +19,8 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [SRC, os.environ.get("PY
 import pytest
 import torch
 
+pytest_plugins = ["tests.hostkit"]
+
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

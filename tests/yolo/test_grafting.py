@@ -27,7 +27,7 @@ from attngraft.yolo.rows import YAML_KEY
 # Number of tensors in the stock state dict; every one must keep its key and its shape.
 STOCK = {
     "yolo11n": (DetectionModel, 499), "yolov8n": (DetectionModel, 355), "yolov10n": (DetectionModel, 595),
-    "yolo12n": (DetectionModel, 691), "yolo26n": (DetectionModel, 708), "yolov9t": (DetectionModel, 917),
+    "yolo12n": (DetectionModel, 691), "yolo26n": (DetectionModel, 708), "yolov9t": (DetectionModel, 1339),
     "yolo11n-seg": (SegmentationModel, 561), "yolo11n-cls": (ClassificationModel, 236),
     "yolov8n-pose": (PoseModel, 397), "yolo11n-obb": (OBBModel, 541), "rtdetr-l": (RTDETRDetectionModel, 941),
     "yolo11s": (DetectionModel, 499),
@@ -103,6 +103,20 @@ def test_grafting_draws_no_random_number_from_the_host() -> None:
     mine = DetectionModel(description, verbose=False)
     assert torch.equal(torch.rand(4), after_stock)
     assert all(torch.equal(value, mine.state_dict()[key]) for key, value in stock.state_dict().items())
+
+
+@pytest.mark.parametrize("base", ["yolo11n", "yolo11n-cls"])
+def test_batch_norms_of_a_graft_are_set_as_the_host_sets_its_own(base: str) -> None:
+    """Both ways to a grafted model agree, and neither touches the settings of the base."""
+    model = grafted("bot@P5", base)
+    rebuilt = type(model)(copy.deepcopy(model.yaml), verbose=False)
+    settings = [
+        {path: (m.eps, m.momentum) for path, m in one.named_modules() if isinstance(m, nn.BatchNorm2d)}
+        for one in (model, rebuilt)
+    ]
+    assert settings[0] == settings[1]
+    stock = {p: (m.eps, m.momentum) for p, m in build(base).named_modules() if isinstance(m, nn.BatchNorm2d)}
+    assert all(settings[0][path] == value for path, value in stock.items() if path in settings[0])
 
 
 def test_survives_deepcopy_pickle_and_fuse() -> None:
@@ -210,9 +224,12 @@ class TestSequentialLayers:
         assert isinstance(base.model[10], nn.Sequential)
         model = copy.deepcopy(base)
         graft_model(model, parse_grafts("se@10"))
-        picture = torch.rand(1, 3, 64, 64)
-        assert torch.equal(answers(base, picture)[0], answers(model, picture)[0])
-        assert not torch.equal(answers(base, picture)[0], answers(wake(model), picture)[0])
+        x = torch.rand(1, 1024, 4, 4)
+        stock, mine = base.model[10].eval(), model.model[10].eval()
+        assert torch.equal(stock(x), mine(x))
+        wake(model)
+        torch.testing.assert_close(mine(x), mine.grafts(stock(x)), atol=0, rtol=0)
+        assert not torch.equal(stock(x), mine(x))
 
 
 def test_several_grafts_at_one_place_run_in_order() -> None:

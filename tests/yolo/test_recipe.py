@@ -62,7 +62,7 @@ def test_grafts_alone_read_back() -> None:
     [
         ("", "starts with a base", 0),
         ("+se@P5", "starts with a base", 0),
-        ("yolo11n+msha@P5", "'msha'; did you mean mhsa", 8),
+        ("yolo11n+msha@P5", "'msha'; did you mean .*mhsa", 8),
         ("yolo11n+se", "say where se goes", 10),
         ("yolo11n+se@", "a place such as P5", 11),
         ("yolo11n+se@Q5", "not 'Q5'", 11),

@@ -77,7 +77,7 @@ def test_the_guard_row_grafts_in_place_and_is_loud_without_us(fresh: Any) -> Non
 
 
 def test_rows_that_cannot_be_read_say_what_they_take() -> None:
-    with pytest.raises(OptionError, match="SE row takes at most 1 argument.*reduction"):
+    with pytest.raises(OptionError, match=r"row of SE takes \[reduction\], got \[8, 3, 5\]"):
         DetectionModel(with_row([-1, 1, "SE", [8, 3, 5]]), verbose=False)
     with pytest.raises(OptionError, match="no option width; there are: reduction"):
         DetectionModel(with_row([-1, 1, "SE", [{"width": 3}]]), verbose=False)
@@ -85,9 +85,12 @@ def test_rows_that_cannot_be_read_say_what_they_take() -> None:
         DetectionModel(with_row([[-1, 4], 1, "SE", []]), verbose=False)
 
 
-def test_the_hosts_own_names_keep_their_meaning() -> None:
-    layer = DetectionModel(with_row([-1, 1, "CBAM", [256]]), verbose=False).model[11]
-    assert type(layer).__module__.startswith("ultralytics")
+def test_a_name_that_the_host_has_keeps_the_hosts_meaning(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ultralytics.nn import tasks
+
+    monkeypatch.setattr(tasks, "SE", torch.nn.Identity, raising=False)
+    assert type(DetectionModel(with_row([-1, 1, "SE", []]), verbose=False).model[11]).__name__ == "Identity"
+    assert type(DetectionModel(with_row([-1, 1, "attngraft.SE", []]), verbose=False).model[11]).__name__ == "SE"
 
 
 @pytest.mark.parametrize("family", ["yolo11", "yolov8", "yolov10"])
@@ -109,3 +112,16 @@ def test_a_users_own_file_may_name_a_base() -> None:
     model = attngraft.YOLO("yolov8n-mine.yaml").model
     assert model.yaml["nc"] == 7
     assert model.model[4].grafts[0].mechanism.reduction == 4
+
+
+def test_inserting_a_row_loses_what_a_graft_keeps() -> None:
+    """The figures of the README: tensors whose key and shape survive, out of 499."""
+    stock = DetectionModel("yolo11n.yaml", verbose=False).state_dict()
+
+    def kept(model: torch.nn.Module) -> int:
+        return sum(key in stock and stock[key].shape == value.shape for key, value in model.state_dict().items())
+
+    inserted = with_row([-1, 1, "MHSA", []])
+    grafted = {**copy.deepcopy(yaml_model_load("yolo11n.yaml")), "attngraft": "mhsa@P5"}
+    assert kept(DetectionModel(grafted, verbose=False)) == len(stock) == 499
+    assert kept(DetectionModel(inserted, verbose=False)) == 240

@@ -11,7 +11,7 @@ from ultralytics import YOLO as StockYOLO
 from ultralytics.nn.tasks import load_checkpoint
 
 import attngraft
-from tests.yolo.conftest import TRAIN
+from tests.hostkit import TRAIN
 
 Data = Callable[[str], str]
 Fresh = Callable[..., str]

@@ -12,6 +12,7 @@
     ├── CheckpointError    (ValueError)   a file that is not a checkpoint we can use
     ├── DataError          (ValueError)   a data set that cannot be used
     ├── OutputError        (OSError)      a file or folder that cannot be written
+    ├── ExportParityError  (RuntimeError) an exported file that does not give the module's numbers
     ├── HostError          (RuntimeError) an Ultralytics release outside the supported range
     └── MissingExtraError  (ImportError)  an optional dependency that is not installed
 
@@ -21,12 +22,19 @@ A message has four parts in one or two sentences: who, what was expected, what c
 
 from __future__ import annotations
 
+import copyreg
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 
 class AttngraftError(Exception):
     """Base of every error raised on purpose; its text alone is enough for a user."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the finished message, whatever the arguments it was made of: workers send errors home."""
+        return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore[attr-defined]
 
 
 class OptionError(AttngraftError, ValueError):
@@ -105,6 +113,19 @@ class DataError(AttngraftError, ValueError):
 
 class OutputError(AttngraftError, OSError):
     """A file or folder that cannot be written."""
+
+
+class ExportParityError(AttngraftError, RuntimeError):
+    """An exported file that does not give the module's numbers.
+
+    Args:
+        message: What differs, by how much, and where.
+        kept: Where the file was put aside.
+    """
+
+    def __init__(self, message: str, kept: Path) -> None:
+        self.kept = kept
+        super().__init__(f"{message}; the file is kept as {kept}")
 
 
 class HostError(AttngraftError, RuntimeError):

@@ -3,16 +3,48 @@
 from attngraft._core.registry import Mechanism, info, mechanism, mechanisms, names, register
 from attngraft.attention._base import Attention
 from attngraft.attention._kernels import kernel
+from attngraft.attention.aifi import AIFIEncoder
+from attngraft.attention.area_attention import AreaAttention
+from attngraft.attention.bra import BRA
+from attngraft.attention.cab import CAB
+from attngraft.attention.dat import DAT
 from attngraft.attention.eca import ECA
+from attngraft.attention.ema import EMA
+from attngraft.attention.focused_linear import FocusedLinearAttention
+from attngraft.attention.hab import HAB
+from attngraft.attention.irmb import IRMB
+from attngraft.attention.mha import MHA
 from attngraft.attention.mhsa import MHSA
+from attngraft.attention.mlca import MLCA
+from attngraft.attention.msda import MSDA
+from attngraft.attention.ocab import OCAB
+from attngraft.attention.polarized import PolarizedSelfAttention
+from attngraft.attention.psa_attention import PSAAttention
+from attngraft.attention.psa_block import PositionSensitiveBlock
 from attngraft.attention.se import SE
 
 __all__ = [
+    "BRA",
+    "CAB",
+    "DAT",
     "ECA",
+    "EMA",
+    "HAB",
+    "IRMB",
+    "MHA",
     "MHSA",
+    "MLCA",
+    "MSDA",
+    "OCAB",
     "SE",
+    "AIFIEncoder",
+    "AreaAttention",
     "Attention",
+    "FocusedLinearAttention",
     "Mechanism",
+    "PSAAttention",
+    "PolarizedSelfAttention",
+    "PositionSensitiveBlock",
     "info",
     "kernel",
     "mechanism",

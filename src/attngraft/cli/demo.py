@@ -26,17 +26,20 @@ from attngraft.data import beacons
 from attngraft.data.pictures import Box, side_by_side
 
 BASE = "attngraft-micro.yaml"
-ARMS = {"no attention": BASE, "with mhsa": f"{BASE}+mhsa@P3"}
+# There are no pretrained weights to protect here, so the attention speaks from the first step.
+ARMS = {"no attention": BASE, "with mhsa": f"{BASE}+mhsa(init=paper)@P3"}
 Rule = Literal["global", "local"]
 RULES: tuple[Rule, Rule] = ("global", "local")
 EPOCHS = 12
 # Colours and far cues are the data here, so the host's colour, mosaic and scale augmentation stay off.
 TRAINING = {
-    "imgsz": 96, "epochs": EPOCHS, "batch": 16, "optimizer": "AdamW", "lr0": 2e-3, "lrf": 0.05, "cos_lr": True,
-    "warmup_epochs": 1, "weight_decay": 1e-4, "mosaic": 0, "hsv_h": 0, "hsv_s": 0, "hsv_v": 0, "translate": 0,
-    "scale": 0, "erasing": 0, "fliplr": 0.5, "flipud": 0.5, "seed": 0, "amp": False, "plots": False, "workers": 0,
+    "imgsz": 96, "batch": 16, "nbs": 16, "optimizer": "AdamW", "lr0": 2e-3, "lrf": 0.05,
+    "cos_lr": True, "warmup_epochs": 1, "warmup_bias_lr": 0, "weight_decay": 1e-4, "mosaic": 0, "close_mosaic": 0,
+    "hsv_h": 0, "hsv_s": 0, "hsv_v": 0, "translate": 0, "scale": 0, "erasing": 0, "fliplr": 0.5, "flipud": 0.5,
+    "seed": 0, "amp": False, "val": False, "plots": False, "workers": 0,
 }  # fmt: skip
-PICTURES = 6
+SHOWN = 6
+"""How many validation pictures are drawn."""
 
 
 class DemoError(AttngraftError, RuntimeError):
@@ -51,11 +54,13 @@ class Run:
         rule: Which data set: ``global`` or ``local``.
         arm: ``no attention`` or ``with mhsa``.
         folder: Where its results go.
+        epochs: How long it trains.
     """
 
     rule: Rule
     arm: str
     folder: Path
+    epochs: int
 
     @property
     def rows(self) -> list[dict[str, str]]:
@@ -69,13 +74,16 @@ class Run:
         return float(row[f"metrics/{name}(B)"])
 
 
-def run_demo(out: Path, *, device: str, workers: int) -> None:
+def run_demo(out: Path, *, device: str, workers: int, train: int = 800, val: int = 200, epochs: int = EPOCHS) -> None:
     """Make the data, train the four models, print the table and draw what they find.
 
     Args:
         out: Folder to fill; the next free name is taken if it exists.
         device: The host's device, such as ``cpu`` or ``0``.
         workers: How many trainings run at once.
+        train: Pictures to train on.
+        val: Pictures to validate on.
+        epochs: Epochs of each training.
 
     Raises:
         DemoError: If a training fails.
@@ -83,9 +91,9 @@ def run_demo(out: Path, *, device: str, workers: int) -> None:
     """
     console = Console()
     out = _free(out).resolve()
-    data = {rule: beacons(out / f"beacons-{rule}", rule=rule) for rule in RULES}
-    console.print(f"pictures made in {out}: 800 for training and 200 for validation, twice")
-    runs = [Run(rule, arm, out / "runs" / f"{rule}-{arm.replace(' ', '-')}") for rule in RULES for arm in ARMS]
+    data = {rule: beacons(out / f"beacons-{rule}", rule=rule, train=train, val=val) for rule in RULES}
+    console.print(f"pictures made in {out}: {train} for training and {val} for validation, twice")
+    runs = [Run(rule, arm, out / "runs" / f"{rule}-{arm.replace(' ', '-')}", epochs) for rule in RULES for arm in ARMS]
     started = time.monotonic()
     seconds = _train(runs, data, device, workers, console)
     sheet = _draw(runs, data["global"].parent, out / "predictions.png", device)
@@ -111,7 +119,8 @@ def _train(runs: list[Run], data: dict[Rule, Path], device: str, workers: int, c
     with bar if console.is_terminal else _Lines(console) as progress, ThreadPoolExecutor(workers) as pool:
         futures = {run: pool.submit(_train_one, run, data[run.rule], device) for run in runs}
         tasks = {
-            run: progress.add_task(f"{run.rule}, {run.arm}", total=EPOCHS, state="waiting", start=False) for run in runs
+            run: progress.add_task(f"{run.rule}, {run.arm}", total=run.epochs, state="waiting", start=False)
+            for run in runs
         }
         try:
             while not all(future.done() for future in futures.values()):
@@ -130,7 +139,8 @@ def _show(progress: Any, tasks: dict[Run, Any], futures: dict[Run, Future[float]
         if futures[run].running() or futures[run].done():
             progress.start_task(task)
             done = len(run.rows)
-            state = f"epoch {done}/{EPOCHS}" + (f", mAP50 {run.metric('mAP50'):.3f}" if done else "")
+            end = f", mAP50 {run.metric('mAP50'):.3f}" if done == run.epochs else ""
+            state = f"epoch {done}/{run.epochs}{end}"
             progress.update(task, completed=done, state=state)
 
 
@@ -162,7 +172,14 @@ class _Lines:
 def _train_one(run: Run, data: Path, device: str) -> float:
     """Train one model in a process of its own; return the seconds it took."""
     run.folder.parent.mkdir(exist_ok=True)
-    options = {**TRAINING, "data": data, "device": device, "project": run.folder.parent, "name": run.folder.name}
+    options = {
+        **TRAINING,
+        "epochs": run.epochs,
+        "data": data,
+        "device": device,
+        "project": run.folder.parent,
+        "name": run.folder.name,
+    }
     words = [f"{key}={value}" for key, value in options.items()]
     log = run.folder.with_suffix(".log")
     started = time.monotonic()
@@ -179,7 +196,7 @@ def _train_one(run: Run, data: Path, device: str) -> float:
 
 def _table(runs: list[Run], seconds: dict[Run, float], device: str) -> Table:
     table = Table(
-        "data", "model", "mAP50-95", "mAP50", "parameters", "seconds", title=f"beacons, {EPOCHS} epochs, seed 0"
+        "data", "model", "mAP50-95", "mAP50", "parameters", "seconds", title=f"beacons, {runs[0].epochs} epochs, seed 0"
     )
     for run in runs:
         parameters = sum(p.numel() for p in _model(run).model.parameters())
@@ -190,7 +207,7 @@ def _table(runs: list[Run], seconds: dict[Run, float], device: str) -> Table:
 
 def _draw(runs: list[Run], data: Path, sheet: Path, device: str) -> Path:
     """Draw the first validation pictures with the truth and what both models find, side by side."""
-    pictures = sorted((data / "images" / "val").glob("*.png"))[:PICTURES]
+    pictures = sorted((data / "images" / "val").glob("*.png"))[:SHOWN]
     columns = {"truth": [_truth(picture) for picture in pictures]}
     for run in runs[: len(ARMS)]:
         results = _model(run)(pictures, imgsz=TRAINING["imgsz"], conf=0.25, verbose=False, device=device)

@@ -18,7 +18,6 @@ import torch
 import ultralytics
 from platformdirs import user_cache_path
 from torch import nn
-from ultralytics.utils.torch_utils import initialize_weights
 
 from attngraft._core.errors import CheckpointError, OutputError
 from attngraft.yolo.grafting import attach
@@ -55,9 +54,13 @@ def graft_model(model: nn.Module, specs: Iterable[GraftSpec]) -> None:
     description: dict[str, Any] = model.yaml  # type: ignore[assignment]
     backbone = len(description["backbone"])
     layers: nn.Sequential = model.model  # type: ignore[assignment]
+    host_norm = next(m for m in layers.modules() if isinstance(m, nn.BatchNorm2d))
     for line in attach(layers, specs, backbone=backbone, channels=description.get("channels", 3)):
         log.info(line)
-    initialize_weights(layers)  # what the host does to every batch norm that it builds
+    for norm in layers.modules():
+        # Detectors get the host's own eps and momentum after they are built, classifiers keep PyTorch's.
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.eps, norm.momentum = host_norm.eps, host_norm.momentum
     earlier = description.get(YAML_KEY)
     description[YAML_KEY] = "+".join(filter(None, [earlier, print_grafts(specs)]))
 

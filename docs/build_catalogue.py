@@ -1,0 +1,98 @@
+"""Write docs/catalogue.md, and the table between the markers in README.md, from the registry of mechanisms.
+
+Run it after a change to a mechanism. With --check nothing is written, and the exit status is 1 if one is out of date.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import attngraft.attention as zoo
+
+ROOT = Path(__file__).resolve().parents[1]
+BEGIN, END = "<!-- catalogue: begin -->", "<!-- catalogue: end -->"
+WIDTH, SIDE = 256, 20
+
+HEADER = f"""# Catalogue
+
+Every mechanism there is, written by `python docs/build_catalogue.py` from the source: do not edit.
+
+Parameters and multiply-adds are those of the defaults on a map of {WIDTH} channels and {SIDE} x {SIDE} cells, which is
+P5 of a 640-pixel image. Memory is the order in which that of training grows with the number of cells N. A *mixer* is
+grafted as `x + gamma * f(x)`, a *gate* as `x + gamma * (f(x) - x)`, with gamma zero at the start.
+
+"""
+
+
+def records() -> list[zoo.Mechanism]:
+    """Return the records of our own mechanisms by name."""
+    return [r for _, r in sorted(zoo.mechanisms().items()) if r.cls.__module__.startswith("attngraft.")]
+
+
+def cost(record: zoo.Mechanism) -> tuple[int, int]:
+    """Return the parameters and the multiply-adds of one image."""
+    module = record.cls(WIDTH, **record.cls.fit(WIDTH))
+    return sum(p.numel() for p in module.parameters()), module.macs(SIDE, SIDE)
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Lay rows out as a Markdown table; the first is its head."""
+    head, *body = (f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows)
+    return "\n".join([head, "|---" * len(rows[0]) + "|", *body]) + "\n"
+
+
+def overview(page: str = "") -> str:
+    """Return the table of all mechanisms, each linked to its section of a page."""
+    rows = [("Name", "Class", "Year", "Attends over", "Role", "Parameters", "Multiply-adds", "Memory")]
+    for r in records():
+        parameters, macs = cost(r)
+        link = f"[`{r.name}`]({page}#{r.name})"
+        figures = (f"{parameters:,}", f"{macs:,}", r.growth)
+        rows.append((link, f"`{r.cls.__name__}`", str(r.year), r.family, r.role, *figures))
+    return table(rows)
+
+
+def section(record: zoo.Mechanism) -> str:
+    """Return what there is to say of one mechanism."""
+    facts = {"Paper": record.paper, "Code": record.code, "Differs": record.differs}
+    lines = [f"## {record.name}", "", record.summary, "", f"    {record.formula}", ""]
+    lines += [f"- **{key}**: {text}" for key, text in facts.items()]
+    lines += [f"- `{option.name}={option.default!r}`: {option.about}" for option in record.options.values()]
+    return "\n".join(lines).replace("``", "`") + "\n"
+
+
+def with_table(readme: str) -> str:
+    """Return the README with a new table between its markers."""
+    before, begin, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise SystemExit(f"README.md has no place for the table: write the lines {BEGIN} and {END} where it belongs")
+    return f"{before}{BEGIN}\n{overview('docs/catalogue.md')}{END}{after}"
+
+
+def outputs(root: Path) -> Iterator[tuple[Path, str]]:
+    """Yield each file and what it should hold."""
+    yield root / "docs" / "catalogue.md", HEADER + "\n".join([overview(), *map(section, records())])
+    readme = root / "README.md"
+    if readme.exists():
+        yield readme, with_table(readme.read_text(encoding="utf-8"))
+
+
+def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
+    """Write the files, or say which are out of date."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a file is out of date")
+    check = parser.parse_args(arguments).check
+    stale = [(path, text) for path, text in outputs(root) if not path.exists() or path.read_text("utf-8") != text]
+    for path, text in stale:
+        what = "is out of date: run python docs/build_catalogue.py" if check else "written"
+        print(path.relative_to(root).as_posix(), what)
+        if not check:
+            path.write_text(text, encoding="utf-8")
+    return int(check and bool(stale))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

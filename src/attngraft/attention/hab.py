@@ -1,0 +1,188 @@
+"""HAB: attention within (shifted) windows beside a convolution block, then an MLP; the layer HAT is made of.
+
+Paper: Activating More Pixels in Image Super-Resolution Transformer (HAT), Chen et al., CVPR 2023, arXiv 2205.04437.
+Code: XPixelGroup/HAT, hat/archs/hat_arch.py (Apache-2.0), read for parity only.
+Differs: The reference takes maps of whole windows only, and its network pads the image by reflection; here any map is
+    padded inside the attention and a padded cell takes no attention mass, so on whole windows the two are equal. The
+    reference adds -100 to the logits of cells that the shift brought together; here their mass is exactly zero. The
+    position table has the shape (heads, 2M-1, 2M-1) and counts from the query to the key; from the reference's
+    two-dimensional table it is ``table.T.reshape(heads, 2M-1, 2M-1).flip(1, 2)``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attngraft._core.checks import divides, largest_divisor, positive
+from attngraft._core.errors import OptionError
+from attngraft._core.registry import register
+from attngraft.attention._base import Attention
+from attngraft.attention._blocks import MLP, DropPath
+from attngraft.attention._windows import (
+    BLOCKED,
+    attend,
+    cut,
+    join,
+    lanes,
+    open_code,
+    pad_end,
+    relative_bias,
+    with_code,
+)
+from attngraft.attention.cab import CAB
+
+
+@register(
+    role="gate",
+    family="window self-attention",
+    year=2023,
+    formula="y = x + W-MSA(LN x) + conv_scale * CAB(LN x); y + MLP(LN y)",
+    cost=(
+        "N * C * (4 * C + 2 * hidden + 18 * (C // compress)) + 2 * C * (C // squeeze)"
+        " + 2 * ceiling(H / window) * ceiling(W / window) * window**4 * heads * lanes"
+    ),
+    row=("heads", "window", "shift"),
+    growth="N",
+)
+class HAB(Attention):
+    """Attend within windows, add a convolution block at full resolution, then an MLP.
+
+    It contains its own residuals: a graft must blend it, ``x + gamma * (f(x) - x)``, and therefore its role is "gate".
+
+    Args:
+        channels: Number of channels C.
+        heads: Number of attention heads; divides C.
+        window: Side of a window in cells, M.
+        shift: Cells by which the windows are moved down and right, below M; HAT takes ``window // 2`` in every second
+            block.
+        compress: Narrowing ratio inside the convolution block, see `CAB`.
+        squeeze: Narrowing ratio of the convolution block's gate, see `CAB`.
+        mlp_ratio: Width of the MLP's middle over C.
+        conv_scale: Factor on the convolution block where it is added.
+        drop_path: Probability of dropping the attention branch, and the MLP branch, of an image while training.
+
+    Shape:
+        - Input: ``(B, C, H, W)``
+        - Output: ``(B, C, H, W)``
+
+    Raises:
+        OptionError: If ``heads`` does not divide C, or an option is out of its range.
+
+    Example:
+        >>> import torch
+        >>> block = HAB(48, window=8, shift=4)
+        >>> block(torch.randn(1, 48, 13, 9)).shape
+        torch.Size([1, 48, 13, 9])
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        heads: int = 6,
+        window: int = 16,
+        shift: int = 0,
+        compress: int = 3,
+        squeeze: int = 30,
+        mlp_ratio: float = 2.0,
+        conv_scale: float = 0.01,
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__(channels)
+        self.heads = heads
+        self.window = window
+        self.shift = shift
+        self.compress = compress
+        self.squeeze = squeeze
+        self.mlp_ratio = mlp_ratio
+        self.conv_scale = conv_scale
+        self.drop_path = drop_path
+        self.hidden = int(channels * mlp_ratio)
+        positive("HAB", hidden=self.hidden)
+        self.norm1 = nn.LayerNorm(channels)
+        self.attn = WindowAttention(channels, heads=heads, window=window, shift=shift)
+        self.cab = CAB(channels, compress=compress, squeeze=squeeze)
+        self.norm2 = nn.LayerNorm(channels)
+        self.mlp = MLP(channels, self.hidden)
+        self.drop = DropPath(drop_path)
+        self.lanes = self.attn.lanes
+
+    @classmethod
+    def fit(cls, channels: int) -> dict[str, Any]:
+        """Take the largest number of heads up to the default that divides the width, and CAB's own changes."""
+        heads = {"heads": largest_divisor(channels, 6)} if channels % 6 else {}
+        return {**heads, **CAB.fit(channels)}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the transformed map, laid out channels-last so that a stack of blocks copies nothing between them."""
+        self.check(x)
+        tokens = x.permute(0, 2, 3, 1)  # (B, H, W, C)
+        normed = self.norm1(tokens)
+        local = self.cab(normed.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # (B, H, W, C)
+        tokens = tokens + self.drop(self.attn(normed)) + self.conv_scale * local
+        mixed: Tensor = tokens + self.drop(self.mlp(self.norm2(tokens)))
+        return mixed.permute(0, 3, 1, 2)  # (B, C, H, W)
+
+
+class WindowAttention(nn.Module):
+    """Multi-head self-attention within (shifted) windows, with a learned bias for each relative position.
+
+    Args:
+        channels: Number of channels C.
+        heads: Number of heads; divides C.
+        window: Side of a window in cells, M.
+        shift: Cells by which the windows are moved down and right, below M.
+
+    Shape:
+        - Input: ``(B, H, W, C)``
+        - Output: ``(B, H, W, C)``
+    """
+
+    def __init__(self, channels: int, *, heads: int, window: int, shift: int) -> None:
+        super().__init__()
+        divides("HAB", "heads", heads, channels)
+        positive("HAB", window=window)
+        if not 0 <= shift < window:
+            raise OptionError(
+                f"HAB needs a shift of 0 to window - 1 = {window - 1}, got {shift}; HAT takes 0 or {window // 2}"
+            )
+        self.heads = heads
+        self.window = window
+        self.shift = shift
+        self.head_dim = channels // heads
+        self.lanes = lanes(self.head_dim, 4 if shift else 1)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.proj = nn.Linear(channels, channels)
+        self.table = nn.Parameter(nn.init.trunc_normal_(torch.empty(heads, 2 * window - 1, 2 * window - 1), std=0.02))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return what each cell gathers from the cells of its window."""
+        _, H, W, _ = tokens.shape
+        qkv = self.qkv(tokens)  # (B, H, W, 3C)
+        code = self._code(H, W, qkv) if self.shift else open_code(qkv, self.lanes - self.head_dim)
+        qkv = with_code(qkv, self.heads, code)
+        qkv = pad_end(qkv, self.window, value=1.0)  # (B, H', W', 3 * h * lanes)
+        qkv = torch.roll(qkv, (-self.shift, -self.shift), (1, 2)) if self.shift else qkv
+        height, width = qkv.shape[1:3]
+        q, k, v = (cut(part, self.window, self.heads) for part in qkv.chunk(3, -1))  # (n, h, M * M, lanes)
+        mixed = attend(q, k, v, relative_bias(self.table, self.window, self.window), self.head_dim)
+        mixed = join(mixed, self.window, height, width)  # (B, H', W', C)
+        mixed = torch.roll(mixed, (self.shift, self.shift), (1, 2)) if self.shift else mixed
+        projected: Tensor = self.proj(mixed[:, :H, :W])
+        return projected
+
+    def _code(self, H: int, W: int, like: Tensor) -> Tensor:
+        """Return the code ``(H, W, 3, 1, e)`` that keeps apart the cells from two ends of the map in a shifted window.
+
+        The cells that a shift brings around are the first ones of an axis; two channels compare this for y, two for x.
+        """
+        y = torch.arange(H, device=like.device)[:, None].expand(H, W) < self.shift
+        x = torch.arange(W, device=like.device)[None].expand(H, W) < self.shift
+        keys = torch.stack([y, ~y, x, ~x], -1).to(like.dtype)  # (H, W, 4)
+        queries = (1 - keys) * -BLOCKED
+        code = torch.stack([queries, keys, torch.zeros_like(keys)], 2).unsqueeze(3)
+        return F.pad(code, (0, self.lanes - self.head_dim - 4))

@@ -1,0 +1,141 @@
+"""iRMB: an inverted residual block whose middle attends over strided grids of cells and convolves each channel.
+
+Paper: Rethinking Mobile Block for Efficient Attention-based Models (EMO), Zhang et al., ICCV 2023, arXiv 2301.01146.
+Code: zhangzjn/EMO, model/emo.py, the class and its default arguments, read for parity only.
+Differs: The reference lets the zeros that fill up the last grids take attention mass; here they take none, unless
+    border="zero". The reference class's defaults are kept (batch norm, ReLU on the values, 3×3, no biases); the EMO
+    networks set others stage by stage (SiLU or GELU, layer norm, biases, 5×5, values after mixing), which are not
+    offered. Queries, keys and values come from one convolution instead of two.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attngraft._core.checks import divides, largest_divisor, odd, one_of, positive
+from attngraft._core.registry import register
+from attngraft.attention._base import Attention
+from attngraft.attention._blocks import DropPath
+from attngraft.attention._windows import pad_end, round_up, tracing
+
+
+@register(
+    role="gate",
+    family="window self-attention",
+    year=2023,
+    formula="u = BN x; y = softmax(q k^T / sqrt d) relu(W_v u) over grids; x + W_o(y + silu(BN(DW3(y))))",
+    cost=(
+        "N * (2 * C**2 + 2 * C * hidden + kernel_size**2 * hidden)"
+        " + ceiling(H / window) * ceiling(W / window) * window**4 * (C + hidden)"
+    ),
+    row=(),
+    growth="N",
+)
+class IRMB(Attention):
+    """Attend over strided grids of cells, add a depth-wise convolution, project and add to the input.
+
+    The paper writes iRMB. A window holds ``window × window`` cells spread evenly over the whole map, not neighbours.
+    The block contains its own residual: a graft must blend it, ``x + gamma * (f(x) - x)``, and therefore its role is
+    "gate".
+
+    Args:
+        channels: Number of channels C.
+        head_dim: Channels of a head for queries and keys; divides C.
+        window: Cells of a grid along each side.
+        expansion: Width of the values and of the convolution over C.
+        kernel_size: Odd side of the depth-wise convolution.
+        border: ``"mask"`` gives cells outside the map no attention mass; ``"zero"`` makes them zero vectors that take
+            their share, as the reference does.
+        drop_path: Probability of dropping the whole branch of an image while training.
+
+    Shape:
+        - Input: ``(B, C, H, W)``
+        - Output: ``(B, C, H, W)``
+
+    Raises:
+        OptionError: If ``head_dim`` does not divide C, or an option is out of its range.
+
+    Example:
+        >>> import torch
+        >>> IRMB(64)(torch.randn(1, 64, 13, 9)).shape
+        torch.Size([1, 64, 13, 9])
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        head_dim: int = 64,
+        window: int = 7,
+        expansion: float = 1.0,
+        kernel_size: int = 3,
+        border: str = "mask",
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__(channels)
+        divides("IRMB", "head_dim", head_dim, channels)
+        positive("IRMB", window=window)
+        odd("IRMB", kernel_size=kernel_size)
+        one_of("IRMB", "border", border, ("mask", "zero"))
+        self.head_dim = head_dim
+        self.window = window
+        self.expansion = expansion
+        self.kernel_size = kernel_size
+        self.border = border
+        self.drop_path = drop_path
+        self.heads = channels // head_dim
+        self.hidden = int(channels * expansion)
+        divides("IRMB with its hidden width", "heads", self.heads, self.hidden)
+        self.norm = nn.BatchNorm2d(channels, eps=1e-6)
+        self.qkv = nn.Linear(channels, 2 * channels + self.hidden, bias=False)
+        self.local = nn.Conv2d(
+            self.hidden, self.hidden, kernel_size, padding=kernel_size // 2, groups=self.hidden, bias=False
+        )
+        self.local_norm = nn.BatchNorm2d(self.hidden, eps=1e-6)
+        self.proj = nn.Conv2d(self.hidden, channels, 1, bias=False)
+        self.drop = DropPath(drop_path)
+
+    @classmethod
+    def fit(cls, channels: int) -> dict[str, Any]:
+        """Take the widest head up to the default that divides the width."""
+        return {"head_dim": largest_divisor(channels, 64)} if channels % 64 else {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the input plus the block's branch."""
+        self.check(x)
+        _, _, H, W = x.shape
+        qkv = self.qkv(self.norm(x).permute(0, 2, 3, 1))  # (B, H, W, 2C + hidden)
+        if self.border == "zero":
+            qkv = pad_end(qkv, self.window, 0.0)
+        mixed = self._attend(qkv)[:, :H, :W].permute(0, 3, 1, 2)  # (B, hidden, H, W)
+        mixed = mixed + F.silu(self.local_norm(self.local(mixed)))
+        y: Tensor = x + self.drop(self.proj(mixed))
+        return y
+
+    def _attend(self, qkv: Tensor) -> Tensor:
+        """Mix the values of each grid, ``(B, H, W, 2C + hidden)`` to ``(B, H, W, hidden)``."""
+        B, H, W, _ = qkv.shape
+        M, C, h = self.window, self.channels, self.heads
+        rows, columns = self._grids(H, qkv), self._grids(W, qkv)  # (ny, M), (nx, M)
+        ny, nx = rows.shape[0], columns.shape[0]
+        cells = rows.clamp(max=H - 1)[:, None, :, None] * W + columns.clamp(max=W - 1)[:, None]  # (ny, nx, M, M)
+        vectors = qkv.flatten(1, 2).index_select(1, cells.flatten()).reshape(-1, M * M, 2 * C + self.hidden)
+        q = vectors[..., :C].reshape(-1, M * M, h, C // h).transpose(1, 2)  # (n, h, M * M, d)
+        k = vectors[..., C : 2 * C].reshape(-1, M * M, h, C // h).transpose(1, 2)
+        v = vectors[..., 2 * C :].relu().reshape(-1, M * M, h, self.hidden // h).transpose(1, 2)
+        mask = None
+        if tracing() or H % M or W % M:
+            inside = (rows < H)[:, None, :, None] & (columns < W)[:, None]  # (ny, nx, M, M)
+            mask = inside.expand(B, ny, nx, M, M).reshape(-1, 1, 1, M * M)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # (n, h, M * M, hidden / h)
+        tiles = mixed.reshape(B, ny, nx, h, M, M, self.hidden // h).permute(0, 4, 1, 5, 2, 3, 6)
+        return tiles.reshape(B, ny * M, nx * M, self.hidden)[:, :H, :W]
+
+    def _grids(self, size: int, like: Tensor) -> Tensor:
+        """Return the cells along an axis that each grid takes, ``(grids, M)``; the last may lie beyond the axis."""
+        grids = round_up(size, self.window) // self.window
+        return torch.arange(grids * self.window, device=like.device).reshape(self.window, grids).t()

@@ -1,0 +1,74 @@
+"""MHA: every cell attends to every cell, without positions.
+
+Paper: Attention Is All You Need, Vaswani et al., NeurIPS 2017, arXiv 1706.03762.
+Code: pytorch/pytorch, torch/nn/modules/activation.py (BSD-3-Clause), oracle of a test.
+Differs: The paper's projections have no bias; here they have one as in PyTorch's module, and bias=False is the paper's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attngraft._core.checks import divides, largest_divisor
+from attngraft._core.registry import register
+from attngraft.attention._base import Attention
+from attngraft.attention._tokens import to_heads
+
+
+@register(
+    role="mixer",
+    family="global self-attention",
+    year=2017,
+    formula="W_o softmax(q k^T / sqrt(d)) v",
+    cost="4 * C**2 * N + 2 * C * N**2",
+    row=("heads",),
+    growth="N",
+)
+class MHA(Attention):
+    """Attend from every cell to every cell in several heads, without positions.
+
+    The layer is blind to the layout of the map: to permute the cells is to permute its output. It is the control that
+    tells what the positions of another mechanism are worth.
+
+    Args:
+        channels: Number of channels C.
+        heads: Number of heads; a divisor of C.
+        bias: Whether the projections have a bias.
+
+    Shape:
+        - Input: ``(B, C, H, W)``
+        - Output: ``(B, C, H, W)``
+
+    Raises:
+        OptionError: If ``heads`` does not divide ``channels``.
+
+    Example:
+        >>> import torch
+        >>> MHA(64)(torch.randn(2, 64, 7, 5)).shape
+        torch.Size([2, 64, 7, 5])
+    """
+
+    def __init__(self, channels: int, *, heads: int = 8, bias: bool = True) -> None:
+        super().__init__(channels)
+        divides("MHA", "heads", heads, channels)
+        self.heads = heads
+        self.bias = bias
+        self.qkv = nn.Linear(channels, 3 * channels, bias)
+        self.proj = nn.Linear(channels, channels, bias)
+
+    @classmethod
+    def fit(cls, channels: int) -> dict[str, Any]:
+        """Take fewer heads where the default does not divide the width."""
+        return {"heads": largest_divisor(channels, 8)} if channels % 8 else {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what each cell gathered from the map."""
+        self.check(x)
+        tokens = x.flatten(2).transpose(1, 2)  # (B, N, C)
+        q, k, v = (to_heads(part, self.heads) for part in self.qkv(tokens).chunk(3, 2))  # (B, h, N, d)
+        gathered = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)  # (B, N, C)
+        out: Tensor = self.proj(gathered)
+        return out.transpose(1, 2).reshape(x.shape)  # (B, C, H, W)

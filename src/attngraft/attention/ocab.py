@@ -1,0 +1,156 @@
+"""OCAB: attention from windows to larger, overlapping windows of keys, then an MLP; it links the windows of HAT.
+
+Paper: Activating More Pixels in Image Super-Resolution Transformer (HAT), Chen et al., CVPR 2023, arXiv 2205.04437.
+Code: XPixelGroup/HAT, hat/archs/hat_arch.py (Apache-2.0), read for parity only.
+Differs: The reference takes maps of whole windows only, and its keys beyond the border are zero vectors whose logit is
+    the position bias, so that they take attention mass; here any map is taken and such keys take none, unless
+    border="zero". The reference's table index starts below zero and wraps around the table; here the table has the
+    shape (heads, M+K-1, M+K-1), counts from the query to the key and starts at zero. From the reference's
+    two-dimensional table it is ``table.roll((K-2) * (M+K), 0).T.reshape(heads, M+K-1, M+K-1)``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attngraft._core.checks import divides, largest_divisor, one_of, positive
+from attngraft._core.errors import OptionError
+from attngraft._core.registry import register
+from attngraft.attention._base import Attention
+from attngraft.attention._blocks import MLP
+from attngraft.attention._windows import (
+    attend,
+    cut,
+    cut_overlapping,
+    join,
+    lanes,
+    open_code,
+    pad_end,
+    relative_bias,
+    with_code,
+)
+
+
+@register(
+    role="gate",
+    family="window self-attention",
+    year=2023,
+    formula="y = x + W-MSA(LN x), keys from windows (1 + overlap) times as wide; y + MLP(LN y)",
+    cost=(
+        "N * C * (4 * C + 2 * hidden)"
+        " + 2 * ceiling(H / window) * ceiling(W / window) * (window * key_window)**2 * heads * lanes"
+    ),
+    row=("heads", "window", "overlap"),
+    growth="N",
+)
+class OCAB(Attention):
+    """Attend from each window to a larger window around it, then apply an MLP.
+
+    It contains its own residuals: a graft must blend it, ``x + gamma * (f(x) - x)``, and therefore its role is "gate".
+
+    Args:
+        channels: Number of channels C.
+        heads: Number of attention heads; divides C.
+        window: Side of a window of queries in cells, M.
+        overlap: How much wider than M the windows of keys are, as a fraction; ``overlap * window`` must be even.
+        mlp_ratio: Width of the MLP's middle over C.
+        border: ``"mask"`` gives keys outside the map no attention mass; ``"zero"`` makes them zero vectors that take
+            their share, as the reference does.
+
+    Shape:
+        - Input: ``(B, C, H, W)``
+        - Output: ``(B, C, H, W)``
+
+    Raises:
+        OptionError: If ``heads`` does not divide C, or an option is out of its range.
+
+    Example:
+        >>> import torch
+        >>> block = OCAB(48, window=8)
+        >>> block.key_window, block(torch.randn(1, 48, 13, 9)).shape
+        (12, torch.Size([1, 48, 13, 9]))
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        heads: int = 6,
+        window: int = 16,
+        overlap: float = 0.5,
+        mlp_ratio: float = 2.0,
+        border: str = "mask",
+    ) -> None:
+        super().__init__(channels)
+        divides("OCAB", "heads", heads, channels)
+        positive("OCAB", window=window)
+        one_of("OCAB", "border", border, ("mask", "zero"))
+        self.heads = heads
+        self.window = window
+        self.overlap = overlap
+        self.mlp_ratio = mlp_ratio
+        self.border = border
+        self.margin = margin(window, overlap)
+        self.key_window = window + 2 * self.margin
+        self.head_dim = channels // heads
+        self.lanes = lanes(self.head_dim, 1)
+        self.hidden = int(channels * mlp_ratio)
+        positive("OCAB", hidden=self.hidden)
+        side = window + self.key_window - 1
+        self.norm1 = nn.LayerNorm(channels)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.proj = nn.Linear(channels, channels)
+        self.table = nn.Parameter(nn.init.trunc_normal_(torch.empty(heads, side, side), std=0.02))
+        self.norm2 = nn.LayerNorm(channels)
+        self.mlp = MLP(channels, self.hidden)
+
+    @classmethod
+    def fit(cls, channels: int) -> dict[str, Any]:
+        """Take the largest number of heads up to the default that divides the width."""
+        return {"heads": largest_divisor(channels, 6)} if channels % 6 else {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the transformed map, laid out channels-last so that a stack of blocks copies nothing between them."""
+        self.check(x)
+        tokens = x.permute(0, 2, 3, 1)  # (B, H, W, C)
+        tokens = tokens + self._attend(self.norm1(tokens))
+        mixed: Tensor = tokens + self.mlp(self.norm2(tokens))
+        return mixed.permute(0, 3, 1, 2)  # (B, C, H, W)
+
+    def _attend(self, tokens: Tensor) -> Tensor:
+        """Return what each cell of ``(B, H, W, C)`` gathers from the larger window around its own."""
+        _, H, W, _ = tokens.shape
+        outside = float(self.border == "mask")
+        qkv = self.qkv(tokens)  # (B, H, W, 3C)
+        qkv = with_code(qkv, self.heads, open_code(qkv, self.lanes - self.head_dim))
+        qkv = pad_end(qkv, self.window, outside)  # (B, H', W', 3 * h * lanes)
+        height, width = qkv.shape[1:3]
+        keys = F.pad(qkv[..., self.heads * self.lanes :], (0, 0) + (self.margin,) * 4, value=outside)
+        q = cut(qkv[..., : self.heads * self.lanes], self.window, self.heads)  # (n, h, M * M, lanes)
+        k, v = cut_overlapping(keys, self.key_window, self.window, 2 * self.heads).chunk(2, 1)  # (n, h, K * K, lanes)
+        mixed = attend(q, k, v, relative_bias(self.table, self.window, self.key_window), self.head_dim)
+        projected: Tensor = self.proj(join(mixed, self.window, height, width)[:, :H, :W])
+        return projected
+
+
+def margin(window: int, overlap: float) -> int:
+    """Return by how many cells a window of keys reaches beyond each side of its window of queries.
+
+    Raises:
+        OptionError: If ``overlap`` is negative, or does not make a window with equal margins.
+
+    Example:
+        >>> margin(16, 0.5)
+        4
+    """
+    extra = round(overlap * window)
+    if overlap < 0 or extra % 2:
+        raise OptionError(
+            f"OCAB needs overlap * window to be an even number of cells for equal margins, got {overlap} * {window}; "
+            f"use overlap={max(extra + 1, 0) / window:g}"
+        )
+    return extra // 2

@@ -1,0 +1,34 @@
+"""Finds in a minute what would break later: a table of checks, each with its finding and the way out."""
+
+from attngraft.doctor.checks import MODULE_CHECKS
+from attngraft.doctor.findings import (
+    Check,
+    Diagnosis,
+    Finding,
+    Outcome,
+    check,
+    diagnose,
+    examine,
+    failed,
+    passed,
+    skipped,
+    warned,
+)
+from attngraft.doctor.module import Subject, subject
+
+__all__ = [
+    "MODULE_CHECKS",
+    "Check",
+    "Diagnosis",
+    "Finding",
+    "Outcome",
+    "Subject",
+    "check",
+    "diagnose",
+    "examine",
+    "failed",
+    "passed",
+    "skipped",
+    "subject",
+    "warned",
+]

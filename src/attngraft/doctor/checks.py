@@ -1,0 +1,33 @@
+"""The table of checks on a mechanism, cheap ones first; checks of whole detectors are a table of their own."""
+
+from __future__ import annotations
+
+from attngraft.doctor.costs import memory_growth, true_flops
+from attngraft.doctor.findings import Check
+from attngraft.doctor.module import Subject
+from attngraft.doctor.shapes import builds, channels_last, host, sizes, widths
+from attngraft.doctor.survival import deepcopy, onnx, openvino, reload, torchscript, training_after_validation
+from attngraft.doctor.values import batch, dead_maps, gradient, half_precision, input_kept, repeats, training
+
+MODULE_CHECKS: tuple[Check[Subject], ...] = (
+    builds,
+    sizes,
+    widths,
+    host,
+    gradient,
+    dead_maps,
+    training,
+    half_precision,
+    repeats,
+    batch,
+    input_kept,
+    deepcopy,
+    training_after_validation,
+    channels_last,
+    true_flops,
+    memory_growth,
+    torchscript,
+    onnx,
+    openvino,
+    reload,
+)

@@ -1,0 +1,81 @@
+"""Checks of what it takes: FLOPs and memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+
+import attngraft.attention as zoo
+from attngraft.attention import Attention, Mechanism
+from attngraft.doctor.findings import Outcome, check, failed, passed, warned
+from attngraft.doctor.module import Subject
+from attngraft.measure import flops, memory, parameters
+
+GIB = 2**30
+MEMORY_SIDES = (24, 36, 48)
+QUADRATIC_SHARE = 0.2
+"""Part of the peak at the largest measured map from which its quadratic term is called one, and not rounding."""
+
+
+@check(remedy="correct the cost formula in its record")
+def true_flops(subject: Subject) -> Outcome:
+    """The FLOPs that are dispatched are those its record claims."""
+    module, counts = subject.fresh().eval(), []
+    record = _record(subject)
+    for height, width in ((20, 20), (40, 40)):
+        counted = flops(module, subject.map(height, width, 1))
+        counts.append(f"{counted / 1e6:.4g} MFLOPs at {height}x{width}")
+        if record and record.cost and isinstance(module, Attention) and 2 * module.macs(height, width) != counted:
+            return failed(f"counted {counts[-1]}, its record claims {2 * module.macs(height, width) / 1e6:.4g}")
+    return passed(f"{parameters(module)} parameters, {', '.join(counts)}")
+
+
+@check(remedy="place it on a smaller map (P5), train with a smaller batch, or take a mechanism of linear memory")
+def memory_growth(subject: Subject) -> Outcome:
+    """A training step on the largest map fits into the free memory."""
+    module = subject.fresh()
+    step = {
+        side**2: memory.peak(module, subject.map(side, side, 1).requires_grad_(), train=True) for side in MEMORY_SIDES
+    }
+    bytes_at, quadratic = growth(step)
+    height, width = subject.largest
+    need = subject.batch * bytes_at(height * width)
+    order = "quadratically" if quadratic else "linearly"
+    detail = f"{need / GIB:.2g} GiB at {height}x{width}, batch {subject.batch}; grows {order}"
+    free = memory.free("cuda" if torch.cuda.is_available() else "cpu")
+    if free is None:
+        return warned(detail, "compare it with the memory that is free, which this system does not tell")
+    if need > free:
+        fits = next((side for side in range(max(height, width), 0, -1) if subject.batch * bytes_at(side**2) <= free), 0)
+        return failed(f"{detail}; {free / GIB:.2g} GiB are free, enough for {fits}x{fits}")
+    record = _record(subject)
+    if quadratic and record and record.growth == "N":
+        return failed(f"{detail}; its record claims linear memory", "correct the record, or the kernel")
+    return warned(detail) if quadratic else passed(detail)
+
+
+def growth(peaks: Mapping[int, int]) -> tuple[Callable[[int], float], bool]:
+    """Fit a constant, a linear and a quadratic term through the peaks of three numbers of cells.
+
+    Args:
+        peaks: Bytes by number of cells, three of them, rising.
+
+    Returns:
+        A function from cells to bytes, and whether the quadratic term counts.
+
+    Example:
+        >>> bytes_at, quadratic = growth({n: 100 + 3 * n + 2 * n * n for n in (10, 20, 30)})
+        >>> bytes_at(100), quadratic
+        (20400.0, True)
+    """
+    (n1, m1), (n2, m2), (n3, m3) = peaks.items()
+    early, late = (m2 - m1) / (n2 - n1), (m3 - m2) / (n3 - n2)
+    bend = (late - early) / (n3 - n1)
+    if bend * n3**2 > QUADRATIC_SHARE * m3:
+        return lambda n: m1 + early * (n - n1) + bend * (n - n1) * (n - n2), True
+    return lambda n: m3 + late * (n - n3), False
+
+
+def _record(subject: Subject) -> Mechanism | None:
+    return next((record for record in zoo.mechanisms().values() if record.cls is subject.cls), None)

@@ -1,0 +1,125 @@
+"""Checks of what happens to a module after it was written: copied, saved, loaded, validated, exported."""
+
+from __future__ import annotations
+
+import copy
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+import attngraft
+from attngraft import export
+from attngraft._core.calls import backward, mode
+from attngraft.doctor._compare import CLOSE, distance
+from attngraft.doctor.findings import Outcome, check, failed, passed, warned
+from attngraft.doctor.module import Subject
+from attngraft.export import Exported
+
+PARITY_SIZES = ((10, 12), (15, 7))
+RELOAD = """
+import sys, torch
+saved = torch.load(sys.argv[1], weights_only=False)
+with torch.no_grad():
+    torch.save(saved["module"].eval()(saved["x"]), sys.argv[2])
+"""
+
+
+@check(remedy="keep nothing of a forward on self; compute it again, or keep it as a buffer made in __init__")
+def deepcopy(subject: Subject) -> Outcome:
+    """A copy made after training steps, as EMA makes one, is whole."""
+    module, x = subject.shaken().train(), subject.map(7, 6)
+    module(x)
+    backward(module(x.requires_grad_()))
+    twin = copy.deepcopy(module).eval()
+    if distance(twin(x), module.eval()(x)) > CLOSE:
+        return failed("the copy gives other numbers")
+    return passed("after a training step")
+
+
+@check(remedy="keep no tensor of a forward on self, by size or otherwise: one made in inference mode cannot be trained")
+def training_after_validation(subject: Subject) -> Outcome:
+    """Training goes on after a validation at the same and at another size."""
+    module = subject.shaken()
+    for height, width in ((8, 8), (6, 9)):
+        with torch.inference_mode(), mode(module, train=False):
+            module(subject.map(height, width))
+    for height, width in ((8, 8), (6, 9)):
+        for _ in range(2):
+            backward(module.train()(subject.map(height, width).requires_grad_()))
+    return passed("8x8 and 6x9")
+
+
+@check(remedy="define the class at the top level of an importable file, and keep no lambda or open file on self")
+def reload(subject: Subject) -> Outcome:
+    """A new process loads it whole and gets the same numbers, and a strict state dict fits a fresh one."""
+    module, x = subject.shaken().eval(), subject.map(7, 6)
+    twin = subject.fresh().eval()
+    twin.load_state_dict(module.state_dict())
+    expected = module(x).detach()
+    if distance(twin(x), expected) > CLOSE:
+        return failed("a fresh module with its state dict gives other numbers", "register what it needs as buffers")
+    with tempfile.TemporaryDirectory() as folder:
+        saved, result = Path(folder, "module.pt"), Path(folder, "result.pt")
+        torch.save({"module": module, "x": x}, saved)
+        ran = _new_process(RELOAD, saved, result, folder=subject.folder)
+        if ran.returncode:
+            return failed(f"a new process fails: {(ran.stderr.strip().splitlines() or ['no message'])[-1]}")
+        off = distance(torch.load(result), expected)
+    if off > CLOSE:
+        return failed(f"a new process gets numbers {off:.1e} off", "keep all state in parameters and buffers")
+    if subject.folder is not None and str(subject.folder) not in _python_path():
+        return warned(
+            f"a new process loads it only with {subject.folder} on its path",
+            "install the file as a package, or export PYTHONPATH for training on several GPUs and for loading",
+        )
+    return passed("a new process gets the same numbers")
+
+
+@check(remedy="size by x.shape only, no Python int of it kept on self")
+def torchscript(subject: Subject) -> Outcome:
+    """TorchScript gives the module's numbers at the exported and at another size."""
+    return _parity(subject, "model.torchscript", export.to_torchscript)
+
+
+@check(remedy="size by x.shape only, no Python int of it kept on self, no adaptive pooling, opset 18 operators")
+def onnx(subject: Subject) -> Outcome:
+    """ONNX gives the module's numbers at the exported and at another size."""
+    return _parity(subject, "model.onnx", lambda m, x, path: export.to_onnx(m, x, path, dynamic=True))
+
+
+@check(remedy="size by x.shape only, no Python int of it kept on self, no adaptive pooling")
+def openvino(subject: Subject) -> Outcome:
+    """OpenVINO gives the module's numbers at the exported and at another size."""
+    return _parity(subject, "model.xml", lambda m, x, path: export.to_openvino(m, x, path, dynamic=True))
+
+
+def _new_process(script: str, *arguments: Path, folder: Path | None) -> subprocess.CompletedProcess[str]:
+    """Run a script in a new interpreter that finds us, and a user's file in its folder."""
+    ours = Path(attngraft.__file__).parents[1]
+    path = [str(ours), *([str(folder)] if folder else []), *_python_path()]
+    return subprocess.run(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
+        cwd=arguments[0].parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def _python_path() -> list[str]:
+    return [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+
+
+def _parity(subject: Subject, name: str, write: Callable[[nn.Module, Tensor, Path], Exported]) -> Outcome:
+    module = subject.shaken().eval()
+    traced, other = (subject.map(*size, batch) for batch, size in enumerate(PARITY_SIZES, start=1))
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        deviation = export.parity(module, write(module, traced, Path(folder, name)), [traced, other])
+    return passed(str(deviation)) if deviation.within else failed(str(deviation))

@@ -1,0 +1,89 @@
+"""What a figure was taken on: versions and device, so that it can be compared with another or not."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+PACKAGES = ("attngraft", "torchvision", "ultralytics", "numpy", "onnx", "onnxruntime", "openvino", "tensorrt")
+"""Distributions whose versions can change a figure; looked up by name, never imported."""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Versions and device at one moment.
+
+    Attributes:
+        date: When, in UTC, ISO 8601.
+        python: Version of the interpreter.
+        system: Operating system and architecture.
+        device: Name of the processor or accelerator.
+        cores: Logical processors that this process may use.
+        threads: Threads that PyTorch may use inside one operator.
+        versions: Version of PyTorch with its build, and of each installed package of `PACKAGES`.
+    """
+
+    date: str
+    python: str
+    system: str
+    device: str
+    cores: int
+    threads: int
+    versions: Mapping[str, str]
+
+
+def environment(device: torch.device | str = "cpu") -> Environment:
+    """Describe where and on what figures are being taken.
+
+    Args:
+        device: The device that they are taken on.
+
+    Example:
+        >>> environment().versions["torch"] == torch.__version__
+        True
+    """
+    return Environment(
+        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        python=platform.python_version(),
+        system=f"{platform.system()} {platform.machine()}",
+        device=device_name(torch.device(device)),
+        cores=_cores(),
+        threads=torch.get_num_threads(),
+        versions={"torch": str(torch.__version__), **_versions()},
+    )
+
+
+def device_name(device: torch.device) -> str:
+    """Name the hardware behind a device, as its maker does where that can be read."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type != "cpu":
+        return str(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, "") or platform.processor() or platform.machine()
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found

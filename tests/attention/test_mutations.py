@@ -1,0 +1,151 @@
+"""Tests of the tests: a mechanism that is broken on purpose must fail the tests of its own file.
+
+An entry of `MUTATIONS` replaces one piece of a mechanism's source. The broken source takes the place of the real
+module, its test file is loaded anew on top of it, and one of the tests there that take no fixture must fail. A mutant
+has to run: one that only crashes proves nothing of the numbers, so it is an error here and not a success.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import itertools
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import pytest
+
+import attngraft.attention as zoo
+from attngraft._core import registry
+
+
+class Mutation(NamedTuple):
+    """A mistake to make in a mechanism.
+
+    Attributes:
+        mechanism: Its registry name.
+        mistake: What goes wrong.
+        old: The text to replace; it must stand exactly once in the file, so that a drifting table is noticed.
+        new: The text that takes its place.
+        file: The module that holds the text, where it is not the mechanism's own.
+    """
+
+    mechanism: str
+    mistake: str
+    old: str
+    new: str
+    file: str = ""
+
+
+MUTATIONS = [
+    Mutation("eca", "max for mean", "x.mean((2, 3))", "x.amax((2, 3))"),
+    Mutation("eca", "batch mixed", "x.mean((2, 3)).unsqueeze(1)", "x.mean((0, 2, 3)).view(1, 1, -1)"),
+    Mutation("eca", "bias added", "bias=False", "bias=True"),
+    Mutation("eca", "residual added", "return x * gate", "return x + x * gate"),
+    Mutation("eca", "kernel fixed", "= adaptive_kernel_size(channels) if kernel_size is None else kernel_size", "= 3"),
+    Mutation("se", "max for mean", "x.mean((2, 3))", "x.amax((2, 3))"),
+    Mutation("se", "batch mixed", "x.mean((2, 3))", "x.mean((0, 2, 3)).expand(x.shape[:2])"),
+    Mutation("se", "bias added", "channels // reduction, bias=False", "channels // reduction, bias=True"),
+    Mutation("se", "residual added", "return x * gate", "return x + x * gate"),
+    Mutation("se", "relu dropped", ".relu()", ""),
+    Mutation("mha", "scale dropped", "attention(q, k, v)", "attention(q, k, v, scale=1.0)"),
+    Mutation("mha", "query and key swapped", "attention(q, k, v)", "attention(k, q, v)"),
+    Mutation("mha", "bias dropped", "self.proj(gathered)", "gathered @ self.proj.weight.T"),
+    Mutation("mha", "batch mixed", "= x.flatten(2)", "= x.mean(0, keepdim=True).expand_as(x).flatten(2)"),
+    Mutation("mha", "height and width swapped", "= x.flatten(2)", "= x.transpose(2, 3).flatten(2)"),
+    Mutation("mha", "residual added", "return out", "return x + out"),
+    Mutation("psa_attention", "scale dropped", "scale=q.shape[3] ** -0.5", "scale=1.0"),
+    Mutation("psa_attention", "scale of the padded keys", "scale=q.shape[3] ** -0.5", "scale=v.shape[3] ** -0.5"),
+    Mutation("psa_attention", "position of x", "self.position(v.reshape(x.shape))", "self.position(x)"),
+    Mutation("psa_attention", "kernel fixed", "channels, channels, 3, groups", "channels, channels, 5, groups"),
+    Mutation("psa_attention", "residual added", "out: Tensor = ", "out: Tensor = x + "),
+    Mutation("psa_attention", "bias before the norm", "bias=False", "bias=True", file="_conv"),
+    Mutation("psa_block", "residual dropped", "= x + self.attention(x)", "= self.attention(x)"),
+    Mutation("psa_block", "residual added", "return merged", "return x + merged"),
+    Mutation("psa_block", "halves swapped", "passed, attended = ", "attended, passed = "),
+    Mutation("psa_block", "activation of the MLP dropped", "2 * channels), nn.SiLU()", "2 * channels), nn.Identity()"),
+    Mutation("area_attention", "scale dropped", "(q, k, v, mask)", "(q, k, v, mask, scale=1.0)"),
+    Mutation("area_attention", "padding seen", "(q, k, v, mask)", "(q, k, v)"),
+    Mutation("area_attention", "strips of columns", "(qkv.flatten(2)", "(qkv.transpose(2, 3).flatten(2)"),
+    Mutation("area_attention", "kernel fixed", "channels, kernel_size, groups", "channels, 7, groups"),
+    Mutation("area_attention", "batch mixed", "repeat(B, 1, 1, 1)", "repeat_interleave(B, 0)"),
+    Mutation("aifi", "scale dropped", "attention(q, k, v)", "attention(q, k, v, scale=1.0)"),
+    Mutation("aifi", "height and width swapped", "H, W = x.shape[2:]", "W, H = x.shape[2:]"),
+    Mutation("aifi", "positions in the values", "self.value(tokens)", "self.value(tokens + positions)"),
+    Mutation("aifi", "approximate GELU", "nn.GELU()", "nn.GELU('tanh')"),
+    Mutation("aifi", "residual dropped", "self.norm2(tokens + self.mlp(tokens))", "self.norm2(self.mlp(tokens))"),
+]
+
+
+def swap_in(monkeypatch: pytest.MonkeyPatch, mechanism: str, mutation: Mutation | None = None) -> None:
+    """Put a mechanism's source, run anew with the mutation in it, in the place of the module for one test."""
+    monkeypatch.setattr(registry, "_TABLE", dict(registry._TABLE))
+    own = zoo.mechanism(mechanism).cls.__module__
+    broken = f"{zoo.__name__}.{mutation.file}" if mutation and mutation.file else own
+    for name in dict.fromkeys((broken, own)):
+        path = Path(zoo.__file__).with_name(f"{name.rpartition('.')[2]}.py")
+        source = path.read_text(encoding="utf-8")
+        if mutation and name == broken:
+            assert source.count(mutation.old) == 1, f"not exactly once in {path.name}: {mutation.old!r}"
+            source = source.replace(mutation.old, mutation.new)
+        module = ModuleType(name)
+        monkeypatch.setitem(sys.modules, name, module)
+        exec(compile(source, path, "exec"), vars(module))
+        for key, value in vars(module).items():
+            if inspect.isclass(value) and value.__module__ == name and hasattr(zoo, key):
+                monkeypatch.setattr(zoo, key, value)
+
+
+def calls(mechanism: str) -> Iterator[Callable[[], None]]:
+    """Load the mechanism's test file and yield each case of each test that takes no fixture."""
+    file = zoo.mechanism(mechanism).cls.__module__.rpartition(".")[2]
+    spec = importlib.util.spec_from_file_location(f"mutated_{file}", Path(__file__).with_name(f"test_{file}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for name, test in vars(module).items():
+        if name.startswith("test_"):
+            marks = [mark for mark in getattr(test, "pytestmark", []) if mark.name == "parametrize"]
+            for case in itertools.product(*map(cases, marks)):
+                arguments = {key: value for part in case for key, value in part.items()}
+                if arguments.keys() == inspect.signature(test).parameters.keys():
+                    yield partial(test, **arguments)
+
+
+def cases(parametrize: pytest.Mark) -> list[dict[str, Any]]:
+    names, rows = parametrize.args[:2]
+    names = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
+    rows = [getattr(row, "values", row if len(names) > 1 else (row,)) for row in rows]
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def first_failure(mechanism: str) -> str:
+    """Return what the first failing test says, or nothing if all pass."""
+    for call in calls(mechanism):
+        try:
+            call()
+        except pytest.skip.Exception:
+            continue
+        except (AssertionError, pytest.fail.Exception) as failure:
+            return f"{call.func.__name__}: {failure}"
+    return ""
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: f"{m.mechanism}-{m.mistake}".replace(" ", "_"))
+def test_a_broken_mechanism_fails_its_own_tests(mutation: Mutation, monkeypatch: pytest.MonkeyPatch) -> None:
+    swap_in(monkeypatch, mutation.mechanism, mutation)
+    assert first_failure(mutation.mechanism)
+
+
+@pytest.mark.parametrize("mechanism", dict.fromkeys(m.mechanism for m in MUTATIONS))
+def test_the_same_road_without_a_mutation_passes(mechanism: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = getattr(zoo, zoo.mechanism(mechanism).cls.__name__)
+    swap_in(monkeypatch, mechanism)
+    assert getattr(zoo, before.__name__) is not before
+    assert len(list(calls(mechanism))) > 1
+    assert not first_failure(mechanism)

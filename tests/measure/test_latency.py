@@ -1,0 +1,69 @@
+"""Interleaving, statistics and records of timings."""
+
+from __future__ import annotations
+
+import gc
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from attngraft.measure import latency
+
+
+def test_rounds_are_interleaved_in_changing_order() -> None:
+    made: list[str] = []
+    calls = {name: lambda name=name: made.append(name) for name in "abc"}
+    timings = latency.compare(calls, rounds=20, warmup=2)
+    rounds = ["".join(made[i : i + 3]) for i in range(0, len(made), 3)]
+    assert len(rounds) == 22
+    assert all(sorted(r) == list("abc") for r in rounds)
+    assert len(set(rounds)) > 1
+    assert [t.name for t in timings] == list("abc")
+    assert all(t.rounds == len(t.samples_ms) == 20 for t in timings)
+
+
+def test_ratio_is_against_the_first_and_inside_its_interval() -> None:
+    calls = {"short": lambda: time.sleep(0.002), "long": lambda: time.sleep(0.006)}
+    short, long = latency.compare(calls, rounds=8, warmup=1)
+    assert (short.ratio, short.ratio_low, short.ratio_high) == (1, 1, 1)
+    assert 1.5 < long.ratio_low <= long.ratio <= long.ratio_high
+    assert long.p50_ms >= 6
+    assert long.p90_ms >= long.p50_ms
+    assert long.threads == torch.get_num_threads()
+
+
+def test_a_drift_of_the_machine_cancels_in_the_ratio() -> None:
+    times = np.geomspace(1, 100, 50)
+    timing = latency._timing("twice", 2 * times, times, seed=0)
+    assert (timing.ratio, timing.ratio_low, timing.ratio_high) == pytest.approx((2, 2, 2))
+
+
+def test_the_interval_covers_the_true_median_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    hits = 0
+    for seed in range(200):
+        low, high = latency.bootstrap_median(rng.lognormal(0, 0.5, 30), seed)
+        hits += low <= 1 <= high
+    assert 0.90 <= hits / 200 <= 0.99
+
+
+def test_the_collector_is_off_only_while_timing() -> None:
+    seen: list[bool] = []
+    latency.compare({"call": lambda: seen.append(gc.isenabled())}, rounds=2, warmup=1)
+    assert seen == [False] * 3
+    assert gc.isenabled()
+
+
+@pytest.mark.parametrize(
+    ("calls", "options", "message"),
+    [
+        ({}, {}, "at least one call, got none"),
+        ({"a": int}, {"rounds": 0}, "rounds to be a whole number of 1 or more, got 0"),
+        ({"a": int}, {"warmup": 0}, "warmup to be a whole number of 1 or more, got 0"),
+    ],
+)
+def test_what_cannot_be_timed_is_refused(calls: dict[str, type], options: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        latency.compare(calls, **options)

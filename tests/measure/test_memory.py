@@ -1,0 +1,103 @@
+"""Peaks against sums done by hand, and against what the process itself took."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from attngraft.measure import memory
+
+MIB = 2**20
+
+
+class Chain(nn.Module):
+    """Allocate 1, 3 and 2 MiB; at most 5 live together, as the first is freed before the third comes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = x.expand(MIB // 4).clone()
+        second = first.repeat(3)
+        del first
+        return second[: MIB // 2].clone()
+
+
+class Squares(nn.Module):
+    """Keep each of three products for the backward pass."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(3):
+            x = x * x
+        return x
+
+
+class Attention(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.scaled_dot_product_attention(x, x, x)
+
+
+class Written(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return (x @ x.transpose(-1, -2)).softmax(-1) @ x
+
+
+def test_peak_is_the_most_that_lives_at_once() -> None:
+    assert memory.peak(Chain(), torch.ones(1)) == 5 * MIB
+
+
+def test_nothing_allocated_is_nothing() -> None:
+    assert memory.peak(nn.Identity(), torch.ones(MIB)) == 0
+
+
+def test_work_space_inside_an_operator_is_seen() -> None:
+    """The N x N matrix of attention by plain matrix products is not returned by the operator."""
+    q = torch.randn(1, 1, 512, 8)
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        assert memory.peak(Attention(), q) >= 2 * 512 * 512 * 4
+
+
+def test_training_keeps_what_the_backward_pass_needs() -> None:
+    x = torch.ones(MIB // 4, requires_grad=True)  # 1 MiB
+    assert memory.peak(Squares(), x) == 2 * MIB
+    assert memory.peak(Squares(), x, train=True) >= 4 * MIB
+
+
+def test_weight_gradients_are_not_activations() -> None:
+    module = nn.Linear(1024, 1024, bias=False)  # 4 MiB
+    peak = memory.peak(module, torch.randn(2, 1024), train=True)
+    assert 4 * MIB <= peak < 4.5 * MIB  # one new gradient on its way into the kept one
+
+
+def status(key: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="reads what only Linux tells")
+def test_peak_is_what_the_process_takes(capfd: pytest.CaptureFixture[str]) -> None:
+    module, x = Written(), torch.randn(1, 3500, 16)
+    module(x[:, :10])
+    Path("/proc/self/clear_refs").write_text("5")  # start the high-water mark anew
+    before = status("VmRSS")
+    module(x)
+    taken = status("VmHWM") - before
+    assert memory.peak(module, x) == pytest.approx(taken, rel=0.05)
+    assert capfd.readouterr().err == ""
+
+
+def test_other_devices_are_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="measures on cpu and cuda, got an example on meta"):
+        memory.peak(nn.Identity(), torch.ones(1, device="meta"))
+
+
+@pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="reads Linux's own figure")
+def test_free_memory_is_below_all_memory() -> None:
+    total = int(Path("/proc/meminfo").read_text().split()[1]) * 1024
+    assert 0 < (memory.free() or 0) < total
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_cuda_peak_is_the_allocators() -> None:
+    assert memory.peak(Squares(), torch.ones(MIB // 4, device="cuda")) == 2 * MIB

@@ -1,0 +1,75 @@
+"""The generated docs are those that the registry of today gives."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import attngraft.attention as zoo
+
+SCRIPT = Path(__file__).parents[1] / "docs" / "build_catalogue.py"
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("build_catalogue", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def house(tmp_path: Path, script: ModuleType) -> Path:
+    """Return the root of a house whose generated files are up to date."""
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "README.md").write_text(f"# A\n\n{script.BEGIN}\nold\n{script.END}\n\nZ | z\n", encoding="utf-8")
+    assert script.main([], tmp_path) == 0
+    return tmp_path
+
+
+def test_the_catalogue_is_up_to_date(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    assert script.main(["--check"]) == 0, capsys.readouterr().out
+
+
+def test_what_was_just_written_passes_the_check(script: ModuleType, house: Path) -> None:
+    assert script.main(["--check"], house) == 0
+
+
+@pytest.mark.parametrize("name", ["docs/catalogue.md", "README.md"])
+def test_a_drift_fails_the_check_and_is_left_alone(
+    name: str, script: ModuleType, house: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = house / name
+    drifted = file.read_text(encoding="utf-8").replace("channel gate", "canal gate")
+    file.write_text(drifted, encoding="utf-8")
+    capsys.readouterr()
+    assert script.main(["--check"], house) == 1
+    assert capsys.readouterr().out == f"{name} is out of date: run python docs/build_catalogue.py\n"
+    assert file.read_text(encoding="utf-8") == drifted
+
+
+def test_the_readme_keeps_what_is_around_the_table(script: ModuleType, house: Path) -> None:
+    readme = (house / "README.md").read_text(encoding="utf-8")
+    assert readme.startswith(f"# A\n\n{script.BEGIN}\n| Name")
+    assert readme.endswith(f"|\n{script.END}\n\nZ | z\n")
+    assert "| [`eca`](docs/catalogue.md#eca) | `ECA` | 2020 | channel gate | gate | 5 | 1,280 | N |" in readme
+
+
+def test_a_readme_without_markers_is_refused(script: ModuleType, house: Path) -> None:
+    (house / "README.md").write_text("# A\n", encoding="utf-8")
+    with pytest.raises(SystemExit, match="no place for the table: write the lines <!-- catalogue"):
+        script.main(["--check"], house)
+
+
+def test_every_mechanism_and_option_is_there(script: ModuleType, house: Path) -> None:
+    page = (house / "docs" / "catalogue.md").read_text(encoding="utf-8")
+    for record in script.records():
+        _, _, section = page.partition(f"\n## {record.name}\n")
+        assert record.differs in section
+        assert all(f"- `{option}=" in section for option in record.options)
+    assert len(script.records()) == page.count("\n## ") == len(zoo.names())
