@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from attngraft._core.checks import divides, largest_divisor, one_of, positive
+from attngraft._core.errors import OptionError
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
 from attngraft.attention._kernels import Offsets, attend
@@ -87,8 +88,7 @@ class MHSA(Attention):
         super().__init__(channels)
         divides("MHSA", "heads", heads, channels)
         one_of("MHSA", "position", position, POSITIONS)
-        height, width = size if isinstance(size, (tuple, list)) else (size, size)
-        positive("MHSA", height=height, width=width)
+        height, width = _both_axes(size)
         self.heads = heads
         self.position = position
         self.size = (height, width)
@@ -181,6 +181,14 @@ class MHSA(Attention):
         """Take a pickled state, of this class or of the circulated one."""
         own = _state_of_circulated(state) if "query" in state["_modules"] else state
         super().__setstate__(own)  # type: ignore[no-untyped-call]
+
+
+def _both_axes(size: Any) -> tuple[int, int]:
+    axes = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
+    if len(axes) != 2:
+        raise OptionError(f"MHSA needs size to be one number or (H, W), got {size!r}")
+    positive("MHSA", height=axes[0], width=axes[1])
+    return axes
 
 
 # -- the circulated class: leaderj1001's, and its YOLO copies, which append _weight to the tables' names ---------------
