@@ -52,7 +52,7 @@ class TestRegister:
         first = make("ECA", "first.zoo")
         register(first)
         with pytest.raises(
-            RegistrationError, match=r"'eca' is taken by first\.zoo\.ECA; register second\.zoo\.ECA under"
+            RegistrationError, match=r"'eca' is taken by first\.zoo\.ECA; give second\.zoo\.ECA another name"
         ):
             register(make("ECA", "second.zoo"))
         assert mechanism("eca").cls is first
