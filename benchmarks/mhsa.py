@@ -137,6 +137,15 @@ def kernels(batch: int, channels: int, heads: int, side: int, kind: dict[str, ob
     yield Contender("fused, no positions", Fused(), along)
 
 
+def require_equal(contenders: list[Contender]) -> None:
+    """Stop unless every kernel gives the textbook's numbers."""
+    textbook, *kernels = (c for c in contenders if isinstance(c.module, (Textbook, Kernel)))
+    with torch.no_grad():
+        expected = textbook.module(*textbook.example).transpose(2, 3)
+        for kernel in kernels:
+            torch.testing.assert_close(kernel.module(*kernel.example), expected, atol=2e-3, rtol=2e-2)
+
+
 def modules(batch: int, channels: int, heads: int, side: int, kind: dict[str, object]) -> Iterator[Contender]:
     """Yield whole modules, on the same map."""
     x = torch.randn(batch, channels, side, side, requires_grad=True, **kind)
@@ -171,6 +180,8 @@ def main() -> None:
                 for c in make(batch, channels, heads, side, kind)
                 if c.name not in left_out
             ]
+            if part == "kernels":
+                require_equal(contenders)
             seconds = 1.0 if options.quick else options.seconds
             results.append(compare(f"{part}, {name}, {options.dtype}", contenders, seconds=seconds))
             print(table(results[-1]), flush=True)
