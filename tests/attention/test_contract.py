@@ -76,6 +76,14 @@ class TestContract:
         missing = [key for key, _ in module.named_parameters() if key not in found or not found[key].abs().sum() > 0]
         assert not missing
 
+    def test_a_grafts_zero_factor_has_a_gradient_from_the_first_step(self, name: str) -> None:
+        """A mechanism that starts as nothing, times a factor that starts at zero, would never learn."""
+        record = zoo.mechanism(name)
+        module = record.cls(64, **record.cls.fit(64))
+        x = torch.randn(2, 64, 9, 8)
+        change = module(x) if record.role == "mixer" else module(x) - x
+        assert change.abs().mean() > 1e-4
+
     def test_state_dict_round_trip(self, name: str) -> None:
         module, other = build(name).eval(), build(name).eval()
         x = torch.randn(2, 64, 6, 7)

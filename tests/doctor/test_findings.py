@@ -133,7 +133,7 @@ class TestSubject:
             ("", "none.py:Mine", OptionError, "none.py, which is no Python file; check the path"),
             ("", "json.py:Mine", OptionError, "json.py cannot be imported as 'json', which is taken.*rename"),
             ("", "my-file.py:Mine", OptionError, "'my-file', which is taken or not a name"),
-            ("", "ecaa", UnknownNameError, r"did you mean eca\?"),
+            ("", "ecax", UnknownNameError, r"did you mean eca\?"),
         ],
     )
     def test_what_cannot_be_found_is_said(

@@ -15,19 +15,23 @@ EXAMPLE_CHANNELS, EXAMPLE_SIDE = 256, 20
 
 def print_list(pattern: str) -> None:
     """Print a table of the mechanisms whose name matches ``pattern``."""
-    table = Table("name", "what it is", "family", "year", "parameters", "M multiply-adds", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for heading, width in {"name": 17, "year": 4, "parameters": 10, "M macs": 7}.items():
+        table.add_column(heading, min_width=width, no_wrap=True, justify="left" if heading == "name" else "right")
+    table.add_column("what it is")
     for name in names():
         record = info(name)
         if fnmatch(name, pattern):
             about = record.summary.partition(": ")[2].rstrip(".")
-            table.add_row(name, about, record.family, str(record.year or ""), *_cost(name))
+            table.add_row(name, str(record.year or ""), *_cost(name), about)
     console = Console()
     if not table.row_count:
         console.print(f"no mechanism matches {pattern!r}; attngraft list shows all of them")
         return
     console.print(table)
     console.print(
-        f"\nFigures for {EXAMPLE_CHANNELS} channels at {EXAMPLE_SIDE} x {EXAMPLE_SIDE}. More: attngraft show NAME"
+        f"\nFor {EXAMPLE_CHANNELS} channels and {EXAMPLE_SIDE} x {EXAMPLE_SIDE} cells; macs are multiply-adds. "
+        "More of one: attngraft show NAME"
     )
 
 

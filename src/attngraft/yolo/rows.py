@@ -44,8 +44,6 @@ class Row(nn.Module):
     def __new__(cls, widths: list[int], source: int, multiple: float, widest: float, values: list[Any]) -> Any:
         """Return the mechanism."""
         name = cls.record.cls.__name__
-        if not isinstance(source, int):
-            raise OptionError(f"a {name} row reads one layer, got from={source}; use a single index such as -1")
         channels = widths[source]
         named: dict[str, Any] = dict(values[-1]) if values and isinstance(values[-1], Mapping) else {}
         positional = list(values[: len(values) - bool(named)])
@@ -79,12 +77,17 @@ def rewrite(rows: list[list[Any]], host_names: Mapping[str, Any]) -> list[list[A
     Args:
         rows: Rows ``[from, repeats, module, arguments]``.
         host_names: Names that the host resolves itself.
+
+    Raises:
+        OptionError: If such a row reads more than one layer.
     """
     ours = {record.cls.__name__ for record in mechanisms().values()}
     rewritten = []
     for source, repeats, name, arguments in rows:
         plain = name.removeprefix(PREFIX)
         if plain in ours and (name != plain or plain not in host_names):
+            if not isinstance(source, int):
+                raise OptionError(f"a {plain} row reads one layer, got from={source}; use a single index such as -1")
             rewritten.append([source, repeats, PREFIX + plain, [*HOST_VARIABLES, list(arguments)]])
         else:
             rewritten.append([source, repeats, name, arguments])
