@@ -1,6 +1,6 @@
 """MHSA and its kernels beside what people use: time and memory, forward and forward+backward.
 
-    python benchmarks/mhsa.py            about 8 minutes on one core
+    python benchmarks/mhsa.py            about 6 minutes of one free core
     python benchmarks/mhsa.py --quick    under a minute, small maps only, nothing written
 
 The first part compares kernels on given q, k, v and tables; the second compares whole modules with their projections.
