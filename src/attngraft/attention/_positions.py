@@ -35,13 +35,16 @@ def resample(table: Tensor, count: int) -> Tensor:
     below = position // gaps
     weight = (position - below * gaps).to(table.dtype)[:, None] / gaps
     below = below + (rows - 1 - span) // 2
-    above = (below + 1).clamp(max=rows - 1)
+    above = below + (below < rows - 1)
     return table[:, below] * (1 - weight) + table[:, above] * weight
 
 
+# Traced sizes are tensors. ONNX clips whole numbers from opset 12 on only, and hosts export opset 11 to some devices.
+
+
 def _at_least(value: int, low: int) -> int:
-    return value.clamp(min=low) if isinstance(value, Tensor) else max(value, low)
+    return torch.where(value > low, value, low) if isinstance(value, Tensor) else max(value, low)
 
 
 def _at_most(value: int, high: int) -> int:
-    return value.clamp(max=high) if isinstance(value, Tensor) else min(value, high)
+    return torch.where(value < high, value, high) if isinstance(value, Tensor) else min(value, high)

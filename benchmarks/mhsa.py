@@ -1,0 +1,193 @@
+"""MHSA and its kernels beside what people use: time and memory, forward and forward+backward.
+
+    python benchmarks/mhsa.py            about 6 minutes of one free core
+    python benchmarks/mhsa.py --quick    under a minute, small maps only, nothing written
+
+The first part compares kernels on given q, k, v and tables; the second compares whole modules with their projections.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from _timing import Case, Contender, compare, table, write
+from torch import Tensor, nn
+
+from attngraft.attention import MHSA
+from attngraft.attention._kernels import KERNELS, Offsets
+from attngraft.measure import environment
+
+# Name, batch, channels, heads, side of the map, and who is left out, being as slow and large as the first there.
+KERNEL_CASES = [
+    ("P5 20x20, 256 channels, 4 heads", 1, 256, 4, 20, ()),
+    ("P5 20x20, 256 channels, 4 heads, batch 8", 8, 256, 4, 20, ()),
+    ("c5 14x14, 512 channels, 4 heads", 1, 512, 4, 14, ()),
+    ("P4 40x40, 128 channels, 4 heads", 1, 128, 4, 40, ()),
+    ("P4 40x40, 256 channels, 4 heads", 1, 256, 4, 40, ()),
+    ("P3 80x80, 128 channels, 4 heads", 1, 128, 4, 80, ("factored", "augmented")),
+]
+MODULE_CASES = [
+    ("P5 20x20, 256 channels", 1, 256, 4, 20, ()),
+    ("P5 20x20, 256 channels, batch 16", 16, 256, 4, 20, ()),
+    ("P4 40x40, 256 channels", 1, 256, 4, 40, ()),
+    ("P3 80x80, 128 channels", 1, 128, 4, 80, ("timm BottleneckAttn",)),
+]
+
+
+class Textbook(nn.Module):
+    """Relative attention on ``(B, h, N, d)`` with all position logits, from products padded and cut to shift rows."""
+
+    def __init__(self, H: int, W: int) -> None:
+        super().__init__()
+        self.H, self.W = H, W
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, by_row: Tensor, by_column: Tensor) -> Tensor:
+        B, h, N, d = q.shape
+        H, W = self.H, self.W
+        q = q * d**-0.5
+        cells = q.reshape(B * h, H, W, d)
+        columns = self.shift((cells @ by_column.t()).flatten(0, 1), W).reshape(B, h, H, 1, W, W)
+        rows = self.shift((cells.transpose(1, 2) @ by_row.t()).flatten(0, 1), H).reshape(B, h, W, 1, H, H)
+        columns = columns.expand(-1, -1, -1, H, -1, -1).permute(0, 1, 2, 4, 3, 5).reshape(B, h, N, N)
+        rows = rows.expand(-1, -1, -1, W, -1, -1).permute(0, 1, 4, 2, 5, 3).reshape(B, h, N, N)
+        return (q @ k.transpose(2, 3) + rows + columns).softmax(3) @ v
+
+    @staticmethod
+    def shift(logits: Tensor, size: int) -> Tensor:
+        """Turn products with all offsets, ``(n, size, 2 * size - 1)``, into those with all keys."""
+        padded = F.pad(F.pad(logits, (0, 1)).flatten(1), (0, size - 1))
+        return padded.reshape(-1, size + 1, 2 * size - 1)[:, :size, size - 1 :]
+
+
+class Kernel(nn.Module):
+    """One of the package's kernels, on ``(B, h, d, N)``."""
+
+    def __init__(self, name: str, H: int, W: int) -> None:
+        super().__init__()
+        self.run, self.H, self.W = KERNELS[name], H, W
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, by_row: Tensor, by_column: Tensor) -> Tensor:
+        return self.run(q, k, v, q.shape[2] ** -0.5, Offsets(by_row, by_column, self.H, self.W))
+
+
+class Fused(nn.Module):
+    """PyTorch's fused attention on ``(B, h, N, d)``, without positions: the floor."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(q, k, v)
+
+
+class Circulated(nn.Module):
+    """The class that is pasted into YOLO copies: unscaled, transposed absolute positions, three convolutions."""
+
+    def __init__(self, channels: int, heads: int, H: int, W: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query, self.key, self.value = (nn.Conv2d(channels, channels, 1) for _ in range(3))
+        self.rows = nn.Parameter(torch.randn(1, heads, channels // heads, H, 1))
+        self.columns = nn.Parameter(torch.randn(1, heads, channels // heads, 1, W))
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (conv(x).flatten(2).unflatten(1, (self.heads, -1)) for conv in (self.query, self.key, self.value))
+        position = (self.rows + self.columns).flatten(3).transpose(2, 3) @ q
+        attention = (q.transpose(2, 3) @ k + position).softmax(3)
+        return (v @ attention.transpose(2, 3)).reshape(x.shape)
+
+
+class FusedModule(nn.Module):
+    """One 1x1 convolution and PyTorch's fused attention, without positions."""
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        qkv = self.qkv(x).flatten(2).unflatten(1, (self.heads, 3, -1)).transpose(3, 4)  # (B, h, 3, N, d)
+        out = F.scaled_dot_product_attention(*(t.contiguous() for t in qkv.unbind(2)))
+        return out.transpose(2, 3).reshape(x.shape)
+
+
+class Tokens(nn.Module):
+    """`torch.nn.MultiheadAttention` on a map's cells, without positions and with its output projection."""
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(channels, heads, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = x.flatten(2).transpose(1, 2)
+        out, _ = self.attention(tokens, tokens, tokens, need_weights=False)
+        return out.transpose(1, 2).reshape(x.shape)
+
+
+def kernels(batch: int, channels: int, heads: int, side: int, kind: dict[str, object]) -> Iterator[Contender]:
+    """Yield the textbook, the package's kernels and the floor, on the same numbers."""
+    d = channels // heads
+    q, k, v = (torch.randn(batch, heads, d, side * side, **kind) for _ in range(3))
+    tables = tuple((torch.randn(2 * side - 1, d, **kind) * d**-0.5).requires_grad_() for _ in range(2))
+    across = tuple(t.clone().requires_grad_() for t in (q, k, v))
+    along = tuple(t.transpose(2, 3).contiguous().requires_grad_() for t in (q, k, v))
+    yield Contender("textbook", Textbook(side, side), (*along, *tables))
+    for name in KERNELS:
+        yield Contender(name, Kernel(name, side, side), (*across, *tables))
+    yield Contender("fused, no positions", Fused(), along)
+
+
+def require_equal(contenders: list[Contender]) -> None:
+    """Stop unless every kernel gives the textbook's numbers."""
+    textbook, *kernels = (c for c in contenders if isinstance(c.module, (Textbook, Kernel)))
+    with torch.no_grad():
+        expected = textbook.module(*textbook.example).transpose(2, 3)
+        for kernel in kernels:
+            torch.testing.assert_close(kernel.module(*kernel.example), expected, atol=2e-3, rtol=2e-2)
+
+
+def modules(batch: int, channels: int, heads: int, side: int, kind: dict[str, object]) -> Iterator[Contender]:
+    """Yield whole modules, on the same map."""
+    x = torch.randn(batch, channels, side, side, requires_grad=True, **kind)
+    yield Contender("circulated", Circulated(channels, heads, side, side), x)
+    yield Contender("MHSA", MHSA(channels, heads=heads, size=side), x)
+    try:
+        from timm.layers.bottleneck_attn import BottleneckAttn
+    except ImportError:
+        print("timm is not installed and takes no part")
+    else:
+        theirs = BottleneckAttn(channels, feat_size=(side, side), num_heads=heads, scale_pos_embed=True)
+        yield Contender("timm BottleneckAttn", theirs, x)
+    yield Contender("nn.MultiheadAttention, no positions", Tokens(channels, heads), x)
+    yield Contender("fused, no positions", FusedModule(channels, heads), x)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="small maps and few rounds; writes nothing")
+    parser.add_argument("--device", default="cpu", help="a torch device (default: %(default)s)")
+    parser.add_argument("--dtype", default="float32", help="float32, bfloat16 or float16 (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=6.0, help="per case and mode (default: %(default)s)")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    kind = {"device": options.device, "dtype": getattr(torch, options.dtype)}
+    results: list[Case] = []
+    for part, make, cases in (("kernels", kernels, KERNEL_CASES), ("modules", modules, MODULE_CASES)):
+        for name, batch, channels, heads, side, left_out in cases[:1] if options.quick else cases:
+            contenders = [
+                Contender(c.name, c.module.to(**kind), c.example)
+                for c in make(batch, channels, heads, side, kind)
+                if c.name not in left_out
+            ]
+            if part == "kernels":
+                require_equal(contenders)
+            seconds = 1.0 if options.quick else options.seconds
+            results.append(compare(f"{part}, {name}, {options.dtype}", contenders, seconds=seconds))
+            print(table(results[-1]), flush=True)
+    if not options.quick:
+        print("written:", write("mhsa", environment(options.device), results))
+
+
+if __name__ == "__main__":
+    main()
