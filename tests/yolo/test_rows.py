@@ -65,6 +65,52 @@ def test_a_yaml_file_with_a_row_trains_in_name_only_when_we_are_there(fresh: Any
         fresh(code.format(""))
 
 
+CIRCULATED = """
+import copy, sys, torch
+from torch import nn
+import ultralytics.nn.modules.block as block
+from ultralytics.nn import tasks
+
+class MHSA(nn.Module):  # as it stands in pasted copies of block.py: fixed map, transposed position term, no scale
+    def __init__(self, n_dims, width=14, height=14, heads=4, pos_emb=True):
+        super().__init__()
+        self.heads = heads
+        self.query, self.key, self.value = (nn.Conv2d(n_dims, n_dims, 1) for _ in range(3))
+        self.pos = pos_emb
+        self.rel_h_weight = nn.Parameter(torch.randn(1, heads, n_dims // heads, 1, height))
+        self.rel_w_weight = nn.Parameter(torch.randn(1, heads, n_dims // heads, width, 1))
+        self.softmax = nn.Softmax(dim=-1)
+    def forward(self, x):
+        B, C, W, H = x.shape
+        q, k, v = (conv(x).view(B, self.heads, C // self.heads, W * H) for conv in (self.query, self.key, self.value))
+        place = (self.rel_h_weight + self.rel_w_weight).view(1, self.heads, C // self.heads, -1)
+        weights = self.softmax(q.transpose(2, 3) @ k + place.transpose(2, 3) @ q)
+        return (v @ weights.transpose(2, 3)).view(B, C, W, H)
+
+MHSA.__module__, MHSA.__qualname__ = block.__name__, "MHSA"
+block.MHSA = tasks.MHSA = MHSA
+model = tasks.DetectionModel("yolov8n.yaml", verbose=False)
+host = model.model[9]
+attention = MHSA(256, 6, 4)
+attention.i, attention.f, attention.type, attention.np = 9, -1, "ultralytics.nn.modules.block.MHSA", 0
+model.model[9] = attention  # where a pasted YAML has it: a layer of its own
+picture = torch.rand(1, 3, 128, 192)
+with torch.no_grad():
+    torch.save((picture, model.eval()(picture)[0]), "answer.pt")
+torch.save({"model": model, "train_args": {"task": "detect"}, "epoch": -1}, "blog.pt")
+"""
+
+
+def test_a_checkpoint_trained_with_the_circulated_class_gives_its_numbers(fresh: Any) -> None:
+    fresh(CIRCULATED)
+    picture, answer = torch.load("answer.pt")
+    model = attngraft.YOLO("blog.pt").model.eval()
+    assert type(model.model[9]) is attngraft.info("mhsa").cls
+    with torch.no_grad():
+        torch.testing.assert_close(model(picture)[0], answer, atol=1e-4, rtol=1e-4)
+    model(torch.rand(1, 3, 160, 160))  # a size at which the circulated class crashes
+
+
 def test_the_guard_row_grafts_in_place_and_is_loud_without_us(fresh: Any) -> None:
     description = copy.deepcopy(yaml_model_load("yolo11n.yaml"))
     description["head"].insert(0, [-1, 1, GUARD, ["mhsa@P5"]])

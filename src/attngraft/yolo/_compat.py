@@ -90,7 +90,7 @@ def install(tasks: ModuleType) -> None:
     wrapt.register_post_import_hook(
         lambda engine: setattr(engine, "yaml_model_load", tasks.yaml_model_load), "ultralytics.engine.model"
     )
-    for home in ("block", "conv") if "mhsa" in mechanisms() else ():
+    for home in ("block", "conv"):
         wrapt.register_post_import_hook(
             lambda module: setattr(module, "MHSA", mechanism("mhsa").cls), f"ultralytics.nn.modules.{home}"
         )
