@@ -52,6 +52,31 @@ MUTATIONS = [
     Mutation("se", "bias added", "channels // reduction, bias=False", "channels // reduction, bias=True"),
     Mutation("se", "residual added", "return x * gate", "return x + x * gate"),
     Mutation("se", "relu dropped", ".relu()", ""),
+    Mutation("mhsa", "scale dropped", "head_dim**-0.5 if self.scale else 1.0", "1.0"),
+    Mutation("mhsa", "query and key swapped", "attend(q, k, v,", "attend(k, q, v,"),
+    Mutation("mhsa", "batch mixed", "self.qkv(x)", "self.qkv(x.mean(0, keepdim=True).expand_as(x))"),
+    Mutation("mhsa", "residual added", "return out.reshape", "return x + out.reshape"),
+    Mutation("mhsa", "bias dropped", "bias=self.bias)", "bias=False)"),
+    Mutation(
+        "mhsa",
+        "height and width tables swapped",
+        "(self.height_table, 2 * H - 1), resample(self.width_table, 2 * W - 1)",
+        "(self.width_table, 2 * H - 1), resample(self.height_table, 2 * W - 1)",
+    ),
+    Mutation(
+        "mhsa",
+        "circulated positions the right way round",
+        "torch.cat((q, place), 2), torch.cat((k, q), 2)",
+        "torch.cat((q, q), 2), torch.cat((k, place), 2)",
+    ),
+    Mutation("mhsa", "offsets of columns moved by one", "2 * H + W - 2 -", "2 * H + W - 3 -", "_kernels"),
+    Mutation(
+        "mhsa",
+        "softmax in base 2",
+        "scale * LOG2_E, out=weights)\n            peak",
+        "scale, out=weights)\n            peak",
+        "_kernels",
+    ),
     Mutation("mha", "scale dropped", "attention(q, k, v)", "attention(q, k, v, scale=1.0)"),
     Mutation("mha", "query and key swapped", "attention(q, k, v)", "attention(k, q, v)"),
     Mutation("mha", "bias dropped", "self.proj(gathered)", "gathered @ self.proj.weight.T"),
@@ -167,7 +192,7 @@ def calls(mechanism: str) -> Iterator[Callable[[], None]]:
 def cases(parametrize: pytest.Mark) -> list[dict[str, Any]]:
     names, rows = parametrize.args[:2]
     names = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
-    rows = [getattr(row, "values", row if len(names) > 1 else (row,)) for row in rows]
+    rows = [row.values if isinstance(row, type(pytest.param())) else row if len(names) > 1 else (row,) for row in rows]
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 

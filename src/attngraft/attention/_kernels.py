@@ -1,4 +1,4 @@
-"""Exact attention over a map, with or without separable position logits, and never a tensor of N x N elements.
+"""Exact attention over a map, with or without separable position logits, in memory that grows with N.
 
     logits[i, j] = scale * q_i . (k_j + by_row[y_j - y_i + H - 1] + by_column[x_j - x_i + W - 1])
 
@@ -11,11 +11,11 @@ Three kernels give the same numbers up to rounding; `attend` takes the one that 
 kernel         taken for                   how
 =============  ==========================  ============================================================================
 ``tiled``      the CPU                     tiles of query rows that stay in the cache; the backward pass computes them
-                                           again from q, k, v and the tables
+                                           again from q, k, v and the tables, but for small maps (`KEPT_PER_CHANNEL`)
 ``augmented``  accelerators,               the position logits as H + W more channels of q, met by one-hot channels of
                ``torch.compile``           k, so that `scaled_dot_product_attention` carries the work
-``factored``   tracing, hence ONNX,        plain products and a softmax, which the runtimes fuse for themselves; keeps
-               OpenVINO and TorchScript    N x N elements
+``factored``   tracing, hence ONNX,        plain products and a softmax, which the runtimes fuse for themselves; the
+               OpenVINO and TorchScript    one that makes tensors of N x N elements on maps of any size
 =============  ==========================  ============================================================================
 
 `kernel` forces one of them.
@@ -36,8 +36,8 @@ from attngraft._core.checks import is_tracing, one_of
 from attngraft._core.errors import DerivativeError
 
 TILE = 1 << 20
-"""Most logits in a tile: 4 MiB of fp32. Within 5 % of the best from 2^18 to 2^20 on maps up to 40 x 40; on 80 x 80
-smaller tiles cost 10-25 %, because they hold less than two rows of queries."""
+"""Most logits in a tile: 4 MiB of fp32. From 2^18 to 2^21 within 10 % of each other on maps up to 40 x 40; on 80 x 80
+tiles of 2^19 and 2^18 cost 1.2 times as much, because they hold less than two rows of queries."""
 
 KEPT_PER_CHANNEL = 8
 """Training keeps the weights of a head where a row of them, N, is at most this many times its d: 1.2 times faster
