@@ -56,6 +56,8 @@ class YOLO(StockYOLO):
         seed = checkpoint.seed_file(recipe)
         _write(stock, recipe, seed)
         super().__init__(str(seed), task=task, verbose=verbose)
+        if not from_weights and any(spec.mode == "after" and spec.init == "identity" for spec in recipe.grafts):
+            log.info("attngraft: this base has no weights to protect; init=paper learns sooner than the identity start")
         if not from_weights:
             self.overrides["pretrained"] = False  # train() then builds from the YAML under the seed of the training
 
