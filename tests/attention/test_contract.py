@@ -32,7 +32,7 @@ def build(name: str, channels: int = 64, **options: object) -> nn.Module:
 
 def gradients(module: nn.Module, x: Tensor) -> dict[str, Tensor]:
     module.zero_grad()
-    module(x).square().mean().backward()
+    module(x.requires_grad_()).square().mean().backward()
     return {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
 
 
@@ -86,7 +86,7 @@ class TestContract:
     def test_survives_pickle_and_deepcopy(self, name: str) -> None:
         module = build(name)
         x = torch.randn(2, 64, 6, 7)
-        module(x).sum().backward()  # what a forward leaves behind must not stand in the way
+        module(x.requires_grad_()).sum().backward()  # what a forward leaves behind must not stand in the way
         module.eval()
         expected = module(x)
         for twin in (pickle.loads(pickle.dumps(module)), copy.deepcopy(module)):

@@ -13,7 +13,9 @@ from attngraft.attention.hab import HAB
 from attngraft.attention.irmb import IRMB
 from attngraft.attention.mha import MHA
 from attngraft.attention.mhsa import MHSA
+from attngraft.attention.noop import Noop
 from attngraft.attention.ocab import OCAB
+from attngraft.attention.plain_conv import PlainConv
 from attngraft.attention.psa_attention import PSAAttention
 from attngraft.attention.psa_block import PositionSensitiveBlock
 from attngraft.attention.se import SE
@@ -33,7 +35,9 @@ __all__ = [
     "AreaAttention",
     "Attention",
     "Mechanism",
+    "Noop",
     "PSAAttention",
+    "PlainConv",
     "PositionSensitiveBlock",
     "info",
     "kernel",
