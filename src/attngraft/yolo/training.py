@@ -26,16 +26,30 @@ from attngraft.yolo.model import YOLO
 
 CONFIDENCE = 0.001
 MAX_DETECTIONS = 100
-RESERVED = ("model", "data", "mode", "task", "seed", "project", "name", "exist_ok", "resume", "save", "save_dir", "cfg")
-"""Training options that a study sets itself."""
+RESERVED = (
+    "model", "data", "mode", "task", "seed", "split", "project", "name", "exist_ok", "resume", "save", "cfg", "time",
+)  # fmt: skip
+"""Training options that a study sets itself, or cannot allow."""
+
+OTHER_MODES = (
+    "source", "vid_stride", "stream_buffer", "visualize", "augment", "agnostic_nms", "retina_masks", "embed", "show",
+    "save_frames", "save_txt", "save_conf", "save_crop", "save_json", "show_labels", "show_conf", "show_boxes",
+    "line_width", "format", "optimize", "dynamic", "simplify", "opset", "workspace", "tracker", "dnn", "quantize",
+    "conf", "iou", "max_det", "nms",
+)  # fmt: skip
+"""Options of the host's other modes; detection for a study follows the COCO rule."""
+
+OWN_DEFAULTS = {"patience": 0, "plots": False}
+"""Where a study's default is not the host's: the last epoch counts, so no training ends early."""
 
 PIXEL_STEP = 8
 """Only every eighth pixel of a batch enters its checksum: a different crop or flip changes those too."""
 
 
-def training_keys() -> list[str]:
-    """List the host's training options that a study leaves to its plan."""
-    return sorted(set(DEFAULT_CFG_DICT) - set(RESERVED))
+def training_defaults() -> dict[str, Any]:
+    """Return the host's training options that a study leaves to its plan, with their defaults."""
+    own = {*RESERVED, *OTHER_MODES}
+    return {key: value for key, value in DEFAULT_CFG_DICT.items() if key not in own} | OWN_DEFAULTS
 
 
 @dataclass
@@ -139,10 +153,13 @@ def train(recipe: str, data: str, *, seed: int, folder: Path, options: Mapping[s
     model = YOLO(recipe if epoch is None else last)
     for event, function in watch.callbacks().items():
         model.add_callback(event, function)
+    options = dict(options)
+    if options.get("pretrained") is True:
+        del options["pretrained"]  # the model itself knows whether its base has weights to start from
     own = {"data": data, "seed": seed, "project": str(folder.parent), "name": folder.name, "exist_ok": True}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        model.train(**{**options, **own, "save": True}, **({} if epoch is None else {"resume": True}))
+        model.train(**options, **own, save=True, resume=epoch is not None)
     said = {str(w.message).partition(" does not have a deterministic")[0] for w in caught if _nondeterministic(w)}
     watch.nondeterministic = sorted({*watch.nondeterministic, *said})
     write_text(watch.file, json.dumps(watch.facts()))
@@ -193,17 +210,18 @@ def detect(weights: Path, data: str, *, split: str, options: Mapping[str, Any]) 
     model = YOLO(weights)
     if model.task != "detect":
         raise OptionError(f"a study compares detectors, and {weights} is for the task {model.task}; use a detect model")
-    collected: list[Any] = []
+    datasets: list[Any] = []
+    shapes: dict[str, tuple[int, int]] = {}
+    found: list[tuple[str, Any]] = []
 
     class Collecting(model._smart_load("validator")):  # type: ignore[misc]
         def update_metrics(self, preds: Any, batch: Any) -> None:
-            first = self.seen
             super().update_metrics(preds, batch)
-            if not first:
-                collected.append(self.dataloader.dataset)
+            datasets[:] = [self.dataloader.dataset]
             for index, pred in enumerate(preds):
                 prepared = self._prepare_batch(index, batch)
-                collected.append((prepared["im_file"], self.scale_preds(self._prepare_pred(pred), prepared)))
+                shapes[prepared["im_file"]] = prepared["ori_shape"]
+                found.append((prepared["im_file"], self.scale_preds(self._prepare_pred(pred), prepared)))
 
     used = {key: options[key] for key in ("imgsz", "batch", "device", "single_cls", "classes") if key in options}
     used["batch"] = used["batch"] if int(used.get("batch", 0)) > 0 else 16  # -1 lets the host's training choose
@@ -211,20 +229,22 @@ def detect(weights: Path, data: str, *, split: str, options: Mapping[str, Any]) 
     quiet = {"plots": False, "verbose": False, "save_json": False, "workers": 0}
     place = {"project": str(weights.parent.parent), "name": "evaluation", "exist_ok": True}
     model.val(validator=Collecting, data=data, split=split, **rule, **quiet, **place, **used)
-    if not collected:
+    if not shapes:
         raise DataError(f"the split {split!r} of {data} has no pictures; name another")
-    truth, ids, root = _truth(collected[0], model.names)
-    return Detections(truth, [row for file, found in collected[1:] for row in _rows(ids[file], found)], root)
+    truth, ids, root = _truth(datasets[0], shapes, model.names)
+    return Detections(truth, [row for file, boxes in found for row in _rows(ids[file], boxes)], root)
 
 
-def _truth(dataset: Any, names: Mapping[int, str]) -> tuple[dict[str, Any], dict[str, int], Path]:
+def _truth(
+    dataset: Any, shapes: Mapping[str, tuple[int, int]], names: Mapping[int, str]
+) -> tuple[dict[str, Any], dict[str, int], Path]:
     """Say in COCO's format what the host read from the labels."""
     labels = sorted(dataset.labels, key=lambda label: label["im_file"])
     root = Path(os.path.commonpath([Path(label["im_file"]).parent for label in labels]))
     ids = {label["im_file"]: index for index, label in enumerate(labels, 1)}
     images, annotations = [], []
     for label in labels:
-        height, width = label["shape"]
+        height, width = shapes[label["im_file"]]
         image, name = ids[label["im_file"]], Path(label["im_file"]).relative_to(root).as_posix()
         images.append({"id": image, "file_name": name, "height": int(height), "width": int(width)})
         for kind, (x, y, w, h) in zip(label["cls"].ravel().tolist(), label["bboxes"].tolist(), strict=True):
