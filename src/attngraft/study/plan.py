@@ -13,7 +13,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -41,14 +41,14 @@ class Arm:
         name: How it is called in records and reports.
         model: The recipe.
         kind: ``arm``, or ``control`` if the study added it.
-        against: The arm whose cost it matches, for a ``conv`` control.
+        against: The arms whose cost it matches, for a ``conv`` control.
         note: How closely it does.
     """
 
     name: str
     model: str
     kind: Kind = "arm"
-    against: str = ""
+    against: tuple[str, ...] = ()
     note: str = ""
 
     @property
@@ -177,7 +177,7 @@ class Fixed:
     @property
     def hash(self) -> str:
         """Sixteen hexadecimal digits, equal exactly for equal plans."""
-        return hashlib.sha256(json.dumps(self._plain(), sort_keys=True, default=str).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(self._plain(), sort_keys=True).encode()).hexdigest()[:16]
 
     def arm(self, name: str) -> Arm:
         """Return an arm by name.
@@ -207,14 +207,14 @@ class Fixed:
             raise PlanError(f"{folder} holds no study; start one with: attngraft study plan.yaml folder={folder}")
         values = _load(file)
         wanted, arms = values.pop("hash", None), values.pop("resolved", [])
-        fixed = cls(Plan.of(values), tuple(Arm(**arm) for arm in arms))
+        fixed = cls(Plan.of(values), tuple(Arm(**{**arm, "against": tuple(arm["against"])}) for arm in arms))
         if fixed.hash != wanted:
             raise PlanError(f"{file} was changed after the study began; put it back, or begin a new study with it")
         return fixed
 
     def _plain(self) -> dict[str, Any]:
-        plan = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self.plan).items()}
-        return {**plan, "resolved": [asdict(arm) for arm in self.arms]}
+        plain: dict[str, Any] = {**asdict(self.plan), "resolved": [asdict(arm) for arm in self.arms]}
+        return dict(json.loads(json.dumps(plain, default=str)))
 
 
 def split_arms(text: str) -> tuple[str, ...]:
@@ -234,11 +234,6 @@ def arm_recipe(base: str, arm: str) -> str:
         RecipeError: If it cannot be read.
     """
     return str(Recipe.parse(f"{base}+{arm}" if GRAFT_TEXT.match(arm) else arm))
-
-
-def with_note(arm: Arm, note: str) -> Arm:
-    """Return the arm with a note."""
-    return replace(arm, note=note)
 
 
 def _check(plan: Plan) -> None:

@@ -139,6 +139,27 @@ class Store:
         file = self.failures / f"{run.name}.json"
         return str(json.loads(file.read_text(encoding="utf-8"))["error"]) if file.is_file() else ""
 
+    def parcel(self, run: Run) -> dict[str, bytes]:
+        """Pack the files of a run that was carried out elsewhere, by their names in the folder."""
+        files = [self.folder / "truth.json", self.log(run), self.training(run) / "results.csv"]
+        files += [self.training(run) / "weights" / "last.pt", *self.failures.glob("*.json")]
+        files += sorted(self.records.glob("*"), key=lambda file: file.suffix == ".json")  # the record last
+        return {file.relative_to(self.folder).as_posix(): file.read_bytes() for file in files if file.is_file()}
+
+    def receive(self, files: Mapping[str, bytes]) -> None:
+        """Unpack what `parcel` packed; a ground truth that differs from ours stays out and its run with it.
+
+        Raises:
+            DataError: If the other machine's data are not ours.
+        """
+        theirs = files.get("truth.json")
+        ours = self.folder / "truth.json"
+        if theirs is not None and ours.is_file() and _annotations(theirs) != _annotations(ours.read_bytes()):
+            raise DataError("the pictures or labels on another machine of the cluster are not those of the first run")
+        for name, content in files.items():
+            if name != "truth.json" or not ours.is_file():
+                write_whole(self.folder / name, lambda partial, content=content: partial.write_bytes(content))
+
     def truth(self) -> dict[str, Any]:
         """Read the ground truth."""
         found: dict[str, Any] = json.loads((self.folder / "truth.json").read_text(encoding="utf-8"))
@@ -167,3 +188,7 @@ class Store:
 
     def _detections(self, run: Run) -> Path:
         return self.records / f"{run.name}.detections.json.gz"
+
+
+def _annotations(truth: bytes) -> Any:
+    return {key: value for key, value in json.loads(truth).items() if key != "root"}

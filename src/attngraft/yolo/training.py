@@ -10,13 +10,15 @@ import json
 import os
 import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from ultralytics.cfg import get_cfg
+from ultralytics.data.utils import IMG_FORMATS, check_det_dataset
 from ultralytics.utils import DEFAULT_CFG_DICT, RANK, ops
 
 from attngraft._core.errors import DataError, OptionError
@@ -283,3 +285,65 @@ def _fingerprint(files: list[str]) -> tuple[str, int]:
 
 def _nondeterministic(warning: warnings.WarningMessage) -> bool:
     return "does not have a deterministic implementation" in str(warning.message)
+
+
+def pictures(data: str, split: str) -> int:
+    """Count the pictures of a split, without opening them.
+
+    Args:
+        data: The host's data file.
+        split: ``train``, ``val`` or ``test``.
+    """
+    given = check_det_dataset(data, autodownload=False).get(split) or []
+    homes = [Path(home) for home in (given if isinstance(given, list) else [given])]
+    return sum(len(home.read_text().split()) if home.is_file() else _files(home) for home in homes)
+
+
+def _files(folder: Path) -> int:
+    return sum(file.suffix[1:].lower() in IMG_FORMATS for file in folder.rglob("*"))
+
+
+def step(recipe: str, options: Mapping[str, Any]) -> Callable[[], None]:
+    """Return a function that does the forward and backward of one training step on made-up pictures.
+
+    Args:
+        recipe: What to train.
+        options: The host's training options.
+    """
+    batch, side = max(int(options["batch"]), 1), int(options["imgsz"])
+    model: Any = YOLO(recipe).model
+    model.args = get_cfg(overrides=dict(options))
+    model.train()
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    made = {
+        "img": torch.rand(batch, 3, side, side),
+        "batch_idx": torch.arange(batch, dtype=torch.float32),
+        "cls": torch.zeros(batch, 1),
+        "bboxes": torch.full((batch, 4), 0.5),
+    }
+    device = "cuda" if torch.cuda.is_available() and options.get("device") != "cpu" else "cpu"
+    model.to(device)
+    made = {key: value.to(device) for key, value in made.items()}
+
+    def once() -> None:
+        loss, _ = model(made)
+        loss.sum().backward()
+
+    return once
+
+
+def network(recipe: str | Path) -> nn.Module:
+    """Return a model as it is deployed: fused, in evaluation mode, on the CPU, in full precision.
+
+    Args:
+        recipe: A recipe or a checkpoint.
+    """
+    model: Any = YOLO(recipe).model
+    fused: nn.Module = model.float().fuse(verbose=False).eval()
+    return fused
+
+
+def parameters(recipe: str) -> int:
+    """Count the parameters of a recipe's model, not fused."""
+    return sum(p.numel() for p in YOLO(recipe).model.parameters())
