@@ -17,8 +17,9 @@ from attngraft.study.records import Record, Run, Store
 from attngraft.study.study import Study
 
 TINY = {
-    "base": "attngraft-micro.yaml", "epochs": 1, "imgsz": 64, "batch": 8, "device": "cpu", "workers": 0, "amp": False,
+    "base": "attngraft-micro.yaml", "epochs": 1, "imgsz": 64, "batch": 8, "device": "cpu", "amp": False,
     "optimizer": "SGD", "lr0": 0.01, "warmup_epochs": 0, "val": False,
+    "train": {"workers": 0},
 }  # fmt: skip
 """Keys of a plan whose runs end in seconds."""
 

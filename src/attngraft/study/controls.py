@@ -36,7 +36,7 @@ def settle(plan: Plan) -> Fixed:
     if "conv" not in plan.controls:
         return Fixed(plan, tuple(arms))
     controls: dict[str, Arm] = {}
-    with _own_cache():
+    with own_cache():
         for arm in [arm for arm in arms if arm.kind == "arm"]:
             control = conv_control(arm, plan)
             if control is None:
@@ -103,7 +103,7 @@ def _conv(place: str, width: int, like: GraftSpec) -> GraftSpec:
 
 
 @contextmanager
-def _own_cache() -> Iterator[None]:
+def own_cache() -> Iterator[None]:
     """Keep the seed checkpoints of models that are built only to be counted out of the user's cache."""
     before = os.environ.get("ATTNGRAFT_CACHE")
     with tempfile.TemporaryDirectory() as folder:

@@ -85,8 +85,8 @@ def latency_figure(gains: Sequence[Gain], metric: str) -> str:
         axes.plot([ratio] * 2, [low, high], color=shade[gain.name], lw=1)
         axes.plot([ratio], [gain.mean], "o", color=shade[gain.name], ms=7)
         axes.annotate(gain.name, (ratio, gain.mean), xytext=(6, 5), textcoords="offset points", color=INK)
-    front = [(1.0, 0.0), *((latency[0], gain.mean) for gain, latency in timed)]
-    corners = sorted(point for point in front if not any(_beats(other, point) for other in front))
+    front = pareto(gains)
+    corners = sorted([(1.0, 0.0), *((latency[0], gain.mean) for gain, latency in timed if gain.name in front)])
     axes.plot(*zip(*corners, strict=True), color=INK, lw=1, ls=(0, (2, 3)), zorder=0)
     axes.set_xlabel("latency, as a multiple of the stock model's; dotted: the Pareto front")
     axes.set_ylabel(f"gain, {metric} points")
@@ -94,8 +94,8 @@ def latency_figure(gains: Sequence[Gain], metric: str) -> str:
 
 
 def pareto(gains: Sequence[Gain]) -> list[str]:
-    """Name the arms that no other, nor the stock model, beats on gain and latency at once."""
-    points = {gain.name: (gain.latency[0], gain.mean) for gain in gains if gain.latency}
+    """Name the arms that no other, nor the stock model, beats on gain and latency at once; noop is none."""
+    points = {gain.name: (gain.latency[0], gain.mean) for gain in gains if gain.latency and gain.name != "noop"}
     return [name for name, point in points.items() if not any(_beats(o, point) for o in [*points.values(), (1.0, 0.0)])]
 
 

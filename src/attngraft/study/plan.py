@@ -29,6 +29,13 @@ Kind = Literal["control", "arm"]
 
 CONTROLS = ("stock", "noop", "conv")
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+RUN_OPTIONS = {
+    "workers": "give it to the command or to run(); the host's own workers, for loading pictures, go under train:",
+    "engine": "give it to the command or to run()",
+    "address": "give it to the command or to run()",
+    "gpus": "give it to the command or to run()",
+    "folder": "give it to the command or to Study()",
+}
 GRAFT_TEXT = re.compile(r"\s*[A-Za-z_]\w*\s*[(@]")
 BETWEEN_ARMS = re.compile(r",(?=\s*(?:[A-Za-z_]\w*\s*[(@]|[\w./-]+\+))(?![^(]*\))")
 
@@ -123,6 +130,9 @@ class Plan:
         """
         from attngraft.yolo.training import training_defaults
 
+        for key in RUN_OPTIONS:
+            if key in values:
+                raise PlanError(f"{key} belongs to carrying a plan out, not to the plan; {RUN_OPTIONS[key]}")
         own, host = {f.name for f in fields(cls)}, training_defaults()
         unknown = [key for key in values if key not in own and key not in host]
         if unknown:

@@ -194,7 +194,7 @@ def samples(store: Store, fixed: Fixed, evidence: Evidence) -> str:
             for title, boxes in {"truth": real, **found}.items()
         }
         names = [category["name"] for category in truth["categories"]]
-        zoom = max(1, THUMBNAIL // 2 // max(image["width"] for image in chosen))
+        zoom = max(1, 2 * THUMBNAIL // 3 // max(image["width"] for image in chosen))
         sheet = side_by_side(files, columns, Path(home) / "sheet.png", class_names=names, zoom=zoom)
         return _data_url(sheet)
 

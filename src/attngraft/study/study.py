@@ -160,6 +160,17 @@ class Study:
         wanted = [run for seed in range(fixed.plan.first_seed, last) for run in at_seed(fixed.arms, seed)]
         return list(self.store.finished(wanted))
 
+    def comparable(self) -> bool:
+        """Tell whether an arm and the stock model have a finished seed in common."""
+        done = [(run.arm.name, run.seed) for run in self.runs()]
+        return any(name != "stock" and ("stock", seed) in done for name, seed in done)
+
+    def verdicts(self) -> list[Any]:
+        """Return the verdict of each arm that was asked for, against the stock model."""
+        from attngraft.study.verdicts import Evidence
+
+        return list(Evidence.of(self.store, self.fixed()).against_stock().values())
+
     def records(self) -> list[Record]:
         """Return the records of the finished runs.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from attngraft.study.bootstrap import METRICS, Floats, Resampled, average_precision, image_weights, resample
+from attngraft.study.bootstrap import Floats, Resampled, average_precision, image_weights, resample
 from attngraft.study.matches import Matches
 from attngraft.study.plan import Arm, Fixed, Plan
 from attngraft.study.records import Run, Store
@@ -129,5 +129,3 @@ def undecided(store: Store, fixed: Fixed) -> list[Run]:
     last = max(seeds.values())
     return [Run(fixed.arm(name), seed) for name, seed in seeds.items()] + [Run(arm, last) for arm in others]
 
-
-__all__ = ["METRICS", "Evidence", "criterion", "undecided"]
