@@ -67,8 +67,8 @@ def detections(truth: dict[str, Any], wrong: float, rng: np.random.Generator) ->
 def made_study(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Study]:
     """Return a function that makes a finished study without training: each arm gets a share of wrong classes."""
 
-    def make(wrong: dict[str, float], seeds: int = 4, pictures: int = 60, epochs: int = 6, **keys: Any) -> Study:
-        data = beacons(tmp_path / "data", train=1, val=pictures)
+    def make(wrong: dict[str, float], seeds: int = 4, recorded: int = 0, epochs: int = 6, **keys: Any) -> Study:
+        data = beacons(tmp_path / "data", train=1, val=60)
         arms = [name for name in wrong if "@" in name and not name.startswith("conv")]
         keys = {**TINY, "data": str(data), "arms": arms, "seeds": seeds, "epochs": epochs, **keys}
         study = Study(folder=tmp_path / "study", **keys)
@@ -78,7 +78,7 @@ def made_study(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Call
         truth = truth_of(data)
         study.store.keep_truth(truth, data.parent / "images" / "val")
         for arm in fixed.arms:
-            for seed in range(seeds):
+            for seed in range(recorded or seeds):
                 _record(study.store, Run(arm, seed), fixed, truth, wrong[arm.name], epochs)
         rows = [{**COSTS, "name": arm.name, "latency": _latency(index)} for index, arm in enumerate(fixed.arms)]
         report = {"measurements": rows, "environment": {"device": "a made-up processor", "threads": 1}}
