@@ -113,7 +113,8 @@ def curve(training: Path) -> list[dict[str, float]]:
         return []
     with file.open(encoding="utf-8") as rows:
         found = [{str(key).strip(): value for key, value in row.items()} for row in csv.DictReader(rows)]
-    return [{key: float(value) for key, value in row.items()} for row in found if all(row.values())]
+    whole = [{key: float(value) for key, value in row.items()} for row in found if all(row.values())]
+    return list({row["epoch"]: row for row in whole}.values())  # an epoch that a kill undid stands there twice
 
 
 def _trained(training: Path) -> Path:

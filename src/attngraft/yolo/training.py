@@ -95,7 +95,6 @@ class Watch:
             "on_train_start": self._started,
             "on_train_epoch_start": self._epoch_starts,
             "on_train_epoch_end": self._epoch_ends,
-            "on_model_save": self._saved,
         }
 
     def _started(self, trainer: Any) -> None:
@@ -107,6 +106,7 @@ class Watch:
             self.batches.clear()
             self.resumed.clear()
         self.pictures = _fingerprint(trainer.train_loader.dataset.im_files)
+        self._keep()
         prepare = trainer.preprocess_batch
 
         def noting(batch: dict[str, Any]) -> dict[str, Any]:
@@ -123,8 +123,9 @@ class Watch:
     def _epoch_ends(self, trainer: Any) -> None:
         self.batch = trainer.batch_size
         self.batches[trainer.epoch :] = [f"{self._sum:08x}"]
+        self._keep()  # before the checkpoint, so that it may be ahead of it and never behind
 
-    def _saved(self, _: Any) -> None:
+    def _keep(self) -> None:
         if RANK in (-1, 0):
             write_text(self.file, json.dumps(self.facts()))
 
@@ -163,8 +164,9 @@ def train(recipe: str, data: str, *, seed: int, folder: Path, options: Mapping[s
         warnings.simplefilter("always")
         model.train(**options, **own, save=True, resume=epoch is not None)
     said = {str(w.message).partition(" does not have a deterministic")[0] for w in caught if _nondeterministic(w)}
+    watch = Watch.of(watch.file)  # several GPUs train in processes of their own, with a copy of it
     watch.nondeterministic = sorted({*watch.nondeterministic, *said})
-    write_text(watch.file, json.dumps(watch.facts()))
+    watch._keep()
     return watch
 
 
