@@ -12,7 +12,7 @@ import pytest
 
 from attngraft.data import beacons
 from attngraft.study.evaluator import evaluate
-from attngraft.study.plan import Arm, Fixed, Plan
+from attngraft.study.plan import Arm, Fixed
 from attngraft.study.records import Record, Run, Store
 from attngraft.study.study import Study
 
@@ -59,7 +59,9 @@ def detections(truth: dict[str, Any], wrong: float, rng: np.random.Generator) ->
     for one in truth["annotations"]:
         box = (np.array(one["bbox"]) + rng.normal(0, 0.7, 4)).tolist()
         kind = one["category_id"] if rng.random() > wrong else 1 - one["category_id"]
-        found.append({"image_id": one["image_id"], "category_id": kind, "bbox": box, "score": float(rng.uniform(0.3, 1))})
+        found.append(
+            {"image_id": one["image_id"], "category_id": kind, "bbox": box, "score": float(rng.uniform(0.3, 1))}
+        )
     return found
 
 
@@ -72,7 +74,11 @@ def made_study(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Call
         arms = [name for name in wrong if "@" in name and not name.startswith("conv")]
         keys = {**TINY, "data": str(data), "arms": arms, "seeds": seeds, "epochs": epochs, **keys}
         study = Study(folder=tmp_path / "study", **keys)
-        convs = [Arm(n, "attngraft-micro.yaml+plain_conv(width=9)@P3", "control", (n[9:],), "+1.0 %") for n in wrong if n[:4] == "conv"]
+        convs = [
+            Arm(n, "attngraft-micro.yaml+plain_conv(width=9)@P3", "control", (n[9:],), "+1.0 %")
+            for n in wrong
+            if n[:4] == "conv"
+        ]
         fixed = Fixed(study.plan, (*study.plan.recipes(), *convs))
         fixed.write(study.store.folder)
         truth = truth_of(data)
@@ -100,7 +106,13 @@ def _record(store: Store, run: Run, fixed: Fixed, truth: dict[str, Any], wrong: 
         {"epoch": e + 1.0, "metrics/mAP50-95(B)": scored.numbers["AP"] * (e + 1) / epochs * rng.uniform(0.9, 1)}
         for e in range(epochs)
     ]
-    made = {"device": "a made-up processor", "system": "Linux", "cores": 2, "python": "3.11", "versions": {"torch": "2"}}
+    made = {
+        "device": "a made-up processor",
+        "system": "Linux",
+        "cores": 2,
+        "python": "3.11",
+        "versions": {"torch": "2"},
+    }
     record = Record(
         fixed.hash, run.arm.name, run.arm.model, run.seed, scored.numbers, scored.per_class.tolist(),
         scored.matches.classes.tolist(), curve, 1.0, "2026-01-01T00:00:00+00:00", watch, "t", made,

@@ -26,7 +26,15 @@ def test_a_plan_survives_its_file(tmp_path: Path) -> None:
 def test_the_file_spells_out_every_default(tmp_path: Path) -> None:
     fixed().write(tmp_path)
     text = (tmp_path / "plan.yaml").read_text()
-    for line in ("seeds: 5", "sesoi: 0.5", "alpha: 0.05", "  epochs: 3", "  imgsz: 640", "  mosaic: 1.0", "  patience: 0"):
+    for line in (
+        "seeds: 5",
+        "sesoi: 0.5",
+        "alpha: 0.05",
+        "  epochs: 3",
+        "  imgsz: 640",
+        "  mosaic: 1.0",
+        "  patience: 0",
+    ):
         assert f"{line}\n" in text
 
 

@@ -107,9 +107,11 @@ def test_a_browser_draws_the_page_offline(made_study: Make, tmp_path: Path) -> N
     probe = """<script>
       const errors = []; addEventListener("error", e => errors.push(e.message));
       addEventListener("load", () => {
-        const table = document.querySelector("#verdicts"), names = () => [...table.tBodies[0].rows].map(r => r.cells[0].textContent);
+        const table = document.querySelector("#verdicts");
+        const names = () => [...table.tBodies[0].rows].map(r => r.cells[0].textContent);
         const press = label => [...table.querySelectorAll("button")].find(b => b.textContent === label).click();
-        press("gain"); const falling = names(); press("gain"); const rising = names(); press("arm"); const words = names();
+        press("gain"); const falling = names(); press("gain"); const rising = names();
+        press("arm"); const words = names();
         const drawn = [...document.querySelectorAll("svg.figure")].map(s => s.id + ":" + (s.getBBox().height > 50)
           + ":" + [...s.querySelectorAll("path")].some(p => getComputedStyle(p).stroke.startsWith("rgb")));
         const picture = document.querySelector("figure img");
@@ -122,7 +124,9 @@ def test_a_browser_draws_the_page_offline(made_study: Make, tmp_path: Path) -> N
     probed.write_text(page.read_text().replace("<style>", probe + "<style>", 1))
     seen = {}
     for theme in ("0", "1"):
-        dump = _chromium("--dump-dom", f"--blink-settings=preferredColorScheme={theme}", "--window-size=1200,900", probed.as_uri())
+        dump = _chromium(
+            "--dump-dom", f"--blink-settings=preferredColorScheme={theme}", "--window-size=1200,900", probed.as_uri()
+        )
         seen[theme] = json.loads(re.search("<title>(.*?)</title>", dump, re.DOTALL).group(1).replace("&amp;", "&"))  # type: ignore[union-attr]
     light, dark = seen["1"], seen["0"]
     assert light["errors"] == []
@@ -138,6 +142,12 @@ def test_a_browser_draws_the_page_offline(made_study: Make, tmp_path: Path) -> N
 
 def _chromium(*words: str) -> str:
     assert CHROMIUM is not None
-    quiet = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--virtual-time-budget=3000"]
+    quiet = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--virtual-time-budget=3000",
+    ]
     done = subprocess.run([CHROMIUM, *quiet, *words], capture_output=True, text=True, timeout=120, check=True)
     return done.stdout

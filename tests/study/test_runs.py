@@ -209,7 +209,7 @@ def test_a_study_survives_kills_of_its_driver_and_its_runs(tiny_data: str, tmp_p
     driver.kill()
     driver.communicate()
     assert len(children) == 2
-    gone, alive = psutil.wait_procs(children, timeout=10)
+    _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive  # no orphan goes on, to be run a second time beside the next driver's
 
     before = epochs(eca)
@@ -255,5 +255,8 @@ def test_ray_makes_the_same_records(tiny_data: str, tmp_path: Path, monkeypatch:
     finally:
         ray.shutdown()
     assert ended == [(run, "")]
-    same = [replace(Store(tmp_path / place).record(run), seconds=0, finished="", curve=[], environment={}) for place in ("here", "there")]
+    same = [
+        replace(Store(tmp_path / place).record(run), seconds=0, finished="", curve=[], environment={})
+        for place in ("here", "there")
+    ]
     assert same[0] == same[1]

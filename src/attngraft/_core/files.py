@@ -17,6 +17,11 @@ def write_text(file: Path, text: str) -> None:
     write_whole(file, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
+def write_bytes(file: Path, content: bytes) -> None:
+    """Write a file in one step; the arguments are those of `write_text`."""
+    write_whole(file, lambda partial: partial.write_bytes(content))
+
+
 def write_whole(file: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a file beside the one that is wanted, and put it in its place when it is safe on the disk.
 

@@ -127,7 +127,7 @@ def demo(out: Path, device: str, workers: int) -> None:
 @click.argument("words", nargs=-1, metavar="PLAN.yaml | KEY=VALUE ... | status|resume|report FOLDER", required=True)
 @click.option("--dry-run", is_flag=True, help="Print arms, runs, time and disk, and run nothing.")
 def study(words: tuple[str, ...], dry_run: bool) -> None:
-    """Find out whether arms beat the stock model on your data, and how sure that is.
+    r"""Find out whether arms beat the stock model on your data, and how sure that is.
 
     \b
     attngraft study data=fruit.yaml base=yolo11n arms=mhsa@P5,ema@P4 seeds=5 epochs=50

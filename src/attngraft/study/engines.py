@@ -138,7 +138,9 @@ class Ray:
             ray.init(address=address, log_to_driver=False, include_dashboard=False)
         total = ray.cluster_resources()
         gpus = (1 if total.get("GPU") else 0) if gpus is None else gpus
-        self.workers = max(1, int(min(total.get("CPU", 1) / cpus, total["GPU"] / gpus if gpus else total.get("CPU", 1))))
+        self.workers = max(
+            1, int(min(total.get("CPU", 1) / cpus, total["GPU"] / gpus if gpus else total.get("CPU", 1)))
+        )
         self.task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(_far_run)
         self.files = (store.folder / "plan.yaml").read_bytes()
         self.tasks: dict[Run, Any] = {}

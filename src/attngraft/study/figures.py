@@ -159,7 +159,7 @@ def _svg(figure: Figure, name: str) -> str:
     import matplotlib
 
     sink = io.StringIO()
-    settings = {"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 9}
+    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 9}
     with matplotlib.rc_context(settings):
         figure.savefig(sink, format="svg", metadata={"Date": None, "Creator": None, "Type": None, "Format": None})
     svg = sink.getvalue()

@@ -1,10 +1,10 @@
 """The plan of a study: what is compared, on what, and by what rule; fixed and hashed before the first run.
 
-    data: fruit.yaml
-    base: yolo11n
-    arms: [mhsa@P5, ema@P4]
-    seeds: 5
-    train: {epochs: 50}
+data: fruit.yaml
+base: yolo11n
+arms: [mhsa@P5, ema@P4]
+seeds: 5
+train: {epochs: 50}
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ class Plan:
         controls: Which of `CONTROLS` to add; ``stock`` must be among them.
         seeds: Runs of each arm, at seeds ``first_seed``, ``first_seed + 1``, ...
         first_seed: The first of them.
-        max_seeds: Where given, every arm goes on beyond ``seeds`` until it is decided or has that many.
+        max_seeds: Where given, every arm is judged after ``seeds`` seeds and after each one more, until it is decided
+            or has that many.
         metric: What verdicts are about, one of `METRICS`.
         sesoi: Smallest effect worth having, in AP points (0 to 100).
         alpha: Family-wise error of the verdicts.
@@ -154,7 +155,7 @@ class Plan:
         Raises:
             PlanError: If it is no plan.
         """
-        return cls.of(_load(Path(file)))
+        return cls.of(load(Path(file)))
 
     def recipes(self) -> list[Arm]:
         """Return the arms that need no measurement: the controls ``stock`` and ``noop``, and what was asked for."""
@@ -215,7 +216,7 @@ class Fixed:
         file = folder / cls.FILE
         if not file.is_file():
             raise PlanError(f"{folder} holds no study; start one with: attngraft study plan.yaml folder={folder}")
-        values = _load(file)
+        values = load(file)
         wanted, arms = values.pop("hash", None), values.pop("resolved", [])
         fixed = cls(Plan.of(values), tuple(Arm(**{**arm, "against": tuple(arm["against"])}) for arm in arms))
         if fixed.hash != wanted:
@@ -265,7 +266,9 @@ def _check(plan: Plan) -> None:
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise PlanError(f"{name} is a whole number from {least} up, got {value!r}")
     if plan.max_seeds is not None and not (isinstance(plan.max_seeds, int) and plan.max_seeds >= max(plan.seeds, 2)):
-        raise PlanError(f"max_seeds is at least seeds={plan.seeds} and 2, got {plan.max_seeds!r}; leave it out for one look")
+        raise PlanError(
+            f"max_seeds is at least seeds={plan.seeds} and 2, got {plan.max_seeds!r}; leave it out for one look"
+        )
     if not _number(plan.sesoi) or plan.sesoi <= 0:
         raise PlanError(f"sesoi is a difference in AP points above 0, such as 0.5, got {plan.sesoi!r}")
     if not _number(plan.alpha) or not 0 < plan.alpha < 1:
@@ -306,7 +309,12 @@ def _absolute(name: str) -> str:
     return str(Path(name).resolve()) if Path(name).is_file() else name
 
 
-def _load(file: Path) -> dict[str, Any]:
+def load(file: Path) -> dict[str, Any]:
+    """Read a YAML file with the keys of a plan.
+
+    Raises:
+        PlanError: If it cannot be read, or holds something else.
+    """
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:

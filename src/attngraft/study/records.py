@@ -1,12 +1,12 @@
 """What is kept of a run, written whole or not at all: the record, its match table and its detections.
 
-    FOLDER/plan.yaml                 the plan, fixed before the first run
-    FOLDER/truth.json                what is there to be found, in COCO's format
-    FOLDER/records/ARM-sSEED.json    the record; the run is finished exactly when this file is there
-    FOLDER/records/ARM-sSEED.npz     the match table
-    FOLDER/records/ARM-sSEED.detections.json.gz
-    FOLDER/failures/ARM-sSEED.json   why a run could not be finished, until it is
-    FOLDER/runs/ARM/sSEED/           the host's own folder of the training
+FOLDER/plan.yaml                 the plan, fixed before the first run
+FOLDER/truth.json                what is there to be found, in COCO's format
+FOLDER/records/ARM-sSEED.json    the record; the run is finished exactly when this file is there
+FOLDER/records/ARM-sSEED.npz     the match table
+FOLDER/records/ARM-sSEED.detections.json.gz
+FOLDER/failures/ARM-sSEED.json   why a run could not be finished, until it is
+FOLDER/runs/ARM/sSEED/           the host's own folder of the training
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from attngraft._core.errors import DataError
-from attngraft._core.files import write_text, write_whole
+from attngraft._core.files import write_bytes, write_text, write_whole
 from attngraft.study.matches import Matches
 from attngraft.study.plan import Arm
 
@@ -109,7 +109,7 @@ class Store:
         """Keep a finished run; the record goes last, so that whatever kills us leaves all of it or none."""
         write_whole(self.records / f"{run.name}.npz", matches.save)
         packed = gzip.compress(json.dumps(detections).encode(), mtime=0)
-        write_whole(self._detections(run), lambda partial: partial.write_bytes(packed))
+        write_bytes(self._detections(run), packed)
         write_text(self._json(run), json.dumps(asdict(record), indent=1))
         (self.failures / f"{run.name}.json").unlink(missing_ok=True)
 
@@ -132,7 +132,9 @@ class Store:
 
     def fail(self, run: Run, error: str) -> None:
         """Note why a run could not be finished."""
-        write_text(self.failures / f"{run.name}.json", json.dumps({"arm": run.arm.name, "seed": run.seed, "error": error}))
+        write_text(
+            self.failures / f"{run.name}.json", json.dumps({"arm": run.arm.name, "seed": run.seed, "error": error})
+        )
 
     def failure(self, run: Run) -> str:
         """Return why a run could not be finished when it was last tried; empty if it was not or could."""
@@ -158,7 +160,7 @@ class Store:
             raise DataError("the pictures or labels on another machine of the cluster are not those of the first run")
         for name, content in files.items():
             if name != "truth.json" or not ours.is_file():
-                write_whole(self.folder / name, lambda partial, content=content: partial.write_bytes(content))
+                write_bytes(self.folder / name, content)
 
     def truth(self) -> dict[str, Any]:
         """Read the ground truth."""
@@ -175,13 +177,15 @@ class Store:
         file = self.folder / "truth.json"
         if not file.is_file():
             write_text(file, text)
-        sums = [hashlib.sha256(content.encode()).hexdigest()[:16] for content in (text, file.read_text(encoding="utf-8"))]
+        sums = [
+            hashlib.sha256(content.encode()).hexdigest()[:16] for content in (text, file.read_text(encoding="utf-8"))
+        ]
         if sums[0] != sums[1]:
             raise DataError(
                 f"the pictures or labels that are detected on are not those of the first run ({file}); "
                 "put them back, or begin a new study on the new ones"
             )
-        return sums[0]
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _json(self, run: Run) -> Path:
         return self.records / f"{run.name}.json"

@@ -24,7 +24,8 @@ from attngraft.study.figures import Gain
 from attngraft.study.plan import Arm, Fixed
 from attngraft.study.records import Record, Run, Store
 from attngraft.study.runner import measure_costs, planned
-from attngraft.study.statistics import Estimate, Verdict
+from attngraft.study.statistics import Estimate
+from attngraft.study.verdict import Verdict
 from attngraft.study.verdicts import STOCK, Evidence
 
 if TYPE_CHECKING:
@@ -108,7 +109,9 @@ def gather(study: Study) -> dict[str, Any]:
     store, fixed, records = study.store, study.fixed(), study.records()
     evidence = Evidence.of(store, fixed)
     if not evidence.arms:
-        raise PlanError(f"{study.folder} has no seed at which the stock model and an arm are both finished; run it first")
+        raise PlanError(
+            f"{study.folder} has no seed at which the stock model and an arm are both finished; run it first"
+        )
     costs = measure_costs(store)
     rows = table(evidence, costs)
     gains = [_gain(row, evidence) for row in rows]
@@ -117,7 +120,11 @@ def gather(study: Study) -> dict[str, Any]:
         "fixed": fixed,
         "plan": fixed.plan,
         "rows": rows,
-        "stock": {"level": _mean_level(evidence, STOCK), "cost": _cost(costs, STOCK), "seeds": len(evidence.tables[STOCK])},
+        "stock": {
+            "level": _mean_level(evidence, STOCK),
+            "cost": _cost(costs, STOCK),
+            "seeds": len(evidence.tables[STOCK]),
+        },
         "records": records,
         "headline": words.headline(rows, fixed.plan),
         "costs": costs,
@@ -153,14 +160,13 @@ def breakdown(evidence: Evidence) -> dict[str, Any]:
     """Return the differences of the arms that were asked for by metric, object size and class, with intervals."""
     plan = evidence.fixed.plan
     arms = [arm.name for arm in evidence.arms if arm.kind == "arm"]
+    found = {arm: evidence.breakdown(arm) for arm in arms}
     metrics = list(dict.fromkeys([plan.metric, "AP", "AP50", "AP75", *evidence.sizes()]))
-    by_metric = {metric: evidence.estimates(metric) for metric in metrics}
-    classes = next(iter(evidence.tables[STOCK].values())).classes.tolist()
-    by_class = {arm: dict(zip(classes, evidence.per_class(arm), strict=True)) for arm in arms}
+    classes = [name.removeprefix("AP/") for name in next(iter(found.values()), {}) if "/" in name]
     return {
         "arms": arms,
-        "metrics": {m: {arm: _cell(found[arm], plan.alpha) for arm in arms} for m, found in by_metric.items()},
-        "classes": {c: {arm: _cell(by_class[arm][c], plan.alpha) for arm in arms} for c in classes},
+        "metrics": {name: {arm: _cell(found[arm][name], plan.alpha) for arm in arms} for name in metrics},
+        "classes": {name: {arm: _cell(found[arm][f"AP/{name}"], plan.alpha) for arm in arms} for name in classes},
     }
 
 
@@ -199,9 +205,7 @@ def samples(store: Store, fixed: Fixed, evidence: Evidence) -> str:
         return _data_url(sheet)
 
 
-def _figures(
-    evidence: Evidence, records: Sequence[Record], gains: Sequence[Gain], timed: bool
-) -> dict[str, str]:
+def _figures(evidence: Evidence, records: Sequence[Record], gains: Sequence[Gain], timed: bool) -> dict[str, str]:
     plan = evidence.fixed.plan
     shown = ["stock", *(gain.name for gain in gains)]
     drawn = {"gains": figures.gains_figure(gains, plan.sesoi, plan.metric)}

@@ -9,7 +9,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from types import TracebackType
 from typing import Any
 
 from rich.console import Console
@@ -123,14 +122,16 @@ class Display(AbstractContextManager["Display"]):
         self.bars.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         """End."""
         self.bars.stop()
 
     def expect(self, runs: list[Run]) -> None:
         """Take in runs, those that are finished included."""
         for run in runs:
-            self.rows[run] = self.bars.add_task(str(run), total=self.epochs, start=False, state="waiting", visible=False)
+            self.rows[run] = self.bars.add_task(
+                str(run), total=self.epochs, start=False, state="waiting", visible=False
+            )
         finished = sum(self.store.has(run) for run in runs)
         self.console.print(f"{len(runs)} runs, {finished} of them finished before")
 

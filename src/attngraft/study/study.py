@@ -13,7 +13,7 @@ from rich.console import Console
 
 from attngraft._core.errors import OutputError, PlanError
 from attngraft.study.engines import Engine, Local, Ray
-from attngraft.study.plan import Fixed, Plan
+from attngraft.study.plan import Fixed, Plan, load
 from attngraft.study.records import Record, Run, Store
 from attngraft.study.runner import at_seed, carry_out, measure_costs
 
@@ -65,9 +65,7 @@ class Study:
             raise PlanError("give a Plan or keys, not both")
         name = Path(str(plan)).stem if isinstance(plan, (str, Path)) else None
         if not isinstance(plan, Plan):
-            from attngraft.study.plan import _load
-
-            plan = Plan.of({**(_load(Path(plan)) if plan else {}), **keys})
+            plan = Plan.of({**(load(Path(plan)) if plan else {}), **keys})
         self.plan = plan
         self.folder = Path(folder) if folder else HOME / (name or Path(plan.data).stem)
         self.store = Store(self.folder.absolute())
@@ -103,7 +101,11 @@ class Study:
             ours, theirs = asdict(self.plan), asdict(fixed.plan)
             ours |= ours.pop("train")
             theirs |= theirs.pop("train")
-            changed = [f"{key} was {theirs.get(key)!r}, now {value!r}" for key, value in ours.items() if value != theirs.get(key)]
+            changed = [
+                f"{key} was {theirs.get(key)!r}, now {value!r}"
+                for key, value in ours.items()
+                if value != theirs.get(key)
+            ]
             raise PlanError(
                 f"{self.folder} holds a study with another plan ({'; '.join(changed[:3])}); a changed plan is a new "
                 "study: name another folder, or go on with that one: attngraft study resume"
@@ -181,7 +183,9 @@ class Study:
         records = [self.store.record(run) for run in self.runs()]
         for record in records:
             if record.plan != fixed.hash:
-                raise PlanError(f"the record of {record.arm}, seed {record.seed} belongs to plan {record.plan}, not {fixed.hash}")
+                raise PlanError(
+                    f"the record of {record.arm}, seed {record.seed} belongs to plan {record.plan}, not {fixed.hash}"
+                )
         return records
 
     def report(self) -> Path:

@@ -6,14 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from attngraft.study.bootstrap import Floats, Resampled, average_precision, image_weights, resample
+from attngraft.study.bootstrap import Resampled, resample, resample_breakdown
 from attngraft.study.matches import Matches
 from attngraft.study.plan import Arm, Fixed, Plan
 from attngraft.study.records import Run, Store
 from attngraft.study.runner import at_seed
-from attngraft.study.statistics import Criterion, Estimate, Verdict, estimate, judge
+from attngraft.study.statistics import Estimate, estimate
+from attngraft.study.verdict import Criterion, Verdict, judge
 
 RESAMPLES = 1000
+BREAKDOWN_RESAMPLES = 400
 STOCK = "stock"
 
 
@@ -80,16 +82,15 @@ class Evidence:
         """Estimate the difference of every arm and control to the stock model."""
         return {arm.name: estimate(self.differences(metric, arm.name)) for arm in self.arms}
 
-    def per_class(self, arm: str) -> list[Estimate]:
-        """Estimate an arm's difference in AP for each class."""
-        seeds = self.seeds(arm)
-        first = self.tables[arm][seeds[0]]
-        weights = image_weights(len(first.images), RESAMPLES // 4, np.random.default_rng(0))
-        mine, theirs = ([self._classes(name, seed, weights) for seed in seeds] for name in (arm, STOCK))
-        observed = np.stack([a[0] - b[0] for a, b in zip(mine, theirs, strict=True)])  # (S, C)
-        resampled = np.stack([a[1] - b[1] for a, b in zip(mine, theirs, strict=True)])  # (S, C, R)
-        images = len(first.images)
-        return [estimate(Resampled(observed[:, c], resampled[:, c], images)) for c in range(observed.shape[1])]
+    def breakdown(self, arm: str) -> dict[str, Estimate]:
+        """Estimate an arm's difference in every metric, and in the AP of every class under ``AP/NAME``."""
+        mine, theirs = (
+            resample_breakdown([self.tables[name][seed] for seed in self.seeds(arm)], resamples=BREAKDOWN_RESAMPLES)
+            for name in (arm, STOCK)
+        )
+        there = {"AP", "AP50", "AP75", *self.sizes(), *(name for name in mine if "/" in name)}
+        pairs = {name: mine[name] - theirs[name] for name in mine if name in there}
+        return {name: estimate(pair) for name, pair in pairs.items() if np.isfinite(pair.observed).all()}
 
     def sizes(self) -> list[str]:
         """List the metrics by size that the ground truth has objects for."""
@@ -99,11 +100,6 @@ class Evidence:
 
     def _judge(self, pairs: dict[str, Resampled]) -> dict[str, Verdict]:
         return {verdict.arm: verdict for verdict in judge(criterion(self.fixed.plan), pairs)} if pairs else {}
-
-    def _classes(self, arm: str, seed: int, weights: Floats) -> tuple[Floats, Floats]:
-        table = self.tables[arm][seed]
-        points = [100 * average_precision(table, w).mean(1) for w in (None, weights)]  # (C, 1), (C, R)
-        return points[0][:, 0], points[1]
 
     def _resampled(self, metric: str, arm: str, seeds: tuple[int, ...]) -> Resampled:
         key = metric, arm, seeds
@@ -128,4 +124,3 @@ def undecided(store: Store, fixed: Fixed) -> list[Run]:
     others = [arm for arm in fixed.arms if arm.name == STOCK or set(arm.against) & set(waiting)]
     last = max(seeds.values())
     return [Run(fixed.arm(name), seed) for name, seed in seeds.items()] + [Run(arm, last) for arm in others]
-

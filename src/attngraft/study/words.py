@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from attngraft.study.plan import Plan
@@ -12,7 +12,7 @@ from attngraft.study.records import Record
 
 if TYPE_CHECKING:
     from attngraft.study.report import Row
-    from attngraft.study.statistics import Verdict
+    from attngraft.study.verdict import Verdict
 
 TEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}"}
 
@@ -58,11 +58,11 @@ def count(value: float | None) -> str:
 
 
 def tex(text: object) -> str:
-    """Escape what LaTeX reads as its own, and write signs as mathematics.
+    r"""Escape what LaTeX reads as its own, and write signs as mathematics.
 
     Example:
         >>> tex("ema_2@P5"), tex("−0.50")
-        ('ema\\\\_2@P5', '$-$0.50')
+        ('ema\\_2@P5', '$-$0.50')
     """
     escaped = re.sub(r"[&%_#${}~]", lambda found: TEX[found.group()], str(text))
     return escaped.replace("−", "$-$").replace("∞", r"$\infty$").replace("×", r"$\times$").replace("–", "--")
@@ -70,11 +70,7 @@ def tex(text: object) -> str:
 
 def advice(verdict: Verdict) -> str:
     """Say a verdict, and what would decide it where it is open."""
-    if verdict.outcome == "undecided" and verdict.more_seeds is not None:
-        return f"undecided: about {verdict.more_seeds} more seed{'s' * (verdict.more_seeds != 1)}"
-    if verdict.outcome == "undecided" and verdict.images_needed is not None:
-        return f"undecided: more seeds will not do, about {verdict.images_needed:.1f} times the pictures might"
-    return verdict.outcome
+    return f"{verdict.outcome}{verdict.advice}".replace("about 1 more seeds", "about 1 more seed")
 
 
 def headline(rows: Sequence[Row], plan: Plan) -> list[str]:
@@ -113,7 +109,7 @@ def _base(plan: Plan) -> str:
 
 def pairing(records: Sequence[Record]) -> list[str]:
     """Say whether arms of one seed had the same initial weights, pictures and batches, as the checksums show."""
-    facts = {
+    facts: dict[str, Callable[[Record], Any]] = {
         "initial weights outside the grafts": lambda record: tuple(record.watch["weights"]),
         "training pictures": lambda record: tuple(record.watch["pictures"]),
         "batches of every epoch, pixels included": lambda record: tuple(record.watch["batches"]),
@@ -121,7 +117,9 @@ def pairing(records: Sequence[Record]) -> list[str]:
     }
     said = []
     for what, value in facts.items():
-        odd = [f"{r.arm} at seed {r.seed}" for r in records if _stock(records, r) and value(r) != value(_stock(records, r))]
+        odd = [
+            f"{r.arm} at seed {r.seed}" for r in records if _stock(records, r) and value(r) != value(_stock(records, r))
+        ]
         same = "the same for all arms of a seed (compared by checksum)"
         said.append(f"{what}: " + (f"not those of the stock model in {', '.join(odd)}" if odd else same))
     return said
@@ -155,25 +153,25 @@ def methods(content: Mapping[str, Any]) -> str:
     versions = made.get("versions", {})
     seeds = sorted({record.seed for record in records})
     looks = (
-        f"Arms were judged after every seed from the {max(plan.seeds, 2)}th to the {plan.max_seeds}th, with p-values and "
-        "intervals valid at all of these looks at once."
+        f"Arms were judged after every seed from number {max(plan.seeds, 2)} to number {plan.max_seeds}, with p-values "
+        "and intervals that allow for all of these looks."
         if plan.max_seeds
         else "Arms were judged once, after all seeds."
     )
+    beside = f" and with the controls {', '.join(controls)}" if controls else ""
+    software = f"PyTorch {versions.get('torch', 'unknown')}, Ultralytics {versions.get('ultralytics', 'unknown')}"
     return (
-        f"We compared {', '.join(arms)} with {_base(plan)} as it is"
-        + (f" and with the controls {', '.join(controls)}" if controls else "")
-        + f". Every arm was trained for {plan.train['epochs']} epochs at {plan.train['imgsz']} pixels with batches of "
-        f"{records[0].watch['batch']}, at {len(seeds)} seeds ({len(records)} runs); arms of one seed shared initial weights, "
-        "data order and augmentation. The averaged weights of the last epoch were evaluated on the split "
-        f"'{plan.split}' with COCO's evaluation (confidence from 0.001, at most 100 detections a picture). "
-        f"Differences in {plan.metric} were paired by seed; their standard errors combine the variance over seeds with a "
-        "bootstrap variance over images, and intervals use Student's t with Satterthwaite's degrees of freedom. "
-        f"'Better' and 'worse' control the family-wise error at {plan.alpha:g} over the arms (Holm); 'no difference' means "
-        f"equivalence within ±{plan.sesoi:g} points (two one-sided tests at {plan.alpha:g}). {looks} "
-        "Latency was measured in turns on one machine, on fused models and single pictures. "
-        f"Software: attngraft {_own_version()}, PyTorch {versions.get('torch', 'unknown')}, Ultralytics "
-        f"{versions.get('ultralytics', 'unknown')}; hardware: {made.get('device', 'unknown')}. Plan {content['fixed'].hash}."
+        f"We compared {', '.join(arms)} with {_base(plan)} as it is{beside}. Every arm was trained for "
+        f"{plan.train['epochs']} epochs at {plan.train['imgsz']} pixels with batches of {records[0].watch['batch']}, "
+        f"at {len(seeds)} seeds ({len(records)} runs); arms of one seed shared initial weights, data order and "
+        f"augmentation. The averaged weights of the last epoch were evaluated on the split '{plan.split}' with COCO's "
+        f"evaluation (confidence from 0.001, at most 100 detections a picture). Differences in {plan.metric} were "
+        "paired by seed; their standard errors combine the variance over seeds with a bootstrap variance over images, "
+        "and intervals use Student's t for the part that is due to seeds. 'Better' and 'worse' control the family-wise "
+        f"error at {plan.alpha:g} over the arms (Holm); 'no difference' means equivalence within ±{plan.sesoi:g} "
+        f"points (two one-sided tests, Holm over the arms). {looks} Latency was measured in turns on one machine, on fused "
+        f"models and single pictures. Software: attngraft {_own_version()}, {software}; hardware: "
+        f"{made.get('device', 'unknown')}. Plan {content['fixed'].hash}."
     )
 
 

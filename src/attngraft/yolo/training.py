@@ -75,6 +75,7 @@ class Watch:
     batch: int = 0
     resumed: list[int] = field(default_factory=list)
     nondeterministic: list[str] = field(default_factory=list)
+    _sum: int = field(default=0, repr=False)
 
     @classmethod
     def of(cls, file: Path) -> Watch:
@@ -87,7 +88,7 @@ class Watch:
 
     def facts(self) -> dict[str, Any]:
         """Return everything but the file's own name."""
-        return {key: value for key, value in asdict(self).items() if key != "file"}
+        return {key: value for key, value in asdict(self).items() if key not in ("file", "_sum")}
 
     def callbacks(self) -> dict[str, Any]:
         """Return what to hang on the host's events."""
