@@ -85,7 +85,7 @@ def made_study(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Call
         study.store.keep_truth(truth, data.parent / "images" / "val")
         for arm in fixed.arms:
             for seed in range(recorded or seeds):
-                _record(study.store, Run(arm, seed), fixed, truth, wrong[arm.name], epochs)
+                record(study.store, Run(arm, seed), fixed, truth, wrong[arm.name], epochs)
         rows = [{**COSTS, "name": arm.name, "latency": _latency(index)} for index, arm in enumerate(fixed.arms)]
         report = {"measurements": rows, "environment": {"device": "a made-up processor", "threads": 1}}
         (study.store.folder / "costs.json").write_text(json.dumps(report))
@@ -94,7 +94,7 @@ def made_study(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Call
     return make
 
 
-def _record(store: Store, run: Run, fixed: Fixed, truth: dict[str, Any], wrong: float, epochs: int) -> None:
+def record(store: Store, run: Run, fixed: Fixed, truth: dict[str, Any], wrong: float, epochs: int) -> None:
     rng = np.random.default_rng([run.seed, len(run.arm.name)])
     found = detections(truth, wrong, rng)
     scored = evaluate(truth, found)
@@ -113,11 +113,11 @@ def _record(store: Store, run: Run, fixed: Fixed, truth: dict[str, Any], wrong: 
         "python": "3.11",
         "versions": {"torch": "2"},
     }
-    record = Record(
+    made_up = Record(
         fixed.hash, run.arm.name, run.arm.model, run.seed, scored.numbers, scored.per_class.tolist(),
         scored.matches.classes.tolist(), curve, 1.0, "2026-01-01T00:00:00+00:00", watch, "t", made,
     )  # fmt: skip
-    store.save(run, record, scored.matches, found)
+    store.save(run, made_up, scored.matches, found)
 
 
 def _latency(index: int) -> dict[str, float]:

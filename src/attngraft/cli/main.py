@@ -124,7 +124,12 @@ def demo(out: Path, device: str, workers: int) -> None:
 
 
 @main.command()
-@click.argument("words", nargs=-1, metavar="PLAN.yaml | KEY=VALUE ... | status|resume|report FOLDER", required=True)
+@click.argument(
+    "words",
+    nargs=-1,
+    metavar="PLAN.yaml | KEY=VALUE ... | status|resume|report FOLDER | search KEY=VALUE ...",
+    required=True,
+)
 @click.option("--dry-run", is_flag=True, help="Print arms, runs, time and disk, and run nothing.")
 def study(words: tuple[str, ...], dry_run: bool) -> None:
     r"""Find out whether arms beat the stock model on your data, and how sure that is.
@@ -134,6 +139,7 @@ def study(words: tuple[str, ...], dry_run: bool) -> None:
     attngraft study plan.yaml workers=2
     attngraft study plan.yaml engine=ray address=auto gpus=0.5
     attngraft study resume studies/plan
+    attngraft study search mechanisms=mhsa,eca,se places=P3,P4,P5 winners=2 data=fruit.yaml epochs=50
 
     Keys are the plan's and the host's training options; folder=, workers= (runs at once), engine=, address= and gpus=
     say how it is carried out; train.KEY=VALUE always means the host's. Ends with 1 if a run failed.

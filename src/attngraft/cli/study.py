@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ from rich.table import Table
 
 from attngraft.cli.host import parse_pairs
 from attngraft.study import Study
+from attngraft.study.records import Run
 
-VERBS = ("status", "resume", "report")
+VERBS = ("status", "resume", "report", "search")
+SEARCH_KEYS = ("mechanisms", "places", "winners", "keep", "held_out")
 RUN_KEYS = ("workers", "engine", "address", "gpus")
 COMPLETE, INCOMPLETE = 0, 1
 
@@ -46,7 +48,28 @@ def run_study(words: Sequence[str], *, dry_run: bool) -> int:
     return _carry_out(console, study, run)
 
 
+def _search(console: Console, words: Sequence[str]) -> int:
+    """Screen mechanisms and places, then study the winners."""
+    from attngraft.study.plan import Plan
+    from attngraft.study.search import Search, candidates
+
+    options = _options(words)
+    run = {key: options.pop(key) for key in RUN_KEYS if key in options}
+    own = {key: options.pop(key) for key in SEARCH_KEYS if key in options}
+    if "mechanisms" in own:
+        options["arms"] = candidates(str(own.pop("mechanisms")), str(own.pop("places", "P5")))
+    folder = options.pop("folder", None)
+    plan = Plan.of(options)
+    search = Search(plan, folder=folder or Path("studies") / f"search-{Path(plan.data).stem}", **own)
+    for index, rung in enumerate(search.rungs(), 1):
+        console.print(f"rung {index}: {rung.candidates} candidates, {rung.epochs} epochs each")
+    study, failed = search.run(**run, console=console)
+    return _conclude(console, study, failed)
+
+
 def _verb(console: Console, verb: str, words: Sequence[str]) -> int:
+    if verb == "search":
+        return _search(console, words)
     if not words or "=" in words[0]:
         raise click.UsageError(f"say which study, as in: attngraft study {verb} studies/plan")
     study = Study.open(words[0])
@@ -76,7 +99,10 @@ def _options(words: Sequence[str]) -> dict[str, Any]:
 
 
 def _carry_out(console: Console, study: Study, run: dict[str, Any]) -> int:
-    failed = study.run(**run, console=console)
+    return _conclude(console, study, study.run(**run, console=console))
+
+
+def _conclude(console: Console, study: Study, failed: Mapping[Run, str]) -> int:
     if study.comparable():
         console.print(f"report: {study.report()}", soft_wrap=True)
     for one, why in failed.items():

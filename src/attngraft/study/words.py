@@ -158,10 +158,12 @@ def methods(content: Mapping[str, Any]) -> str:
         if plan.max_seeds
         else "Arms were judged once, after all seeds."
     )
+    search = content["search"]
+    chosen = f", the winners of a search over {search['tried']} recipes on other seeds" if search else ""
     beside = f" and with the controls {', '.join(controls)}" if controls else ""
     software = f"PyTorch {versions.get('torch', 'unknown')}, Ultralytics {versions.get('ultralytics', 'unknown')}"
     return (
-        f"We compared {', '.join(arms)} with {_base(plan)} as it is{beside}. Every arm was trained for "
+        f"We compared {', '.join(arms)}{chosen}, with {_base(plan)} as it is{beside}. Every arm was trained for "
         f"{plan.train['epochs']} epochs at {plan.train['imgsz']} pixels with batches of {records[0].watch['batch']}, "
         f"at {len(seeds)} seeds ({len(records)} runs); arms of one seed shared initial weights, data order and "
         f"augmentation. The averaged weights of the last epoch were evaluated on the split '{plan.split}' with COCO's "
@@ -169,8 +171,8 @@ def methods(content: Mapping[str, Any]) -> str:
         "paired by seed; their standard errors combine the variance over seeds with a bootstrap variance over images, "
         "and intervals use Student's t for the part that is due to seeds. 'Better' and 'worse' control the family-wise "
         f"error at {plan.alpha:g} over the arms (Holm); 'no difference' means equivalence within ±{plan.sesoi:g} "
-        f"points (two one-sided tests, Holm over the arms). {looks} Latency was measured in turns on one machine, on fused "
-        f"models and single pictures. Software: attngraft {_own_version()}, {software}; hardware: "
+        f"points (two one-sided tests, Holm over the arms). {looks} Latency was measured in turns on one machine, on "
+        f"fused models and single pictures. Software: attngraft {_own_version()}, {software}; hardware: "
         f"{made.get('device', 'unknown')}. Plan {content['fixed'].hash}."
     )
 
