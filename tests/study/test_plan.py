@@ -70,6 +70,7 @@ def test_an_arm_may_be_a_whole_recipe() -> None:
         ("mhsa@P5", ("mhsa@P5",)),
         ("se@P3,P4, eca@P5", ("se@P3,P4", "eca@P5")),
         ("mhsa(heads=4,position=none)@P5,P4,se@8.m.0", ("mhsa(heads=4,position=none)@P5,P4", "se@8.m.0")),
+        ("se@P5,yolo11s", ("se@P5", "yolo11s")),
         ("se@P5+eca@P4,yolo11s.yaml+se@P5", ("se@P5+eca@P4", "yolo11s.yaml+se@P5")),
     ],
 )

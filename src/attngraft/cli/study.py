@@ -134,14 +134,18 @@ def _print_status(console: Console, study: Study) -> int:
 
 def _print_estimate(console: Console, study: Study, workers: int | None) -> None:
     found = study.estimate(workers)
-    table = Table("arm", "recipe", "matched", "one run", title=f"{found.runs} runs, {found.workers} at once")
+    table = Table("arm", "recipe", "one run", title=f"{found.runs} runs, {found.workers} at once")
     for arm in found.fixed.arms:
-        table.add_row(arm.name, Path(arm.model).name, arm.note, _duration(found.seconds[arm.name]))
+        table.add_row(arm.name, Path(arm.model).name, _duration(found.seconds[arm.name]))
     console.print(table)
+    for arm in found.fixed.arms:
+        if arm.note:
+            console.print(f"{arm.name}: {arm.note}", soft_wrap=True)
     most = " at most" if study.plan.max_seeds else ""
     console.print(
         f"about {_duration(found.seconds[''])}{most}, from timing training steps on this machine; "
-        f"{found.bytes / 1e9:.1f} GB of {found.free / 1e9:.0f} GB free in {study.folder}. Nothing was run or written."
+        f"{found.bytes / 1e9:.1f} GB of {found.free / 1e9:.0f} GB free in {study.folder}. Nothing was run or written.",
+        soft_wrap=True,
     )
 
 

@@ -6,6 +6,7 @@ costs less than the narrowest convolution gets that one, and its note says by ho
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
@@ -104,13 +105,17 @@ def _conv(place: str, width: int, like: GraftSpec) -> GraftSpec:
 
 @contextmanager
 def own_cache() -> Iterator[None]:
-    """Keep the seed checkpoints of models that are built only to be counted out of the user's cache."""
+    """Keep models that are built only to be counted out of the user's cache and off the screen."""
     before = os.environ.get("ATTNGRAFT_CACHE")
+    host = logging.getLogger("ultralytics")
+    level = host.level
     with tempfile.TemporaryDirectory() as folder:
         os.environ["ATTNGRAFT_CACHE"] = folder
+        host.setLevel(logging.WARNING)
         try:
             yield
         finally:
+            host.setLevel(level)
             if before is None:
                 del os.environ["ATTNGRAFT_CACHE"]
             else:

@@ -37,7 +37,7 @@ RUN_OPTIONS = {
     "folder": "give it to the command or to Study()",
 }
 GRAFT_TEXT = re.compile(r"\s*[A-Za-z_]\w*\s*[(@]")
-BETWEEN_ARMS = re.compile(r",(?=\s*(?:[A-Za-z_]\w*\s*[(@]|[\w./-]+\+))(?![^(]*\))")
+BETWEEN_ARMS = re.compile(r",(?!\s*(?:[PN]\d|\d+(?:\.\w+)*)\s*(?:[,+]|\Z))(?![^(]*\))")
 
 
 @dataclass(frozen=True)
