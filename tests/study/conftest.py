@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from attngraft.data import beacons
+from attngraft.study.error_types import error_types
 from attngraft.study.evaluator import evaluate
 from attngraft.study.plan import Arm, Fixed
 from attngraft.study.records import Record, Run, Store
@@ -115,7 +116,8 @@ def record(store: Store, run: Run, fixed: Fixed, truth: dict[str, Any], wrong: f
     }
     made_up = Record(
         fixed.hash, run.arm.name, run.arm.model, run.seed, scored.numbers, scored.per_class.tolist(),
-        scored.matches.classes.tolist(), curve, 1.0, "2026-01-01T00:00:00+00:00", watch, "t", made,
+        scored.matches.classes.tolist(), error_types(truth, found).costs, curve, 1.0,
+        "2026-01-01T00:00:00+00:00", watch, "t", made,
     )  # fmt: skip
     store.save(run, made_up, scored.matches, found)
 

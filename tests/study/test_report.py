@@ -50,7 +50,7 @@ def test_the_report_of_a_study(made_study: Make) -> None:
     assert "eca@P3 is better than attngraft-micro.yaml" in page
     assert "beats a plain convolution of equal cost" in page
     assert study.fixed().hash in page
-    for figure in ("gains", "latency", "curves"):
+    for figure in ("gains", "latency", "curves", "errors"):
         assert f'id="{figure}"' in page
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert len(ids) == len(set(ids))
@@ -130,7 +130,7 @@ def test_a_browser_draws_the_page_offline(made_study: Make, tmp_path: Path) -> N
         seen[theme] = json.loads(re.search("<title>(.*?)</title>", dump, re.DOTALL).group(1).replace("&amp;", "&"))  # type: ignore[union-attr]
     light, dark = seen["1"], seen["0"]
     assert light["errors"] == []
-    assert light["drawn"] == ["gains:true:true", "latency:true:true", "curves:true:true"]
+    assert light["drawn"] == ["gains:true:true", "latency:true:true", "curves:true:true", "errors:true:true"]
     assert light["falling"][0] == light["rising"][-2] == "eca@P3"
     assert light["falling"][-1] == light["rising"][-1] == "stock"  # which has no gain
     assert light["words"] == sorted(light["words"], reverse=True)

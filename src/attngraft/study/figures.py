@@ -120,6 +120,21 @@ def curves_figure(curves: Mapping[str, np.ndarray[Any, Any]], gains: Sequence[Ga
     return _svg(figure, "curves")
 
 
+def bars_figure(values: Mapping[str, Mapping[str, float]], gains: Sequence[Gain], name: str, label: str) -> str:
+    """Draw groups of bars: one group for each key, one bar for each arm."""
+    figure, axes = _figure(3.0)
+    shade = colours(gains) | {"stock": INK}
+    groups = list(dict.fromkeys(key for row in values.values() for key in row))
+    width = 0.8 / len(values)
+    for index, (arm, row) in enumerate(values.items()):
+        at = [g - 0.4 + width * (index + 0.5) for g in range(len(groups))]
+        axes.bar(at, [row.get(group, 0) for group in groups], width * 0.9, color=shade[arm], label=arm)
+    axes.set_xticks(range(len(groups)), groups)
+    axes.set_ylabel(label)
+    axes.legend(frameon=False, labelcolor=INK, fontsize=8)
+    return _svg(figure, name)
+
+
 def _beats(one: tuple[float, float], other: tuple[float, float]) -> bool:
     return one != other and one[0] <= other[0] and one[1] >= other[1]
 

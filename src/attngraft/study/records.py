@@ -58,6 +58,7 @@ class Record:
         numbers: COCO's twelve numbers, as fractions.
         per_class: AP of each class at each size, as fractions.
         classes: Names of the classes.
+        errors: AP50 points that each type of error costs.
         curve: The host's row of each epoch.
         seconds: Duration of training and evaluation, without what was lost to a kill.
         finished: When, in UTC.
@@ -73,6 +74,7 @@ class Record:
     numbers: Mapping[str, float]
     per_class: list[list[float]]
     classes: list[str]
+    errors: Mapping[str, float]
     curve: list[dict[str, float]]
     seconds: float
     finished: str

@@ -214,7 +214,14 @@ def _figures(evidence: Evidence, records: Sequence[Record], gains: Sequence[Gain
     curves = {name: _curves([r for r in records if r.arm == name]) for name in shown}
     if any(curve.size for curve in curves.values()):
         drawn["curves"] = figures.curves_figure({name: c for name, c in curves.items() if c.size}, gains)
+    errors = {name: _errors([r for r in records if r.arm == name]) for name in shown}
+    drawn["errors"] = figures.bars_figure(errors, gains, "errors", "AP50 points that it costs")
     return drawn
+
+
+def _errors(records: Sequence[Record]) -> dict[str, float]:
+    """Average the cost of each type of error over seeds."""
+    return {kind: float(np.mean([record.errors[kind] for record in records])) for kind in records[0].errors}
 
 
 def _gain(row: Row, evidence: Evidence) -> Gain:

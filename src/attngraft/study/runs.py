@@ -71,6 +71,7 @@ def perform(folder: Path, run: Run, fixed: Fixed) -> None:
 
 def _perform(store: Store, run: Run, fixed: Fixed) -> None:
     from attngraft.measure import environment as versions
+    from attngraft.study.error_types import error_types
     from attngraft.study.evaluator import evaluate
     from attngraft.yolo.training import detect, train
 
@@ -90,6 +91,7 @@ def _perform(store: Store, run: Run, fixed: Fixed) -> None:
         numbers=scored.numbers,
         per_class=scored.per_class.tolist(),
         classes=scored.matches.classes.tolist(),
+        errors=error_types(seen.truth, seen.found).costs,
         curve=curve(training),
         seconds=time.monotonic() - started,
         finished=datetime.now(timezone.utc).isoformat(timespec="seconds"),
