@@ -220,8 +220,7 @@ def interval_after_looks(
     share = seed_variance / error**2
     standing = probability(mean / error, freedom, share)
     reach_different, reach_equal = (
-        error * _critical(looks.levels(level)[: len(freedom)], freedom, share)
-        for level in (alpha / (2 * arms), alpha)
+        error * _critical(looks.levels(level)[: len(freedom)], freedom, share) for level in (alpha / (2 * arms), alpha)
     )
     tried = now.difference + np.linspace(-1.5, 1.5, 31) * (plain[1] - plain[0]) / 2
     at = probability((now.difference - tried) / now.error, now.seeds - 1, now.share)
