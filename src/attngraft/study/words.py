@@ -172,7 +172,7 @@ def methods(content: Mapping[str, Any]) -> str:
         "and intervals use Student's t for the part that is due to seeds. 'Better' and 'worse' control the family-wise "
         f"error at {plan.alpha:g} over the arms (Holm); 'no difference' means equivalence within ±{plan.sesoi:g} "
         f"points (two one-sided tests at {plan.alpha:g} for each arm). {looks} Latency was measured in turns on "
-        f"one machine, on fused models and single pictures. Software: attngraft {_own_version()}, {software}; hardware: "
+        f"one machine, on fused models and single pictures. Software: attngraft {_own_version()}, {software}; on "
         f"{made.get('device', 'unknown')}. Plan {content['fixed'].hash}."
     )
 
