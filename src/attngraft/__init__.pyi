@@ -2,10 +2,12 @@ from ._core.registry import Mechanism as Mechanism
 from ._core.registry import register as register
 from .attention import info as info
 from .attention import names as names
+from .study import Plan as Plan
+from .study import Study as Study
 from .yolo import YOLO as YOLO
 from .yolo import Recipe as Recipe
 from .yolo import graft as graft
 
 __version__: str
 
-__all__ = ["YOLO", "Mechanism", "Recipe", "graft", "info", "names", "register"]
+__all__ = ["YOLO", "Mechanism", "Plan", "Recipe", "Study", "graft", "info", "names", "register"]

@@ -9,6 +9,7 @@
     ├── UnknownNameError   (LookupError)  a mechanism that does not exist
     ├── RecipeError        (ValueError)   a recipe that cannot be read; points at the character
     ├── PlaceError         (LookupError)  a place that the model does not have
+    ├── PlanError          (ValueError)   a plan of a study that cannot be carried out, or is not the one begun
     ├── CheckpointError    (ValueError)   a file that is not a checkpoint we can use
     ├── DataError          (ValueError)   a data set that cannot be used
     ├── OutputError        (OSError)      a file or folder that cannot be written
@@ -101,6 +102,10 @@ class RecipeError(AttngraftError, ValueError):
 
 class PlaceError(AttngraftError, LookupError):
     """A place that the model does not have."""
+
+
+class PlanError(AttngraftError, ValueError):
+    """A plan of a study that cannot be carried out, or is not the one begun."""
 
 
 class CheckpointError(AttngraftError, ValueError):

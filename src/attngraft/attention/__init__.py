@@ -29,7 +29,9 @@ from attngraft.attention.mlca import MLCA
 from attngraft.attention.msda import MSDA
 from attngraft.attention.nam import NAM
 from attngraft.attention.non_local import NonLocal
+from attngraft.attention.noop import Noop
 from attngraft.attention.ocab import OCAB
+from attngraft.attention.plain_conv import PlainConv
 from attngraft.attention.polarized import PolarizedSelfAttention
 from attngraft.attention.psa_attention import PSAAttention
 from attngraft.attention.psa_block import PositionSensitiveBlock
@@ -71,7 +73,9 @@ __all__ = [
     "GlobalContext",
     "Mechanism",
     "NonLocal",
+    "Noop",
     "PSAAttention",
+    "PlainConv",
     "PolarizedSelfAttention",
     "PositionSensitiveBlock",
     "ShuffleAttention",

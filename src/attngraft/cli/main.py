@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from attngraft._core.errors import RecipeError, UnknownNameError
+from attngraft._core.errors import PlanError, RecipeError, UnknownNameError
 
 DONE, FAILURE, USAGE = 0, 1, 2
 HOST_VERBS = {
@@ -38,7 +38,7 @@ class Commands(click.Group):
             if ctx.params.get("debug"):
                 raise
             click.echo(f"attngraft: {_sentence(error)}", err=True)
-            sys.exit(USAGE if isinstance(error, (RecipeError, UnknownNameError, SyntaxError)) else FAILURE)
+            sys.exit(USAGE if isinstance(error, (RecipeError, PlanError, UnknownNameError, SyntaxError)) else FAILURE)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -121,6 +121,32 @@ def demo(out: Path, device: str, workers: int) -> None:
     from attngraft.cli.demo import run_demo
 
     run_demo(out, device=device, workers=workers)
+
+
+@main.command()
+@click.argument(
+    "words",
+    nargs=-1,
+    metavar="PLAN.yaml | KEY=VALUE ... | status|resume|report FOLDER | search KEY=VALUE ...",
+    required=True,
+)
+@click.option("--dry-run", is_flag=True, help="Print arms, runs, time and disk, and run nothing.")
+def study(words: tuple[str, ...], dry_run: bool) -> None:
+    r"""Find out whether arms beat the stock model on your data, and how sure that is.
+
+    \b
+    attngraft study data=fruit.yaml base=yolo11n arms=mhsa@P5,ema@P4 seeds=5 epochs=50
+    attngraft study plan.yaml workers=2
+    attngraft study plan.yaml engine=ray address=auto gpus=0.5
+    attngraft study resume studies/plan
+    attngraft study search mechanisms=mhsa,eca,se places=P3,P4,P5 winners=2 data=fruit.yaml epochs=50
+
+    Keys are the plan's and the host's training options; folder=, workers= (runs at once), engine=, address= and gpus=
+    say how it is carried out; train.KEY=VALUE always means the host's. Ends with 1 if a run failed.
+    """
+    from attngraft.cli.study import run_study
+
+    sys.exit(run_study(words, dry_run=dry_run))
 
 
 def _sentence(error: Exception) -> str:

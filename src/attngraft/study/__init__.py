@@ -1,0 +1,8 @@
+"""Studies: does an arm beat the stock model on this data, by how much, at what cost, and how sure are we?
+
+Names are loaded when first used, so that the command line stays quick.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,122 @@
+"""Settling a plan's arms: which ``conv`` control costs as much as which arm, measured before the first run.
+
+The control is `PlainConv` after the same layers, as wide as makes the two models' cost most nearly equal. An arm that
+costs less than the narrowest convolution gets that one, and its note says by how much it misses.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+
+from attngraft.measure import latency
+from attngraft.study.plan import Arm, Fixed, Plan
+from attngraft.yolo import Recipe
+from attngraft.yolo.recipe import GraftSpec
+
+CONV = "plain_conv"
+WIDTHS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+"""Widths that are timed when latency is to match."""
+
+ROUNDS = 15
+
+
+def settle(plan: Plan) -> Fixed:
+    """Settle every arm of a plan.
+
+    Args:
+        plan: The plan.
+    """
+    arms = plan.recipes()
+    if "conv" not in plan.controls:
+        return Fixed(plan, tuple(arms))
+    controls: dict[str, Arm] = {}
+    with own_cache():
+        for arm in [arm for arm in arms if arm.kind == "arm"]:
+            control = conv_control(arm, plan)
+            if control is None:
+                continue
+            same = controls.get(control.model)
+            controls[control.model] = replace(same, against=(*same.against, arm.name)) if same else control
+    return Fixed(plan, (*arms, *controls.values()))
+
+
+def conv_control(arm: Arm, plan: Plan) -> Arm | None:
+    """Return the ``conv`` control of an arm; None if it grafts nothing, or removes more than it adds.
+
+    Args:
+        arm: The arm.
+        plan: The plan, which says what is to match.
+    """
+    recipe = Recipe.parse(arm.model)
+    if not recipe.grafts:
+        return None
+    grafts, note = (_by_parameters if plan.match == "parameters" else _by_latency)(recipe, plan)
+    if not grafts:
+        return None
+    model = str(Recipe(recipe.base, tuple(grafts)))
+    return Arm(f"conv for {arm.name}", model, "control", against=(arm.name,), note=note)
+
+
+def _by_parameters(recipe: Recipe, plan: Plan) -> tuple[list[GraftSpec], str]:
+    from attngraft.yolo.training import parameters
+
+    base = parameters(recipe.base)
+    grafts, reached, wanted = [], 0, 0
+    for spec in recipe.grafts:
+        for place in spec.places:
+            target = parameters(str(Recipe(recipe.base, (replace(spec, places=(place,)),)))) - base
+            one, two = (parameters(str(Recipe(recipe.base, (_conv(place, width, spec),)))) - base for width in (1, 2))
+            wanted += target
+            if target > 0:
+                width = max(1, round(1 + (target - one) / (two - one)))
+                grafts.append(_conv(place, width, spec))
+                reached += one + (width - 1) * (two - one)
+    share = f" ({100 * (reached / wanted - 1):+.1f} %)" if wanted > 0 else ""
+    return grafts, f"{reached:,} parameters more than its base, where its arm has {wanted:,} more{share}"
+
+
+def _by_latency(recipe: Recipe, plan: Plan) -> tuple[list[GraftSpec], str]:
+    from attngraft.yolo.training import network
+
+    def candidate(width: int) -> list[GraftSpec]:
+        return [_conv(place, width, spec) for spec in recipe.grafts for place in spec.places]
+
+    side = int(plan.train["imgsz"])
+    picture = torch.rand(1, 3, side, side)
+    recipes = {0: str(recipe), **{width: str(Recipe(recipe.base, tuple(candidate(width)))) for width in WIDTHS}}
+    models = {width: network(text) for width, text in recipes.items()}
+    with torch.inference_mode():
+        calls = {str(width): (lambda model=model: model(picture)) for width, model in models.items()}
+        timings = {int(t.name): t.ratio for t in latency.compare(calls, rounds=ROUNDS)}
+    width = min(WIDTHS, key=lambda width: abs(timings[width] - 1))
+    return candidate(width), f"measured latency {100 * (timings[width] - 1):+.1f} % beside its arm's, at width {width}"
+
+
+def _conv(place: str, width: int, like: GraftSpec) -> GraftSpec:
+    return GraftSpec(CONV, (place,), (("width", width),), init=like.init)
+
+
+@contextmanager
+def own_cache() -> Iterator[None]:
+    """Keep models that are built only to be counted out of the user's cache and off the screen."""
+    before = os.environ.get("ATTNGRAFT_CACHE")
+    host = logging.getLogger("ultralytics")
+    level = host.level
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["ATTNGRAFT_CACHE"] = folder
+        host.setLevel(logging.WARNING)
+        try:
+            yield
+        finally:
+            host.setLevel(level)
+            if before is None:
+                del os.environ["ATTNGRAFT_CACHE"]
+            else:
+                os.environ["ATTNGRAFT_CACHE"] = before

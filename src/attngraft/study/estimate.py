@@ -1,0 +1,53 @@
+"""What a study will take, from timing a few training steps of every arm."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from attngraft.measure import latency
+from attngraft.study.controls import own_cache, settle
+from attngraft.study.engines import fitting_workers
+
+if TYPE_CHECKING:
+    from attngraft.study.study import Estimate, Study
+
+ROUNDS = 3
+START_SECONDS = 10.0
+"""Of a run's process before its first step and after its last."""
+
+VALIDATION_SHARE = 1 / 3
+"""Time of a picture in validation beside that in training: the forward of a forward and a backward."""
+
+COPIES = 6
+"""Checkpoints of four bytes a parameter in a run's folder: last and best, each with the optimizer's two moments."""
+
+RECORD_BYTES = 4_000_000
+
+
+def estimate(study: Study, workers: int | None) -> Estimate:
+    """Say what a study will take; see `Study.estimate`."""
+    from attngraft.study.study import Estimate
+    from attngraft.yolo.training import parameters, pictures, step
+
+    plan = study.plan
+    fixed = study.fixed() if study.begun else settle(plan)
+    with own_cache():
+        steps = {arm.name: step(arm.model, plan.train) for arm in fixed.arms}
+        weights = {arm.name: parameters(arm.model) for arm in fixed.arms}
+        timings = latency.compare(steps, rounds=ROUNDS, warmup=1)
+    train, val = pictures(plan.data, "train") * float(plan.train["fraction"]), pictures(plan.data, "val")
+    seen = train + VALIDATION_SHARE * val * bool(plan.train["val"])
+    batch = max(int(plan.train["batch"]), 1)
+    epochs = int(plan.train["epochs"])
+    seconds = {t.name: START_SECONDS + epochs * seen / batch * t.p50_ms / 1000 for t in timings}
+    at_once, seeds = workers or fitting_workers(), plan.max_seeds or plan.seeds
+    home = next(parent for parent in [study.store.folder, *study.store.folder.parents] if parent.exists())
+    return Estimate(
+        fixed=fixed,
+        runs=seeds * len(fixed.arms),
+        workers=at_once,
+        seconds={**seconds, "": seeds * sum(seconds.values()) / at_once},
+        bytes=seeds * sum(4 * COPIES * count + RECORD_BYTES for count in weights.values()),
+        free=shutil.disk_usage(home).free,
+    )

@@ -1,0 +1,143 @@
+"""Screening many recipes with a small budget: successive halving, then a study of the winners on seeds it never saw.
+
+Every rung is a study of its own with one seed: all candidates are trained for a few epochs, the better part goes on to
+the next rung with more. The best of many looks better than it is, so nothing of a rung is reported as a gain: the
+winners are compared anew, on fresh seeds, and on a split that chose nothing where the data have one.
+
+Source: Jamieson and Talwalkar, Non-stochastic Best Arm Identification and Hyperparameter Optimization, AISTATS 2016.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from attngraft._core.errors import PlanError
+from attngraft._core.files import write_text
+from attngraft.study.plan import Plan
+from attngraft.study.study import Study
+
+SEARCH_SEEDS = 1000
+"""Seeds of the rungs begin this far above the plan's, so that the winners are confirmed on others."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One round of a search.
+
+    Attributes:
+        candidates: How many are trained.
+        epochs: For how long.
+    """
+
+    candidates: int
+    epochs: int
+
+
+class Search:
+    """Find the most promising of many arms, and find out whether they really help.
+
+    Args:
+        plan: The study of the winners; its arms are the candidates.
+        folder: Where the rungs and the study go.
+        winners: How many to confirm.
+        keep: Which part of the candidates goes on: one in so many.
+        held_out: The split to confirm on; None takes ``test`` where the data have one, the plan's otherwise.
+
+    Raises:
+        PlanError: If there are no more candidates than winners, or ``keep`` is below 2.
+    """
+
+    def __init__(
+        self, plan: Plan, *, folder: str | Path, winners: int = 2, keep: int = 3, held_out: str | None = None
+    ) -> None:
+        if not 0 < winners < len(plan.arms):
+            raise PlanError(f"a search needs more candidates than its {winners} winners, got {len(plan.arms)}")
+        if keep < 2:
+            raise PlanError(f"keep says that one candidate in so many goes on, 2 or more, got {keep}")
+        self.plan, self.folder = plan, Path(folder)
+        self.winners, self.keep = winners, keep
+        self.split = held_out or _held_out(plan)
+
+    def rungs(self) -> list[Rung]:
+        """Return the rounds, the longest last; each takes about as many epochs in all as the others."""
+        candidates = [len(self.plan.arms)]
+        while candidates[-1] > self.winners * self.keep:
+            candidates.append(math.ceil(candidates[-1] / self.keep))
+        epochs, last = int(self.plan.train["epochs"]), len(candidates)
+        return [
+            Rung(count, max(1, round(epochs / self.keep ** (last - index)))) for index, count in enumerate(candidates)
+        ]
+
+    def run(self, **options: Any) -> tuple[Study, dict[Any, str]]:
+        """Carry out what is missing of the rungs, then of the study of the winners.
+
+        Args:
+            **options: As for `Study.run`.
+
+        Returns:
+            The study of the winners, and the runs of it that failed.
+
+        Raises:
+            PlanError: If too few candidates could be trained.
+        """
+        arms = list(self.plan.arms)
+        tried: list[Mapping[str, Any]] = []
+        rungs = self.rungs()
+        for index, rung in enumerate(rungs):
+            study = self._rung(index, rung, arms)
+            study.run(**options)
+            ranking = self._ranking(study)
+            tried.append({**asdict(rung), "ranking": ranking})
+            arms = [name for name, _ in ranking][
+                : rungs[index + 1].candidates if index + 1 < len(rungs) else self.winners
+            ]
+        if not arms:
+            raise PlanError(f"no candidate could be trained; why is in {self.folder}/rung-1/failures")
+        return self._confirm(arms, tried, options)
+
+    def _rung(self, index: int, rung: Rung, arms: list[str]) -> Study:
+        plan = replace(
+            self.plan,
+            arms=tuple(arms),
+            controls=("stock",),
+            seeds=1,
+            first_seed=self.plan.first_seed + SEARCH_SEEDS + index,
+            max_seeds=None,
+            train={**self.plan.train, "epochs": rung.epochs},
+        )
+        return Study(plan, folder=self.folder / f"rung-{index + 1}")
+
+    def _ranking(self, study: Study) -> list[tuple[str, float]]:
+        scored = {
+            record.arm: 100 * record.numbers[self.plan.metric] for record in study.records() if record.arm != "stock"
+        }
+        return sorted(scored.items(), key=lambda item: -item[1])
+
+    def _confirm(
+        self, arms: list[str], tried: list[Mapping[str, Any]], options: Mapping[str, Any]
+    ) -> tuple[Study, dict[Any, str]]:
+        study = Study(replace(self.plan, arms=tuple(arms), split=self.split), folder=self.folder / "winners")
+        found = {"tried": len(self.plan.arms), "fresh_split": self.split != self.plan.split, "rungs": tried}
+        write_text(study.store.folder / "search.json", json.dumps(found))
+        return study, study.run(**options)
+
+
+def candidates(mechanisms: str, places: str) -> tuple[str, ...]:
+    """Cross mechanisms with places.
+
+    Example:
+        >>> candidates("eca,se", "P4,P5")
+        ('eca@P4', 'eca@P5', 'se@P4', 'se@P5')
+    """
+    return tuple(f"{name.strip()}@{place.strip()}" for name in mechanisms.split(",") for place in places.split(","))
+
+
+def _held_out(plan: Plan) -> str:
+    from attngraft.yolo.training import pictures
+
+    return "test" if plan.split != "test" and pictures(plan.data, "test") else plan.split

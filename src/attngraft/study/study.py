@@ -1,0 +1,228 @@
+"""`Study`: the object behind ``attngraft study``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+from rich.console import Console
+
+from attngraft._core.errors import OutputError, PlanError
+from attngraft.study.engines import Engine, Local, Ray
+from attngraft.study.plan import Fixed, Plan, load
+from attngraft.study.records import Record, Run, Store
+from attngraft.study.runner import at_seed, carry_out, measure_costs
+
+EngineName = Literal["local", "ray"]
+HOME = Path("studies")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a study will take.
+
+    Attributes:
+        fixed: The plan with its arms settled.
+        runs: How many runs, at most.
+        workers: How many at once.
+        seconds: Of each arm's one run, and of the whole under ``""``.
+        bytes: Of the study's folder.
+        free: Bytes free where it will be.
+    """
+
+    fixed: Fixed
+    runs: int
+    workers: int
+    seconds: dict[str, float]
+    bytes: int
+    free: int
+
+
+class Study:
+    """Find out whether arms beat the stock model on given data.
+
+    Args:
+        plan: A `Plan`, a file with one, or None where the keys are given.
+        folder: The study's folder; None takes ``studies/NAME``, after the plan's file or the data.
+        **keys: Keys of the plan and training options, instead of ``plan`` or beside its file.
+
+    Raises:
+        PlanError: If there is no plan that can be carried out, or the folder holds another study.
+
+    Example:
+        >>> study = Study(data="fruit.yaml", base="yolo11n", arms="mhsa@P5,ema@P4", epochs=50)  # doctest: +SKIP
+        >>> study.run()  # doctest: +SKIP
+        >>> study.verdicts()[0].outcome  # doctest: +SKIP
+        'no difference'
+    """
+
+    def __init__(self, plan: Plan | str | Path | None = None, *, folder: str | Path | None = None, **keys: Any) -> None:
+        if isinstance(plan, Plan) and keys:
+            raise PlanError("give a Plan or keys, not both")
+        name = Path(str(plan)).stem if isinstance(plan, (str, Path)) else None
+        if not isinstance(plan, Plan):
+            plan = Plan.of({**(load(Path(plan)) if plan else {}), **keys})
+        self.plan = plan
+        self.folder = Path(folder) if folder else HOME / (name or Path(plan.data).stem)
+        self.store = Store(self.folder.absolute())
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Study:
+        """Open a study that was begun.
+
+        Raises:
+            PlanError: If the folder holds none.
+        """
+        return cls(Fixed.read(Path(folder)).plan, folder=folder)
+
+    @property
+    def begun(self) -> bool:
+        """Whether the plan is fixed."""
+        return (self.store.folder / Fixed.FILE).is_file()
+
+    def fixed(self) -> Fixed:
+        """Return the plan with its arms settled, and fix it in the study's folder if that was not done yet.
+
+        Raises:
+            PlanError: If the folder holds a study with another plan.
+        """
+        if not self.begun:
+            from attngraft.study.controls import settle
+
+            settled = settle(self.plan)
+            settled.write(self.store.folder)
+            return settled
+        fixed = Fixed.read(self.store.folder)
+        if fixed.plan != self.plan:
+            ours, theirs = asdict(self.plan), asdict(fixed.plan)
+            ours |= ours.pop("train")
+            theirs |= theirs.pop("train")
+            changed = [
+                f"{key} was {theirs.get(key)!r}, now {value!r}"
+                for key, value in ours.items()
+                if value != theirs.get(key)
+            ]
+            raise PlanError(
+                f"{self.folder} holds a study with another plan ({'; '.join(changed[:3])}); a changed plan is a new "
+                "study: name another folder, or go on with that one: attngraft study resume"
+            )
+        return fixed
+
+    def estimate(self, workers: int | None = None) -> Estimate:
+        """Say what the study will take, from a short timing; writes nothing into its folder.
+
+        Args:
+            workers: How many runs at once; None fits the machine.
+        """
+        from attngraft.study.estimate import estimate
+
+        return estimate(self, workers)
+
+    def run(
+        self,
+        *,
+        workers: int | None = None,
+        engine: EngineName = "local",
+        address: str | None = None,
+        gpus: float | None = None,
+        console: Console | None = None,
+    ) -> dict[Run, str]:
+        """Carry out what is missing; safe to call again after whatever stopped it.
+
+        Args:
+            workers: How many runs at once; None fits the machine.
+            engine: ``local`` or ``ray``.
+            address: The Ray cluster; None starts one here.
+            gpus: GPUs a run takes on Ray, such as 0.5.
+            console: Where to say how far it is.
+
+        Returns:
+            The runs that failed, and why; empty when the study is complete.
+
+        Raises:
+            PlanError: If another process is carrying it out.
+            OutputError: If the folder cannot be written.
+        """
+        with self._alone():
+            fixed = self.fixed()
+            carrier = self._engine(fixed, workers, engine, address, gpus)
+            failed = carry_out(self.store, fixed, carrier, console=console, more=lambda: self._more(fixed))
+            if not failed:
+                measure_costs(self.store)
+            return failed
+
+    def runs(self) -> list[Run]:
+        """List the runs that are finished, seed by seed."""
+        fixed = self.fixed()
+        last = fixed.plan.first_seed + (fixed.plan.max_seeds or fixed.plan.seeds)
+        wanted = [run for seed in range(fixed.plan.first_seed, last) for run in at_seed(fixed.arms, seed)]
+        return list(self.store.finished(wanted))
+
+    def comparable(self) -> bool:
+        """Tell whether an arm and the stock model have a finished seed in common."""
+        done = [(run.arm.name, run.seed) for run in self.runs()]
+        return any(name != "stock" and ("stock", seed) in done for name, seed in done)
+
+    def verdicts(self) -> list[Any]:
+        """Return the verdict of each arm that was asked for, against the stock model."""
+        from attngraft.study.verdicts import Evidence
+
+        return list(Evidence.of(self.store, self.fixed()).against_stock().values())
+
+    def records(self) -> list[Record]:
+        """Return the records of the finished runs.
+
+        Raises:
+            PlanError: If one was made under another plan.
+        """
+        fixed = self.fixed()
+        records = [self.store.record(run) for run in self.runs()]
+        for record in records:
+            if record.plan != fixed.hash:
+                raise PlanError(
+                    f"the record of {record.arm}, seed {record.seed} belongs to plan {record.plan}, not {fixed.hash}"
+                )
+        return records
+
+    def report(self) -> Path:
+        """Write the report of what is finished, and return the path of ``report.html``."""
+        from attngraft.study.report import write_report
+
+        return write_report(self)
+
+    def _more(self, fixed: Fixed) -> list[Run]:
+        """Return the runs of the next seed, for the arms that a sequential plan has not decided."""
+        if fixed.plan.max_seeds is None:
+            return []
+        from attngraft.study.verdicts import undecided
+
+        return undecided(self.store, fixed)
+
+    def _engine(
+        self, fixed: Fixed, workers: int | None, engine: EngineName, address: str | None, gpus: float | None
+    ) -> Engine:
+        if engine == "local":
+            return Local(self.store, workers, pin=fixed.plan.train.get("device") is None)
+        if engine == "ray":
+            return Ray(self.store, address, gpus=gpus)
+        raise PlanError(f"engine is local or ray, got {engine!r}")
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep a second process from carrying out the same study."""
+        try:
+            self.store.folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.store.folder / ".lock", timeout=0)
+            lock.acquire()
+        except Timeout as error:
+            raise PlanError(f"another process is carrying out {self.folder}; wait for it, or end it first") from error
+        except OSError as error:
+            raise OutputError(f"cannot write {self.folder}: {error.strerror}; choose another folder") from error
+        try:
+            yield
+        finally:
+            lock.release()

@@ -1,0 +1,352 @@
+"""Training and detecting for a study: the host's own work, with a note of what two paired runs must have in common.
+
+A study compares arms of one seed. That is fair only if they start from the same weights where the keys match and see
+the same batches; so both are written down as checksums while the host trains, and can be compared afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from ultralytics.cfg import get_cfg
+from ultralytics.data.utils import IMG_FORMATS, check_det_dataset
+from ultralytics.utils import DEFAULT_CFG_DICT, RANK, ops
+
+from attngraft._core.errors import DataError, OptionError
+from attngraft._core.files import write_text
+from attngraft.yolo.checkpoint import inspect_file
+from attngraft.yolo.model import YOLO
+
+CONFIDENCE = 0.001
+MAX_DETECTIONS = 100
+RESERVED = (
+    "model", "data", "mode", "task", "seed", "split", "project", "name", "exist_ok", "resume", "save", "cfg", "time",
+)  # fmt: skip
+"""Training options that a study sets itself, or cannot allow."""
+
+OTHER_MODES = (
+    "source", "vid_stride", "stream_buffer", "visualize", "augment", "agnostic_nms", "retina_masks", "embed", "show",
+    "save_frames", "save_txt", "save_conf", "save_crop", "save_json", "show_labels", "show_conf", "show_boxes",
+    "line_width", "format", "optimize", "dynamic", "simplify", "opset", "workspace", "tracker", "dnn", "quantize",
+    "conf", "iou", "max_det", "nms",
+)  # fmt: skip
+"""Options of the host's other modes; detection for a study follows the COCO rule."""
+
+OWN_DEFAULTS = {"patience": 0, "plots": False}
+"""Where a study's default is not the host's: the last epoch counts, so no training ends early."""
+
+PIXEL_STEP = 8
+"""Only every eighth pixel of a batch enters its checksum: a different crop or flip changes those too."""
+
+
+def training_defaults() -> dict[str, Any]:
+    """Return the host's training options that a study leaves to its plan, with their defaults."""
+    own = {*RESERVED, *OTHER_MODES}
+    return {key: value for key, value in DEFAULT_CFG_DICT.items() if key not in own} | OWN_DEFAULTS
+
+
+@dataclass
+class Watch:
+    """What the host did that pairing rests on, kept in a file so that a training that is resumed adds to it.
+
+    Attributes:
+        file: Where it is kept.
+        weights: Checksum of the initial weights outside grafts, and how many tensors that were.
+        pictures: Checksum of the training files' names and sizes, and how many there were.
+        batches: Checksum of each epoch's batches, in order.
+        batch: Pictures in a batch; the host lowers it when memory runs out.
+        resumed: The epochs, counted from 0, at which a killed training went on.
+        nondeterministic: What PyTorch said it could not make deterministic.
+    """
+
+    file: Path
+    weights: tuple[str, int] = ("", 0)
+    pictures: tuple[str, int] = ("", 0)
+    batches: list[str] = field(default_factory=list)
+    batch: int = 0
+    resumed: list[int] = field(default_factory=list)
+    nondeterministic: list[str] = field(default_factory=list)
+    _sum: int = field(default=0, repr=False)
+
+    @classmethod
+    def of(cls, file: Path) -> Watch:
+        """Read the file, or start anew where there is none that can be read."""
+        try:
+            noted = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return cls(file)
+        return cls(file, **noted)
+
+    def facts(self) -> dict[str, Any]:
+        """Return everything but the file's own name."""
+        return {key: value for key, value in asdict(self).items() if key not in ("file", "_sum")}
+
+    def callbacks(self) -> dict[str, Any]:
+        """Return what to hang on the host's events."""
+        return {
+            "on_train_start": self._started,
+            "on_train_epoch_start": self._epoch_starts,
+            "on_train_epoch_end": self._epoch_ends,
+        }
+
+    def _started(self, trainer: Any) -> None:
+        if trainer.start_epoch:
+            self.resumed.append(trainer.start_epoch)
+            del self.batches[trainer.start_epoch :]
+        else:
+            self.weights = checksum(trainer.model)
+            self.batches.clear()
+            self.resumed.clear()
+        self.pictures = _fingerprint(trainer.train_loader.dataset.im_files)
+        self._keep()
+        prepare = trainer.preprocess_batch
+
+        def noting(batch: dict[str, Any]) -> dict[str, Any]:
+            picture = batch["img"][..., ::PIXEL_STEP, ::PIXEL_STEP].contiguous().cpu().numpy()
+            self._sum = zlib.crc32(picture.tobytes(), zlib.crc32("".join(batch["im_file"]).encode(), self._sum))
+            prepared: dict[str, Any] = prepare(batch)
+            return prepared
+
+        trainer.preprocess_batch = noting
+
+    def _epoch_starts(self, _: Any) -> None:
+        self._sum = 0
+
+    def _epoch_ends(self, trainer: Any) -> None:
+        self.batch = trainer.batch_size
+        self.batches[trainer.epoch :] = [f"{self._sum:08x}"]
+        self._keep()  # before the checkpoint, so that it may be ahead of it and never behind
+
+    def _keep(self) -> None:
+        if RANK in (-1, 0):
+            write_text(self.file, json.dumps(self.facts()))
+
+
+def train(recipe: str, data: str, *, seed: int, folder: Path, options: Mapping[str, Any]) -> Watch:
+    """Train a recipe, or go on with a training that was cut off.
+
+    Args:
+        recipe: What to train.
+        data: The host's data file.
+        seed: Of initial weights, data order and augmentation; also of a graft onto given weights.
+        folder: The training's own folder; a checkpoint in it is gone on from.
+        options: The host's training options.
+
+    Returns:
+        What pairing rests on.
+    """
+    watch = Watch.of(folder / "watch.json")
+    last = folder / "weights" / "last.pt"
+    epoch = _epoch(last)
+    if epoch is not None and (epoch < 0 or epoch + 1 >= options["epochs"]):
+        return watch
+    if epoch is None:
+        (folder / "results.csv").unlink(missing_ok=True)
+        (folder / "watch.json").unlink(missing_ok=True)
+        watch = Watch(folder / "watch.json")
+    torch.manual_seed(seed)
+    model = YOLO(recipe if epoch is None else last)
+    for event, function in watch.callbacks().items():
+        model.add_callback(event, function)
+    options = dict(options)
+    if options.get("pretrained") is True:
+        del options["pretrained"]  # the model itself knows whether its base has weights to start from
+    own = {"data": data, "seed": seed, "project": str(folder.parent), "name": folder.name, "exist_ok": True}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.train(**options, **own, save=True, resume=epoch is not None)
+    said = {str(w.message).partition(" does not have a deterministic")[0] for w in caught if _nondeterministic(w)}
+    watch = Watch.of(watch.file)  # several GPUs train in processes of their own, with a copy of it
+    watch.nondeterministic = sorted({*watch.nondeterministic, *said})
+    watch._keep()
+    return watch
+
+
+def checksum(model: nn.Module) -> tuple[str, int]:
+    """Return a checksum of the tensors outside grafts, and how many there are.
+
+    Args:
+        model: A host model.
+    """
+    shared = {key: value for key, value in model.state_dict().items() if ".grafts." not in key}
+    total = 0
+    for key in sorted(shared):
+        total = zlib.crc32(shared[key].detach().cpu().contiguous().numpy().tobytes(), zlib.crc32(key.encode(), total))
+    return f"{total:08x}", len(shared)
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What a model found on a split, beside what is there, both in COCO's format.
+
+    Attributes:
+        truth: Images with ``file_name`` relative to the split's common folder, categories from 0, annotations.
+        found: Detections in COCO's results format; unrounded, at most `MAX_DETECTIONS` an image.
+        root: The folder that the file names are relative to.
+    """
+
+    truth: dict[str, Any]
+    found: list[dict[str, Any]]
+    root: Path
+
+
+def detect(weights: Path, data: str, *, split: str, options: Mapping[str, Any]) -> Detections:
+    """Detect on a split as the host validates, at the confidence and number of detections of the COCO rule.
+
+    Args:
+        weights: A checkpoint.
+        data: The host's data file.
+        split: ``val``, ``test`` or ``train``.
+        options: The training's options; picture size, batch and device are taken from them.
+
+    Raises:
+        OptionError: If the model does not detect boxes.
+        DataError: If the split has no pictures.
+    """
+    model = YOLO(weights)
+    if model.task != "detect":
+        raise OptionError(f"a study compares detectors, and {weights} is for the task {model.task}; use a detect model")
+    datasets: list[Any] = []
+    shapes: dict[str, tuple[int, int]] = {}
+    found: list[tuple[str, Any]] = []
+
+    class Collecting(model._smart_load("validator")):  # type: ignore[misc]
+        def update_metrics(self, preds: Any, batch: Any) -> None:
+            super().update_metrics(preds, batch)
+            datasets[:] = [self.dataloader.dataset]
+            for index, pred in enumerate(preds):
+                prepared = self._prepare_batch(index, batch)
+                shapes[prepared["im_file"]] = prepared["ori_shape"]
+                found.append((prepared["im_file"], self.scale_preds(self._prepare_pred(pred), prepared)))
+
+    used = {key: options[key] for key in ("imgsz", "batch", "device", "single_cls", "classes") if key in options}
+    used["batch"] = used["batch"] if int(used.get("batch", 0)) > 0 else 16  # -1 lets the host's training choose
+    rule = {"conf": CONFIDENCE, "max_det": MAX_DETECTIONS}
+    quiet = {"plots": False, "verbose": False, "save_json": False, "workers": 0}
+    place = {"project": str(weights.parent.parent), "name": "evaluation", "exist_ok": True}
+    model.val(validator=Collecting, data=data, split=split, **rule, **quiet, **place, **used)
+    if not shapes:
+        raise DataError(f"the split {split!r} of {data} has no pictures; name another")
+    truth, ids, root = _truth(datasets[0], shapes, model.names)
+    return Detections(truth, [row for file, boxes in found for row in _rows(ids[file], boxes)], root)
+
+
+def _truth(
+    dataset: Any, shapes: Mapping[str, tuple[int, int]], names: Mapping[int, str]
+) -> tuple[dict[str, Any], dict[str, int], Path]:
+    """Say in COCO's format what the host read from the labels."""
+    labels = sorted(dataset.labels, key=lambda label: label["im_file"])
+    root = Path(os.path.commonpath([Path(label["im_file"]).parent for label in labels]))
+    ids = {label["im_file"]: index for index, label in enumerate(labels, 1)}
+    images, annotations = [], []
+    for label in labels:
+        height, width = shapes[label["im_file"]]
+        image, name = ids[label["im_file"]], Path(label["im_file"]).relative_to(root).as_posix()
+        images.append({"id": image, "file_name": name, "height": int(height), "width": int(width)})
+        for kind, (x, y, w, h) in zip(label["cls"].ravel().tolist(), label["bboxes"].tolist(), strict=True):
+            box = [(x - w / 2) * width, (y - h / 2) * height, w * width, h * height]
+            annotations.append({"image_id": image, "category_id": int(kind), "bbox": box, "area": box[2] * box[3]})
+    for index, annotation in enumerate(annotations, 1):
+        annotation |= {"id": index, "iscrowd": 0}
+    categories = [{"id": int(index), "name": str(name)} for index, name in names.items()]
+    return {"images": images, "categories": categories, "annotations": annotations}, ids, root
+
+
+def _rows(image: int, found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    boxes = ops.xyxy2ltwh(found["bboxes"]).tolist()
+    columns = zip(boxes, found["conf"].tolist(), found["cls"].tolist(), strict=True)
+    return [{"image_id": image, "category_id": int(c), "bbox": box, "score": score} for box, score, c in columns]
+
+
+def _epoch(last: Path) -> int | None:
+    """Return the last epoch that a checkpoint holds, -1 for a finished training, None where none can be read."""
+    if not last.is_file():
+        return None
+    try:
+        inspect_file(last)
+        epoch: int = torch.load(last, map_location="cpu", weights_only=False)["epoch"]
+    except Exception:  # noqa: BLE001  # cut off in the middle of writing: whatever that raises, the training starts anew
+        return None
+    return epoch
+
+
+def _fingerprint(files: list[str]) -> tuple[str, int]:
+    total = 0
+    for file in sorted(files):
+        total = zlib.crc32(f"{Path(file).name} {Path(file).stat().st_size}".encode(), total)
+    return f"{total:08x}", len(files)
+
+
+def _nondeterministic(warning: warnings.WarningMessage) -> bool:
+    return "does not have a deterministic implementation" in str(warning.message)
+
+
+def pictures(data: str, split: str) -> int:
+    """Count the pictures of a split, without opening them.
+
+    Args:
+        data: The host's data file.
+        split: ``train``, ``val`` or ``test``.
+    """
+    given = check_det_dataset(data, autodownload=False).get(split) or []
+    homes = [Path(home) for home in (given if isinstance(given, list) else [given])]
+    return sum(len(home.read_text().split()) if home.is_file() else _files(home) for home in homes)
+
+
+def _files(folder: Path) -> int:
+    return sum(file.suffix[1:].lower() in IMG_FORMATS for file in folder.rglob("*"))
+
+
+def step(recipe: str, options: Mapping[str, Any]) -> Callable[[], None]:
+    """Return a function that does the forward and backward of one training step on made-up pictures.
+
+    Args:
+        recipe: What to train.
+        options: The host's training options.
+    """
+    batch, side = max(int(options["batch"]), 1), int(options["imgsz"])
+    model: Any = YOLO(recipe).model
+    model.args = get_cfg(overrides=dict(options))
+    model.train()
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    made = {
+        "img": torch.rand(batch, 3, side, side),
+        "batch_idx": torch.arange(batch, dtype=torch.float32),
+        "cls": torch.zeros(batch, 1),
+        "bboxes": torch.full((batch, 4), 0.5),
+    }
+    device = "cuda" if torch.cuda.is_available() and options.get("device") != "cpu" else "cpu"
+    model.to(device)
+    made = {key: value.to(device) for key, value in made.items()}
+
+    def once() -> None:
+        loss, _ = model(made)
+        loss.sum().backward()
+
+    return once
+
+
+def network(recipe: str | Path) -> nn.Module:
+    """Return a model as it is deployed: fused, in evaluation mode, on the CPU, in full precision.
+
+    Args:
+        recipe: A recipe or a checkpoint.
+    """
+    model: Any = YOLO(recipe).model
+    fused: nn.Module = model.float().fuse(verbose=False).eval()
+    return fused
+
+
+def parameters(recipe: str) -> int:
+    """Count the parameters of a recipe's model, not fused."""
+    return sum(p.numel() for p in YOLO(recipe).model.parameters())

@@ -1,0 +1,96 @@
+"""Screening: who goes on, and that the winners are judged on what did not choose them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from attngraft._core.errors import PlanError
+from attngraft.data import beacons
+from attngraft.study.plan import Plan
+from attngraft.study.records import Run, Store
+from attngraft.study.search import Rung, Search, candidates
+from attngraft.study.study import Study
+from tests.study.conftest import TINY, record, truth_of
+
+WRONG = {"eca@P3": 0.0, "se@P3": 0.25, "eca@2": 0.4, "se@2": 0.5, "eca@1": 0.5, "se@1": 0.6, "eca@0": 0.6}
+
+
+class Instantly:
+    """An engine whose runs are made up at once."""
+
+    def __init__(self, study: Study, data: Path) -> None:
+        self.study, self.data = study, data
+        self.going: list[Run] = []
+
+    def free(self) -> bool:
+        return True
+
+    def start(self, run: Run) -> None:
+        self.going.append(run)
+
+    def running(self) -> list[Run]:
+        return self.going
+
+    def ended(self) -> Iterator[tuple[Run, str]]:
+        fixed, truth, store = self.study.fixed(), truth_of(self.data), self.study.store
+        store.keep_truth(truth, self.data.parent / "images" / "val")
+        while self.going:
+            run = self.going.pop()
+            record(store, run, fixed, truth, WRONG.get(run.arm.name, 0.4), epochs=2)
+            yield run, ""
+
+    def stop(self) -> None:
+        self.going.clear()
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return beacons(tmp_path / "data", train=1, val=40)
+
+
+def search(data: Path, **keys: Any) -> Search:
+    plan = Plan.of({**TINY, "data": str(data), "arms": tuple(WRONG), "seeds": 2, "epochs": 18, "controls": "stock"})
+    return Search(plan, folder=data.parent.parent / "search", **keys)
+
+
+def test_the_rungs_share_the_budget(data: Path) -> None:
+    assert search(data, winners=1, keep=2).rungs() == [Rung(7, 2), Rung(4, 4), Rung(2, 9)]
+    assert search(data, winners=2, keep=3).rungs() == [Rung(7, 2), Rung(3, 6)]
+
+
+def test_the_winners_are_judged_on_other_seeds(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Study, "_engine", lambda study, *_: Instantly(study, data))
+    monkeypatch.setattr("attngraft.study.study.measure_costs", lambda store: None)
+    monkeypatch.setattr("attngraft.study.report.measure_costs", lambda store: {"measurements": []})
+    study, failed = search(data, winners=1, keep=3).run()
+    assert failed == {}
+    assert study.plan.arms == ("eca@P3",)
+    rungs = [Store(study.folder.parent / name).records.glob("*.json") for name in ("rung-1", "rung-2")]
+    searched = {json.loads(file.read_text())["seed"] for files in rungs for file in files}
+    assert searched == {1000, 1001}
+    assert not searched & {found.seed for found in study.records()}
+    page = study.report().read_text()
+    assert "winners of a search over 7 recipes" in page
+    assert "on the pictures that it chose by" in page
+
+
+def test_a_held_out_split_is_taken_where_there_is_one(data: Path) -> None:
+    assert search(data).split == "val"
+    data.write_text(data.read_text() + "\ntest: images/train\n")
+    assert search(data).split == "test"
+
+
+def test_what_cannot_be_searched_says_why(data: Path) -> None:
+    with pytest.raises(PlanError, match="more candidates than its 9 winners, got 7"):
+        search(data, winners=9)
+    with pytest.raises(PlanError, match="2 or more, got 1"):
+        search(data, keep=1)
+
+
+def test_candidates_are_a_cross(data: Path) -> None:
+    assert candidates("eca, se", "P3,P4") == ("eca@P3", "eca@P4", "se@P3", "se@P4")

@@ -1,0 +1,100 @@
+"""The object and the command: one plan a folder, one process a study, exit codes, and what a dry run says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from filelock import FileLock
+
+from attngraft._core.errors import OutputError, PlanError
+from attngraft.cli.main import main
+from attngraft.study.controls import settle
+from attngraft.study.plan import Plan
+from attngraft.study.study import Study
+from tests.study.conftest import TINY
+
+Make = Callable[..., Study]
+WRONG = {"stock": 0.3, "noop": 0.3, "eca@P3": 0.0}
+
+
+def command(*words: str) -> tuple[int, str]:
+    done = CliRunner().invoke(main, ["study", *words])
+    return done.exit_code, done.output
+
+
+def test_a_changed_plan_is_a_new_study(made_study: Make) -> None:
+    study = made_study(WRONG)
+    other = Study(Plan.of({**TINY, "data": study.plan.data, "arms": "eca@P3", "seeds": 9}), folder=study.folder)
+    with pytest.raises(PlanError, match=r"seeds was 4, now 9.*a changed plan is a new study"):
+        other.run()
+
+
+def test_two_processes_do_not_carry_out_one_study(made_study: Make) -> None:
+    study = made_study(WRONG)
+    with FileLock(study.store.folder / ".lock"), pytest.raises(PlanError, match="another process is carrying out"):
+        study.run()
+
+
+def test_a_folder_that_cannot_be_written_says_so(tmp_path: Path, tiny_data: str) -> None:
+    (tmp_path / "file").write_text("")
+    study = Study(folder=tmp_path / "file" / "study", **{**TINY, "data": tiny_data, "arms": "eca@P3"})
+    with pytest.raises(OutputError, match="choose another folder"):
+        study.run()
+
+
+def test_the_command_says_how_a_study_stands(made_study: Make) -> None:
+    study = made_study(WRONG, seeds=2)
+    code, out = command("status", str(study.folder))
+    assert (code, out.count(" AP ")) == (0, 6)
+    (study.store.records / "eca@P3-s1.json").unlink()
+    code, out = command("status", str(study.folder))
+    assert (code, out.count("missing")) == (1, 1)
+    code, out = command("report", str(study.folder))
+    assert code == 0
+    assert "report.html written" in out.replace("\n", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["arms=eca@P5"], "a plan needs data"),
+        (["data=x.yaml", "arms=eca@P5", "epoch=3"], "did you mean epochs"),
+        (["data=x.yaml", "arms=msha@P5"], "no mechanism is called 'msha'"),
+        (["status"], "say which study"),
+        (["status", "nowhere"], "nowhere holds no study"),
+        (["resume", "nowhere", "epochs=3"], "nowhere holds no study"),
+        (["nowhere.yaml"], "cannot read the plan nowhere.yaml"),
+        (["a.yaml", "b.yaml"], "expected one plan"),
+    ],
+)
+def test_words_that_make_no_sense_end_with_two(words: list[str], message: str) -> None:
+    code, out = command(*words)
+    assert code == 2
+    assert message in " ".join(out.split())
+
+
+def test_a_dry_run_says_what_a_study_takes_and_writes_nothing(tiny_data: str, tmp_path: Path) -> None:
+    keys = [f"{key}={value}" for key, value in TINY.items() if key != "train"]
+    code, out = command(f"data={tiny_data}", "arms=eca@P3", "seeds=2", "folder=new", *keys, "--dry-run")
+    assert code == 0, out
+    assert "8 runs" in out
+    assert "plain_conv" in out
+    assert "parameters more than its base" in " ".join(out.split())
+    assert "Nothing was run or written" in " ".join(out.split())
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_conv_control_costs_what_its_arm_costs() -> None:
+    plan = Plan.of({**TINY, "data": "x.yaml", "arms": "mhsa@P3,eca@P3,se@P3,attngraft-micro.yaml"})
+    arms = {arm.name: arm for arm in settle(plan).arms}
+    assert list(arms)[:2] == ["stock", "noop"]
+    matched = arms["conv for mhsa@P3"]
+    added, wanted = (int(word.replace(",", "")) for word in matched.note.split() if word[0].isdigit())
+    assert abs(added / wanted - 1) < 0.05
+    assert "conv for attngraft-micro.yaml" not in arms
+    narrowest = arms["conv for eca@P3"]
+    assert "width=1)" in narrowest.model
+    assert "%" in narrowest.note  # it misses by far, and says so
