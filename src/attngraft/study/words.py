@@ -159,11 +159,11 @@ def methods(content: Mapping[str, Any]) -> str:
         else "Arms were judged once, after all seeds."
     )
     search = content["search"]
-    chosen = f", the winners of a search over {search['tried']} recipes on other seeds" if search else ""
+    chosen = f", the winners of a search over {search['tried']} recipes on other seeds," if search else ""
     beside = f" and with the controls {', '.join(controls)}" if controls else ""
     software = f"PyTorch {versions.get('torch', 'unknown')}, Ultralytics {versions.get('ultralytics', 'unknown')}"
     return (
-        f"We compared {', '.join(arms)}{chosen}, with {_base(plan)} as it is{beside}. Every arm was trained for "
+        f"We compared {', '.join(arms)}{chosen} with {_base(plan)} as it is{beside}. Every arm was trained for "
         f"{plan.train['epochs']} epochs at {plan.train['imgsz']} pixels with batches of {records[0].watch['batch']}, "
         f"at {len(seeds)} seeds ({len(records)} runs); arms of one seed shared initial weights, data order and "
         f"augmentation. The averaged weights of the last epoch were evaluated on the split '{plan.split}' with COCO's "
