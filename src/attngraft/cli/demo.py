@@ -66,7 +66,7 @@ class Run:
     def rows(self) -> list[dict[str, str]]:
         """The epochs so far, as the host writes them."""
         file = self.folder / "results.csv"
-        return list(csv.DictReader(file.open())) if file.is_file() else []
+        return list(csv.DictReader(file.read_text().splitlines())) if file.is_file() else []
 
     def metric(self, name: str) -> float:
         """Return a metric of the last epoch."""

@@ -42,8 +42,8 @@ class Looks:
 
     Example:
         >>> looks = Looks(3, 20)
-        >>> looks.p_values(np.array([0.20, 0.003, 0.30])).round(3)
-        array([1.   , 0.044, 0.044])
+        >>> looks.p_values(np.array([0.20, 0.003, 0.30])).round(3).tolist()
+        [1.0, 0.044, 0.044]
     """
 
     first: int

@@ -98,8 +98,8 @@ def quantile(p: NDArray[Any] | float, freedom: NDArray[Any] | float, share: NDAr
     """Return the t at which `probability` is ``p``, by halving between those of its two parts.
 
     Example:
-        >>> quantile(0.975, 4, np.array([0.0, 0.5, 1.0])).round(2)
-        array([1.96, 2.33, 2.78])
+        >>> quantile(0.975, 4, np.array([0.0, 0.5, 1.0])).round(2).tolist()
+        [1.96, 2.33, 2.78]
     """
     low, high = np.broadcast_arrays(special.ndtri(p), special.stdtrit(freedom, p), share)[:2]
     for _ in range(50):
