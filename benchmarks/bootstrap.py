@@ -2,7 +2,7 @@
 
     python benchmarks/bootstrap.py [--images 5000] [--resamples 1000] [--seeds 5] [--out benchmarks/bootstrap.json]
 
-Two arms of equal runs stand for a comparison: the time depends on how many detections are true at which IoU and not on
+Two arms of equal runs stand for a comparison: the time depends on how many detections are true at which IoU, not on
 whose they are. "Evaluating anew" is one evaluation of one run by hotcoco, matching and accumulation only, multiplied up.
 """
 

@@ -16,6 +16,7 @@ from attngraft.study.evaluator import evaluate
 from attngraft.study.plan import Arm, Fixed
 from attngraft.study.records import Record, Run, Store
 from attngraft.study.study import Study
+from tests.study.problems import problem as problem
 
 TINY = {
     "base": "attngraft-micro.yaml", "epochs": 1, "imgsz": 64, "batch": 8, "device": "cpu", "amp": False,

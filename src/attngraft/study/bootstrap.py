@@ -80,8 +80,19 @@ def metric_values(matches: Matches, metric: str, weights: Weights | None = None)
 
     Classes without an object under the weights are left out of the mean, as COCO does.
     """
-    size, thresholds = _metric(metric)
+    size, thresholds = metric_parts(metric)
     return mean_over_classes(average_precision(matches, weights, size=size)[:, thresholds])
+
+
+def metric_parts(name: str) -> tuple[str, slice]:
+    """Return the size range and the IoU thresholds of one of `METRICS`.
+
+    Raises:
+        UnknownNameError: If there is none of that name.
+    """
+    if name not in METRICS:
+        raise UnknownNameError("metric", name, METRICS)
+    return METRICS[name]
 
 
 def mean_over_classes(ap: Floats) -> Floats:
@@ -134,7 +145,7 @@ def resample(
     Raises:
         DataError: If the runs rest on different ground truths.
     """
-    _metric(metric)
+    metric_parts(metric)
     require_comparable(runs)
     weights = image_weights(len(runs[0].images), resamples, np.random.default_rng(seed))
     with ThreadPoolExecutor(workers) as pool:
@@ -328,9 +339,3 @@ def _objects(matches: Matches, size: int) -> Any:
     shape = (len(matches.classes), len(matches.images))
     entries = (matches.objects[size].astype(np.int32), (matches.object_class, matches.object_image))
     return sparse.csr_matrix(entries, shape=shape)
-
-
-def _metric(name: str) -> tuple[str, slice]:
-    if name not in METRICS:
-        raise UnknownNameError("metric", name, METRICS)
-    return METRICS[name]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import special
 
 from attngraft._core.errors import DataError, OptionError
-from attngraft.study.bootstrap import Resampled, resample, resample_breakdown
+from attngraft.study.bootstrap import Resampled, metric_parts, resample, resample_breakdown
 from attngraft.study.matches import Matches, require_comparable
 from attngraft.study.sequential import Looks
 from attngraft.study.statistics import (
@@ -46,7 +46,8 @@ class Criterion:
         seed: Of the bootstrap.
 
     Raises:
-        OptionError: If one cannot be.
+        OptionError: If a number cannot be.
+        UnknownNameError: If there is no such metric.
     """
 
     sesoi: float
@@ -59,7 +60,8 @@ class Criterion:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check every number."""
+        """Check every field."""
+        metric_parts(self.metric)
         if not self.sesoi > 0:
             raise OptionError(f"a criterion needs sesoi above 0 AP points, got {self.sesoi}; name a worthwhile effect")
         for name in ("alpha", "power"):
@@ -183,7 +185,7 @@ def _verdict(criterion: Criterion, arm: str, now: Estimate, decision: Decision, 
         p_equivalence=float(decision.p_equivalence[index]),
         more_seeds=more_seeds,
         more_images=images_to_verdict(now, criterion, waiting) if undecided and more_seeds is None else None,
-        stop=not undecided or now.seeds == criterion.max_seeds or _hopeless(now, interval, criterion, waiting),
+        stop=not undecided or now.seeds == criterion.max_seeds or _hopeless(now, criterion, waiting),
     )
 
 
@@ -242,13 +244,19 @@ def images_to_verdict(now: Estimate, criterion: Criterion, arms: int = 1) -> flo
     return float((now.image_sd * min(different, equal)) ** 2)
 
 
-def _hopeless(now: Estimate, interval: tuple[float, float], criterion: Criterion, arms: int) -> bool:
-    """Say whether endless seeds could neither show equivalence nor the largest difference that the interval allows."""
+def _hopeless(now: Estimate, criterion: Criterion, arms: int) -> bool:
+    """Say whether endless seeds would leave the arm undecided, on these images.
+
+    They would bring the difference to somewhere in the interval that seeds alone leave open, with the images' error
+    about it still; nowhere in there may be far enough from nothing, or near enough to it, for a verdict.
+    """
     if now.seeds < 2:
         return False
-    equal = criterion.sesoi > special.ndtri(1 - criterion.alpha) * now.image_sd
-    different = max(map(abs, interval)) > special.ndtri(1 - criterion.alpha / (2 * arms)) * now.image_sd
-    return not (equal or different)
+    low, high = replace(now, image_sd=0.0).interval(1 - criterion.alpha)
+    nearest, farthest = 0.0 if low <= 0 <= high else min(abs(low), abs(high)), max(abs(low), abs(high))
+    different = farthest > special.ndtri(1 - criterion.alpha / (2 * arms)) * now.image_sd
+    equal = nearest < criterion.sesoi - special.ndtri(1 - criterion.alpha) * now.image_sd
+    return not (different or equal)
 
 
 def _estimates(criterion: Criterion, pairs: Resampled) -> list[Estimate]:
