@@ -3,7 +3,7 @@
     python benchmarks/bootstrap.py [--images 5000] [--resamples 1000] [--seeds 5] [--out benchmarks/bootstrap.json]
 
 Two arms of equal runs stand for a comparison: the time depends on how many detections are true at which IoU, not on
-whose they are. "Evaluating anew" is one evaluation of one run by hotcoco, matching and accumulation only, multiplied up.
+whose they are. "Evaluating anew" is one evaluation of one run by hotcoco, matching and accumulating only, times both.
 """
 
 from __future__ import annotations
