@@ -78,6 +78,8 @@ class TestContract:
 
     def test_a_grafts_zero_factor_has_a_gradient_from_the_first_step(self, name: str) -> None:
         """A mechanism that starts as nothing, times a factor that starts at zero, would never learn."""
+        if name == "noop":
+            pytest.skip("the control that changes nothing by design")
         record = zoo.mechanism(name)
         module = record.cls(64, **record.cls.fit(64))
         x = torch.randn(2, 64, 9, 8)
