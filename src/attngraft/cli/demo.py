@@ -223,7 +223,8 @@ def _box(left: float, top: float, right: float, bottom: float, confidence: float
 def _truth(picture: Path) -> list[Box]:
     from PIL import Image
 
-    side = Image.open(picture).size[0]
+    with Image.open(picture) as image:
+        side = image.width
     label = picture.parents[2] / "labels" / picture.parent.name / f"{picture.stem}.txt"
     boxes = []
     for line in label.read_text().splitlines():
