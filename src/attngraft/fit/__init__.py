@@ -1,0 +1,1 @@
+"""Training the papers' own networks with Lightning: ``attngraft fit``."""
