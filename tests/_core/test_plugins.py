@@ -101,13 +101,6 @@ def test_a_name_is_taken_once(mine: Path) -> None:
         attngraft.load_plugin(zoo)
 
 
-def test_ours_keeps_its_name_when_the_plugin_comes_first(mine: Path) -> None:
-    mine.write_text(MINE.replace("HalfGate", "ECA"))
-    code = f"import attngraft; attngraft.load_plugin({str(mine)!r}); attngraft.names()"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "taken by attngraft.attention.eca.ECA; give mine_of_a_test.ECA another name" in ran.stderr
-
-
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [

@@ -131,9 +131,8 @@ def register(cls: _Module | None = None, /, **fields: Any) -> _Module | Callable
         record = _describe(cls, **fields)
         taken = _TABLE.get(record.name)
         if taken is not None and _path(taken.cls) != _path(cls):
-            holder, newcomer = (cls, taken.cls) if _is_ours(cls) else (taken.cls, cls)
             raise RegistrationError(
-                f"the mechanism name {record.name!r} is taken by {_path(holder)}; give {_path(newcomer)} another name"
+                f"the mechanism name {record.name!r} is taken by {_path(taken.cls)}; give {_path(cls)} another name"
             )
         _TABLE[record.name] = record
         remember(cls)
@@ -227,10 +226,6 @@ def _args_section(class_doc: str) -> dict[str, str]:
         return {}
     entries = re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", match.group(1), re.MULTILINE)
     return {name: " ".join(text.split()) for name, text in entries}
-
-
-def _is_ours(cls: type) -> bool:
-    return cls.__module__.startswith("attngraft.")
 
 
 def _path(cls: type) -> str:
