@@ -1,12 +1,24 @@
 """The papers' own networks, built from `attngraft.attention`; nothing here knows a YOLO."""
 
 from attngraft.models._registry import ModelRecord, create, models, names, record
+from attngraft.models._stages import Stages
+from attngraft.models._weights import Shared, load_shared, load_timm
+from attngraft.models.botnet import BoTBlock, BoTNet
+from attngraft.models.detection import fasterrcnn, maskrcnn
 from attngraft.models.dilateformer import DilateFormer
 
 __all__ = [
+    "BoTBlock",
+    "BoTNet",
     "DilateFormer",
     "ModelRecord",
+    "Shared",
+    "Stages",
     "create",
+    "fasterrcnn",
+    "load_shared",
+    "load_timm",
+    "maskrcnn",
     "models",
     "names",
     "record",
