@@ -2,9 +2,14 @@
 
 from attngraft.models._registry import ModelRecord, create, models, names, record
 from attngraft.models.dilateformer import DilateFormer
+from attngraft.models.flatten_pvt import FLattenPVT, FLattenPVTv2
+from attngraft.models.flatten_swin import FLattenSwin
 
 __all__ = [
     "DilateFormer",
+    "FLattenPVT",
+    "FLattenPVTv2",
+    "FLattenSwin",
     "ModelRecord",
     "create",
     "models",
