@@ -4,8 +4,10 @@ from attngraft.models._registry import ModelRecord, create, models, names, recor
 from attngraft.models.dilateformer import DilateFormer
 from attngraft.models.flatten_pvt import FLattenPVT, FLattenPVTv2
 from attngraft.models.flatten_swin import FLattenSwin
+from attngraft.models.hat import HAT
 
 __all__ = [
+    "HAT",
     "DilateFormer",
     "FLattenPVT",
     "FLattenPVTv2",
