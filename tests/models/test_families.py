@@ -16,6 +16,10 @@ from attngraft.measure import flops, parameters
 STAGES: dict[str, Any] = {"depths": (1, 1, 2, 1), "heads": (1, 2, 2, 3), "num_classes": 5}
 SMALL: dict[str, dict[str, Any]] = {
     "dilateformer_tiny": {**STAGES, "channels": (6, 12, 12, 12), "heads": (3, 6, 2, 3)},
+    "flatten_pvt_tiny": {**STAGES, "channels": (4, 8, 8, 12), "mlp_ratios": (2, 2, 2, 2), "image_size": 40},
+    "flatten_pvt_v2_b1": {**STAGES, "channels": (4, 8, 8, 12), "mlp_ratios": (2, 2, 2, 2), "image_size": 40},
+    "flatten_swin_tiny": {**STAGES, "channels": (4, 8, 8, 12), "window": 3, "image_size": 40},
+    "hat_s": {"scale": 2, "channels": 12, "depths": (2,), "heads": 2, "window": 4, "compress": 3, "squeeze": 1},
 }
 CLASSIFIERS = [name for name in SMALL if models.record(name).task == "classify"]
 SIZES = [(64, 64), (45, 31), (7, 90), (3, 1)]
@@ -24,16 +28,33 @@ COUNTS = {
     "dilateformer_tiny": 17_238_744,
     "dilateformer_small": 24_057_504,
     "dilateformer_base": 47_432_376,
+    "flatten_pvt_tiny": 12_150_504,
+    "flatten_pvt_small": 21_670_248,
+    "flatten_pvt_medium": 37_242_216,
+    "flatten_pvt_large": 50_649_192,
+    "flatten_pvt_v2_b0": 3_594_824,
+    "flatten_pvt_v2_b1": 12_931_240,
+    "flatten_pvt_v2_b2": 22_548_264,
+    "flatten_pvt_v2_b3": 38_273_832,
+    "flatten_pvt_v2_b4": 51_836_968,
+    "flatten_swin_tiny": 29_192_384,
+    "flatten_swin_small": 50_510_288,
+    "flatten_swin_base": 88_972_488,
+    "hat_s": 9_621_183,
+    "hat": 20_772_507,
+    "hat_l": 40_846_575,
 }
 """Parameters of the references at 224 x 224 with 1000 classes, or at scale 4. For DilateFormer-B and HAT-L there is no
 figure of the references'; these keep ours."""
 
 GIGA_MACS = {
     "dilateformer_tiny": 3.18,
-    "dilateformer_small": 4.61,
+    "flatten_pvt_tiny": 2.05,
+    "flatten_pvt_v2_b1": 2.23,
+    "flatten_swin_tiny": 4.50,
 }
 """Of the references at 224 x 224, by a counter that counts normalisation too, which ours does not: up to 1 % more. The
-other sizes agree as well (base 9.88 of 9.96, and so on); they are left out for the time it takes."""
+other sizes agree as well (FLatten-Swin-B 15.47 of 15.46, and so on); they are left out for the time it takes."""
 
 
 def small(name: str) -> nn.Module:
@@ -106,10 +127,11 @@ class TestFamily:
             torch.testing.assert_close(torch.from_numpy(y), model(x), atol=1e-4, rtol=1e-3)
 
     def test_drops_branches_while_training_only(self, name: str) -> None:
-        options = {**SMALL[name], "drop_path": 0.9}
+        options = {**SMALL[name], "drop_path": 0.5}
         model = models.create(name, **options).double()
         x = torch.rand(2, 3, 33, 33, dtype=torch.float64)
-        assert not torch.equal(model(x), model(x))
+        first = model(x)
+        assert any(not torch.equal(model(x), first) for _ in range(5))
         model.eval()
         assert torch.equal(model(x), model(x))
 

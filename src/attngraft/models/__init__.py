@@ -6,11 +6,18 @@ from attngraft.models._weights import Shared, load_shared, load_timm
 from attngraft.models.botnet import BoTBlock, BoTNet
 from attngraft.models.detection import fasterrcnn, maskrcnn
 from attngraft.models.dilateformer import DilateFormer
+from attngraft.models.flatten_pvt import FLattenPVT, FLattenPVTv2
+from attngraft.models.flatten_swin import FLattenSwin
+from attngraft.models.hat import HAT
 
 __all__ = [
     "BoTBlock",
     "BoTNet",
     "DilateFormer",
+    "FLattenPVT",
+    "FLattenPVTv2",
+    "FLattenSwin",
+    "HAT",
     "ModelRecord",
     "Shared",
     "Stages",
