@@ -11,13 +11,13 @@ from attngraft.models.flatten_swin import FLattenSwin
 from attngraft.models.hat import HAT
 
 __all__ = [
+    "HAT",
     "BoTBlock",
     "BoTNet",
     "DilateFormer",
     "FLattenPVT",
     "FLattenPVTv2",
     "FLattenSwin",
-    "HAT",
     "ModelRecord",
     "Shared",
     "Stages",
