@@ -16,7 +16,13 @@ from attngraft.models import FLattenPVT, FLattenPVTv2, FLattenSwin
 from attngraft.models.flatten_swin import PatchMerging, ShiftedWindows
 from tests.models.slow import classify, convolve, gelu, layer_norm, linear, patches, randomised, resize
 
-SMALL = {"channels": (4, 6, 8, 6), "depths": (1, 2, 2, 1), "heads": (2, 3, 2, 1), "image_size": 50, "num_classes": 4}
+SMALL = {
+    "channels": (4, 6, 8, 6),
+    "depths": (1, 2, 2, 1),
+    "heads": (2, 3, 2, 1),
+    "image_size": (50, 41),
+    "num_classes": 4,
+}
 SIZES = pytest.mark.parametrize("size", [(32, 32), (37, 23), (1, 2)], ids=str)
 
 
@@ -149,6 +155,14 @@ def test_the_norm_that_the_code_never_applies_can_be_left_out() -> None:
 def test_as_many_linear_stages_as_there_are(linear_stages: int) -> None:
     with pytest.raises(ValueError, match=f"linear_stages to be 0 to 4, got {linear_stages}; the paper has 2"):
         FLattenSwin(linear_stages=linear_stages)
+
+
+@pytest.mark.parametrize("build", [FLattenPVT, FLattenPVTv2, FLattenSwin])
+def test_an_empty_image_is_refused(build: type[nn.Module]) -> None:
+    with pytest.raises(
+        ValueError, match=f"{build.__name__} needs image_width to be a whole number of 1 or more, got 0"
+    ):
+        build(image_size=(224, 0))
 
 
 def test_heads_that_do_not_divide_are_refused_by_name() -> None:
