@@ -129,9 +129,9 @@ def _renumbered(head: list[Any], before: int, after: int, moved: Mapping[int, in
 
     def source(index: int, at: int) -> int:
         absolute = index if index >= 0 else at + index
-        if absolute < before:
-            return moved[absolute]
-        return index if index < 0 else index - before + after
+        if index < 0 and absolute >= before - 1:  # the head's own rows, and the backbone's last
+            return index
+        return moved[absolute] if absolute < before else absolute - before + after
 
     renumbered = []
     for at, (sources, *rest) in enumerate(head, before):

@@ -48,7 +48,8 @@ def load_own(path: Path, load_stock: Callable[[str], dict[str, Any]]) -> dict[st
     if not isinstance(own, dict) or "base" not in own:
         shipped = file.parent == FOLDER
         return {**own, "scale": scale, "yaml_file": str(path)} if shipped else None
-    model: dict[str, Any] = load_stock(SCALED.sub(rf"\g<1>{scale}", own["base"], count=1))
+    base = SCALED.sub(rf"\g<1>{scale}", own["base"], count=1) if scale else own["base"]
+    model: dict[str, Any] = load_stock(base)
     if "backbone" in own:
         name, options = own["backbone"] if isinstance(own["backbone"], list) else (own["backbone"], None)
         model = exchange(model, name, options)
