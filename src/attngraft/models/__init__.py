@@ -5,10 +5,12 @@ from attngraft.models._stages import Stages
 from attngraft.models._weights import Shared, load_shared, load_timm
 from attngraft.models.botnet import BoTBlock, BoTNet
 from attngraft.models.detection import fasterrcnn, maskrcnn
+from attngraft.models.mobilenet import MobileNetV3
 
 __all__ = [
     "BoTBlock",
     "BoTNet",
+    "MobileNetV3",
     "ModelRecord",
     "Shared",
     "Stages",

@@ -27,6 +27,7 @@ from attngraft.yolo.rows import YAML_KEY
 FOLDER = Path(__file__).parent / "cfg"
 OWN_KEYS = ("base", "grafts", "backbone", "head")
 SCALED = re.compile(r"(yolov?\d+)([nsmblx])?(?=[-.]|\Z)")
+UNSCALED = r"\1"
 
 
 def load_own(path: Path, load_stock: Callable[[str], dict[str, Any]]) -> dict[str, Any] | None:
@@ -49,7 +50,7 @@ def load_own(path: Path, load_stock: Callable[[str], dict[str, Any]]) -> dict[st
         shipped = file.parent == FOLDER
         return {**own, "scale": scale, "yaml_file": str(path)} if shipped else None
     base = SCALED.sub(rf"\g<1>{scale}", own["base"], count=1) if scale else own["base"]
-    model: dict[str, Any] = load_stock(base)
+    model = (load_own(Path(base), load_stock) if _find(Path(base)) != file else None) or load_stock(base)
     if "backbone" in own:
         name, options = own["backbone"] if isinstance(own["backbone"], list) else (own["backbone"], None)
         model = exchange(model, name, options)
@@ -60,6 +61,11 @@ def load_own(path: Path, load_stock: Callable[[str], dict[str, Any]]) -> dict[st
     model.update({key: value for key, value in own.items() if key not in OWN_KEYS})
     model["yaml_file"] = str(path)
     return model
+
+
+def is_ours(name: str) -> bool:
+    """Tell whether a name without suffix, such as ``yolo11n-mhsa`` or ``yolo11n-botnet50``, is a model of ours."""
+    return (FOLDER / f"{SCALED.sub(UNSCALED, name, count=1)}.yaml").is_file() or split_name(name) is not None
 
 
 def _with_named_backbone(path: Path, load_stock: Callable[[str], dict[str, Any]]) -> dict[str, Any] | None:
@@ -73,7 +79,7 @@ def _with_named_backbone(path: Path, load_stock: Callable[[str], dict[str, Any]]
 
 def _find(path: Path) -> Path | None:
     """Return the file for a name: itself, the one without the scale letter, or one of ours."""
-    unscaled = SCALED.sub(r"\1", path.name, count=1)
+    unscaled = SCALED.sub(UNSCALED, path.name, count=1)
     candidates = [path, path.with_name(unscaled)]
     if path.parent == Path():
         candidates.append(FOLDER / unscaled)
