@@ -44,12 +44,19 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="attngraft")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def main(debug: bool) -> None:
+@click.option(
+    "--plugin", "plugins", multiple=True, metavar="FILE.py", help="A file with mechanisms of your own; repeatable."
+)
+def main(debug: bool, plugins: tuple[str, ...]) -> None:
     """Put attention mechanisms into YOLO detectors, and find out honestly whether they helped.
 
     A recipe is BASE+MECHANISM(options)@PLACE, such as yolo11n+mhsa@P5 or yolov8s.pt+ema(groups=8)@P3,P4. Keys are the
     host's own: attngraft train model=yolo11n+mhsa@P5 data=my.yaml epochs=50 imgsz=640.
     """
+    from attngraft._core.plugins import announce
+
+    for plugin in plugins:
+        announce(plugin)
 
 
 def _host_verb(verb: str, about: str) -> click.Command:
@@ -116,11 +123,12 @@ def show(name: str) -> None:
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("attngraft-demo"), help="Folder to fill.")
 @click.option("--device", default="cpu", show_default=True, help="The host's device, such as cpu or 0.")
 @click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Trainings at once.")
-def demo(out: Path, device: str, workers: int) -> None:
-    """Show on built-in data what attention can do: four small trainings, under 5 minutes on two cores."""
+@click.option("--rule", type=click.Choice(["global", "local"]), default="global", help="What tells an object's class.")
+def demo(out: Path, device: str, workers: int, rule: str) -> None:
+    """Study attention on built-in data, in miniature: six small trainings, under 5 minutes on two cores."""
     from attngraft.cli.demo import run_demo
 
-    run_demo(out, device=device, workers=workers)
+    run_demo(out, device=device, workers=workers, rule=rule)  # type: ignore[arg-type]
 
 
 @main.command()
