@@ -85,7 +85,11 @@ def _content(file: Path) -> dict[str, Any]:
         raise DataError(f"{file} does not exist") from None
     except (OSError, ValueError) as error:
         raise DataError(f"{file} is not JSON ({error})") from error
-    needed = {"images": ("id", "file_name", "width", "height"), "annotations": ("image_id",), "categories": ("id", "name")}
+    needed = {
+        "images": ("id", "file_name", "width", "height"),
+        "annotations": ("image_id",),
+        "categories": ("id", "name"),
+    }
     for key, fields in needed.items():
         rows = content.get(key) if isinstance(content, dict) else None
         if not isinstance(rows, list):

@@ -133,7 +133,9 @@ def object_set(
     if not made:
         raise DataError("the data set has no pictures")
     if lacking:
-        raise DataError(f"the annotations of {lacking} have boxes without outlines; segmentation needs polygons or masks")
+        raise DataError(
+            f"the annotations of {lacking} have boxes without outlines; segmentation needs polygons or masks"
+        )
     if not kept:
         raise DataError(f"none of the {len(made)} pictures, the first of which is {made[0].path}, has an object")
     return ObjectSet(tuple(made), tuple(classes), given - kept)

@@ -14,7 +14,7 @@ import yaml
 from attngraft._core.errors import CheckpointError, PlanError, suggest
 from attngraft._core.files import write_text
 from attngraft.fit.presets import PRESETS, Optimizer, Preset, Schedule, Settings
-from attngraft.models import Task, record
+from attngraft.models._registry import Task, record
 
 FILE = "fit.yaml"
 MODEL_PREFIX = "model."
@@ -72,7 +72,9 @@ class Options(Settings):
                 raise PlanError(f"{name} is one of {', '.join(words)}, got {getattr(self, name)!r}")
         found = record(self.model).task
         if self.task != found:
-            raise PlanError(f"{self.model} is a network to {found}, and the task given is {self.task!r}; leave task out")
+            raise PlanError(
+                f"{self.model} is a network to {found}, and the task given is {self.task!r}; leave task out"
+            )
         for name, rule in RULES.items():
             value = getattr(self, name)
             if not rule.holds(value):
@@ -163,14 +165,16 @@ _POSITIVE = _Rule("a number above 0", lambda value: _number(value) and value > 0
 _NOT_NEGATIVE = _Rule("a number of 0 or more", lambda value: _number(value) and value >= 0)
 _RANGE = _Rule(
     "two numbers above 0, the smaller first, as in 0.8,1.25",
-    lambda value: isinstance(value, tuple) and len(value) == 2 and all(map(_number, value)) and 0 < value[0] <= value[1],
+    lambda value: (
+        isinstance(value, tuple) and len(value) == 2 and all(map(_number, value)) and 0 < value[0] <= value[1]
+    ),
 )
 
 RULES: Mapping[str, _Rule] = {
     **{name: _whole(1) for name in ("epochs", "batch", "imgsz", "scale", "accumulate", "val_every")},
     **{name: _whole(0) for name in ("workers", "seed", "randaugment")},
-    **{name: _FRACTION for name in ("momentum", "beta2", "warmup", "ema", "label_smoothing")},
-    **{name: _NOT_NEGATIVE for name in ("weight_decay", "clip")},
+    **dict.fromkeys(("momentum", "beta2", "warmup", "ema", "label_smoothing"), _FRACTION),
+    **dict.fromkeys(("weight_decay", "clip"), _NOT_NEGATIVE),
     "lr": _POSITIVE,
     "crop": _Rule("a number above 0 and up to 1", lambda value: _number(value) and 0 < value <= 1),
     "jitter": _RANGE,

@@ -63,7 +63,9 @@ def _opened(path: Path, use: Callable[[Image.Image], _Got]) -> _Got:
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
     except BROKEN as error:
-        raise DataError(f"{path} is not a picture that can be read ({error}); replace the file or leave it out") from error
+        raise DataError(
+            f"{path} is not a picture that can be read ({error}); replace the file or leave it out"
+        ) from error
 
 
 def _upright(image: Image.Image, size: tuple[int, int] | None) -> Image.Image:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from attngraft.models import Task
+from attngraft.models._registry import Task
 
 Preset = Literal["small", "paper"]
 Optimizer = Literal["sgd", "adam", "adamw"]

@@ -114,7 +114,9 @@ def _thing(words: list[str], size: Any, index: Mapping[int, int], where: str, da
         (left, top), (right, bottom) = centre - half, centre + half
         return Thing(index[int(number)], (left, top, right, bottom))
     if len(numbers) < 6 or len(numbers) % 2:
-        raise DataError(f"{where}: expected a class and 4 numbers of a box or 3 or more points, got {len(words)} numbers")
+        raise DataError(
+            f"{where}: expected a class and 4 numbers of a box or 3 or more points, got {len(words)} numbers"
+        )
     outline = np.array(numbers).reshape(-1, 2) * size
     (left, top), (right, bottom) = outline.min(0), outline.max(0)
     return Thing(index[int(number)], (left, top, right, bottom), [outline])

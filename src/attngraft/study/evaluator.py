@@ -234,18 +234,6 @@ def _rle() -> Any:
     return extra_package("hotcoco", "study").mask
 
 
-def encode_masks(masks: NDArray[np.bool_]) -> list[dict[str, Any]]:
-    """Write masks ``(n, H, W)`` as the run lengths that detections carry.
-
-    Example:
-        >>> runs = encode_masks(np.array([[[True, False], [True, True]]]))
-        >>> decode_mask(runs[0], 2, 2).tolist()
-        [[1, 0], [1, 1]]
-    """
-    encode = extra_package("hotcoco", "study").mask.encode
-    return [encode(mask) for mask in masks]
-
-
 def _cells(objects: hotcoco.COCO, detections: hotcoco.COCO, task: Task, images: list[int]) -> Iterator[dict[str, Any]]:
     """Yield hotcoco's records of some images: one per image, class and size that has anything in it."""
     import hotcoco
