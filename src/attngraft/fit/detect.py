@@ -110,8 +110,8 @@ class Detector(Learner):
         return f"objects left out, without area or outside their picture: {data.dropped}" if data.dropped else ""
 
     def network_options(self) -> dict[str, Any]:
-        """Return the number of classes, the background among them."""
-        return {"num_classes": len(self.classes) + 1}
+        """Return the number of classes."""
+        return {"num_classes": len(self.classes)}
 
     def network_suggestions(self) -> dict[str, Any]:
         """Return the size that pictures are fitted into, as they are in training."""

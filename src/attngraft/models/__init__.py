@@ -2,6 +2,22 @@
 
 from attngraft.models._registry import ModelRecord, create, models, names, record
 from attngraft.models._stages import Stages
+from attngraft.models._weights import Shared, load_shared, load_timm
 from attngraft.models.botnet import BoTBlock, BoTNet
+from attngraft.models.detection import fasterrcnn, maskrcnn
 
-__all__ = ["BoTBlock", "BoTNet", "ModelRecord", "Stages", "create", "models", "names", "record"]
+__all__ = [
+    "BoTBlock",
+    "BoTNet",
+    "ModelRecord",
+    "Shared",
+    "Stages",
+    "create",
+    "fasterrcnn",
+    "load_shared",
+    "load_timm",
+    "maskrcnn",
+    "models",
+    "names",
+    "record",
+]

@@ -4,8 +4,8 @@ Paper: Bottleneck Transformers for Visual Recognition, Srinivas et al., CVPR 202
 Code: The authors' TensorFlow gists aravindsrinivas/56359b79f0ce4449bcb04ab4b56a57a2 (the block) and
     e8a9e33425e10ed0c69c1bf726b81495 (the count of parameters), without licence; timm, models/byobnet.py (Apache-2.0);
     read for parity only.
-Differs: Position tables serve pictures of any size, see `MHSA`. The paper's text has squeeze-and-excitation in the blocks
-    with a convolution and its table counts it in all of them, without batch norm, biases and position tables:
+Differs: Position tables serve pictures of any size, see `MHSA`. The paper's text has squeeze-and-excitation in the
+    blocks that convolve, and its table counts it in all of them, without batch norm, biases and position tables:
     ``se="conv"`` is the text, ``se="all"`` the table.
 """
 
@@ -103,7 +103,7 @@ class BoTBlock(Bottleneck):
         position: ``"relative"`` (the paper's), ``"absolute"`` or ``"none"``.
         act: ``"relu"`` or ``"silu"``.
         se: Whether the output is gated by squeeze-and-excitation before the shortcut is added.
-        shortcut_act: Whether a projecting shortcut ends in the activation, as in the authors' code; a ResNet's does not.
+        shortcut_act: Whether a projecting shortcut ends in the activation, as in the authors' code.
 
     Shape:
         - Input: ``(B, in_channels, H, W)``
@@ -201,8 +201,9 @@ class BoTNet(nn.Module):
         self.blocks = tuple(blocks)
         self.num_classes = num_classes
         size = image_size if isinstance(image_size, tuple) else (image_size, image_size)
-        conv = {"act": act, "se": se != "none"}
-        attend = {"act": act, "se": se == "all", "heads": heads, "position": position, "shortcut_act": shortcut_act}
+        conv: dict[str, Any] = {"act": act, "se": se != "none"}
+        attend: dict[str, Any] = {"act": act, "se": se == "all", "heads": heads, "position": position}
+        attend["shortcut_act"] = shortcut_act
 
         self.conv1 = _conv(in_channels, width, 7, 2) if stem == "plain" else _tiered(in_channels, width, act)
         self.bn1 = nn.BatchNorm2d(width)
@@ -287,6 +288,13 @@ def botnet26t(**options: Any) -> BoTNet:
     """Build the BoTNet-26 with a tiered stem that timm trains at 256 pixels, whose weights `load_timm` takes."""
     own = {"stem": "tiered", "image_size": 256, "shortcut_act": False}
     return BoTNet(("cc", "cc", "ca", "aa"), **{**own, **options})
+
+
+@model("classify")
+def botnet50ts(**options: Any) -> BoTNet:
+    """Build timm's BoTNet-50 with a tiered stem and SiLU, which attends in every other block from stage 2 on."""
+    own = {"stem": "tiered", "act": "silu", "image_size": 256, "shortcut_act": False}
+    return BoTNet(("ccc", "ccca", "cacaca", "cac"), **{**own, **options})
 
 
 def _convolving(depths: Sequence[int]) -> tuple[str, ...]:
