@@ -15,7 +15,7 @@ help:  ## Say what there is
 
 setup: $(BIN)/.user  ## Make .venv and install attngraft into it
 
-demo: $(BIN)/.user  ## Train with and without attention on the built-in data (under 5 minutes) and show what it did
+demo: $(BIN)/.user  ## Study attention on the built-in data, in miniature (under 5 minutes), and name the report to open
 	$(BIN)/attngraft demo
 
 test: $(BIN)/.dev  ## Run every test (under 8 minutes on 2 cores, no network)
@@ -43,7 +43,7 @@ $(BIN)/python:
 
 $(BIN)/.user: $(BIN)/python pyproject.toml constraints.txt
 	@echo "installing attngraft with PyTorch and Ultralytics into $(VENV): about 6 GB, some minutes"
-	$(PIP) --editable .
+	$(PIP) --editable '.[study]'
 	@touch $@
 
 $(BIN)/.dev: $(BIN)/.user

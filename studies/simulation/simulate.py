@@ -167,13 +167,15 @@ def tails(studies: int, seed: int = 8) -> Iterable[Row]:
             yield row
 
 
-def coverage(studies: int, seed: int = 3, images: int = 200, resamples: int = 200) -> Iterable[Row]:
+def coverage(
+    studies: int, seed: int = 3, images: int = 200, resamples: int = 200, counts: Sequence[int] = (3, 5, 10)
+) -> Iterable[Row]:
     """How often the 95 % interval holds the truth, against a percentile bootstrap and a t interval on seeds alone.
 
     AP is a mean over images here, and a difference has effects of the seed, of the image, and of the two together.
     """
     rng = np.random.default_rng(seed)
-    for seeds in (3, 5, 10):
+    for seeds in counts:
         for noise, seed_sd, image_sd, both_sd in (
             ("normal", 0.42, 0.0, 0.0),
             ("normal", 0.42, 0.1, 0.1),
@@ -204,11 +206,13 @@ def coverage(studies: int, seed: int = 3, images: int = 200, resamples: int = 20
             }
 
 
-def coverage_after_looks(studies: int, seed: int = 4) -> Iterable[Row]:
+def coverage_after_looks(
+    studies: int, seed: int = 4, effects: Sequence[float] = (0.0, 0.15, 0.3, 0.6)
+) -> Iterable[Row]:
     """How often the interval that a study with looks prints holds the truth, at the look where the arm stopped."""
     rng = np.random.default_rng(seed)
     looks = Looks(3, 20)
-    for effect in (0.0, 0.15, 0.3, 0.6):
+    for effect in effects:
         for image_sd in (0.0, 0.1):
             course = World((effect,), image_sd=image_sd).course(looks, studies, rng)
             decision = decide(course, looks, sesoi=0.3, alpha=0.05)
@@ -253,7 +257,7 @@ def coverage_of_ap(studies: int, seed: int = 5) -> Iterable[Row]:
 
 
 class _Scenes:
-    """Validation images whose objects differ in difficulty, for detectors that differ in skill."""
+    """Validation images that differ in difficulty, and in how much a better detector gains on them."""
 
     classes = 3
 
@@ -263,10 +267,12 @@ class _Scenes:
         self.image = np.repeat(np.arange(images), count)
         self.category = rng.choice(self.classes, len(self.image), p=[0.6, 0.3, 0.1])
         self.ease = rng.standard_normal(len(self.image)) + rng.standard_normal(images)[self.image]
+        self.gain = 1 + rng.standard_normal(images)[self.image]
 
     def run(self, skill: float, rng: np.random.Generator) -> Matches:
         """Make the match table of one seed of a detector."""
-        quality = self.ease + skill + 0.1 * rng.standard_normal() + 0.5 * rng.standard_normal(len(self.ease))
+        quality = self.ease + skill * self.gain + 0.02 * rng.standard_normal()
+        quality += 0.3 * rng.standard_normal(len(self.ease))
         overlap = 1 / (1 + np.exp(-quality))
         extra = rng.poisson(4, self.images)
         image = np.concatenate([self.image, np.repeat(np.arange(self.images), extra)])
@@ -356,7 +362,7 @@ PARTS: dict[str, tuple[Callable[[int], Iterable[Row]], int]] = {
     "false verdicts with true effects": (mixed_error, 20000),
     "error of the test in the tails": (tails, 400000),
     "coverage of the 95 % interval": (coverage, 2000),
-    "coverage after looks": (coverage_after_looks, 600),
+    "coverage after looks": (coverage_after_looks, 1000),
     "coverage of AP from match tables": (coverage_of_ap, 300),
     "power of the fixed design": (power_table, 20000),
     "runs saved by looking": (runs_saved, 5000),

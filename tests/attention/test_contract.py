@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-import io
 import pickle
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import attngraft.attention as zoo
+from attngraft.export import Bound, parity, to_onnx, to_openvino, to_torchscript
 
 NAMES = [name for name, record in zoo.mechanisms().items() if record.cls.__module__.startswith("attngraft.")]
 SIZES = [(1, 1), (2, 3), (7, 5), (13, 13), (8, 20)]
@@ -154,23 +155,19 @@ class TestContract:
             y = compiled(x)
         torch.testing.assert_close(y, module(x), atol=ATOL[torch.float32], rtol=1e-4)
 
-    @pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
-    def test_exports_to_onnx_with_equal_numbers(self, name: str, dynamic: bool) -> None:
-        ort = pytest.importorskip("onnxruntime", reason="needs the [export] extra")
+    @pytest.mark.parametrize("form", ["onnx static", "onnx", "openvino", "torchscript"])
+    def test_exports_with_equal_numbers_at_other_sizes(self, name: str, form: str, tmp_path: Path) -> None:
+        pytest.importorskip("onnxruntime", reason="needs the [export] extra")
         module = build(name).eval()
-        x = torch.randn(1, 64, 10, 12)
-        file = io.BytesIO()
-        axes = {"x": {0: "B", 2: "H", 3: "W"}, "y": {0: "B", 2: "H", 3: "W"}} if dynamic else None
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the tracing exporter is what Ultralytics uses; it warns of its age
-            torch.onnx.export(
-                module, (x,), file, input_names=["x"], output_names=["y"], opset_version=18,
-                dynamic_axes=axes, dynamo=False,
-            )  # fmt: skip
-        session = ort.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
-        for image in (x, torch.randn(2, 64, 15, 7)) if dynamic else (x,):
-            (y,) = session.run(None, {"x": image.numpy()})
-            torch.testing.assert_close(torch.from_numpy(y), module(image), atol=1e-4, rtol=1e-3)
+        x, other = torch.randn(1, 64, 10, 12), torch.randn(2, 64, 15, 7)
+        exported = {
+            "onnx static": lambda: to_onnx(module, x, tmp_path / "m.onnx"),
+            "onnx": lambda: to_onnx(module, x, tmp_path / "m.onnx", dynamic=True),
+            "openvino": lambda: to_openvino(module, x, tmp_path / "m.xml", dynamic=True),
+            "torchscript": lambda: to_torchscript(module, x, tmp_path / "m.torchscript"),
+        }[form]()
+        deviation = parity(module, exported, (x, other) if exported.dynamic else (x,), bound=Bound(1e-4, 1e-3))
+        assert deviation.within, str(deviation)
 
     def test_has_no_tensor_the_host_cannot_convert(self, name: str) -> None:
         """Tensors of rank 5 break channels_last; children named f, i, type or np are overwritten by the host."""

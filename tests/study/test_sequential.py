@@ -52,6 +52,7 @@ def test_far_in_the_tail_bonferroni_takes_over() -> None:
     looks = Looks(3, 10)
     p = looks.p_values(np.array([1e-12]))
     assert p[0] == pytest.approx(1e-12 / 0.3 * np.arange(3, 11).sum() / 10)
+    assert looks.levels(1e-12)[0] == pytest.approx(1e-12 * 3 / np.arange(3, 11).sum())
 
 
 def test_one_look_costs_nothing() -> None:

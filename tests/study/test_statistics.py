@@ -126,7 +126,7 @@ def test_runs_that_never_differ_are_no_different() -> None:
 
 
 def test_an_arm_with_a_verdict_keeps_it_and_one_without_seeds_waits() -> None:
-    mean = np.array([[[2.0, 2.0, 0.0], [0.1, np.nan, np.nan], [np.nan, np.nan, np.nan]]])
+    mean = np.array([[[2.0, 2.0, -9.0], [0.1, np.nan, np.nan], [np.nan, np.nan, np.nan]]])
     error = np.where(np.isnan(mean), np.nan, 0.02)
     one = np.ones_like(mean)
     decision = decide(Course(mean, error, one * [2, 3, 4], one), Looks(3, 5), sesoi=0.15, alpha=0.05)

@@ -75,12 +75,39 @@ def test_the_breakdown_agrees_with_the_verdict(runs) -> None:
     assert {"AP50", "APl", "AP/class 0"} < set(found)
 
 
+def test_a_class_or_size_without_objects_is_nan_in_the_breakdown_and_no_criterion(problem) -> None:
+    made = problem(2, images=10)
+    made.truth["annotations"] = [
+        {**a, "area": 5000.0} for a in made.truth["annotations"] if a["category_id"] != 3 and not a["iscrowd"]
+    ]
+    stock, arm = ([evaluate(made.truth, made.predictions[k::step]).matches for k in (0, 1)] for step in (2, 1))
+    found = breakdown(stock, arm, resamples=20)
+    assert math.isnan(found["AP/class 1"].difference)
+    assert all(math.isnan(end) for end in found["APs"].interval())
+    assert math.isfinite(found["AP/class 0"].interval()[0])
+    with pytest.raises(ValueError, match="APs has no meaning here"):
+        compare(Criterion(sesoi=1, metric="APs", resamples=20), stock, {"arm": arm})
+
+
 @pytest.mark.parametrize(("sd", "effect"), [(0.42, 0.3), (0.42, 0.5), (0.2, 0.1)])
 def test_the_suggested_seeds_are_those_of_the_power_calculation(sd: float, effect: float) -> None:
     now = Estimate(3, effect, sd, 0.0)
     more = seeds_to_verdict(now, Criterion(sesoi=1e-6))
     assert more is not None
     assert now.seeds + more == pytest.approx(seeds_for(effect, sd), abs=1)
+
+
+def test_more_arms_take_more_seeds() -> None:
+    now, criterion = Estimate(4, 0.5, 0.42, 0.1), Criterion(sesoi=0.1)
+    alone, among, equal = (
+        seeds_to_verdict(*case)
+        for case in ((now, criterion), (now, criterion, 6), (Estimate(4, 0.0, 0.42, 0.0), Criterion(sesoi=0.5)))
+    )
+    assert alone is not None
+    assert among is not None
+    assert among > alone
+    assert equal is not None
+    assert equal > 0
 
 
 def test_undecided_says_how_many_more_seeds_and_they_decide() -> None:
@@ -106,6 +133,8 @@ def test_where_the_images_are_too_few_it_says_so() -> None:
     assert seeds_to_verdict(enough, criterion) is not None
     hopeless = verdict(criterion, pairs(0.1, 0.2, 6, image_sd=0.6))
     assert (hopeless.outcome, hopeless.stop) == ("undecided", True)
+    hopeful = verdict(criterion, pairs(0.06, 0.05, 3, image_sd=0.15))
+    assert (hopeful.outcome, hopeful.stop) == ("undecided", False)
 
 
 def test_looks_ask_for_more_than_one_look_does() -> None:

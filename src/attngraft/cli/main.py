@@ -115,11 +115,12 @@ def show(name: str) -> None:
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("attngraft-demo"), help="Folder to fill.")
 @click.option("--device", default="cpu", show_default=True, help="The host's device, such as cpu or 0.")
 @click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Trainings at once.")
-def demo(out: Path, device: str, workers: int) -> None:
-    """Show on built-in data what attention can do: four small trainings, under 5 minutes on two cores."""
+@click.option("--rule", type=click.Choice(["global", "local"]), default="global", help="What tells an object's class.")
+def demo(out: Path, device: str, workers: int, rule: str) -> None:
+    """Study attention on built-in data, in miniature: six small trainings, under 5 minutes on two cores."""
     from attngraft.cli.demo import run_demo
 
-    run_demo(out, device=device, workers=workers)
+    run_demo(out, device=device, workers=workers, rule=rule)  # type: ignore[arg-type]
 
 
 @main.command()

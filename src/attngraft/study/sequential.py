@@ -75,17 +75,17 @@ class Looks:
         smallest = np.minimum.accumulate(p / self.shares[: p.shape[-1]], axis=-1)
         null = _null(self.first, self.last)
         drawn = (np.searchsorted(null, smallest, side="right") + 1) / (len(null) + 1)
-        return np.asarray(
-            np.minimum(drawn, smallest * self.shares.sum())
-        )  # the second is Bonferroni's bound, for tails
+        bonferroni = smallest * self.shares.sum()  # sharper in the tail that draws do not reach
+        return np.asarray(np.minimum(drawn, bonferroni))
 
     def levels(self, alpha: float) -> Floats:
         """Return the one-sided p at each look that is worth a sequential p of ``alpha``."""
         if self.first == self.last:
             return np.array([alpha])
         null = _null(self.first, self.last)
-        drawn = null[max(int(alpha * (len(null) + 1)) - 2, 0)]
-        return np.asarray(np.maximum(drawn, alpha / self.shares.sum()) * self.shares)
+        rank = int(alpha * (len(null) + 1)) - 2
+        bonferroni = alpha / self.shares.sum()
+        return np.asarray((max(null[rank], bonferroni) if rank >= 0 else bonferroni) * self.shares)
 
 
 @lru_cache(maxsize=32)
@@ -106,5 +106,5 @@ def path(differences: Floats, first: int) -> tuple[Floats, Floats, NDArray[np.in
     seeds = np.arange(first, differences.shape[-1] + 1)
     mean = np.cumsum(differences, -1)[..., first - 1 :] / seeds
     squares = np.cumsum(differences**2, -1)[..., first - 1 :]
-    variance = (squares - seeds * mean**2) / (seeds - 1)
+    variance = np.maximum(squares - seeds * mean**2, np.finfo(float).tiny) / (seeds - 1)
     return mean, np.sqrt(variance / seeds), seeds - 1

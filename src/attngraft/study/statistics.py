@@ -83,10 +83,20 @@ def estimate(pairs: Resampled) -> Estimate:
     difference = float(pairs.observed.mean())
     if seeds < 2:
         return Estimate(seeds, difference, math.nan, math.nan)
-    of_mean = float(np.nanvar(pairs.resampled.mean(0), ddof=1))
-    of_one = float(np.nanvar(pairs.resampled, axis=1, ddof=1).mean())
+    of_mean = float(_variance(pairs.resampled.mean(0)))
+    of_one = float(_variance(pairs.resampled).mean())
     image_variance = max(of_mean - (of_one - of_mean) / (seeds - 1), 0.0)
     return Estimate(seeds, difference, float(pairs.observed.std(ddof=1)), math.sqrt(image_variance))
+
+
+def _variance(values: Floats) -> Floats:
+    """Return the variance along the last axis of the values that are not NaN, themselves NaN if there are under two."""
+    there = ~np.isnan(values)
+    count = there.sum(-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.where(there, values, 0).sum(-1) / count
+        squares = np.where(there, values - np.expand_dims(mean, -1), 0) ** 2
+        return np.asarray(squares.sum(-1) / np.where(count > 1, count - 1, np.nan))
 
 
 def probability(t: NDArray[Any], freedom: NDArray[Any] | float, share: NDArray[Any] | float) -> Floats:
@@ -102,7 +112,7 @@ def quantile(p: NDArray[Any] | float, freedom: NDArray[Any] | float, share: NDAr
         [1.96, 2.33, 2.78]
     """
     low, high = np.broadcast_arrays(special.ndtri(p), special.stdtrit(freedom, p), share)[:2]
-    for _ in range(50):
+    for _ in range(40):
         middle = (low + high) / 2
         beyond = (probability(middle, freedom, share) - p) * (high - low) > 0
         low, high = np.where(beyond, low, middle), np.where(beyond, middle, high)
@@ -222,7 +232,7 @@ def interval_after_looks(
     reach_different, reach_equal = (
         error * _critical(looks.levels(level)[: len(freedom)], freedom, share) for level in (alpha / (2 * arms), alpha)
     )
-    tried = now.difference + np.linspace(-1.5, 1.5, 31) * (plain[1] - plain[0]) / 2
+    tried = now.difference + np.linspace(-2, 2, 25) * (plain[1] - plain[0]) / 2
     at = probability((now.difference - tried) / now.error, now.seeds - 1, now.share)
     over, under = np.empty(len(tried)), np.empty(len(tried))
     for index, true in enumerate(tried):
@@ -245,9 +255,9 @@ def _standard_courses(first: int, seeds: int) -> tuple[Floats, Floats, NDArray[n
 
 
 def _critical(levels: Floats, freedom: NDArray[np.int64], share: Floats) -> Floats:
-    """Return the t of one-sided ``levels`` at each look for many shares, ``(draws, K)``, by lines between 33 shares."""
-    grid = np.linspace(0, 1, 33)
-    at_grid = quantile(1 - levels, freedom, grid[:, None])  # (33, K)
+    """Return the t of one-sided ``levels`` at each look for many shares, ``(draws, K)``, by lines between 17 shares."""
+    grid = np.linspace(0, 1, 17)
+    at_grid = quantile(1 - levels, freedom, grid[:, None])  # (17, K)
     return np.stack([np.interp(share[:, k], grid, at_grid[:, k]) for k in range(len(freedom))], 1)
 
 

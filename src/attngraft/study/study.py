@@ -194,6 +194,19 @@ class Study:
 
         return write_report(self)
 
+    def answers(self) -> list[str]:
+        """Say of each arm that was asked for what is known of it, in a sentence.
+
+        Returns:
+            A sentence an arm; none where nothing can be compared yet.
+        """
+        from attngraft.study.report import table
+        from attngraft.study.verdicts import Evidence
+        from attngraft.study.words import headline
+
+        evidence = Evidence.of(self.store, self.fixed())
+        return headline(table(evidence, measure_costs(self.store)), self.plan) if evidence.arms else []
+
     def _more(self, fixed: Fixed) -> list[Run]:
         """Return the runs of the next seed, for the arms that a sequential plan has not decided."""
         if fixed.plan.max_seeds is None:

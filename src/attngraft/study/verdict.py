@@ -135,7 +135,8 @@ def compare(
         workers: Threads for the bootstrap.
 
     Raises:
-        DataError: If runs rest on different ground truths, or an arm has no seed or one that the stock model lacks.
+        DataError: If runs rest on different ground truths, an arm has no seed or one that the stock model lacks, or the
+            metric is of a size that no object has.
         OptionError: If an arm has more seeds than the plan.
     """
     for name, runs in arms.items():
@@ -146,6 +147,8 @@ def compare(
         resample(runs, criterion.metric, resamples=criterion.resamples, seed=criterion.seed, workers=workers)
         for runs in (stock, *arms.values())
     )
+    if np.isnan(base.observed).any():
+        raise DataError(f"{criterion.metric} has no meaning here: the ground truth has no object of that size")
     return judge(criterion, {name: values - base for name, values in zip(arms, others, strict=True)})
 
 

@@ -167,7 +167,8 @@ def methods(content: Mapping[str, Any]) -> str:
         f"{plan.train['epochs']} epochs at {plan.train['imgsz']} pixels with batches of {records[0].watch['batch']}, "
         f"at {len(seeds)} seeds ({len(records)} runs); arms of one seed shared initial weights, data order and "
         f"augmentation. The averaged weights of the last epoch were evaluated on the split '{plan.split}' with COCO's "
-        f"evaluation (confidence from 0.001, at most 100 detections a picture). Differences in {plan.metric} were "
+        f"evaluation of {compared(records)} (confidence from 0.001, at most 100 detections a picture). "
+        f"Differences in {plan.metric} were "
         "paired by seed; their standard errors combine the variance over seeds with a bootstrap variance over images, "
         "and intervals use Student's t for the part that is due to seeds. 'Better' and 'worse' control the family-wise "
         f"error at {plan.alpha:g} over the arms (Holm); 'no difference' means equivalence within ±{plan.sesoi:g} "
@@ -175,6 +176,11 @@ def methods(content: Mapping[str, Any]) -> str:
         f"one machine, on fused models and single pictures. Software: attngraft {_own_version()}, {software}; on "
         f"{made.get('device', 'unknown')}. Plan {content['fixed'].hash}."
     )
+
+
+def compared(records: Sequence[Record]) -> str:
+    """Say what the evaluation compared."""
+    return {"bbox": "boxes", "segm": "masks"}[records[0].task]
 
 
 def _own_version() -> str:
