@@ -97,7 +97,9 @@ def _predict(options: dict[str, Any]) -> None:
         raise click.UsageError("fit predict needs source, a picture or a folder of pictures")
     unknown = set(rest) - {"source", "out", "confidence"}
     if unknown:
-        raise click.UsageError(f"fit predict has no key {sorted(unknown)[0]!r}; it takes model, source, out, confidence")
+        raise click.UsageError(
+            f"fit predict has no key {sorted(unknown)[0]!r}; it takes model, source, out, confidence"
+        )
     source = str(rest.pop("source"))
     predict(trained, source, say=click.echo, **rest)
 

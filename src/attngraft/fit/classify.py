@@ -55,7 +55,7 @@ class Classifier(Learner):
         self.loss = nn.CrossEntropyLoss(label_smoothing=options.label_smoothing)
         self.top1 = MulticlassAccuracy(len(classes), average="micro", validate_args=False)
         self.top5 = MulticlassAccuracy(len(classes), average="micro", top_k=min(5, len(classes)), validate_args=False)
-        self.val_loss = MeanMetric()
+        self.val_loss = MeanMetric(nan_strategy="disable")
 
     @classmethod
     def read(cls, options: Options, split: str) -> ClassSet:
@@ -86,7 +86,7 @@ class Classifier(Learner):
         """Return the loss of a batch."""
         images, labels = batch
         loss: Tensor = self.loss(self.network(normalized(images)), labels)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(labels))
+        self.noted(loss, len(labels))
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:

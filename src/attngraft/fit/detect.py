@@ -137,8 +137,8 @@ class Detector(Learner):
         losses: dict[str, Tensor] = self.network(images, targets)
         loss = torch.stack(list(losses.values())).sum()
         named = {name if name.startswith("loss") else f"loss_{name}": value.detach() for name, value in losses.items()}
-        self.log_dict(named, on_step=False, on_epoch=True, batch_size=len(images))
-        self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(images))
+        self.log_dict(named, on_step=False, on_epoch=True, batch_size=len(images), sync_dist=True)
+        self.noted(loss, len(images))
         return loss
 
     def on_validation_epoch_start(self) -> None:

@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
 from attngraft._core.errors import OptionError, PlanError
+from attngraft.fit.loading import mixed
 from attngraft.fit.options import Options
 from attngraft.models import create
 
@@ -79,9 +80,13 @@ class Learner(L.LightningModule, ABC):
         """Return what a user should know of what `read` returned."""
         return ""
 
-    def on_train_epoch_start(self) -> None:
-        """Make dropout the same whether or not the training was interrupted."""
-        torch.manual_seed((self.options.seed + 1) * 1_000_003 + self.current_epoch * 1009 + self.global_rank)
+    def noted(self, loss: Tensor, pictures: int) -> None:
+        """Log the loss of a batch, to be averaged over the epoch and the devices."""
+        self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=pictures, sync_dist=True)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Make dropout a function of the step: a training that goes on has drawn fewer random numbers before it."""
+        torch.manual_seed(mixed(self.options.seed, self.current_epoch, batch_idx, self.global_rank))
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimizer and the schedule, which moves at every step."""

@@ -54,11 +54,21 @@ class EpochSampler(Sampler[Key]):
 def chance(seed: int, key: Key) -> Iterator[None]:
     """Let PyTorch's random numbers on the CPU depend on nothing but the seed and the key, and restore them after."""
     state = torch.get_rng_state()
-    torch.default_generator.manual_seed(int(np.random.SeedSequence([seed, *key]).generate_state(1, np.uint64)[0] >> 1))
+    torch.default_generator.manual_seed(mixed(seed, *key))
     try:
         yield
     finally:
         torch.set_rng_state(state)
+
+
+def mixed(*numbers: int) -> int:
+    """Make one seed of several numbers.
+
+    Example:
+        >>> mixed(0, 1) != mixed(1, 0)
+        True
+    """
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def _place() -> tuple[int, int]:

@@ -58,7 +58,7 @@ class Enlarger(Learner):
     def __init__(self, options: Options, classes: Sequence[str] = ()) -> None:
         super().__init__(options)
         self.scores = torch.nn.ModuleDict(
-            {name: MeanMetric() for name in ("psnr", "ssim", "bicubic_psnr", "bicubic_ssim")}
+            {name: MeanMetric(nan_strategy="disable") for name in ("psnr", "ssim", "bicubic_psnr", "bicubic_ssim")}
         )
 
     @classmethod
@@ -90,7 +90,7 @@ class Enlarger(Learner):
         """Return the loss of a batch of patches."""
         low, high = batch
         loss = F.l1_loss(self.network(low), high)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(low))
+        self.noted(loss, len(low))
         return loss
 
     def validation_step(self, batch: Pair, index: int) -> None:

@@ -56,9 +56,8 @@ def load(path: str | Path) -> Trained:
     except AttngraftError:
         raise
     except (KeyError, RuntimeError, TypeError) as error:
-        raise CheckpointError(
-            f"{file} does not fit the network {content[MARK].get('options', {}).get('model')}: {error}"
-        ) from error
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise CheckpointError(f"{file} does not fit the network that it names ({reason})") from error
     return Trained(learner.eval(), options, classes, file)
 
 

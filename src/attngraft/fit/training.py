@@ -12,11 +12,12 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
@@ -25,15 +26,25 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from attngraft._core.errors import CheckpointError, DataError, OutputError, PlanError
 from attngraft._core.files import write_text
 from attngraft.fit.callbacks import History, MovingAverage, measured
-from attngraft.fit.learner import MARK, Learner
+from attngraft.fit.learner import Learner
 from attngraft.fit.options import FILE, Options
 from attngraft.fit.tasks import LEARNERS
 from attngraft.fit.trained import BEST, LAST, Trained, begin_from, read
+from attngraft.measure.environment import environment
 
 RUNS = Path("runs/fit")
 RESULT = "result.json"
 MAY_CHANGE = ("devices", "accelerator", "workers", "precision", "accumulate", "data", "val", "images")
 """What a training that goes on may do differently: where it runs and where the data are."""
+
+
+UNHELPFUL = (
+    ".*does not have many workers.*",  # workers are an option of ours
+    ".*Checkpoint directory .* exists and is not empty.*",  # we made it, and fit.yaml is in it
+    ".*The number of training batches .* is smaller than the logging interval.*",  # epochs are what is logged
+    ".*treespec.*is deprecated.*",  # Lightning 2.6 with PyTorch 2.14
+)
+"""Warnings of Lightning about what is not the user's concern."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -232,7 +243,7 @@ def _trainer(options: Options, folder: Path, callbacks: list[Callback], monitor:
             num_sanity_val_steps=0,
             log_every_n_steps=10,
             use_distributed_sampler=False,
-            sync_batchnorm=options.devices not in (1, "1"),
+            sync_batchnorm=options.accelerator != "cpu" and torch.cuda.is_available(),
             default_root_dir=folder,
         )
     except (MisconfigurationException, ValueError, RuntimeError) as error:
@@ -262,7 +273,7 @@ def _finish(say: Callable[[str], None], learner: Learner, folder: Path, history:
         f"{learner.options.model}: {measured(learner, numbers)} in epoch {best.get('epoch', 0):.0f} of "
         f"{learner.options.epochs}; best weights in {folder / BEST}"
     )
-    content = {MARK: _version(), "best": best, "last": last, "epochs": history.rows}
+    content = {"best": best, "last": last, "epochs": history.rows, "environment": asdict(environment())}
     _on_main(write_text)(folder / RESULT, json.dumps(_without_nan(content), indent=1) + "\n")
     say(sentence)
     return Result(folder, best, last, sentence)
@@ -270,17 +281,11 @@ def _finish(say: Callable[[str], None], learner: Learner, folder: Path, history:
 
 def _without_nan(value: Any) -> Any:
     """Write what is no number as null, which JSON has."""
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {key: _without_nan(one) for key, one in value.items()}
     if isinstance(value, list):
         return [_without_nan(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _version() -> str:
-    from attngraft import __version__
-
-    return __version__
 
 
 def free_folder(out: Path) -> Path:
@@ -364,7 +369,7 @@ def _quiet() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
-        for text in (".*does not have many workers.*", ".*exists and is not empty.*", ".*number of training batches.*"):
+        for text in UNHELPFUL:
             warnings.filterwarnings("ignore", text)
         for logger in loggers:
             logger.setLevel(logging.ERROR)
