@@ -221,7 +221,7 @@ def scaled(sample: Sample, side: int, factor: float) -> Sample:
     stretch = torch.tensor([size[1] / width, size[0] / height] * 2)
     masks = sample.masks
     if masks is not None:
-        masks = TF.resize(masks, size, TF.InterpolationMode.NEAREST) if len(masks) else masks.new_zeros(0, *size)
+        masks = TF.resize(masks, size, TF.InterpolationMode.NEAREST_EXACT) if len(masks) else masks.new_zeros(0, *size)
     return Sample(TF.resize(sample.image, size, antialias=True), sample.boxes * stretch, sample.labels, masks)
 
 
@@ -238,7 +238,7 @@ def framed(sample: Sample, top: int, left: int, side: int) -> Sample:
         cut = masks[:, top : top + side, left : left + side]
         masks = masks.new_zeros(len(masks), side, side)
         masks[:, : cut.shape[1], : cut.shape[2]] = cut
-        kept &= masks.flatten(1).any(1)
+        kept &= masks.bool().flatten(1).any(1)
     return Sample(square, boxes[kept], sample.labels[kept], None if masks is None else masks[kept])
 
 

@@ -79,6 +79,8 @@ class Options(Settings):
             value = getattr(self, name)
             if not rule.holds(value):
                 raise PlanError(f"{name} needs to be {rule.words}, got {value!r}")
+        if self.val_every > self.epochs:
+            raise PlanError(f"val_every={self.val_every} is more than epochs={self.epochs}: nothing would be validated")
         if self.batch % self.accumulate:
             raise PlanError(f"batch={self.batch} cannot be cut into accumulate={self.accumulate} equal parts")
 

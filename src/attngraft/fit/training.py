@@ -236,7 +236,7 @@ def _trainer(options: Options, folder: Path, callbacks: list[Callback], monitor:
             accumulate_grad_batches=options.accumulate,
             gradient_clip_val=options.clip or None,
             check_val_every_n_epoch=options.val_every,
-            callbacks=[*callbacks, *_checkpoints(folder, monitor)],
+            callbacks=[*callbacks, *_checkpoints(folder, monitor, options.val_every)],
             logger=[CSVLogger(folder, name="csv"), TensorBoardLogger(folder, name="tensorboard", version="")],
             enable_progress_bar=sys.stderr.isatty(),
             enable_model_summary=False,
@@ -250,7 +250,7 @@ def _trainer(options: Options, folder: Path, callbacks: list[Callback], monitor:
         raise PlanError(f"Lightning cannot train so: {error}") from error
 
 
-def _checkpoints(folder: Path, monitor: str) -> list[ModelCheckpoint]:
+def _checkpoints(folder: Path, monitor: str, val_every: int) -> list[ModelCheckpoint]:
     """Return what keeps the best and the last weights, both at the end of an epoch: resuming is exact there."""
     kept: dict[str, Any] = {
         "dirpath": folder,
@@ -258,7 +258,7 @@ def _checkpoints(folder: Path, monitor: str) -> list[ModelCheckpoint]:
         "enable_version_counter": False,
         "save_on_train_epoch_end": True,
     }
-    best = ModelCheckpoint(filename=Path(BEST).stem, monitor=monitor, mode="max", **kept)
+    best = ModelCheckpoint(filename=Path(BEST).stem, monitor=monitor, mode="max", every_n_epochs=val_every, **kept)
     return [best, ModelCheckpoint(filename=Path(LAST).stem, **kept)]
 
 
