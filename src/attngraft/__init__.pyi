@@ -1,7 +1,8 @@
+from ._core.plugins import load_plugin as load_plugin
 from ._core.registry import Mechanism as Mechanism
-from ._core.registry import register as register
 from .attention import info as info
 from .attention import names as names
+from .attention import register as register
 from .study import Plan as Plan
 from .study import Study as Study
 from .yolo import YOLO as YOLO
@@ -10,4 +11,4 @@ from .yolo import graft as graft
 
 __version__: str
 
-__all__ = ["YOLO", "Mechanism", "Plan", "Recipe", "Study", "graft", "info", "names", "register"]
+__all__ = ["YOLO", "Mechanism", "Plan", "Recipe", "Study", "graft", "info", "load_plugin", "names", "register"]

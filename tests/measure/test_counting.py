@@ -68,6 +68,16 @@ def test_multi_head_attention_is_counted_on_its_fast_path_too(train: bool) -> No
     assert torch.backends.mha.get_fastpath_enabled()
 
 
+@pytest.mark.parametrize("train", [False, True])
+def test_multi_head_attention_is_counted_on_an_example_that_requires_a_gradient(train: bool) -> None:
+    x = torch.randn(2, 9, 32, requires_grad=True)
+    for module in (nn.MultiheadAttention(32, 4, batch_first=True).train(train), nn.MultiheadAttention(32, 4)):
+        one = flops(module, (x, x, x))
+        # The backward of every product is two products of its size.
+        assert flops(module, (x, x, x), train=train) == (3 * one if train else one)
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
 @pytest.mark.parametrize(
     ("function", "shapes", "macs"),
     [

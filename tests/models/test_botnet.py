@@ -154,7 +154,7 @@ def test_pictures_of_any_size(size: tuple[int, int], last_stride: int) -> None:
     net = BoTNet(SMALL, width=8, num_classes=5, image_size=48, last_stride=last_stride).eval()
     x = torch.rand(1, 3, *size)
     assert net(x).isfinite().all()
-    for stage, channels, stride in zip(net.stages(x), net.stage_channels, net.stage_strides, strict=True):
+    for stage, channels, stride in zip(net.forward_features(x), net.channels, net.strides, strict=True):
         assert stage.shape == (1, channels, *(-(-side // stride) for side in size))
 
 
@@ -168,8 +168,8 @@ def test_a_net_without_classes_gives_features_and_wastes_no_parameter() -> None:
     net = BoTNet(SMALL, width=8, num_classes=0)
     assert isinstance(net, Stages)
     x = torch.rand(2, 3, 32, 32)
-    assert net(x).shape == (2, net.stage_channels[-1])
-    net.stages(x)[-1].sum().backward()
+    assert net(x).shape == (2, net.channels[-1])
+    net.forward_features(x)[-1].sum().backward()
     assert all(p.grad is not None for p in net.parameters())
 
 

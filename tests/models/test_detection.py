@@ -8,7 +8,7 @@ import torchvision
 from torch import Tensor, nn
 
 from attngraft.models import create, fasterrcnn, load_shared, maskrcnn, names
-from attngraft.models.detection import BODIES, Pyramid
+from attngraft.models.detection import BODIES, FeaturePyramid
 
 TINY = {"num_classes": 2, "min_size": 64, "max_size": 64, "channels": 16, "body_options": {"width": 8}}
 
@@ -75,12 +75,12 @@ def test_norms_of_the_backbone(norm: str, kind: type) -> None:
 
 
 def test_any_classifier_of_the_table_can_carry_a_pyramid() -> None:
-    levels = Pyramid(create("botnet_s1_50", width=8, num_classes=0), 16)(torch.rand(1, 3, 64, 64))
+    levels = FeaturePyramid(create("botnet_s1_50", width=8, num_classes=0), 16)(torch.rand(1, 3, 64, 64))
     assert [tuple(level.shape[2:]) for level in levels.values()] == [(16, 16), (8, 8), (4, 4), (4, 4), (2, 2)]
 
 
 def test_what_has_no_stages_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"needs a model with stages\(\), which Identity does not have"):
-        Pyramid(nn.Identity())
+    with pytest.raises(ValueError, match=r"gives the maps of its stages, not Identity"):
+        FeaturePyramid(nn.Identity())
     with pytest.raises(ValueError, match="norm to be one of"):
         fasterrcnn("resnet50", norm="layer")

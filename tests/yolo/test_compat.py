@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import types
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+import attngraft
 from attngraft._core.errors import HostError
 from attngraft.yolo import _compat
+from tests.hostkit import TRAIN
 
 
 @pytest.mark.parametrize("version", ["8.3.253", "8.5.0", "9.0.1"])
@@ -45,3 +49,22 @@ def test_any_import_order_joins_the_two(imports: str, fresh: Any) -> None:
 
 def test_importing_us_loads_neither_torch_nor_the_host(fresh: Any) -> None:
     assert fresh("import sys, attngraft; print({'torch', 'ultralytics'} & set(sys.modules))").strip() == "set()"
+
+
+def test_the_hosts_printouts_count_what_is_dispatched(tiny_data: Any, fresh: Any) -> None:
+    recipe, side = "attngraft-micro.yaml+mhsa(heads=4)@P3", 160
+    stock, grafted = (attngraft.YOLO(r).info(imgsz=side)[3] for r in ("attngraft-micro.yaml", recipe))
+    mechanism = attngraft.YOLO(recipe).model.model[3].grafts[0].mechanism
+    assert grafted - stock == pytest.approx(2 * mechanism.macs(side // 8, side // 8) / 1e9, rel=1e-6)
+    assert attngraft.YOLO(recipe).info(imgsz=[96, 64])[3] < grafted
+
+    options = {**TRAIN, "data": tiny_data("detect"), "verbose": True, "project": str(Path.cwd()), "name": "run"}
+    said = fresh(f"import attngraft; attngraft.YOLO({recipe!r}).train(**{options!r})")
+    trained = attngraft.YOLO("run/weights/last.pt").info()[3]
+    assert f"gradients, {trained:.1f} GFLOPs" in said
+
+
+def test_a_model_that_takes_more_than_a_picture_is_left_to_the_host() -> None:
+    from ultralytics.utils.torch_utils import get_flops
+
+    assert get_flops(torch.nn.Bilinear(2, 2, 2), 32) == 0.0

@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar, overload
 from torch import nn
 
 from attngraft._core.errors import RegistrationError, UnknownNameError
+from attngraft._core.plugins import load_announced, remember
 
 Role = Literal["mixer", "gate"]
 """How a graft starts as the identity: a mixer is added, ``x + gamma * f(x)``; a gate rescales its input and is
@@ -102,7 +103,7 @@ def register(cls: _Module | None = None, /, **fields: Any) -> _Module | Callable
     """Enter a module class in the table of mechanisms.
 
     Use it bare or with fields. The class must take ``channels`` as its first argument and map ``(B, C, H, W)`` to the
-    same shape.
+    same shape. What is pickled of a class in a file of its own remembers the file (`attngraft._core.plugins`).
 
     Args:
         cls: The class, when used bare.
@@ -134,6 +135,7 @@ def register(cls: _Module | None = None, /, **fields: Any) -> _Module | Callable
                 f"the mechanism name {record.name!r} is taken by {_path(taken.cls)}; give {_path(cls)} another name"
             )
         _TABLE[record.name] = record
+        remember(cls)
         return cls
 
     return enter if cls is None else enter(cls)
@@ -157,10 +159,11 @@ def mechanism(name: str) -> Mechanism:
     Raises:
         UnknownNameError: If there is none; names the nearest.
     """
-    record = _TABLE.get(name) or next((m for m in _TABLE.values() if m.cls.__name__ == name), None)
-    record = record or _TABLE.get(name.lower())
+    table = mechanisms()
+    record = table.get(name) or next((m for m in table.values() if m.cls.__name__ == name), None)
+    record = record or table.get(name.lower())
     if record is None:
-        raise UnknownNameError("mechanism", name, _TABLE)
+        raise UnknownNameError("mechanism", name, table)
     return record
 
 
@@ -170,11 +173,12 @@ info = mechanism
 
 def names() -> list[str]:
     """List the registry names in alphabetical order."""
-    return sorted(_TABLE)
+    return sorted(mechanisms())
 
 
 def mechanisms() -> Mapping[str, Mechanism]:
-    """Return a read-only view of the table."""
+    """Return a read-only view of the table, with the mechanisms of the files that the environment names."""
+    load_announced()
     return MappingProxyType(_TABLE)
 
 

@@ -43,12 +43,19 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="attngraft")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def main(debug: bool) -> None:
+@click.option(
+    "--plugin", "plugins", multiple=True, metavar="FILE.py", help="A file with mechanisms of your own; repeatable."
+)
+def main(debug: bool, plugins: tuple[str, ...]) -> None:
     """Put attention mechanisms into YOLO detectors, and find out honestly whether they helped.
 
     A recipe is BASE+MECHANISM(options)@PLACE, such as yolo11n+mhsa@P5 or yolov8s.pt+ema(groups=8)@P3,P4. Keys are the
     host's own: attngraft train model=yolo11n+mhsa@P5 data=my.yaml epochs=50 imgsz=640.
     """
+    from attngraft._core.plugins import announce
+
+    for plugin in plugins:
+        announce(plugin)
 
 
 def _host_verb(verb: str, about: str) -> click.Command:

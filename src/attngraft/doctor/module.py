@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import attngraft.attention as zoo
-from attngraft._core.errors import OptionError, UnknownNameError
-from attngraft.doctor.findings import said
+from attngraft._core.errors import UnknownNameError
+from attngraft._core.plugins import import_file
 
 NOISE = 0.1
 """How far weights are moved from where they start: gates that start at zero would hide what is behind them."""
@@ -87,39 +83,8 @@ def subject(target: str | type[nn.Module], *, name: str = "", **circumstances: A
         record = zoo.mechanism(target)
         return Subject(name or record.name, record.cls, **circumstances)
     path = Path(file).resolve()
-    found = getattr(_import_file(path), class_name, None)
+    found = getattr(import_file(path), class_name, None)
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        classes = [key for key, value in vars(_import_file(path)).items() if isinstance(value, type)]
+        classes = [key for key, value in vars(import_file(path)).items() if isinstance(value, type)]
         raise UnknownNameError(f"module class in {path.name}", class_name, classes)
     return Subject(name or target, found, folder=path.parent, **circumstances)
-
-
-def _import_file(path: Path) -> ModuleType:
-    """Import a file under the name that another process would import it by, as pickles need."""
-    known = sys.modules.get(path.stem)
-    if known is not None and Path(getattr(known, "__file__", None) or "") == path:
-        return known
-    if known is not None or not path.stem.isidentifier():
-        raise OptionError(f"{path} cannot be imported as {path.stem!r}, which is taken or not a name; rename the file")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if not path.is_file() or spec is None or spec.loader is None:
-        raise OptionError(f"doctor looks for FILE.py:CLASS, got {path}, which is no Python file; check the path")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    try:
-        with _on_path(path.parent):
-            spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[path.stem]
-        raise OptionError(f"{path} cannot be imported: {said(error)}; run it alone to see where") from error
-    return module
-
-
-@contextmanager
-def _on_path(folder: Path) -> Iterator[None]:
-    """Let a file import its neighbours."""
-    sys.path.insert(0, str(folder))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(folder))

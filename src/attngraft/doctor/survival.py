@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import attngraft
 from attngraft import export
 from attngraft._core.calls import backward, mode
+from attngraft._core.plugins import is_remembered
 from attngraft.doctor._compare import CLOSE, distance
 from attngraft.doctor.findings import Outcome, check, failed, passed, warned
 from attngraft.doctor.module import Subject
@@ -67,16 +68,17 @@ def reload(subject: Subject) -> Outcome:
     with tempfile.TemporaryDirectory() as folder:
         saved, result = Path(folder, "module.pt"), Path(folder, "result.pt")
         torch.save({"module": module, "x": x}, saved)
-        ran = _new_process(RELOAD, saved, result, folder=subject.folder)
+        folder_needed = None if is_remembered(subject.cls) else subject.folder
+        ran = _new_process(RELOAD, saved, result, folder=folder_needed)
         if ran.returncode:
             return failed(f"a new process fails: {(ran.stderr.strip().splitlines() or ['no message'])[-1]}")
         off = distance(torch.load(result), expected)
     if off > CLOSE:
         return failed(f"a new process gets numbers {off:.1e} off", "keep all state in parameters and buffers")
-    if subject.folder is not None and str(subject.folder) not in _python_path():
+    if folder_needed is not None and str(folder_needed) not in _python_path():
         return warned(
-            f"a new process loads it only with {subject.folder} on its path",
-            "install the file as a package, or export PYTHONPATH for training on several GPUs and for loading",
+            f"a new process loads it only with {folder_needed} on its path",
+            "put @attngraft.register above the class, so that checkpoints remember its file, or export PYTHONPATH",
         )
     return passed("a new process gets the same numbers")
 

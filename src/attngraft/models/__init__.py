@@ -5,10 +5,19 @@ from attngraft.models._stages import Stages
 from attngraft.models._weights import Shared, load_shared, load_timm
 from attngraft.models.botnet import BoTBlock, BoTNet
 from attngraft.models.detection import fasterrcnn, maskrcnn
+from attngraft.models.dilateformer import DilateFormer
+from attngraft.models.flatten_pvt import FLattenPVT, FLattenPVTv2
+from attngraft.models.flatten_swin import FLattenSwin
+from attngraft.models.hat import HAT
 
 __all__ = [
+    "HAT",
     "BoTBlock",
     "BoTNet",
+    "DilateFormer",
+    "FLattenPVT",
+    "FLattenPVTv2",
+    "FLattenSwin",
     "ModelRecord",
     "Shared",
     "Stages",

@@ -11,16 +11,20 @@ from torch import Tensor
 class Stages(Protocol):
     """A classifier whose stages can be read, so that a pyramid can stand on them.
 
-    Built with ``num_classes=0`` it has no classifier, and no parameter that `stages` leaves unused.
+    Built with ``num_classes=0`` it has no classifier.
 
     Attributes:
-        stage_channels: Channels of each stage's map.
-        stage_strides: Pixels of the picture to a cell of each stage's map.
+        channels: Channels of each stage's map, from fine to coarse.
+        strides: Pixels of the picture to a cell of each.
+        in_channels: Channels of the picture.
+        num_classes: Number of classes.
     """
 
-    stage_channels: tuple[int, ...]
-    stage_strides: tuple[int, ...]
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+    in_channels: int
+    num_classes: int
 
-    def stages(self, x: Tensor) -> list[Tensor]:
-        """Return the map of each stage, the finest first."""
+    def forward_features(self, x: Tensor) -> list[Tensor]:
+        """Return the map of each stage, from fine to coarse."""
         ...

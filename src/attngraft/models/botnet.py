@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from attngraft._core.checks import one_of, positive
+from attngraft._core.checks import feature_map, one_of, positive
 from attngraft._core.errors import OptionError
 from attngraft.attention.mhsa import MHSA
 from attngraft.attention.se import SE
@@ -148,6 +148,10 @@ class BoTNet(nn.Module):
 
     Parameters that a ResNet has too carry torchvision's names. Pictures may have any size.
 
+    Attributes:
+        channels: Channels of each stage's map, from fine to coarse.
+        strides: Pixels of the picture to a cell of each.
+
     Args:
         blocks: The blocks of each stage, a letter a block: ``c`` convolves, ``a`` attends.
         num_classes: Number of classes; 0 leaves the classifier out and gives the pooled features.
@@ -172,7 +176,7 @@ class BoTNet(nn.Module):
     Example:
         >>> import torch
         >>> net = BoTNet(("c", "c", "c", "aa"), num_classes=10, width=16).eval()
-        >>> net(torch.randn(1, 3, 65, 97)).shape, net.stage_channels, net.stage_strides
+        >>> net(torch.randn(1, 3, 65, 97)).shape, net.channels, net.strides
         (torch.Size([1, 10]), (64, 128, 256, 512), (4, 8, 16, 32))
     """
 
@@ -200,6 +204,7 @@ class BoTNet(nn.Module):
         positive("BoTNet", in_channels=in_channels, width=width, last_stride=last_stride)
         self.blocks = tuple(blocks)
         self.num_classes = num_classes
+        self.in_channels = in_channels
         size = image_size if isinstance(image_size, tuple) else (image_size, image_size)
         conv: dict[str, Any] = {"act": act, "se": se != "none"}
         attend: dict[str, Any] = {"act": act, "se": se == "all", "heads": heads, "position": position}
@@ -209,26 +214,27 @@ class BoTNet(nn.Module):
         self.bn1 = nn.BatchNorm2d(width)
         self.act = _activation(act)
         self.maxpool = nn.MaxPool2d(3, 2, padding=1)
-        stride, channels = 4, width
+        stride, before = 4, width
         strides, stages = [], []
         for word, first, inside in zip(blocks, (1, 2, 2, last_stride), _doubled(width), strict=True):
             stage = []
             for letter, step in zip(word, (first, *[1] * (len(word) - 1)), strict=True):
                 if letter == "c":
-                    stage.append(Bottleneck(channels, inside, stride=step, **conv))
+                    stage.append(Bottleneck(before, inside, stride=step, **conv))
                 else:
                     at = (-(-size[0] // stride), -(-size[1] // stride))
-                    stage.append(BoTBlock(channels, inside, stride=step, size=at, **attend))
-                stride, channels = stride * step, EXPANSION * inside
+                    stage.append(BoTBlock(before, inside, stride=step, size=at, **attend))
+                stride, before = stride * step, EXPANSION * inside
             strides.append(stride)
             stages.append(nn.Sequential(*stage))
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
-        self.stage_channels = tuple(EXPANSION * inside for inside in _doubled(width))
-        self.stage_strides = tuple(strides)
-        self.fc = nn.Linear(channels, num_classes) if num_classes else nn.Identity()
+        self.channels = tuple(EXPANSION * inside for inside in _doubled(width))
+        self.strides = tuple(strides)
+        self.fc = nn.Linear(before, num_classes) if num_classes else nn.Identity()
 
-    def stages(self, x: Tensor) -> list[Tensor]:
-        """Return the map of each stage, the finest first."""
+    def forward_features(self, x: Tensor) -> list[Tensor]:
+        """Return the map of each stage, from fine to coarse."""
+        feature_map(self, self.in_channels, x)
         x = self.maxpool(self.act(self.bn1(self.conv1(x))))
         maps = []
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
@@ -238,7 +244,7 @@ class BoTNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the classes' logits."""
-        logits: Tensor = self.fc(self.stages(x)[-1].mean((2, 3)))
+        logits: Tensor = self.fc(self.forward_features(x)[-1].mean((2, 3)))
         return logits
 
 

@@ -21,7 +21,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from attngraft._core.checks import one_of, positive
 from attngraft._core.errors import OptionError
-from attngraft.models._registry import create, model
+from attngraft.models._registry import create, model, record
 from attngraft.models._stages import Stages
 
 BODIES = tuple(f"{family}{depth}" for family in ("botnet", "resnet") for depth in (50, 101, 152, 200))
@@ -32,7 +32,7 @@ ANCHOR_SIZES = ((32,), (64,), (128,), (256,), (512,))
 """Side of the anchors of each level in pixels: eight cells."""
 
 
-class Pyramid(nn.Module):
+class FeaturePyramid(nn.Module):
     """A feature pyramid over a classifier: the backbone that torchvision's detectors take, under torchvision's names.
 
     Args:
@@ -50,14 +50,14 @@ class Pyramid(nn.Module):
     def __init__(self, body: nn.Module, channels: int = 256) -> None:
         super().__init__()
         if not isinstance(body, Stages):
-            raise OptionError(f"a pyramid needs a model with stages(), which {type(body).__name__} does not have")
+            raise OptionError(f"a pyramid needs a model that gives the maps of its stages, not {type(body).__name__}")
         self.body = body
         self.out_channels = channels
-        self.fpn = FeaturePyramidNetwork(list(body.stage_channels), channels, LastLevelMaxPool())
+        self.fpn = FeaturePyramidNetwork(list(body.channels), channels, LastLevelMaxPool())
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Return the levels."""
-        maps = OrderedDict((str(i), stage) for i, stage in enumerate(self.body.stages(x)))
+        maps = OrderedDict((str(i), stage) for i, stage in enumerate(self.body.forward_features(x)))
         levels: dict[str, Tensor] = self.fpn(maps)
         return levels
 
@@ -120,8 +120,9 @@ def _rcnn(
 ) -> Any:
     one_of("R-CNN", "norm", norm, NORMS)
     positive("R-CNN", num_classes=num_classes, min_size=min_size, max_size=max_size)
-    classifier = create(body, **{"num_classes": 0, "image_size": max_size, **(body_options or {})})
-    backbone = _with_norm(Pyramid(classifier, channels), norm)
+    sized = {"image_size": max_size} if "image_size" in record(body).options else {}
+    classifier = create(body, **{"num_classes": 0, **sized, **(body_options or {})})
+    backbone = _with_norm(FeaturePyramid(classifier, channels), norm)
     anchors = AnchorGenerator(ANCHOR_SIZES, ((0.5, 1.0, 2.0),) * len(ANCHOR_SIZES))
     options = {"rpn_anchor_generator": anchors, **options}
     return detector(backbone, num_classes + 1, min_size=min_size, max_size=max_size, **options)

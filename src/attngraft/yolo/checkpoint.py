@@ -19,6 +19,7 @@ import ultralytics
 from platformdirs import user_cache_path
 from torch import nn
 
+from attngraft._core import plugins
 from attngraft._core.errors import CheckpointError, OutputError
 from attngraft.yolo.grafting import attach
 from attngraft.yolo.recipe import GraftSpec, Recipe, print_grafts
@@ -72,7 +73,7 @@ def inspect_file(file: Path) -> None:
         file: A ``.pt`` file.
 
     Raises:
-        CheckpointError: If it is damaged, or holds classes that are not to be had here; names them.
+        CheckpointError: If it is damaged, or holds classes or plugins that are not to be had here; names them.
     """
     try:
         named = torch.serialization.get_unsafe_globals_in_checkpoint(file)
@@ -80,6 +81,9 @@ def inspect_file(file: Path) -> None:
         raise CheckpointError(
             f"{file} is not a checkpoint, or a damaged one ({file.stat().st_size:,} bytes); copy or train it again"
         ) from error
+    if f"{plugins.__name__}.{plugins.rebuild.__name__}" in named:
+        for path in plugins.in_checkpoint(file):
+            plugins.find(path)
     missing = sorted(name for name in named if not _resolves(name))
     if missing:
         raise CheckpointError(

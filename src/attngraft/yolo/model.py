@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -127,10 +128,14 @@ def resolve_base(base: str) -> str:
         found = ""
     if found and Path(found).is_file():
         return str(found)
-    log.warning(
-        f"attngraft: no weights {base}.pt here and none to be had, so {base}.yaml is built and starts untrained"
-    )
+    _warn_once(f"attngraft: no weights {base}.pt here and none to be had, so {base}.yaml is built and starts untrained")
     return f"{base}.yaml"
+
+
+@cache
+def _warn_once(message: str) -> None:
+    """Warn once a process: a study builds the same base for every arm that it settles."""
+    log.warning(message)
 
 
 def _write(stock: Any, recipe: Recipe, file: Path) -> None:
