@@ -76,10 +76,15 @@ for _verb, _about in HOST_VERBS.items():
 @main.command()
 @click.argument("pairs", nargs=-1, metavar="KEY=VALUE ...")
 def export(pairs: tuple[str, ...]) -> None:
-    """Export a model: attngraft export model=best.pt format=onnx dynamic=True."""
-    from attngraft.cli.host import run_verb
+    """Export a model and hold the file against it: attngraft export model=best.pt format=onnx dynamic=True.
 
-    run_verb("export", pairs)
+    Every format and key of Ultralytics. Pictures of source= or data= (or generated ones) go through the model and the
+    file; the largest deviation of boxes and scores is printed and stored beside the file, and one over the bound ends
+    with 1 and keeps the file aside as *.rejected.
+    """
+    from attngraft.cli.host import run_export
+
+    run_export(pairs)
 
 
 @main.command()

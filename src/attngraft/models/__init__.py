@@ -9,6 +9,7 @@ from attngraft.models.dilateformer import DilateFormer
 from attngraft.models.flatten_pvt import FLattenPVT, FLattenPVTv2
 from attngraft.models.flatten_swin import FLattenSwin
 from attngraft.models.hat import HAT
+from attngraft.models.mobilenet import MobileNetV3
 
 __all__ = [
     "HAT",
@@ -18,6 +19,7 @@ __all__ = [
     "FLattenPVT",
     "FLattenPVTv2",
     "FLattenSwin",
+    "MobileNetV3",
     "ModelRecord",
     "Shared",
     "Stages",

@@ -14,10 +14,6 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
-from torchvision.models.detection import FasterRCNN, MaskRCNN
-from torchvision.models.detection.rpn import AnchorGenerator
-from torchvision.ops import FeaturePyramidNetwork, FrozenBatchNorm2d
-from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from attngraft._core.checks import one_of, positive
 from attngraft._core.errors import OptionError
@@ -48,6 +44,9 @@ class FeaturePyramid(nn.Module):
     """
 
     def __init__(self, body: nn.Module, channels: int = 256) -> None:
+        from torchvision.ops import FeaturePyramidNetwork
+        from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+
         super().__init__()
         if not isinstance(body, Stages):
             raise OptionError(f"a pyramid needs a model that gives the maps of its stages, not {type(body).__name__}")
@@ -63,18 +62,18 @@ class FeaturePyramid(nn.Module):
 
 
 @model("detect", *(f"fasterrcnn_{body}" for body in BODIES))
-def named_fasterrcnn(name: str, **options: Any) -> FasterRCNN:
+def named_fasterrcnn(name: str, **options: Any) -> nn.Module:
     """Build a Faster R-CNN on a feature pyramid."""
     return fasterrcnn(name.removeprefix("fasterrcnn_"), **options)
 
 
 @model("segment", *(f"maskrcnn_{body}" for body in BODIES))
-def named_maskrcnn(name: str, **options: Any) -> MaskRCNN:
+def named_maskrcnn(name: str, **options: Any) -> nn.Module:
     """Build a Mask R-CNN on a feature pyramid."""
     return maskrcnn(name.removeprefix("maskrcnn_"), **options)
 
 
-def fasterrcnn(body: str, **options: Any) -> FasterRCNN:
+def fasterrcnn(body: str, **options: Any) -> nn.Module:
     """Build a Faster R-CNN on a feature pyramid over a classifier.
 
     Args:
@@ -84,10 +83,12 @@ def fasterrcnn(body: str, **options: Any) -> FasterRCNN:
     Raises:
         OptionError: As `maskrcnn` does.
     """
+    from torchvision.models.detection import FasterRCNN
+
     return _rcnn(FasterRCNN, body, **options)
 
 
-def maskrcnn(body: str, **options: Any) -> MaskRCNN:
+def maskrcnn(body: str, **options: Any) -> nn.Module:
     """Build a Mask R-CNN on a feature pyramid over a classifier.
 
     It is called as torchvision's: with pictures and targets it gives losses, in evaluation it gives detections. Labels
@@ -103,11 +104,13 @@ def maskrcnn(body: str, **options: Any) -> MaskRCNN:
     Raises:
         OptionError: If ``norm`` is none of these, or the classifier's stages cannot be read.
     """
+    from torchvision.models.detection import MaskRCNN
+
     return _rcnn(MaskRCNN, body, **options)
 
 
 def _rcnn(
-    detector: Callable[..., Any],
+    detector: Callable[..., nn.Module],
     body: str,
     *,
     num_classes: int = 91,
@@ -117,7 +120,9 @@ def _rcnn(
     channels: int = 256,
     body_options: dict[str, Any] | None = None,
     **options: Any,
-) -> Any:
+) -> nn.Module:
+    from torchvision.models.detection.rpn import AnchorGenerator
+
     one_of("R-CNN", "norm", norm, NORMS)
     positive("R-CNN", num_classes=num_classes, min_size=min_size, max_size=max_size)
     sized = {"image_size": max_size} if "image_size" in record(body).options else {}
@@ -132,6 +137,8 @@ def _with_norm(module: nn.Module, norm: str) -> nn.Module:
     if norm == "sync":
         return nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
     if norm == "frozen":
+        from torchvision.ops import FrozenBatchNorm2d
+
         for parent in list(module.modules()):
             for name, child in parent.named_children():
                 if isinstance(child, nn.BatchNorm2d):

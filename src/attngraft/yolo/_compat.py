@@ -13,6 +13,8 @@ the globals of ``nn.tasks`` (added to)
     Our YAMLs are found by name. Relies on the signature ``(path)`` and on the keys ``scale`` and ``yaml_file``.
 ``nn.modules.block.MHSA`` and ``nn.modules.conv.MHSA`` (added)
     Checkpoints trained with the circulated class name these paths. Relies on the host having none of that name.
+``nn.tasks.Index`` (named in rows)
+    Rows that take one map from a backbone's list. Relies on the arguments ``[channels, index]``.
 ``utils.torch_utils.get_flops`` (wrapped)
     ``model.info()`` and the summary of a training print it. The host profiles by module hooks and stride-sized proxies:
     24 times too low for attention at P3 in 8.4.0 to 8.4.100, blind to kernels of an own autograd function in every
@@ -42,7 +44,8 @@ from ultralytics.utils.torch_utils import unwrap_model
 from attngraft._core.errors import HostError
 from attngraft._core.registry import mechanism, mechanisms
 from attngraft.measure import flops
-from attngraft.yolo import grafting, rows
+from attngraft.models import models
+from attngraft.yolo import backbones, grafting, rows
 from attngraft.yolo.yamls import load_own
 
 SUPPORTED = ((8, 4, 0), (8, 5, 0))
@@ -108,19 +111,22 @@ def install(tasks: ModuleType) -> None:
 
 def allow_safe_loading() -> None:
     """Tell PyTorch's restricted unpickler that our classes are data."""
-    ours: list[Any] = [grafting.Graft, grafting.BoTConv, grafting.apply_grafts]
-    for record in mechanisms().values():
-        ours += [record.cls, *_helpers(record.cls)]
+    ours: list[Any] = [grafting.Graft, grafting.BoTConv, grafting.apply_grafts, backbones.Backbone]
+    homes = {inspect.getmodule(record.cls) for record in mechanisms().values()}
+    homes |= {inspect.getmodule(record.build) for record in models().values()}
+    for home in homes:
+        ours += _layers(home)
     torch.serialization.add_safe_globals(ours)
 
 
-def _helpers(cls: type) -> list[type]:
-    """Return the module classes that stand in a mechanism's file besides it."""
-    home = inspect.getmodule(cls)
+def _layers(home: ModuleType | None) -> list[type]:
+    """Return the module classes of attngraft that a file defines or uses."""
     members = vars(home).values() if home else ()
-    return [
-        m for m in members if isinstance(m, type) and issubclass(m, torch.nn.Module) and m.__module__ == cls.__module__
-    ]
+    return [m for m in members if isinstance(m, type) and issubclass(m, torch.nn.Module) and _is_ours(home, m)]
+
+
+def _is_ours(home: ModuleType | None, cls: type) -> bool:
+    return cls.__module__.startswith("attngraft.") or (home is not None and cls.__module__ == home.__name__)
 
 
 def _parse_model(wrapped: Callable[..., Any], _instance: None, args: Any, kwargs: Any) -> Any:
@@ -132,6 +138,7 @@ def _parse_model(wrapped: Callable[..., Any], _instance: None, args: Any, kwargs
     d["backbone"] = rows.rewrite(d["backbone"], host_names)
     d["head"] = rows.rewrite(d["head"], host_names)
     host_names.update(rows.row_classes())
+    host_names[backbones.ROW] = backbones.Backbone
     layers, save = wrapped(d, channels, verbose)
     for line in grafting.attach(layers, specs, backbone=len(d["backbone"]), channels=channels) if specs else ():
         if verbose:
