@@ -65,9 +65,9 @@ def _train(options: dict[str, Any]) -> None:
 
     resume = options.pop("resume", None)
     if not resume:
-        for key, example in {"model": "botnet50", "data": "FOLDER"}.items():
+        for key in ("model", "data"):
             if key not in options:
-                raise click.UsageError(f"fit needs {key}, as in: attngraft fit model=botnet50 data=FOLDER ({example})")
+                raise click.UsageError(f"fit needs {key}, as in: attngraft fit model=botnet50 data=FOLDER epochs=50")
         Fit(str(options.pop("model")), str(options.pop("data")), say=click.echo, **options).run()
         return
     folder = Path(str(resume))
@@ -98,7 +98,7 @@ def _predict(options: dict[str, Any]) -> None:
     unknown = set(rest) - {"source", "out", "confidence"}
     if unknown:
         raise click.UsageError(
-            f"fit predict has no key {sorted(unknown)[0]!r}; it takes model, source, out, confidence"
+            f"fit predict has no key {sorted(unknown)[0]!r}; it takes model, source, out and confidence"
         )
     source = str(rest.pop("source"))
     predict(trained, source, say=click.echo, **rest)

@@ -178,14 +178,18 @@ def validate(
         trained: What `load` returned.
         data: The data set; None takes the one that it was trained on.
         split: ``train``, ``val`` or ``test``.
-        **changes: Where it runs: ``accelerator``, ``devices``, ``workers``, ``precision``, ``images``.
+        **changes: Where it runs and where the data are, of `MAY_CHANGE`.
 
     Returns:
         The measures, as fractions and decibels.
 
     Raises:
         DataError: If the data cannot be used, or have other classes.
+        PlanError: If a change is none of those.
     """
+    unknown = [key for key in changes if key not in MAY_CHANGE]
+    if unknown:
+        raise PlanError(f"validation has no option {unknown[0]!r}; it takes data, split, {', '.join(MAY_CHANGE)}")
     learner = trained.learner
     options = trained.options.changed({**changes, **({} if data is None else {"data": str(data)})})
     found = type(learner).read(options, split)
