@@ -27,8 +27,7 @@ def main(data: Path) -> None:
         for model in ("resnet50", "botnet50"):
             run = Fit(model, fresh, out=Path(home) / model, **RECIPE).run()
             trained = load(run.folder)
-            untrained = Trained(type(trained.learner)(trained.options, trained.classes), *trained[1:])
-            rows[f"{model}, untrained"] = scores(untrained)
+            rows[f"{model}, untrained"] = scores(trained.untrained())
             rows[model] = scores(trained)
     write(
         "classify",

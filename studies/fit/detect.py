@@ -34,8 +34,7 @@ def main(data: Path) -> None:
     with tempfile.TemporaryDirectory() as home:
         run = Fit("fasterrcnn_botnet50", data, out=Path(home) / "run", **RECIPE).run()
         trained = load(run.folder)
-        untrained = Trained(type(trained.learner)(trained.options, trained.classes), *trained[1:])
-        rows = {"untrained": scores(untrained), f"{RECIPE['epochs']} epochs": scores(trained)}
+        rows = {"untrained": scores(trained.untrained()), f"{RECIPE['epochs']} epochs": scores(trained)}
         if len(sys.argv) > 2:
             predict(trained, next(data.parent.glob("images/test")), sys.argv[2])
     write(

@@ -9,7 +9,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, WeightAveraging
+from lightning.pytorch.callbacks import Callback, RichProgressBar, WeightAveraging
 from torch import Tensor
 
 from attngraft._core.errors import PlanError
@@ -53,6 +53,16 @@ def ramped(decay: float, steps: int) -> float:
         [0.1, 0.182, 0.91, 0.999]
     """
     return min(decay, (1 + steps) / (10 + steps))
+
+
+class Bar(RichProgressBar):
+    """A bar that leaves the numbers to the lines of `History`, which appear above it."""
+
+    def get_metrics(
+        self, trainer: L.Trainer, pl_module: L.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        """Return nothing."""
+        return {}
 
 
 class History(Callback):

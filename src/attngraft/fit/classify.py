@@ -96,7 +96,7 @@ class Classifier(Learner):
         self.top1(logits, labels)
         self.top5(logits, labels)
         self.val_loss(F.cross_entropy(logits, labels), weight=len(labels))
-        self.log_dict({"val_loss": self.val_loss, "top1": self.top1, "top5": self.top5}, on_epoch=True, prog_bar=True)
+        self.log_dict({"val_loss": self.val_loss, "top1": self.top1, "top5": self.top5}, on_epoch=True)
 
     @torch.inference_mode()
     def predict(self, path: Path) -> list[tuple[str, float]]:

@@ -82,7 +82,7 @@ class Learner(L.LightningModule, ABC):
 
     def noted(self, loss: Tensor, pictures: int) -> None:
         """Log the loss of a batch, to be averaged over the epoch and the devices."""
-        self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=pictures, sync_dist=True)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=pictures, sync_dist=True)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Make dropout a function of the step: a training that goes on has drawn fewer random numbers before it."""

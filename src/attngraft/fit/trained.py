@@ -34,6 +34,10 @@ class Trained(NamedTuple):
     classes: tuple[str, ...]
     path: Path
 
+    def untrained(self) -> Trained:
+        """Return the same network as its training began, without what ``weights=`` gave it, for comparison."""
+        return self._replace(learner=LEARNERS[self.options.task](self.options, self.classes).eval())
+
 
 def load(path: str | Path) -> Trained:
     """Load a checkpoint of `Fit`, or the best one of its folder.

@@ -19,13 +19,13 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning_utilities.core.rank_zero import rank_zero_only
 
 from attngraft._core.errors import CheckpointError, DataError, OutputError, PlanError
 from attngraft._core.files import write_text
-from attngraft.fit.callbacks import History, MovingAverage, measured
+from attngraft.fit.callbacks import Bar, History, MovingAverage, measured
 from attngraft.fit.learner import Learner
 from attngraft.fit.options import FILE, Options
 from attngraft.fit.tasks import LEARNERS
@@ -230,7 +230,7 @@ def _trainer(options: Options, folder: Path, callbacks: list[Callback], monitor:
     if options.ema:
         callbacks = [MovingAverage(options.ema), *callbacks]
     if sys.stderr.isatty():
-        callbacks = [*callbacks, RichProgressBar()]
+        callbacks = [*callbacks, Bar()]
     try:
         return L.Trainer(
             accelerator=options.accelerator,
