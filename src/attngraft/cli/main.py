@@ -29,10 +29,9 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except (click.exceptions.Exit, click.ClickException, click.Abort):
             raise
-        except KeyboardInterrupt:
-            click.echo(
-                "attngraft: stopped; a training goes on with: attngraft train model=.../last.pt resume=True", err=True
-            )
+        except KeyboardInterrupt as stopped:
+            go_on = "stopped; a training goes on with: attngraft train model=.../last.pt resume=True"
+            click.echo(f"attngraft: {stopped if stopped.args else go_on}", err=True)
             sys.exit(FAILURE)
         except Exception as error:
             if ctx.params.get("debug"):
@@ -160,6 +159,28 @@ def study(words: tuple[str, ...], dry_run: bool) -> None:
     from attngraft.cli.study import run_study
 
     sys.exit(run_study(words, dry_run=dry_run))
+
+
+@main.command()
+@click.argument("words", nargs=-1, metavar="KEY=VALUE ... | predict KEY=VALUE ... | val KEY=VALUE ...", required=True)
+def fit(words: tuple[str, ...]) -> None:
+    r"""Train a network of the papers: BoTNet, DilateFormer, FLatten, HAT, and what detects with them.
+
+    \b
+    attngraft fit model=botnet50 data=flowers epochs=60 imgsz=128
+    attngraft fit model=fasterrcnn_botnet50 data=coco/annotations/instances_train2017.json preset=paper devices=8
+    attngraft fit model=hat_s data=photos scale=4 model.channels=60
+    attngraft fit resume=runs/fit/botnet50
+    attngraft fit val model=runs/fit/botnet50 split=test
+    attngraft fit predict model=runs/fit/botnet50 source=pictures
+
+    Data are a folder with train/ and val/ (classify: a folder a class in them; superres: pictures, or hr/ and lr/),
+    COCO's JSON or YOLO's data.yaml (detect, segment). What is not given comes from preset=small or preset=paper, and
+    is written out in fit.yaml.
+    """
+    from attngraft.cli.fit import run_fit
+
+    run_fit(words)
 
 
 def _sentence(error: Exception) -> str:
