@@ -29,6 +29,7 @@ check: $(BIN)/.dev  ## Check style, types, layers and generated pages
 	$(BIN)/codespell src tests docs benchmarks README.md CHANGELOG.md CONTRIBUTING.md
 	$(BIN)/python docs/build_catalogue.py --check
 	$(BIN)/python docs/build_speed.py --check
+	$(BIN)/python docs/build_models.py --check
 
 format: $(BIN)/.dev  ## Put the source into shape
 	$(BIN)/ruff check --fix .
@@ -37,6 +38,7 @@ format: $(BIN)/.dev  ## Put the source into shape
 docs: $(BIN)/.dev  ## Write the generated pages anew
 	$(BIN)/python docs/build_catalogue.py
 	$(BIN)/python docs/build_speed.py
+	$(BIN)/python docs/build_models.py
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -149,3 +149,13 @@ def test_weights_of_a_classifier_reach_the_backbone_and_survive_the_hosts_rebuil
     again = attngraft.YOLO("start.pt")
     again.train(data=tiny_data("detect"), project="runs", name="run", **{**TRAIN, "lr0": 0.0, "freeze": 1})
     assert again.trainer.model.state_dict()["model.0.body.layer1.0.conv1.weight"].eq(3).all()
+
+
+@pytest.mark.parametrize("name", ["dilateformer_tiny", "flatten_pvt_v2_b0", "flatten_swin_tiny", "mobilenetv3_small"])
+def test_every_family_of_classifiers_lives_in_a_checkpoint(name: str) -> None:
+    model = attngraft.YOLO(f"yolo11n-{name}.yaml")
+    model.save("whole.pt")
+    whole = tasks.torch_safe_load("whole.pt", safe_only=True)[0]["model"].float().eval()
+    picture = torch.rand(1, 3, 96, 64)
+    with torch.no_grad():
+        assert torch.equal(whole(picture)[0], model.model.half().float().eval()(picture)[0])  # as the host saves it

@@ -124,6 +124,24 @@ def show(name: str) -> None:
 
 
 @main.command()
+@click.argument("words", nargs=-1, metavar="MECHANISM | FILE.py:CLASS | model=RECIPE KEY=VALUE ...", required=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
+def doctor(words: tuple[str, ...], as_json: bool) -> None:
+    r"""Find what would break later: in training, on several GPUs, after a reload, in export.
+
+    \b
+    attngraft doctor model=yolo11n+ema@P4 imgsz=640 batch=16 data=my.yaml
+    attngraft doctor model=runs/detect/train/weights/best.pt
+    attngraft doctor my_attention.py:MyAttention channels=128
+
+    About a minute for a small detector. Ends with 1 if a check fails.
+    """
+    from attngraft.cli.doctor import run_doctor
+
+    sys.exit(run_doctor(words, as_json=as_json))
+
+
+@main.command()
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("attngraft-demo"), help="Folder to fill.")
 @click.option("--device", default="cpu", show_default=True, help="The host's device, such as cpu or 0.")
 @click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Trainings at once.")

@@ -205,7 +205,7 @@ class BoTNet(nn.Module):
         self.blocks = tuple(blocks)
         self.num_classes = num_classes
         self.in_channels = in_channels
-        size = image_size if isinstance(image_size, tuple) else (image_size, image_size)
+        self.image_size = size = image_size if isinstance(image_size, tuple) else (image_size, image_size)
         conv: dict[str, Any] = {"act": act, "se": se != "none"}
         attend: dict[str, Any] = {"act": act, "se": se == "all", "heads": heads, "position": position}
         attend["shortcut_act"] = shortcut_act

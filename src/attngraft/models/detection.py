@@ -1,4 +1,4 @@
-"""Faster R-CNN and Mask R-CNN on a feature pyramid over any classifier whose stages can be read.
+"""R-CNN: Faster and Mask R-CNN on a feature pyramid over any classifier whose stages can be read.
 
 Paper: Mask R-CNN, He et al., ICCV 2017, arXiv 1703.06870, with the backbones of Bottleneck Transformers for Visual
     Recognition, Srinivas et al., CVPR 2021, arXiv 2101.11605.

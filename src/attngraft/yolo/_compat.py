@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -44,12 +45,14 @@ from ultralytics.utils.torch_utils import unwrap_model
 from attngraft._core.errors import HostError
 from attngraft._core.registry import mechanism, mechanisms
 from attngraft.measure import flops
-from attngraft.models import models
 from attngraft.yolo import backbones, grafting, rows
 from attngraft.yolo.yamls import load_own
 
 SUPPORTED = ((8, 4, 0), (8, 5, 0))
 """The first supported release, and the first that is not."""
+
+HOMES = ("attngraft.attention.", "attngraft.models.", grafting.__name__, backbones.__name__)
+"""Beginnings of the names of the modules whose classes stand in checkpoints."""
 
 log = logging.getLogger("ultralytics")
 
@@ -111,22 +114,15 @@ def install(tasks: ModuleType) -> None:
 
 def allow_safe_loading() -> None:
     """Tell PyTorch's restricted unpickler that our classes are data."""
-    ours: list[Any] = [grafting.Graft, grafting.BoTConv, grafting.apply_grafts, backbones.Backbone]
-    homes = {inspect.getmodule(record.cls) for record in mechanisms().values()}
-    homes |= {inspect.getmodule(record.build) for record in models().values()}
-    for home in homes:
-        ours += _layers(home)
-    torch.serialization.add_safe_globals(ours)
+    homes = [module for name, module in sys.modules.items() if name.startswith(HOMES)]
+    homes += [sys.modules[record.cls.__module__] for record in mechanisms().values()]  # the user's own among them
+    torch.serialization.add_safe_globals([grafting.apply_grafts, *{cls for home in homes for cls in _layers(home)}])
 
 
-def _layers(home: ModuleType | None) -> list[type]:
-    """Return the module classes of attngraft that a file defines or uses."""
-    members = vars(home).values() if home else ()
-    return [m for m in members if isinstance(m, type) and issubclass(m, torch.nn.Module) and _is_ours(home, m)]
-
-
-def _is_ours(home: ModuleType | None, cls: type) -> bool:
-    return cls.__module__.startswith("attngraft.") or (home is not None and cls.__module__ == home.__name__)
+def _layers(home: ModuleType) -> list[type]:
+    """Return the module classes that a file defines."""
+    classes = [member for member in vars(home).values() if isinstance(member, type)]
+    return [cls for cls in classes if issubclass(cls, torch.nn.Module) and cls.__module__ == home.__name__]
 
 
 def _parse_model(wrapped: Callable[..., Any], _instance: None, args: Any, kwargs: Any) -> Any:
