@@ -11,7 +11,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from attngraft._core.errors import AttngraftError
+from attngraft._core.files import free_path
 from attngraft.data import beacons
 from attngraft.data.pictures import Box, side_by_side
 
@@ -90,7 +90,7 @@ def run_demo(out: Path, *, device: str, workers: int, train: int = 800, val: int
         OutputError: If the folder cannot be written.
     """
     console = Console()
-    out = _free(out).resolve()
+    out = free_path(out).resolve()
     data = {rule: beacons(out / f"beacons-{rule}", rule=rule, train=train, val=val) for rule in RULES}
     console.print(f"pictures made in {out}: {train} for training and {val} for validation, twice")
     runs = [Run(rule, arm, out / "runs" / f"{rule}-{arm.replace(' ', '-')}", epochs) for rule in RULES for arm in ARMS]
@@ -103,12 +103,6 @@ def run_demo(out: Path, *, device: str, workers: int, train: int = 800, val: int
         "local: the class is told by the object itself, and attention has nothing to add.\n"
         f"\n{time.monotonic() - started:.0f} s in all. Pictures of what both models find: [bold]{sheet}[/bold]"
     )
-
-
-def _free(out: Path) -> Path:
-    """Return ``out``, or the first of ``out-2``, ``out-3``, ... that does not exist."""
-    candidates: Iterator[Path] = (out.with_name(f"{out.name}-{n}") for n in range(2, 10_000))
-    return out if not out.exists() else next(path for path in candidates if not path.exists())
 
 
 def _train(runs: list[Run], data: dict[Rule, Path], device: str, workers: int, console: Console) -> dict[Run, float]:
