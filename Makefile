@@ -8,27 +8,34 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format docs
+.PHONY: help setup demo test bench check format docs
 
 help:  ## Say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 setup: $(BIN)/.user  ## Make .venv and install attngraft into it
 
-demo: $(BIN)/.user  ## Train with and without attention on the built-in data (under 5 minutes) and show what it did
+demo: $(BIN)/.user  ## Study attention on the built-in data, in miniature (under 5 minutes), and name the report to open
 	$(BIN)/attngraft demo
 
 test: $(BIN)/.dev  ## Run every test (under 8 minutes on 2 cores, no network)
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
+bench: $(BIN)/.dev  ## Run every benchmark in a small setting (some minutes; nothing kept)
+	$(BIN)/python benchmarks/mhsa.py --quick
+	$(BIN)/python benchmarks/circulated.py --quick
+	$(BIN)/python benchmarks/detectors.py --quick
+	$(BIN)/python benchmarks/bootstrap.py --images 200 --resamples 50 --seeds 2
 
 check: $(BIN)/.dev  ## Check style, types, layers and generated pages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/codespell src tests docs benchmarks README.md CHANGELOG.md CONTRIBUTING.md
+	$(BIN)/codespell src tests docs benchmarks examples README.md CHANGELOG.md CONTRIBUTING.md
 	$(BIN)/python docs/build_catalogue.py --check
 	$(BIN)/python docs/build_speed.py --check
+	$(BIN)/python docs/build_models.py --check
 
 format: $(BIN)/.dev  ## Put the source into shape
 	$(BIN)/ruff check --fix .
@@ -37,13 +44,14 @@ format: $(BIN)/.dev  ## Put the source into shape
 docs: $(BIN)/.dev  ## Write the generated pages anew
 	$(BIN)/python docs/build_catalogue.py
 	$(BIN)/python docs/build_speed.py
+	$(BIN)/python docs/build_models.py
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(BIN)/.user: $(BIN)/python pyproject.toml constraints.txt
 	@echo "installing attngraft with PyTorch and Ultralytics into $(VENV): about 6 GB, some minutes"
-	$(PIP) --editable .
+	$(PIP) --editable '.[study]'
 	@touch $@
 
 $(BIN)/.dev: $(BIN)/.user

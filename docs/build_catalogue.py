@@ -6,6 +6,7 @@ Run it after a change to a mechanism. With --check nothing is written, and the e
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import attngraft.attention as zoo
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- catalogue: begin -->", "<!-- catalogue: end -->"
 WIDTH, SIDE = 256, 20
+SPEED = "circulated-amd-epyc"
+TIMED = "40x40, 256 channels, batch 8"
 
 HEADER = f"""# Catalogue
 
@@ -22,6 +25,13 @@ Every mechanism there is, written by `python docs/build_catalogue.py` from the s
 Parameters and multiply-adds are those of the defaults on a map of {WIDTH} channels and {SIDE} x {SIDE} cells, which is
 P5 of a 640-pixel image. Memory is the order in which that of training grows with the number of cells N. A *mixer* is
 grafted as `x + gamma * f(x)`, a *gate* as `x + gamma * (f(x) - x)`, with gamma zero at the start.
+
+Each exports to ONNX (fixed and free sizes), OpenVINO and TorchScript and gives the same numbers there, at the size that
+it was traced with and at others; `tests/attention/test_contract.py` runs all of these files.
+
+Speed is how many times as fast as its usual form it is, as an inference and in training, on {TIMED}: the
+medians of `benchmarks/results/{SPEED}.md`, where the intervals and other sizes are. A dash: the usual form is
+the same layers; MHSA has a table of its own in the README.
 
 """
 
@@ -37,6 +47,17 @@ def cost(record: zoo.Mechanism) -> tuple[int, int]:
     return sum(p.numel() for p in module.parameters()), module.macs(SIDE, SIDE)
 
 
+def speeds() -> dict[str, str]:
+    """Return how many times as fast as its usual form each mechanism was measured to be: an inference, and training."""
+    record = json.loads((ROOT / "benchmarks" / "results" / f"{SPEED}.json").read_text(encoding="utf-8"))
+    rows = {case["name"]: case["rows"][1] for case in record["cases"]}
+    shown = {
+        name: f"{1 / row['forward']['ratio']:.1f}, {1 / row['training']['ratio']:.1f}" for name, row in rows.items()
+    }
+    ours = {name.removesuffix(f", {TIMED}"): text for name, text in shown.items() if name.endswith(TIMED)}
+    return ours | {"polarized": ours["polarized, parallel"]}
+
+
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Lay rows out as a Markdown table; the first is its head."""
     head, *body = (f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows)
@@ -45,11 +66,12 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 def overview(page: str = "") -> str:
     """Return the table of all mechanisms, each linked to its section of a page."""
-    rows = [("Name", "Class", "Year", "Attends over", "Role", "Parameters", "Multiply-adds", "Memory")]
+    rows = [("Name", "Class", "Year", "Attends over", "Role", "Parameters", "Multiply-adds", "Memory", "Speed")]
+    speed = speeds()
     for r in records():
         parameters, macs = cost(r)
         link = f"[`{r.name}`]({page}#{r.name})"
-        figures = (f"{parameters:,}", f"{macs:,}", r.growth)
+        figures = (f"{parameters:,}", f"{macs:,}", r.growth, speed.get(r.name, "–"))
         rows.append((link, f"`{r.cls.__name__}`", str(r.year), r.family, r.role, *figures))
     return table(rows)
 

@@ -5,6 +5,7 @@ from .attention import names as names
 from .attention import register as register
 from .bench import bench as bench
 from .doctor import doctor as doctor
+from .fit import Fit as Fit
 from .study import Plan as Plan
 from .study import Study as Study
 from .yolo import YOLO as YOLO
@@ -15,6 +16,7 @@ __version__: str
 
 __all__ = [
     "YOLO",
+    "Fit",
     "Mechanism",
     "Plan",
     "Recipe",

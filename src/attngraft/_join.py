@@ -1,4 +1,4 @@
-"""Joins attngraft to Ultralytics as soon as both are loaded, in whichever order, and loads neither by itself."""
+"""Joins attngraft to Ultralytics and to timm as soon as both are loaded, in whichever order, and loads none of them."""
 
 from __future__ import annotations
 
@@ -12,3 +12,10 @@ def _join(tasks: ModuleType) -> None:
     from attngraft.yolo._compat import install
 
     install(tasks)
+
+
+@wrapt.when_imported("timm")
+def _join_timm(_: ModuleType) -> None:
+    from attngraft.models._timm import enter_all
+
+    enter_all()

@@ -32,6 +32,17 @@ def test_parameter_count_is_the_closed_form() -> None:
     assert sum(p.numel() for p in SE(256, reduction=16).parameters()) == 2 * 256**2 // 16 == 8192
 
 
+def test_biases_are_added_in_both_layers() -> None:
+    module = SE(4, reduction=2, bias=True).double()
+    with torch.no_grad():
+        module.squeeze.weight.zero_()
+        module.squeeze.bias.copy_(torch.tensor([1.0, -1.0]))
+        hidden = torch.tensor([1.0, 0.0], dtype=torch.float64)
+        gate = 1 / (1 + (-(module.excite.weight @ hidden + module.excite.bias)).exp())
+        x = torch.randn(1, 4, 3, 2, dtype=torch.float64)
+        torch.testing.assert_close(module(x), x * gate[:, None, None])
+
+
 def test_a_reduction_that_leaves_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="at most channels=8, got 16"):
         SE(8, reduction=16)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from attngraft._core.errors import PlanError, RecipeError
+from attngraft.study import Study
 from attngraft.study.plan import Arm, Fixed, Plan, split_arms
 
 PLAN = {"data": "fruit.yaml", "arms": "eca@P5,se@P4", "base": "yolo11n.yaml", "epochs": 3}
@@ -118,3 +119,17 @@ def test_names_of_arms_become_names_of_files() -> None:
     assert slugs[0] == "mhsa@P5"
     assert len(set(slugs)) == 3
     assert all("/" not in slug and "(" not in slug for slug in slugs)
+
+
+def test_keys_go_over_those_of_the_plans_file(tmp_path: Path) -> None:
+    file = tmp_path / "plan.yaml"
+    file.write_text("data: fruit.yaml\narms: [eca@P5]\nbase: yolo11n.yaml\nimgsz: 320\ntrain: {epochs: 3, batch: 8}\n")
+    plan = Study(file, epochs=5, imgsz=64, seeds=2, train={"batch": 4}).plan
+    assert (plan.seeds, plan.train["epochs"], plan.train["imgsz"], plan.train["batch"]) == (2, 5, 64, 4)
+    assert Study(file, train={"imgsz": 96}).plan.train["imgsz"] == 96
+
+
+def test_a_list_may_be_written_in_brackets() -> None:
+    written = fixed(controls="[stock, noop]", arms="[mhsa(heads=4)@P5,P4, eca@P5]").plan
+    assert written.controls == ("stock", "noop")
+    assert written.arms == ("mhsa(heads=4)@P5,P4", "eca@P5")

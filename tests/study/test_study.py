@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from filelock import FileLock
 
 from attngraft._core.errors import OutputError, PlanError
 from attngraft.cli.main import main
-from attngraft.study.controls import settle
+from attngraft.study.controls import WIDTHS, settle
 from attngraft.study.plan import Plan
 from attngraft.study.study import Study
 from tests.study.conftest import TINY
@@ -98,3 +99,13 @@ def test_the_conv_control_costs_what_its_arm_costs() -> None:
     narrowest = arms["conv for eca@P3"]
     assert "width=1)" in narrowest.model
     assert "%" in narrowest.note  # it misses by far, and says so
+
+
+def test_the_conv_control_may_match_by_measured_latency() -> None:
+    plan = Plan.of({**TINY, "data": "x.yaml", "arms": "mhsa@P3", "match": "latency", "imgsz": 32})
+    control = settle(plan).arms[-1]
+    said = re.fullmatch(r"measured latency [+-]\d+\.\d % beside its arm's, at width (\d+)", control.note)
+    assert said
+    assert int(said[1]) in WIDTHS
+    assert control.model.endswith(f"+plain_conv(width={said[1]})@P3")
+    assert control.against == ("mhsa@P3",)

@@ -10,7 +10,7 @@ from ultralytics import YOLO as StockYOLO
 
 import attngraft
 from attngraft._core.errors import CheckpointError, OutputError, PlaceError
-from attngraft.yolo.model import resolve_base
+from attngraft.yolo.model import _warn_once, resolve_base
 
 
 @pytest.fixture
@@ -89,6 +89,7 @@ def test_a_bare_stem_without_weights_says_that_it_starts_untrained(caplog: pytes
     import logging
 
     logging.getLogger("ultralytics").propagate = True
+    _warn_once.cache_clear()  # another test of this process may have been warned
     assert resolve_base("yolo11n") == "yolo11n.yaml"
     assert "starts untrained" in caplog.text
 

@@ -207,10 +207,10 @@ def _describe(cls: type[nn.Module], *, name: str | None = None, **fields: Any) -
         if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     }
     module_doc = inspect.cleandoc(sys.modules[cls.__module__].__doc__ or "") if cls.__module__ in sys.modules else ""
-    return Mechanism(name=name, cls=cls, options=MappingProxyType(options), **_provenance(module_doc), **fields)
+    return Mechanism(name=name, cls=cls, options=MappingProxyType(options), **provenance(module_doc), **fields)
 
 
-def _provenance(module_doc: str) -> dict[str, Any]:
+def provenance(module_doc: str) -> dict[str, Any]:
     """Read the summary line and the keyed paragraphs (`PROVENANCE_KEYS`) of a module docstring."""
     found = {"summary": module_doc.partition("\n")[0]}
     for key in PROVENANCE_KEYS:

@@ -166,22 +166,30 @@ class WindowAttention(nn.Module):
         code = self._code(H, W, qkv) if self.shift else open_code(qkv, self.lanes - self.head_dim)
         qkv = with_code(qkv, self.heads, code)
         qkv = pad_end(qkv, self.window, value=1.0)  # (B, H', W', 3 * h * lanes)
-        qkv = torch.roll(qkv, (-self.shift, -self.shift), (1, 2)) if self.shift else qkv
+        qkv = self._roll(qkv, -1) if self.shift else qkv
         height, width = qkv.shape[1:3]
         q, k, v = (cut(part, self.window, self.heads) for part in qkv.chunk(3, -1))  # (n, h, M * M, lanes)
         mixed = attend(q, k, v, relative_bias(self.table, self.window, self.window), self.head_dim)
         mixed = join(mixed, self.window, height, width)  # (B, H', W', C)
-        mixed = torch.roll(mixed, (self.shift, self.shift), (1, 2)) if self.shift else mixed
+        mixed = self._roll(mixed, 1) if self.shift else mixed
         projected: Tensor = self.proj(mixed[:, :H, :W])
         return projected
+
+    def _roll(self, x: Tensor, direction: int) -> Tensor:
+        """Move the cells of a padded map by the shift along both axes, around its ends."""
+        return torch.roll(x, (direction * self.shift,) * 2, (1, 2))
+
+    def _shift_along(self, size: int) -> int:
+        """Return the shift along an axis of so many cells."""
+        return self.shift
 
     def _code(self, H: int, W: int, like: Tensor) -> Tensor:
         """Return the code ``(H, W, 3, 1, e)`` that keeps apart the cells from two ends of the map in a shifted window.
 
         The cells that a shift brings around are the first ones of an axis; two channels compare this for y, two for x.
         """
-        y = torch.arange(H, device=like.device)[:, None].expand(H, W) < self.shift
-        x = torch.arange(W, device=like.device)[None].expand(H, W) < self.shift
+        y = torch.arange(H, device=like.device)[:, None].expand(H, W) < self._shift_along(H)
+        x = torch.arange(W, device=like.device)[None].expand(H, W) < self._shift_along(W)
         keys = torch.stack([y, ~y, x, ~x], -1).to(like.dtype)  # (H, W, 4)
         queries = (1 - keys) * -BLOCKED
         code = torch.stack([queries, keys, torch.zeros_like(keys)], 2).unsqueeze(3)

@@ -32,6 +32,7 @@ class SE(Attention):
     Args:
         channels: Number of channels C.
         reduction: How many times narrower the hidden layer is than C; at most C.
+        bias: Whether both layers have biases.
 
     Shape:
         - Input: ``(B, C, H, W)``
@@ -46,7 +47,7 @@ class SE(Attention):
         torch.Size([2, 64, 7, 5])
     """
 
-    def __init__(self, channels: int, *, reduction: int = 16) -> None:
+    def __init__(self, channels: int, *, reduction: int = 16, bias: bool = False) -> None:
         super().__init__(channels)
         positive("SE", channels=channels, reduction=reduction)
         if reduction > channels:
@@ -54,8 +55,9 @@ class SE(Attention):
                 f"SE needs reduction of at most channels={channels}, got {reduction}; use {channels} or less"
             )
         self.reduction = reduction
-        self.squeeze = nn.Linear(channels, channels // reduction, bias=False)
-        self.excite = nn.Linear(channels // reduction, channels, bias=False)
+        self.bias = bias
+        self.squeeze = nn.Linear(channels, channels // reduction, bias=bias)
+        self.excite = nn.Linear(channels // reduction, channels, bias=bias)
 
     @classmethod
     def fit(cls, channels: int) -> dict[str, Any]:

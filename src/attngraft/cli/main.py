@@ -29,10 +29,9 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except (click.exceptions.Exit, click.ClickException, click.Abort):
             raise
-        except KeyboardInterrupt:
-            click.echo(
-                "attngraft: stopped; a training goes on with: attngraft train model=.../last.pt resume=True", err=True
-            )
+        except KeyboardInterrupt as stopped:
+            go_on = "stopped; a training goes on with: attngraft train model=.../last.pt resume=True"
+            click.echo(f"attngraft: {stopped if stopped.args else go_on}", err=True)
             sys.exit(FAILURE)
         except Exception as error:
             if ctx.params.get("debug"):
@@ -163,11 +162,12 @@ def bench(words: tuple[str, ...], out: Path) -> None:
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("attngraft-demo"), help="Folder to fill.")
 @click.option("--device", default="cpu", show_default=True, help="The host's device, such as cpu or 0.")
 @click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Trainings at once.")
-def demo(out: Path, device: str, workers: int) -> None:
-    """Show on built-in data what attention can do: four small trainings, under 5 minutes on two cores."""
+@click.option("--rule", type=click.Choice(["global", "local"]), default="global", help="What tells an object's class.")
+def demo(out: Path, device: str, workers: int, rule: str) -> None:
+    """Study attention on built-in data, in miniature: six small trainings, under 5 minutes on two cores."""
     from attngraft.cli.demo import run_demo
 
-    run_demo(out, device=device, workers=workers)
+    run_demo(out, device=device, workers=workers, rule=rule)  # type: ignore[arg-type]
 
 
 @main.command()
@@ -194,6 +194,28 @@ def study(words: tuple[str, ...], dry_run: bool) -> None:
     from attngraft.cli.study import run_study
 
     sys.exit(run_study(words, dry_run=dry_run))
+
+
+@main.command()
+@click.argument("words", nargs=-1, metavar="KEY=VALUE ... | predict KEY=VALUE ... | val KEY=VALUE ...", required=True)
+def fit(words: tuple[str, ...]) -> None:
+    r"""Train a network of the papers: BoTNet, DilateFormer, FLatten, HAT, and what detects with them.
+
+    \b
+    attngraft fit model=botnet50 data=flowers epochs=60 imgsz=128
+    attngraft fit model=fasterrcnn_botnet50 data=coco/annotations/instances_train2017.json preset=paper devices=8
+    attngraft fit model=hat_s data=photos scale=4 model.channels=60
+    attngraft fit resume=runs/fit/botnet50
+    attngraft fit val model=runs/fit/botnet50 split=test
+    attngraft fit predict model=runs/fit/botnet50 source=pictures
+
+    Data are a folder with train/ and val/ (classify: a folder a class in them; superres: pictures, or hr/ and lr/),
+    COCO's JSON or YOLO's data.yaml (detect, segment). What is not given comes from preset=small or preset=paper, and
+    is written out in fit.yaml.
+    """
+    from attngraft.cli.fit import run_fit
+
+    run_fit(words)
 
 
 def _sentence(error: Exception) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import wraps
 from types import MappingProxyType
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from torch import nn
 
@@ -32,6 +34,11 @@ class ModelRecord:
     task: Task
     build: Callable[..., nn.Module]
     about: str
+
+    @property
+    def options(self) -> frozenset[str]:
+        """The keywords of the class that it returns, such as ``image_size``, where position tables have a size."""
+        return frozenset(inspect.signature(get_type_hints(self.build)["return"]).parameters)
 
 
 _TABLE: dict[str, ModelRecord] = {}
@@ -96,6 +103,7 @@ def models() -> Mapping[str, ModelRecord]:
 
 
 def _named(build: Callable[..., nn.Module], name: str) -> Callable[..., nn.Module]:
+    @wraps(build)
     def build_named(**options: Any) -> nn.Module:
         return build(name=name, **options)
 

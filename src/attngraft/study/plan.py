@@ -298,7 +298,9 @@ def _training(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _texts(name: str, value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
-        return split_arms(value) if name == "arms" else tuple(word.strip() for word in value.split(","))
+        text = value.strip()
+        text = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+        return split_arms(text) if name == "arms" else tuple(word.strip() for word in text.split(","))
     if isinstance(value, Iterable) and all(isinstance(item, str) for item in value):
         return tuple(value)
     raise PlanError(f"{name} is a list of texts such as [mhsa@P5, ema@P4], got {value!r}")

@@ -65,6 +65,7 @@ class Record:
         watch: What pairing rests on (`attngraft.yolo.training.Watch`).
         truth: Checksum of the ground truth.
         environment: Versions and device.
+        task: What was compared: ``bbox`` or ``segm``, that is masks.
     """
 
     plan: str
@@ -81,6 +82,7 @@ class Record:
     watch: Mapping[str, Any]
     truth: str
     environment: Mapping[str, Any] = field(default_factory=dict)
+    task: str = "bbox"
 
 
 class Store:

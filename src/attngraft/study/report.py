@@ -130,6 +130,7 @@ def gather(study: Study) -> dict[str, Any]:
         "costs": costs,
         "failures": failures,
         "breakdown": breakdown(evidence),
+        "errors": {name: _errors([r for r in records if r.arm == name]) for name in [STOCK, *(g.name for g in gains)]},
         "figures": _figures(evidence, records, gains, bool(costs["measurements"])),
         "samples": samples(store, fixed, evidence),
         "pairing": words.pairing(records),
@@ -247,7 +248,8 @@ def _cell(found: Estimate, alpha: float) -> dict[str, Any]:
 
 
 def _curves(records: Sequence[Record]) -> np.ndarray[Any, Any]:
-    rows = [[100 * row.get("metrics/mAP50-95(B)", math.nan) for row in record.curve] for record in records]
+    of = {"bbox": "B", "segm": "M"}
+    rows = [[100 * row.get(f"metrics/mAP50-95({of[r.task]})", math.nan) for row in r.curve] for r in records]
     epochs = min(map(len, rows), default=0)
     return np.array([row[:epochs] for row in rows])
 

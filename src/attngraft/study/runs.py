@@ -82,7 +82,7 @@ def _perform(store: Store, run: Run, fixed: Fixed) -> None:
     weights = training / "weights" / "last.pt"
     seen = detect(weights, plan.data, split=plan.split, options=plan.train)
     truth = store.keep_truth(seen.truth, seen.root)
-    scored = evaluate(seen.truth, seen.found)
+    scored = evaluate(seen.truth, seen.found, task=seen.task)
     record = Record(
         plan=fixed.hash,
         arm=run.arm.name,
@@ -91,12 +91,13 @@ def _perform(store: Store, run: Run, fixed: Fixed) -> None:
         numbers=scored.numbers,
         per_class=scored.per_class.tolist(),
         classes=scored.matches.classes.tolist(),
-        errors=error_types(seen.truth, seen.found).costs,
+        errors=error_types(seen.truth, seen.found, task=seen.task).costs,
         curve=curve(training),
         seconds=time.monotonic() - started,
         finished=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         watch=watch.facts(),
         truth=truth,
+        task=seen.task,
         environment=asdict(versions(_device(plan.train.get("device")))),
     )
     store.save(run, record, scored.matches, seen.found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -48,7 +48,7 @@ class Study:
     Args:
         plan: A `Plan`, a file with one, or None where the keys are given.
         folder: The study's folder; None takes ``studies/NAME``, after the plan's file or the data.
-        **keys: Keys of the plan and training options, instead of ``plan`` or beside its file.
+        **keys: Keys of the plan and training options, instead of ``plan`` or over those of its file.
 
     Raises:
         PlanError: If there is no plan that can be carried out, or the folder holds another study.
@@ -65,7 +65,7 @@ class Study:
             raise PlanError("give a Plan or keys, not both")
         name = Path(str(plan)).stem if isinstance(plan, (str, Path)) else None
         if not isinstance(plan, Plan):
-            plan = Plan.of({**(load(Path(plan)) if plan else {}), **keys})
+            plan = Plan.of(_over(load(Path(plan)), keys) if plan else keys)
         self.plan = plan
         self.folder = Path(folder) if folder else HOME / (name or Path(plan.data).stem)
         self.store = Store(self.folder.absolute())
@@ -194,6 +194,19 @@ class Study:
 
         return write_report(self)
 
+    def answers(self) -> list[str]:
+        """Say of each arm that was asked for what is known of it, in a sentence.
+
+        Returns:
+            A sentence an arm; none where nothing can be compared yet.
+        """
+        from attngraft.study.report import table
+        from attngraft.study.verdicts import Evidence
+        from attngraft.study.words import headline
+
+        evidence = Evidence.of(self.store, self.fixed())
+        return headline(table(evidence, measure_costs(self.store)), self.plan) if evidence.arms else []
+
     def _more(self, fixed: Fixed) -> list[Run]:
         """Return the runs of the next seed, for the arms that a sequential plan has not decided."""
         if fixed.plan.max_seeds is None:
@@ -226,3 +239,12 @@ class Study:
             yield
         finally:
             lock.release()
+
+
+def _over(values: Mapping[str, Any], keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Put keys over those of a plan's file, wherever a training option stands in either."""
+    train = {**(values.get("train") or {}), **(keys.get("train") or {})}
+    flat = {key: value for key, value in keys.items() if key != "train"}
+    train |= {key: flat.pop(key) for key in list(flat) if key in train}
+    kept = {key: value for key, value in values.items() if key not in train}
+    return {**kept, **flat, **({"train": train} if train else {})}

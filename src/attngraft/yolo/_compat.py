@@ -13,6 +13,8 @@ the globals of ``nn.tasks`` (added to)
     Our YAMLs are found by name. Relies on the signature ``(path)`` and on the keys ``scale`` and ``yaml_file``.
 ``nn.modules.block.MHSA`` and ``nn.modules.conv.MHSA`` (added)
     Checkpoints trained with the circulated class name these paths. Relies on the host having none of that name.
+``nn.tasks.Index`` (named in rows)
+    Rows that take one map from a backbone's list. Relies on the arguments ``[channels, index]``.
 ``utils.torch_utils.get_flops`` (wrapped)
     ``model.info()`` and the summary of a training print it. The host profiles by module hooks and stride-sized proxies:
     24 times too low for attention at P3 in 8.4.0 to 8.4.100, blind to kernels of an own autograd function in every
@@ -29,6 +31,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -42,11 +45,14 @@ from ultralytics.utils.torch_utils import unwrap_model
 from attngraft._core.errors import HostError
 from attngraft._core.registry import mechanism, mechanisms
 from attngraft.measure import flops
-from attngraft.yolo import grafting, rows
+from attngraft.yolo import backbones, grafting, rows
 from attngraft.yolo.yamls import load_own
 
 SUPPORTED = ((8, 4, 0), (8, 5, 0))
 """The first supported release, and the first that is not."""
+
+HOMES = ("attngraft.attention.", "attngraft.models.", grafting.__name__, backbones.__name__)
+"""Beginnings of the names of the modules whose classes stand in checkpoints."""
 
 log = logging.getLogger("ultralytics")
 
@@ -108,19 +114,15 @@ def install(tasks: ModuleType) -> None:
 
 def allow_safe_loading() -> None:
     """Tell PyTorch's restricted unpickler that our classes are data."""
-    ours: list[Any] = [grafting.Graft, grafting.BoTConv, grafting.apply_grafts]
-    for record in mechanisms().values():
-        ours += [record.cls, *_helpers(record.cls)]
-    torch.serialization.add_safe_globals(ours)
+    homes = [module for name, module in sys.modules.items() if name.startswith(HOMES)]
+    homes += [sys.modules[record.cls.__module__] for record in mechanisms().values()]  # the user's own among them
+    torch.serialization.add_safe_globals([grafting.apply_grafts, *{cls for home in homes for cls in _layers(home)}])
 
 
-def _helpers(cls: type) -> list[type]:
-    """Return the module classes that stand in a mechanism's file besides it."""
-    home = inspect.getmodule(cls)
-    members = vars(home).values() if home else ()
-    return [
-        m for m in members if isinstance(m, type) and issubclass(m, torch.nn.Module) and m.__module__ == cls.__module__
-    ]
+def _layers(home: ModuleType) -> list[type]:
+    """Return the module classes that a file defines."""
+    classes = [member for member in vars(home).values() if isinstance(member, type)]
+    return [cls for cls in classes if issubclass(cls, torch.nn.Module) and cls.__module__ == home.__name__]
 
 
 def _parse_model(wrapped: Callable[..., Any], _instance: None, args: Any, kwargs: Any) -> Any:
@@ -132,6 +134,7 @@ def _parse_model(wrapped: Callable[..., Any], _instance: None, args: Any, kwargs
     d["backbone"] = rows.rewrite(d["backbone"], host_names)
     d["head"] = rows.rewrite(d["head"], host_names)
     host_names.update(rows.row_classes())
+    host_names[backbones.ROW] = backbones.Backbone
     layers, save = wrapped(d, channels, verbose)
     for line in grafting.attach(layers, specs, backbone=len(d["backbone"]), channels=channels) if specs else ():
         if verbose:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_as
 from attngraft._core.errors import CheckpointError, OutputError
 from attngraft.yolo import checkpoint
 from attngraft.yolo.recipe import Recipe
+from attngraft.yolo.yamls import is_ours
 
 log = logging.getLogger("ultralytics")
 
@@ -108,7 +110,8 @@ def resolve_base(base: str) -> str:
     """Say which file or YAML name a base stands for.
 
     A bare stem such as ``yolo11n`` means the host's weights of that name, found or downloaded; where there are none and
-    none can be had, it means the YAML of that name, and a warning says so.
+    none can be had, it means the YAML of that name, and a warning says so. A model of ours, such as ``may``, means a
+    file of weights that is here, or its YAML.
 
     Args:
         base: The base of a recipe.
@@ -120,6 +123,8 @@ def resolve_base(base: str) -> str:
         raise CheckpointError(f"there is no file {base}, and it is no name of the host's own weights; check the path")
     if Path(base).suffix:
         return base
+    if is_ours(base):
+        return f"{base}.pt" if Path(f"{base}.pt").is_file() else f"{base}.yaml"
     weights = check_model_file_from_stem(base)
     try:
         found = attempt_download_asset(weights)
@@ -127,10 +132,14 @@ def resolve_base(base: str) -> str:
         found = ""
     if found and Path(found).is_file():
         return str(found)
-    log.warning(
-        f"attngraft: no weights {base}.pt here and none to be had, so {base}.yaml is built and starts untrained"
-    )
+    _warn_once(f"attngraft: no weights {base}.pt here and none to be had, so {base}.yaml is built and starts untrained")
     return f"{base}.yaml"
+
+
+@cache
+def _warn_once(message: str) -> None:
+    """Warn once a process: a study builds the same base for every arm that it settles."""
+    log.warning(message)
 
 
 def _write(stock: Any, recipe: Recipe, file: Path) -> None:

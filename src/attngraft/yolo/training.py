@@ -6,6 +6,7 @@ the same batches; so both are written down as checksums while the host trains, a
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import warnings
@@ -13,9 +14,11 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from ultralytics.cfg import get_cfg
 from ultralytics.data.utils import IMG_FORMATS, check_det_dataset
@@ -28,6 +31,9 @@ from attngraft.yolo.model import YOLO
 
 CONFIDENCE = 0.001
 MAX_DETECTIONS = 100
+COMPARED: dict[str, Literal["bbox", "segm"]] = {"detect": "bbox", "segment": "segm"}
+"""Tasks of the host that a study compares, and what COCO's evaluation compares of them."""
+
 RESERVED = (
     "model", "data", "mode", "task", "seed", "split", "project", "name", "exist_ok", "resume", "save", "cfg", "time",
 )  # fmt: skip
@@ -192,11 +198,13 @@ class Detections:
         truth: Images with ``file_name`` relative to the split's common folder, categories from 0, annotations.
         found: Detections in COCO's results format; unrounded, at most `MAX_DETECTIONS` an image.
         root: The folder that the file names are relative to.
+        task: What a detection is of: ``bbox``, or ``segm`` where the model finds masks.
     """
 
     truth: dict[str, Any]
     found: list[dict[str, Any]]
     root: Path
+    task: Literal["bbox", "segm"] = "bbox"
 
 
 def detect(weights: Path, data: str, *, split: str, options: Mapping[str, Any]) -> Detections:
@@ -209,17 +217,25 @@ def detect(weights: Path, data: str, *, split: str, options: Mapping[str, Any]) 
         options: The training's options; picture size, batch and device are taken from them.
 
     Raises:
-        OptionError: If the model does not detect boxes.
+        OptionError: If the model finds neither boxes nor masks.
         DataError: If the split has no pictures.
     """
     model = YOLO(weights)
-    if model.task != "detect":
-        raise OptionError(f"a study compares detectors, and {weights} is for the task {model.task}; use a detect model")
+    if model.task not in COMPARED:
+        raise OptionError(
+            f"a study compares models that {' or '.join(COMPARED)}, and {weights} is for the task {model.task}"
+        )
+    masks = model.task == "segment"
     datasets: list[Any] = []
     shapes: dict[str, tuple[int, int]] = {}
     found: list[tuple[str, Any]] = []
 
     class Collecting(model._smart_load("validator")):  # type: ignore[misc]
+        def init_metrics(self, network: Any) -> None:
+            super().init_metrics(network)
+            if masks:
+                self.process = ops.process_mask_native  # the host's other way makes masks of a quarter of the size
+
         def update_metrics(self, preds: Any, batch: Any) -> None:
             super().update_metrics(preds, batch)
             datasets[:] = [self.dataloader.dataset]
@@ -237,13 +253,14 @@ def detect(weights: Path, data: str, *, split: str, options: Mapping[str, Any]) 
     if not shapes:
         raise DataError(f"the split {split!r} of {data} has no pictures; name another")
     truth, ids, root = _truth(datasets[0], shapes, model.names)
-    return Detections(truth, [row for file, boxes in found for row in _rows(ids[file], boxes)], root)
+    rows = [row for file, boxes in found for row in _rows(ids[file], boxes)]
+    return Detections(truth, rows, root, COMPARED[model.task])
 
 
 def _truth(
     dataset: Any, shapes: Mapping[str, tuple[int, int]], names: Mapping[int, str]
 ) -> tuple[dict[str, Any], dict[str, int], Path]:
-    """Say in COCO's format what the host read from the labels."""
+    """Say in COCO's format what the host read from the labels: boxes, and outlines where there are any."""
     labels = sorted(dataset.labels, key=lambda label: label["im_file"])
     root = Path(os.path.commonpath([Path(label["im_file"]).parent for label in labels]))
     ids = {label["im_file"]: index for index, label in enumerate(labels, 1)}
@@ -252,19 +269,45 @@ def _truth(
         height, width = shapes[label["im_file"]]
         image, name = ids[label["im_file"]], Path(label["im_file"]).relative_to(root).as_posix()
         images.append({"id": image, "file_name": name, "height": int(height), "width": int(width)})
-        for kind, (x, y, w, h) in zip(label["cls"].ravel().tolist(), label["bboxes"].tolist(), strict=True):
+        outlines = label.get("segments") or itertools.repeat(None)
+        kinds, boxes = label["cls"].ravel().tolist(), label["bboxes"].tolist()
+        for kind, (x, y, w, h), outline in zip(kinds, boxes, outlines, strict=False):
             box = [(x - w / 2) * width, (y - h / 2) * height, w * width, h * height]
-            annotations.append({"image_id": image, "category_id": int(kind), "bbox": box, "area": box[2] * box[3]})
+            one = {"image_id": image, "category_id": int(kind), "bbox": box, "area": box[2] * box[3]}
+            annotations.append(one if outline is None else one | _outlined(outline * (width, height)))
     for index, annotation in enumerate(annotations, 1):
         annotation |= {"id": index, "iscrowd": 0}
     categories = [{"id": int(index), "name": str(name)} for index, name in names.items()]
     return {"images": images, "categories": categories, "annotations": annotations}, ids, root
 
 
+def _outlined(corners: NDArray[Any]) -> dict[str, Any]:
+    """Say in COCO's format what a polygon ``(n, 2)`` in pixels encloses."""
+    x, y = corners.T.astype(float)
+    area = 0.5 * abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1)))
+    return {"segmentation": [corners.ravel().tolist()], "area": area}
+
+
 def _rows(image: int, found: Mapping[str, Any]) -> list[dict[str, Any]]:
     boxes = ops.xyxy2ltwh(found["bboxes"]).tolist()
     columns = zip(boxes, found["conf"].tolist(), found["cls"].tolist(), strict=True)
-    return [{"image_id": image, "category_id": int(c), "bbox": box, "score": score} for box, score, c in columns]
+    rows = [{"image_id": image, "category_id": int(c), "bbox": box, "score": score} for box, score, c in columns]
+    if "masks" not in found:
+        return rows
+    masks = found["masks"].cpu().numpy()
+    return [row | {"segmentation": run_lengths(mask)} for row, mask in zip(rows, masks, strict=True)]
+
+
+def run_lengths(mask: NDArray[Any]) -> dict[str, Any]:
+    """Write a mask ``(H, W)`` as COCO's run lengths: down the columns, beginning with what is outside.
+
+    Example:
+        >>> run_lengths(np.array([[0, 1], [1, 1]]))
+        {'size': [2, 2], 'counts': [1, 3]}
+    """
+    flat = mask.T.ravel() != 0
+    edges = np.flatnonzero(np.diff(flat, prepend=False))
+    return {"size": list(mask.shape), "counts": np.diff([0, *edges, flat.size]).tolist()}
 
 
 def _epoch(last: Path) -> int | None:
@@ -349,6 +392,8 @@ def detection_batch(batch: int, side: int) -> dict[str, Tensor]:
         "batch_idx": torch.arange(batch, dtype=torch.float32),
         "cls": torch.zeros(batch, 1),
         "bboxes": torch.full((batch, 4), 0.5),
+        "masks": torch.ones(batch, side // 4, side // 4),  # these two only segmenters look at
+        "sem_masks": torch.zeros(batch, side // 4, side // 4),
     }
 
 

@@ -1,0 +1,138 @@
+"""Write docs/models.md from the table of models: sizes and multiply-adds, counted without computing anything.
+
+Run it after a change to a model. With --check nothing is written, and the exit status is 1 if the page is out of date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import re
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from torch import nn
+
+from attngraft._core.registry import provenance
+from attngraft.attention import kernel
+from attngraft.measure import flops, parameters
+from attngraft.models import ModelRecord, models
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = Path("docs/models.md")
+SIDES = {"classify": 224, "superres": 64}
+"""Side of the pictures that the work is counted on, where a model has no size of its own."""
+
+HEADER = """# Models
+
+Every whole model there is, written by `python docs/build_models.py` from the source: do not edit.
+
+```python
+from attngraft.models import create, load_shared, names
+
+net = create("botnet50", num_classes=10, image_size=320)  # names("classify") lists the others
+maps = net.forward_features(pictures)  # at strides 4, 8, 16 and 32: net.channels, net.strides
+print(load_shared(net, torchvision.models.resnet50(weights="DEFAULT").state_dict()))
+# 315 of 326 tensors taken; 5 left over
+detector = create("maskrcnn_botnet50", num_classes=3, min_size=512, max_size=512)  # torchvision's Mask R-CNN
+```
+
+Pictures may have any size; position tables are made for `image_size` and serve others by their centre or interpolated.
+
+**As the backbone of a YOLO.** A name such as `yolo11n-botnet50.yaml` is `yolo11n.yaml` with that backbone, for every
+family whose head reads up to three maps, every task (`yolo11n-botnet50-seg.yaml`) and every classifier below whose
+last stage has stride 32; grafts go on top: `attngraft train model=yolo11n-botnet50.yaml+ema@N3 data=my.yaml`. Options
+stand in a file of your own:
+
+```yaml
+base: yolo11n.yaml
+backbone: [botnet50, {position: absolute, image_size: 320}]
+grafts: ema@N3
+```
+
+To begin with weights of a classifier: `load_shared(model.model.model[0].body, state)` on an `attngraft.YOLO`, then
+`model.save("start.pt")`, and train from that file.
+
+**MAY** is `attngraft train model=may data=my.yaml`; `may-se` and `may-none` are what its paper compares it with. With
+YOLOv5's head of anchors they have the published 3,138,055, 3,593,999 and 3,137,977 parameters; the host no longer has
+that head, so its own Detect takes the same three maps (5,194,418 parameters at 20 classes).
+
+**In timm.** With `import attngraft`, timm creates every classifier: `timm.create_model("attngraft_botnet50",
+features_only=True)`.
+
+Multiply-adds are those of convolutions, linear layers and matrix products on one square picture of the side given; a
+detector's depend on what it sees.
+"""
+
+
+def page() -> str:
+    """Return the whole page: a section for each file of models."""
+    records = sorted(models().values(), key=lambda r: (home(r).__name__, number_aware(r.name)))
+    return "\n".join([HEADER, *(section(file, list(own)) for file, own in groupby(records, key=home))])
+
+
+def section(file: ModuleType, records: Sequence[ModelRecord]) -> str:
+    """Return what there is to say of the models of a file."""
+    facts = provenance(inspect.cleandoc(file.__doc__ or ""))
+    title, _, _ = facts["summary"].partition(":")
+    lines = [f"## {title}", "", facts["summary"], ""]
+    lines += [f"- **{key}**: {facts[key.lower()]}" for key in ("Paper", "Code", "Differs")]
+    lines += ["", "| Name | Task | Parameters | Multiply-adds | Side |", "|---|---|---|---|---|"]
+    lines += [row(record) for record in records]
+    return "\n".join(lines).replace("``", "`") + "\n"
+
+
+def row(record: ModelRecord) -> str:
+    """Return a model's row of the table."""
+    with torch.device("meta"):
+        net = record.build()
+    side = side_of(record, net)
+    work = ("–", "–") if side is None else (f"{macs(net, side) / 1e9:.2f} G", str(side))
+    return f"| `{record.name}` | {record.task} | {parameters(net):,} | {' | '.join(work)} |"
+
+
+def side_of(record: ModelRecord, net: nn.Module) -> int | None:
+    """Return the side of the picture that the work is counted on; None where it depends on what is seen."""
+    if record.task not in SIDES:
+        return None
+    own = getattr(net, "image_size", SIDES[record.task])
+    return int(max(own) if isinstance(own, tuple) else own)
+
+
+def macs(net: nn.Module, side: int) -> int:
+    """Count multiply-adds with the kernel whose products are those of the closed form."""
+    with torch.device("meta"), kernel("tiled"):
+        return flops(net, torch.empty(1, 3, side, side)) // 2
+
+
+def home(record: ModelRecord) -> ModuleType:
+    """Return the file that a model stands in."""
+    file = inspect.getmodule(record.build)
+    assert file is not None
+    return file
+
+
+def number_aware(name: str) -> list[str | int]:
+    """Return a key that puts botnet50 before botnet101."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+
+def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
+    """Write the page, or say that it is out of date."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if the page is out of date")
+    check = parser.parse_args(arguments).check
+    file, text = root / PAGE, page()
+    stale = not file.exists() or file.read_text("utf-8") != text
+    if stale:
+        print(PAGE.as_posix(), "is out of date: run python docs/build_models.py" if check else "written")
+    if stale and not check:
+        file.write_text(text, encoding="utf-8")
+    return int(check and stale)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,86 @@
+"""Detectors over the models' stages: what they are made of, and that they learn."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from attngraft.models import create, fasterrcnn, load_shared, maskrcnn, names
+from attngraft.models.detection import BODIES, FeaturePyramid
+
+TINY = {"num_classes": 2, "min_size": 64, "max_size": 64, "channels": 16, "body_options": {"width": 8}}
+
+
+def scene() -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+    masks = torch.zeros(1, 48, 64, dtype=torch.uint8)
+    masks[0, 10:40, 8:40] = 1
+    target = {"boxes": torch.tensor([[8.0, 10.0, 40.0, 40.0]]), "labels": torch.tensor([2]), "masks": masks}
+    return [torch.rand(3, 48, 64)], [target]
+
+
+def test_the_table_names_them() -> None:
+    assert set(names("detect")) >= {f"fasterrcnn_{body}" for body in BODIES}
+    assert set(names("segment")) >= {f"maskrcnn_{body}" for body in BODIES}
+
+
+@pytest.mark.parametrize("name", ["fasterrcnn_resnet50", "maskrcnn_botnet50"])
+def test_every_parameter_learns_and_detections_have_the_pictures_size(name: str) -> None:
+    detector = create(name, **TINY)
+    pictures, targets = scene()
+    losses = detector.train()(pictures, targets)
+    sum(losses.values()).backward()
+    gated = {n for n, p in detector.named_parameters() if p.grad is None}
+    assert gated == set()
+    with torch.no_grad():
+        (found,) = detector.eval()(pictures)
+    assert found["boxes"].shape[1] == 4
+    if "masks" in found:
+        assert found["masks"].shape[2:] == (48, 64)
+
+
+def test_it_is_torchvisions_mask_rcnn() -> None:
+    theirs = torchvision.models.detection.maskrcnn_resnet50_fpn(
+        weights=None, weights_backbone=None, num_classes=4, min_size=64, max_size=64
+    ).eval()
+    ours = maskrcnn("resnet50", num_classes=3, min_size=64, max_size=64, norm="frozen").eval()
+    shared = load_shared(ours, theirs.state_dict())
+    assert (shared.missing, shared.left) == ((), ())
+    pictures, _ = scene()
+    with torch.no_grad():
+        for a, b in zip(theirs(pictures), ours(pictures), strict=True):
+            assert a.keys() == b.keys()
+            for key in a:
+                torch.testing.assert_close(a[key], b[key])
+
+
+def test_the_papers_recipe_is_the_default() -> None:
+    with torch.device("meta"):
+        detector = maskrcnn("botnet50")
+    attention = [m for m in detector.modules() if type(m).__name__ == "MHSA"]
+    assert [a.size for a in attention] == [(64, 64), (32, 32), (32, 32)]
+    assert (detector.transform.min_size, detector.transform.max_size) == ((1024,), 1024)
+    assert any(isinstance(m, nn.BatchNorm2d) for m in detector.modules())
+
+
+@pytest.mark.parametrize(
+    ("norm", "kind"),
+    [("frozen", torchvision.ops.FrozenBatchNorm2d), ("sync", nn.SyncBatchNorm), ("batch", nn.BatchNorm2d)],
+)
+def test_norms_of_the_backbone(norm: str, kind: type) -> None:
+    detector = fasterrcnn("resnet50", norm=norm, **TINY)
+    found = {type(m) for m in detector.backbone.modules() if "BatchNorm" in type(m).__name__}
+    assert found == {kind}
+
+
+def test_any_classifier_of_the_table_can_carry_a_pyramid() -> None:
+    levels = FeaturePyramid(create("botnet_s1_50", width=8, num_classes=0), 16)(torch.rand(1, 3, 64, 64))
+    assert [tuple(level.shape[2:]) for level in levels.values()] == [(16, 16), (8, 8), (4, 4), (4, 4), (2, 2)]
+
+
+def test_what_has_no_stages_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"gives the maps of its stages, not Identity"):
+        FeaturePyramid(nn.Identity())
+    with pytest.raises(ValueError, match="norm to be one of"):
+        fasterrcnn("resnet50", norm="layer")
