@@ -3,6 +3,9 @@ from ._core.registry import Mechanism as Mechanism
 from .attention import info as info
 from .attention import names as names
 from .attention import register as register
+from .bench import bench as bench
+from .doctor import doctor as doctor
+from .fit import Fit as Fit
 from .study import Plan as Plan
 from .study import Study as Study
 from .yolo import YOLO as YOLO
@@ -11,4 +14,18 @@ from .yolo import graft as graft
 
 __version__: str
 
-__all__ = ["YOLO", "Mechanism", "Plan", "Recipe", "Study", "graft", "info", "load_plugin", "names", "register"]
+__all__ = [
+    "YOLO",
+    "Fit",
+    "Mechanism",
+    "Plan",
+    "Recipe",
+    "Study",
+    "bench",
+    "doctor",
+    "graft",
+    "info",
+    "load_plugin",
+    "names",
+    "register",
+]

@@ -5,6 +5,8 @@ The two attentions have tests of their own; here it is tested which stands where
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -73,3 +75,12 @@ def test_border_is_an_option_that_acts() -> None:
     mask.load_state_dict(zero.state_dict())
     x = torch.randn(1, 3, 32, 32)
     assert not torch.allclose(zero(x), mask(x), atol=1e-6)
+
+
+def test_weights_start_as_in_vision_transformers() -> None:
+    model = DilateFormer(channels=(24, 24, 48, 48), depths=(1, 1, 1, 1))
+    windows, dense = model.stages[0][1].attention, model.stages[2][1].attention
+    for layer in (windows.proj, dense.qkv, dense.proj, model.head):
+        assert layer.weight.std().item() == pytest.approx(0.02, rel=0.1)
+        assert not layer.bias.any()
+    assert windows.qkv.weight.std().item() == pytest.approx(1 / math.sqrt(3 * 24), rel=0.1)  # as any convolution

@@ -74,6 +74,7 @@ def on_meta(name: str) -> nn.Module:
 @pytest.mark.parametrize("name", COUNTS)
 def test_parameters_are_those_of_the_reference(name: str) -> None:
     assert parameters(on_meta(name)) == COUNTS[name]
+    assert f"{COUNTS[name] / 1e6:.1f} M parameters" in models.record(name).about
 
 
 @pytest.mark.parametrize("name", GIGA_MACS)

@@ -16,7 +16,13 @@ from attngraft.models import FLattenPVT, FLattenPVTv2, FLattenSwin
 from attngraft.models.flatten_swin import PatchMerging, ShiftedWindows
 from tests.models.slow import classify, convolve, gelu, layer_norm, linear, patches, randomised, resize
 
-SMALL = {"channels": (4, 6, 8, 6), "depths": (1, 2, 2, 1), "heads": (2, 3, 2, 1), "image_size": 50, "num_classes": 4}
+SMALL = {
+    "channels": (4, 6, 8, 6),
+    "depths": (1, 2, 2, 1),
+    "heads": (2, 3, 2, 1),
+    "image_size": (50, 41),
+    "num_classes": 4,
+}
 SIZES = pytest.mark.parametrize("size", [(32, 32), (37, 23), (1, 2)], ids=str)
 
 
@@ -151,6 +157,26 @@ def test_as_many_linear_stages_as_there_are(linear_stages: int) -> None:
         FLattenSwin(linear_stages=linear_stages)
 
 
+@pytest.mark.parametrize("build", [FLattenPVT, FLattenPVTv2, FLattenSwin])
+def test_an_empty_image_is_refused(build: type[nn.Module]) -> None:
+    with pytest.raises(
+        ValueError, match=f"{build.__name__} needs image_width to be a whole number of 1 or more, got 0"
+    ):
+        build(image_size=(224, 0))
+
+
 def test_heads_that_do_not_divide_are_refused_by_name() -> None:
     with pytest.raises(ValueError, match="FLattenSwin needs channels divisible by heads, got channels=384 and heads=7"):
         FLattenSwin(heads=(3, 6, 7, 24))
+
+
+@pytest.mark.parametrize("build", [FLattenPVT, FLattenPVTv2, FLattenSwin])
+def test_weights_start_as_in_vision_transformers(build: type[nn.Module]) -> None:
+    model = build(channels=(32, 32, 64, 64), depths=(1, 1, 1, 1), heads=(1, 1, 2, 2), image_size=32)
+    attention = model.stages[0][1 if build is not FLattenPVTv2 else 2].attention
+    for layer in (attention.qkv, attention.proj, model.head):
+        assert layer.weight.std().item() == pytest.approx(0.02, rel=0.1)
+        assert not layer.bias.any()
+    if build is FLattenPVTv2:
+        conv = model.stages[3][0]  # 3 x 3 from 64 to 64 channels
+        assert conv.weight.std().item() == pytest.approx(math.sqrt(2 / (9 * 64)), rel=0.1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -135,6 +136,16 @@ def test_where_the_images_are_too_few_it_says_so() -> None:
     assert (hopeless.outcome, hopeless.stop) == ("undecided", True)
     hopeful = verdict(criterion, pairs(0.06, 0.05, 3, image_sd=0.15))
     assert (hopeful.outcome, hopeful.stop) == ("undecided", False)
+
+
+def test_images_that_a_verdict_takes_in_closed_form() -> None:
+    criterion = Criterion(sesoi=0.5)
+    assert criterion.power == 0.8
+    needed = ((NormalDist().inv_cdf(0.9) + NormalDist().inv_cdf(0.95)) * 1.2 / 0.5) ** 2  # inside on both sides
+    assert images_to_verdict(Estimate(5, 0.0, 0.3, 1.2), criterion) == pytest.approx(needed, rel=0.02)
+    nearly = ((NormalDist().inv_cdf(0.8) + NormalDist().inv_cdf(0.975)) * 1.2 / 3) ** 2
+    assert images_to_verdict(Estimate(5, 3.0, 0.3, 1.2), criterion) == pytest.approx(max(nearly, 1), rel=0.02)
+    assert images_to_verdict(Estimate(5, 0.5, 0.3, 40.0), Criterion(sesoi=0.5)) == math.inf
 
 
 def test_looks_ask_for_more_than_one_look_does() -> None:

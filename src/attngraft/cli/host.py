@@ -11,6 +11,9 @@ import click
 
 from attngraft._core.errors import suggest
 
+EXPORT_KEYS = ("pictures", "half", "int8")
+"""Keys of our own export besides the host's."""
+
 
 def run_verb(verb: str, pairs: Sequence[str]) -> Any:
     """Open the model that ``pairs`` name and call one of the host's methods with the rest of them.
@@ -35,6 +38,25 @@ def run_verb(verb: str, pairs: Sequence[str]) -> Any:
     if verb == "train":
         model.add_callback("on_pretrain_routine_end", report_left_out)
     return getattr(model, verb)(**options)
+
+
+def run_export(pairs: Sequence[str]) -> None:
+    """Export as the host does, and print how far the file is from its model.
+
+    Args:
+        pairs: ``key=value`` words; ``model`` takes a recipe, ``pictures`` says how many to compare on.
+
+    Raises:
+        UsageError: If a word is not ``key=value`` or there is no model.
+    """
+    options = parse_pairs(pairs)
+    if "model" not in options:
+        raise click.UsageError("say which model, as in: attngraft export model=best.pt format=onnx")
+    check_keys("export", {key: value for key, value in options.items() if key not in EXPORT_KEYS})
+    from attngraft.yolo import export
+
+    record = export(options.pop("model"), **options)
+    click.echo(f"attngraft: {record}\nattngraft: stored in {record.record_file}")
 
 
 def check_keys(verb: str, options: dict[str, Any]) -> None:

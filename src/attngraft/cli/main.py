@@ -29,10 +29,9 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except (click.exceptions.Exit, click.ClickException, click.Abort):
             raise
-        except KeyboardInterrupt:
-            click.echo(
-                "attngraft: stopped; a training goes on with: attngraft train model=.../last.pt resume=True", err=True
-            )
+        except KeyboardInterrupt as stopped:
+            go_on = "stopped; a training goes on with: attngraft train model=.../last.pt resume=True"
+            click.echo(f"attngraft: {stopped if stopped.args else go_on}", err=True)
             sys.exit(FAILURE)
         except Exception as error:
             if ctx.params.get("debug"):
@@ -77,10 +76,15 @@ for _verb, _about in HOST_VERBS.items():
 @main.command()
 @click.argument("pairs", nargs=-1, metavar="KEY=VALUE ...")
 def export(pairs: tuple[str, ...]) -> None:
-    """Export a model: attngraft export model=best.pt format=onnx dynamic=True."""
-    from attngraft.cli.host import run_verb
+    """Export a model and hold the file against it: attngraft export model=best.pt format=onnx dynamic=True.
 
-    run_verb("export", pairs)
+    Every format and key of Ultralytics. Pictures of source= or data= (or generated ones) go through the model and the
+    file; the largest deviation of boxes and scores is printed and stored beside the file, and one over the bound ends
+    with 1 and keeps the file aside as *.rejected.
+    """
+    from attngraft.cli.host import run_export
+
+    run_export(pairs)
 
 
 @main.command()
@@ -120,6 +124,41 @@ def show(name: str) -> None:
 
 
 @main.command()
+@click.argument("words", nargs=-1, metavar="MECHANISM | FILE.py:CLASS | model=RECIPE KEY=VALUE ...", required=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
+def doctor(words: tuple[str, ...], as_json: bool) -> None:
+    r"""Find what would break later: in training, on several GPUs, after a reload, in export.
+
+    \b
+    attngraft doctor model=yolo11n+ema@P4 imgsz=640 batch=16 data=my.yaml
+    attngraft doctor model=runs/detect/train/weights/best.pt
+    attngraft doctor my_attention.py:MyAttention channels=128
+
+    About a minute for a small detector. Ends with 1 if a check fails.
+    """
+    from attngraft.cli.doctor import run_doctor
+
+    sys.exit(run_doctor(words, as_json=as_json))
+
+
+@main.command()
+@click.argument("words", nargs=-1, metavar="model=RECIPE ... | LIST.txt | KEY=VALUE ...", required=True)
+@click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("attngraft-bench"), help="Folder to fill.")
+def bench(words: tuple[str, ...], out: Path) -> None:
+    r"""Measure what models cost, side by side: parameters, FLOPs, memory, latency.
+
+    \b
+    attngraft bench model=yolo11n model=yolo11n+mhsa@P5 imgsz=640
+    attngraft bench yolo11n yolo11n+ema@P4 train=True backends=eager,compiled,onnxruntime,openvino,tensorrt
+
+    Ratios are against the first. Writes bench.json and bench.png to a new folder.
+    """
+    from attngraft.cli.bench import run_bench
+
+    run_bench(words, out)
+
+
+@main.command()
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("attngraft-demo"), help="Folder to fill.")
 @click.option("--device", default="cpu", show_default=True, help="The host's device, such as cpu or 0.")
 @click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Trainings at once.")
@@ -155,6 +194,28 @@ def study(words: tuple[str, ...], dry_run: bool) -> None:
     from attngraft.cli.study import run_study
 
     sys.exit(run_study(words, dry_run=dry_run))
+
+
+@main.command()
+@click.argument("words", nargs=-1, metavar="KEY=VALUE ... | predict KEY=VALUE ... | val KEY=VALUE ...", required=True)
+def fit(words: tuple[str, ...]) -> None:
+    r"""Train a network of the papers: BoTNet, DilateFormer, FLatten, HAT, and what detects with them.
+
+    \b
+    attngraft fit model=botnet50 data=flowers epochs=60 imgsz=128
+    attngraft fit model=fasterrcnn_botnet50 data=coco/annotations/instances_train2017.json preset=paper devices=8
+    attngraft fit model=hat_s data=photos scale=4 model.channels=60
+    attngraft fit resume=runs/fit/botnet50
+    attngraft fit val model=runs/fit/botnet50 split=test
+    attngraft fit predict model=runs/fit/botnet50 source=pictures
+
+    Data are a folder with train/ and val/ (classify: a folder a class in them; superres: pictures, or hr/ and lr/),
+    COCO's JSON or YOLO's data.yaml (detect, segment). What is not given comes from preset=small or preset=paper, and
+    is written out in fit.yaml.
+    """
+    from attngraft.cli.fit import run_fit
+
+    run_fit(words)
 
 
 def _sentence(error: Exception) -> str:

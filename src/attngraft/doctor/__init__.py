@@ -1,5 +1,6 @@
 """Finds in a minute what would break later: a table of checks, each with its finding and the way out."""
 
+from attngraft._core.callables import call_package
 from attngraft.doctor.checks import MODULE_CHECKS
 from attngraft.doctor.findings import (
     Check,
@@ -14,6 +15,7 @@ from attngraft.doctor.findings import (
     skipped,
     warned,
 )
+from attngraft.doctor.front import doctor
 from attngraft.doctor.module import Subject, subject
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "Subject",
     "check",
     "diagnose",
+    "doctor",
     "examine",
     "failed",
     "passed",
@@ -32,3 +35,5 @@ __all__ = [
     "subject",
     "warned",
 ]
+
+call_package(__name__, doctor)

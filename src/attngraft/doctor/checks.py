@@ -1,4 +1,4 @@
-"""The table of checks on a mechanism, cheap ones first; checks of whole detectors are a table of their own."""
+"""The table of checks on a mechanism, cheap ones first; `detector_checks` has that of whole detectors."""
 
 from __future__ import annotations
 

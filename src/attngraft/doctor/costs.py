@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import torch
+from torch import nn
 
 import attngraft.attention as zoo
 from attngraft.attention import Attention, Mechanism
@@ -13,6 +14,7 @@ from attngraft.doctor.module import Subject
 from attngraft.measure import flops, memory, parameters
 
 GIB = 2**30
+FLOPS_SIDES = (128, 256, 384)
 MEMORY_SIDES = (24, 36, 48)
 QUADRATIC_SHARE = 0.2
 """Part of the peak at the largest measured map from which its quadratic term is called one, and not rounding."""
@@ -55,11 +57,25 @@ def memory_growth(subject: Subject) -> Outcome:
     return warned(detail) if quadratic else passed(detail)
 
 
-def growth(peaks: Mapping[int, int]) -> tuple[Callable[[int], float], bool]:
+def flops_at(model: nn.Module, side: int) -> float:
+    """Return the FLOPs of a detector on one picture, extended from smaller ones where it is large.
+
+    Args:
+        model: What to count.
+        side: Height and width of the picture, in pixels.
+    """
+    channels = getattr(model, "yaml", {}).get("channels", 3)
+    sides = [side] if side <= FLOPS_SIDES[-1] else FLOPS_SIDES
+    counts = {s**2: flops(model, torch.zeros(1, channels, s, s)) for s in sides}
+    return counts[side**2] if side**2 in counts else growth(counts, share=0.0)[0](side**2)
+
+
+def growth(peaks: Mapping[int, int], *, share: float = QUADRATIC_SHARE) -> tuple[Callable[[int], float], bool]:
     """Fit a constant, a linear and a quadratic term through the peaks of three numbers of cells.
 
     Args:
         peaks: Bytes by number of cells, three of them, rising.
+        share: Part of the last peak from which the quadratic term counts.
 
     Returns:
         A function from cells to bytes, and whether the quadratic term counts.
@@ -72,7 +88,7 @@ def growth(peaks: Mapping[int, int]) -> tuple[Callable[[int], float], bool]:
     (n1, m1), (n2, m2), (n3, m3) = peaks.items()
     early, late = (m2 - m1) / (n2 - n1), (m3 - m2) / (n3 - n2)
     bend = (late - early) / (n3 - n1)
-    if bend * n3**2 > QUADRATIC_SHARE * m3:
+    if bend * n3**2 > share * m3:
         return lambda n: m1 + early * (n - n1) + bend * (n - n1) * (n - n2), True
     return lambda n: m3 + late * (n - n3), False
 

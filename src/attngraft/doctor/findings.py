@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -18,6 +19,8 @@ T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
 
 SCHEMA = "attngraft.doctor/1"
+LONGEST = 240
+"""Characters of an error's text that are kept."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,9 @@ def check(*, remedy: str, vital: bool = False) -> Callable[[Callable[[T], Outcom
     return make
 
 
-def examine(subject: T, checks: Iterable[Check[T]]) -> Iterator[Finding]:
+def examine(
+    subject: T, checks: Iterable[Check[T]], *, started: Callable[[str], object] | None = None
+) -> Iterator[Finding]:
     """Run checks over a subject, and yield each finding as it comes.
 
     Every check starts from the same random state, and the caller's is left alone.
@@ -126,9 +131,12 @@ def examine(subject: T, checks: Iterable[Check[T]]) -> Iterator[Finding]:
     Args:
         subject: What to look at.
         checks: What to look for, in order.
+        started: Called with the name of each check before it runs.
     """
     missing = ""
     for item in checks:
+        if started:
+            started(item.name)
         start = time.perf_counter()
         with torch.random.fork_rng():
             torch.manual_seed(0)
@@ -151,8 +159,8 @@ def _run(item: Check[T], subject: T) -> Outcome:
 
 
 def said(error: BaseException) -> str:
-    """Return an exception as one line: its type and the first line of its text."""
-    first = next(iter(str(error).strip().splitlines()), "")
+    """Return an exception as one line: its type and the first line of its text, cut where it gets long."""
+    first = textwrap.shorten(next(iter(str(error).strip().splitlines()), ""), LONGEST, placeholder=" ...")
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 

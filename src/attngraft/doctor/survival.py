@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -69,7 +70,7 @@ def reload(subject: Subject) -> Outcome:
         saved, result = Path(folder, "module.pt"), Path(folder, "result.pt")
         torch.save({"module": module, "x": x}, saved)
         folder_needed = None if is_remembered(subject.cls) else subject.folder
-        ran = _new_process(RELOAD, saved, result, folder=folder_needed)
+        ran = new_process(RELOAD, saved, result, folder=folder_needed)
         if ran.returncode:
             return failed(f"a new process fails: {(ran.stderr.strip().splitlines() or ['no message'])[-1]}")
         off = distance(torch.load(result), expected)
@@ -101,13 +102,28 @@ def openvino(subject: Subject) -> Outcome:
     return _parity(subject, "model.xml", lambda m, x, path: export.to_openvino(m, x, path, dynamic=True))
 
 
-def _new_process(script: str, *arguments: Path, folder: Path | None) -> subprocess.CompletedProcess[str]:
-    """Run a script in a new interpreter that finds us, and a user's file in its folder."""
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Keep exporters from printing, which some do below Python."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 1)
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def new_process(script: str, *arguments: Path, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a script in a new interpreter that finds us, and a user's file in its folder; it asks no network."""
     ours = Path(attngraft.__file__).parents[1]
     path = [str(ours), *([str(folder)] if folder else []), *_python_path()]
     return subprocess.run(
         [sys.executable, "-c", script, *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path), "YOLO_OFFLINE": "1", "YOLO_AUTOINSTALL": "0"},
         cwd=arguments[0].parent,
         capture_output=True,
         text=True,
@@ -122,6 +138,6 @@ def _python_path() -> list[str]:
 def _parity(subject: Subject, name: str, write: Callable[[nn.Module, Tensor, Path], Exported]) -> Outcome:
     module = subject.shaken().eval()
     traced, other = (subject.map(*size, batch) for batch, size in enumerate(PARITY_SIZES, start=1))
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, silenced():
         deviation = export.parity(module, write(module, traced, Path(folder, name)), [traced, other])
     return passed(str(deviation)) if deviation.within else failed(str(deviation))

@@ -6,7 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -121,8 +121,13 @@ def openvino() -> ModuleType:
     Raises:
         MissingExtraError: If it is not installed.
     """
-    with _without("openvino_telemetry"):
+    with without_telemetry():
         return extra_package("openvino", "export")
+
+
+def without_telemetry() -> AbstractContextManager[None]:
+    """Let imports inside find no OpenVINO telemetry."""
+    return _without("openvino_telemetry")
 
 
 @contextmanager

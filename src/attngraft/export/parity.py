@@ -137,13 +137,13 @@ def parity(
         except MissingExtraError:
             raise
         except Exception as error:  # noqa: BLE001 (each runtime has errors of its own)
-            return Deviation(tuple(furthest.values()), f"fails at {shapes}: {_first_line(error)}")
+            return Deviation(tuple(furthest.values()), f"fails at {shapes}: {first_line(error)}")
         if _shapes(actual) != _shapes(expected):
             differ = f"gives {_shapes(actual)} at {shapes}, the module {_shapes(expected)}"
             return Deviation(tuple(furthest.values()), differ)
         for name in expected:
             allowed = bound if isinstance(bound, Bound) else bound.get(name, Bound())
-            found = OutputDeviation(name, *_distance(expected[name], actual[name]), allowed, shapes)
+            found = OutputDeviation(name, *distance(expected[name], actual[name]), allowed, shapes)
             if name not in furthest or found.relative > furthest[name].relative:
                 furthest[name] = found
     return Deviation(tuple(furthest.values()))
@@ -192,7 +192,7 @@ def _shapes(outputs: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
     return {name: output.shape for name, output in outputs.items()}
 
 
-def _distance(expected: Array, actual: Array) -> tuple[float, float]:
+def distance(expected: Array, actual: Array) -> tuple[float, float]:
     """Return the largest absolute difference, and that by the largest magnitude expected."""
     difference = np.abs(expected.astype(np.float64) - actual.astype(np.float64))
     absolute = float(difference.max(initial=0.0))
@@ -206,5 +206,6 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the type of an error and the first line of its text."""
     return f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"

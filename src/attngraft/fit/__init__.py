@@ -1,1 +1,8 @@
-"""Training the papers' own networks with Lightning: ``attngraft fit``."""
+"""Training the papers' own networks with Lightning: ``attngraft fit``.
+
+Names are loaded when first used, so that the command line stays quick.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -135,6 +135,25 @@ def four(who: str, **options: Sequence[Any]) -> None:
             raise OptionError(f"{who} needs {name} to be four values, one a stage, got {tuple(values)}")
 
 
+def map_sizes(who: str, image_size: int | tuple[int, int]) -> list[tuple[int, int]]:
+    """Return the height and width of each stage's map.
+
+    Args:
+        who: The network that is being built.
+        image_size: Height and width of the image in pixels, or one number for both.
+
+    Raises:
+        OptionError: If they are not whole numbers of 1 or more.
+
+    Example:
+        >>> map_sizes("A network", (224, 100))
+        [(56, 25), (28, 13), (14, 7), (7, 4)]
+    """
+    height, width = image_size if isinstance(image_size, tuple) else (image_size, image_size)
+    positive(who, image_height=height, image_width=width)
+    return [(-(-height // stride), -(-width // stride)) for stride in Pyramid.strides]
+
+
 def drop_rates(highest: float, depths: Sequence[int]) -> list[list[float]]:
     """Return each block's probability of being dropped: none for the first, rising evenly to the last.
 

@@ -20,10 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attngraft._core.checks import positive
 from attngraft.attention._blocks import MLP
 from attngraft.attention.focused_linear import FocusedLinearAttention
-from attngraft.models._pyramid import Block, ChannelNorm, Pyramid, drop_rates, four, pad_to, start_linear
+from attngraft.models._pyramid import Block, ChannelNorm, Pyramid, drop_rates, four, map_sizes, pad_to, start_linear
 from attngraft.models._registry import model
 
 WIDTHS = (64, 128, 320, 512)
@@ -41,7 +40,7 @@ class FLattenPVT(Pyramid):
         mlp_ratios: Width of the MLPs' middle over the channels, in the four stages.
         focusing_factor: Power that sharpens queries and keys.
         kernel_size: Odd size of the depthwise convolution over the values.
-        image_size: Height and width of the images for which the position tables are kept, in pixels.
+        image_size: Size of the images for which the position tables are kept, ``(H, W)`` or one number for both.
         final_norm: Whether the last map is normalised before its mean is taken.
         drop_path: Probability of dropping a branch of the last block while training; earlier ones have less.
         num_classes: Number of classes; 0 for no classifier.
@@ -70,22 +69,21 @@ class FLattenPVT(Pyramid):
         mlp_ratios: Sequence[float] = MLP_RATIOS,
         focusing_factor: int = 3,
         kernel_size: int = 5,
-        image_size: int = 224,
+        image_size: int | tuple[int, int] = 224,
         final_norm: bool = True,
         drop_path: float = 0.1,
         num_classes: int = 1000,
         in_channels: int = 3,
     ) -> None:
         four("FLattenPVT", channels=channels, depths=depths, heads=heads, mlp_ratios=mlp_ratios)
-        positive("FLattenPVT", image_size=image_size)
+        sizes = map_sizes("FLattenPVT", image_size)
         focused = partial(FocusedLinearAttention, focusing_factor=focusing_factor, kernel_size=kernel_size)
         stages = []
         for stage, rates in enumerate(drop_rates(drop_path, depths)):
-            C, size = channels[stage], -(-image_size // self.strides[stage])
-            hidden = int(C * mlp_ratios[stage])
+            C, size, hidden = channels[stage], sizes[stage], int(channels[stage] * mlp_ratios[stage])
             entry = PatchEmbedding(channels[stage - 1] if stage else in_channels, C, 2 if stage else 4, size)
             blocks = [
-                Block(C, focused(C, heads=heads[stage], map_size=(size, size)), MLP(C, hidden), drop_path=rate)
+                Block(C, focused(C, heads=heads[stage], map_size=size), MLP(C, hidden), drop_path=rate)
                 for rate in rates
             ]
             stages.append(nn.Sequential(entry, *blocks))
@@ -101,19 +99,19 @@ class PatchEmbedding(nn.Module):
         before: Channels of the input.
         after: Channels of the output.
         patch: Side of a patch in cells.
-        map_size: Height and width at which the position table is kept; None for no table.
+        map_size: Height and width in cells at which the position table is kept; None for no table.
 
     Shape:
         - Input: ``(B, before, H, W)``
         - Output: ``(B, after, H / patch, W / patch)``, rounded up
     """
 
-    def __init__(self, before: int, after: int, patch: int, map_size: int | None = None) -> None:
+    def __init__(self, before: int, after: int, patch: int, map_size: tuple[int, int] | None = None) -> None:
         super().__init__()
         self.patch = patch
         self.conv = nn.Conv2d(before, after, patch, patch)
         self.norm = ChannelNorm(after)
-        table = None if map_size is None else torch.empty(after, map_size, map_size)
+        table = None if map_size is None else torch.empty(after, *map_size)
         self.positions = None if table is None else nn.Parameter(nn.init.trunc_normal_(table, std=0.02))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -134,7 +132,7 @@ class FLattenPVTv2(Pyramid):
         mlp_ratios: Width of the MLPs' middle over the channels, in the four stages.
         focusing_factor: Power that sharpens queries and keys.
         kernel_size: Odd size of the depthwise convolution over the values.
-        image_size: Height and width of the images for which the position tables are kept, in pixels.
+        image_size: Size of the images for which the position tables are kept, ``(H, W)`` or one number for both.
         drop_path: Probability of dropping a branch of the last block while training; earlier ones have less.
         num_classes: Number of classes; 0 for no classifier.
         in_channels: Channels of the image.
@@ -162,21 +160,20 @@ class FLattenPVTv2(Pyramid):
         mlp_ratios: Sequence[float] = MLP_RATIOS,
         focusing_factor: int = 3,
         kernel_size: int = 5,
-        image_size: int = 224,
+        image_size: int | tuple[int, int] = 224,
         drop_path: float = 0.1,
         num_classes: int = 1000,
         in_channels: int = 3,
     ) -> None:
         four("FLattenPVTv2", channels=channels, depths=depths, heads=heads, mlp_ratios=mlp_ratios)
-        positive("FLattenPVTv2", image_size=image_size)
+        sizes = map_sizes("FLattenPVTv2", image_size)
         focused = partial(FocusedLinearAttention, focusing_factor=focusing_factor, kernel_size=kernel_size)
         stages = []
         for stage, rates in enumerate(drop_rates(drop_path, depths)):
-            C, size = channels[stage], -(-image_size // self.strides[stage])
-            hidden = int(C * mlp_ratios[stage])
+            C, size, hidden = channels[stage], sizes[stage], int(channels[stage] * mlp_ratios[stage])
             entry = nn.Conv2d(channels[stage - 1], C, 3, 2, 1) if stage else nn.Conv2d(in_channels, C, 7, 4, 3)
             blocks = [
-                Block(C, focused(C, heads=heads[stage], map_size=(size, size)), ConvolvedMLP(C, hidden), drop_path=rate)
+                Block(C, focused(C, heads=heads[stage], map_size=size), ConvolvedMLP(C, hidden), drop_path=rate)
                 for rate in rates
             ]
             stages.append(nn.Sequential(entry, ChannelNorm(C), *blocks, ChannelNorm(C, eps=1e-6)))

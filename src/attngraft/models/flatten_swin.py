@@ -24,7 +24,7 @@ from attngraft._core.errors import OptionError
 from attngraft.attention._blocks import MLP
 from attngraft.attention.focused_linear import FocusedLinearAttention
 from attngraft.attention.hab import WindowAttention
-from attngraft.models._pyramid import Block, ChannelNorm, Pyramid, drop_rates, four, pad_to
+from attngraft.models._pyramid import Block, ChannelNorm, Pyramid, drop_rates, four, map_sizes, pad_to
 from attngraft.models._registry import model
 from attngraft.models.flatten_pvt import PatchEmbedding, start
 
@@ -40,7 +40,7 @@ class FLattenSwin(Pyramid):
         window: Side of the other stages' windows in cells; every second block shifts them by half.
         focusing_factor: Power that sharpens queries and keys of the linear attention.
         kernel_size: Odd size of the depthwise convolution over its values.
-        image_size: Height and width of the images for which its position tables are kept, in pixels.
+        image_size: Size of the images for which its position tables are kept, ``(H, W)`` or one number for both.
         mlp_ratio: Width of the MLPs' middle over the channels.
         drop_path: Probability of dropping a branch of the last block while training; earlier ones have less.
         num_classes: Number of classes; 0 for no classifier.
@@ -71,14 +71,15 @@ class FLattenSwin(Pyramid):
         window: int = 7,
         focusing_factor: int = 3,
         kernel_size: int = 5,
-        image_size: int = 224,
+        image_size: int | tuple[int, int] = 224,
         mlp_ratio: float = 4.0,
         drop_path: float = 0.2,
         num_classes: int = 1000,
         in_channels: int = 3,
     ) -> None:
         four("FLattenSwin", channels=channels, depths=depths, heads=heads)
-        positive("FLattenSwin", window=window, image_size=image_size)
+        positive("FLattenSwin", window=window)
+        sizes = map_sizes("FLattenSwin", image_size)
         if linear_stages not in range(5):
             raise OptionError(f"FLattenSwin needs linear_stages to be 0 to 4, got {linear_stages!r}; the paper has 2")
         for C, h in zip(channels, heads, strict=True):
@@ -90,8 +91,7 @@ class FLattenSwin(Pyramid):
             C, h = channels[stage], heads[stage]
             if stage >= linear_stages:
                 return ShiftedWindows(C, heads=h, window=window, shift=window // 2 * (block % 2))
-            size = -(-image_size // self.strides[stage])
-            return focused(C, heads=h, map_size=(size, size))
+            return focused(C, heads=h, map_size=sizes[stage])
 
         stages = []
         for stage, rates in enumerate(drop_rates(drop_path, depths)):

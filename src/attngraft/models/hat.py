@@ -183,19 +183,19 @@ def _start(module: nn.Module) -> None:
 
 @model("superres")
 def hat_s(**options: Any) -> HAT:
-    """HAT-S: 9.6 M parameters, 54.9 G multiply-adds for 64 x 64 pixels, both four times as large."""
+    """HAT-S: 9.6 M parameters, 54.9 G multiply-adds at scale 4 for 64 x 64 pixels."""
     return HAT(**{"channels": 144, "compress": 24, "squeeze": 24, **options})
 
 
 @model("superres")
 def hat(**options: Any) -> HAT:
-    """HAT: 20.8 M parameters, 104 G multiply-adds for 64 x 64 pixels, both four times as large."""
+    """HAT: 20.8 M parameters, 104 G multiply-adds at scale 4 for 64 x 64 pixels."""
     return HAT(**options)
 
 
 @model("superres")
 def hat_l(**options: Any) -> HAT:
-    """HAT-L: 40.8 M parameters, 203 G multiply-adds for 64 x 64 pixels, both four times as large."""
+    """HAT-L: 40.8 M parameters, 203 G multiply-adds at scale 4 for 64 x 64 pixels."""
     return HAT(**{"depths": (6,) * 12, **options})
 
 

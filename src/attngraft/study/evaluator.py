@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngraft._core.errors import DataError, MissingExtraError
+from attngraft._core.extras import extra_package
 from attngraft.study.bootstrap import METRICS, Floats, average_precision, mean_over_classes
 from attngraft.study.matches import IOU_THRESHOLDS, SIZES, Matches, bits
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     import hotcoco
 
 Task = Literal["bbox", "segm"]
+Outline = Sequence[Sequence[float]] | Mapping[str, Any]
+"""An annotation's ``segmentation``: polygons as flat lists of x and y, or run lengths."""
 
 CONFIDENCE = 0.001
 MAX_DETECTIONS = 100
@@ -175,6 +178,60 @@ def load_predictions(
         if not math.isfinite(detection.get("score", math.nan)):
             raise DataError(f"detection {index} needs a finite score, got {detection.get('score')!r}")
     return objects.load_res([dict(detection) for detection in found if detection["score"] >= confidence])
+
+
+def decode_mask(segmentation: Outline, height: int, width: int) -> NDArray[np.uint8]:
+    """Draw an annotation's outline as COCO's evaluation sees it.
+
+    Args:
+        segmentation: Polygons as flat lists of x and y, or run lengths, compressed or not.
+        height: Of the picture, in pixels.
+        width: Of the picture, in pixels.
+
+    Returns:
+        The mask ``(height, width)``, 1 inside.
+
+    Raises:
+        DataError: If run lengths are for a picture of another size.
+        MissingExtraError: If hotcoco is not installed.
+
+    Example:
+        >>> decode_mask([[1, 0, 3, 0, 3, 2, 1, 2]], 3, 4).tolist()
+        [[0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
+    """
+    return np.ascontiguousarray(_rle().decode(_runs(segmentation, height, width)))
+
+
+def mask_area(segmentation: Outline, height: int, width: int) -> int:
+    """Count the pixels inside an outline without drawing it; the arguments are those of `decode_mask`."""
+    return int(_rle().area(_runs(segmentation, height, width)))
+
+
+def encode_masks(masks: NDArray[np.bool_]) -> list[dict[str, Any]]:
+    """Write masks ``(n, H, W)`` as the run lengths that detections carry.
+
+    Example:
+        >>> runs = encode_masks(np.array([[[True, False], [True, True]]]))
+        >>> decode_mask(runs[0], 2, 2).tolist()
+        [[1, 0], [1, 1]]
+    """
+    return [_rle().encode(mask) for mask in masks]
+
+
+def _runs(segmentation: Outline, height: int, width: int) -> dict[str, Any]:
+    if not isinstance(segmentation, Mapping):
+        return _rle().merge(_rle().frPyObjects(segmentation, height, width))
+    found = [int(side) for side in segmentation["size"]]
+    if found != [height, width]:
+        raise DataError(
+            f"run lengths are for a picture of {found[1]}x{found[0]} pixels, and theirs has {width}x{height}"
+        )
+    runs = dict(segmentation)
+    return _rle().frPyObjects(runs, height, width) if isinstance(runs["counts"], list) else runs
+
+
+def _rle() -> Any:
+    return extra_package("hotcoco", "study").mask
 
 
 def _cells(objects: hotcoco.COCO, detections: hotcoco.COCO, task: Task, images: list[int]) -> Iterator[dict[str, Any]]:

@@ -130,6 +130,7 @@ def gather(study: Study) -> dict[str, Any]:
         "costs": costs,
         "failures": failures,
         "breakdown": breakdown(evidence),
+        "errors": {name: _errors([r for r in records if r.arm == name]) for name in [STOCK, *(g.name for g in gains)]},
         "figures": _figures(evidence, records, gains, bool(costs["measurements"])),
         "samples": samples(store, fixed, evidence),
         "pairing": words.pairing(records),

@@ -29,6 +29,9 @@ from attngraft.study.statistics import (
 MOST_SEEDS = 1000
 """More than this is no longer a number of seeds to suggest."""
 
+MOST_IMAGES = 1000
+"""More times the images than this are no longer a suggestion either."""
+
 
 @dataclass(frozen=True)
 class Criterion:
@@ -118,6 +121,8 @@ class Verdict:
         """What would decide, to be put behind `undecided`."""
         if self.more_seeds is not None:
             return f": about {self.more_seeds} more seeds"
+        if self.more_images == math.inf:
+            return ": neither more seeds nor more validation images would do, the difference is too near the SESOI"
         if self.more_images is not None:
             return f": more seeds would not do, about {self.more_images:.1f} times the validation images might"
         return ""
@@ -241,10 +246,15 @@ def seeds_to_verdict(now: Estimate, criterion: Criterion, arms: int = 1) -> int 
 
 def images_to_verdict(now: Estimate, criterion: Criterion, arms: int = 1) -> float:
     """Return how many times the images a verdict takes with endless seeds, if the difference stays as it is."""
-    to_power = special.ndtri(criterion.power)
-    different = (special.ndtri(1 - criterion.alpha / (2 * arms)) + to_power) / max(abs(now.difference), 1e-12)
-    equal = (special.ndtri(1 - criterion.alpha) + to_power) / max(criterion.sesoi - abs(now.difference), 1e-12)
-    return float((now.image_sd * min(different, equal)) ** 2)
+    times = np.geomspace(1, MOST_IMAGES, 400)
+    error = now.image_sd / np.sqrt(times)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shift, room = abs(now.difference) / error, criterion.sesoi / error
+    different = special.ndtr(shift - special.ndtri(1 - criterion.alpha / (2 * arms)))
+    room = room - special.ndtri(1 - criterion.alpha)
+    equal = special.ndtr(room - shift) - special.ndtr(-room - shift)
+    enough = np.flatnonzero(np.maximum(different, equal) >= criterion.power)
+    return float(times[enough[0]]) if len(enough) else math.inf
 
 
 def _hopeless(now: Estimate, criterion: Criterion, arms: int) -> bool:

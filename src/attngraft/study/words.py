@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attngraft.study.plan import Plan
@@ -84,8 +85,8 @@ def _sentence(row: Row, plan: Plan) -> str:
     cost = row.cost.get("latency")
     at = f", at {cost['ratio']:.2f} times its latency" if cost else ""
     said = {
-        "better": f"{row.arm.name} is better than {_base(plan)}",
-        "worse": f"{row.arm.name} is worse than {_base(plan)}",
+        "better": f"{row.arm.name} is better than {base(plan)}",
+        "worse": f"{row.arm.name} is worse than {base(plan)}",
         "no difference": f"{row.arm.name} makes no difference of {plan.sesoi:g} {plan.metric} points or more",
         "undecided": f"{row.arm.name} is {advice(row.verdict)}",
     }[row.verdict.outcome]
@@ -103,8 +104,19 @@ def _beside_conv(row: Row) -> str:
     return f" It was not shown to beat a plain convolution of equal cost ({difference}: {found.outcome})."
 
 
-def _base(plan: Plan) -> str:
+def base(plan: Plan) -> str:
+    """Name the base without the folder it was in."""
     return re.sub(r".*/", "", plan.base)
+
+
+def data(plan: Plan) -> str:
+    """Name the data by the last folder and the file; where they are kept is nobody else's concern.
+
+    Example:
+        >>> data(Plan(data="fruit/data.yaml", arms=("eca@P5",)))
+        'fruit/data.yaml'
+    """
+    return "/".join(Path(plan.data).parts[-2:])
 
 
 def pairing(records: Sequence[Record]) -> list[str]:
@@ -163,7 +175,7 @@ def methods(content: Mapping[str, Any]) -> str:
     beside = f" and with the controls {', '.join(controls)}" if controls else ""
     software = f"PyTorch {versions.get('torch', 'unknown')}, Ultralytics {versions.get('ultralytics', 'unknown')}"
     return (
-        f"We compared {', '.join(arms)}{chosen} with {_base(plan)} as it is{beside}. Every arm was trained for "
+        f"We compared {', '.join(arms)}{chosen} with {base(plan)} as it is{beside}. Every arm was trained for "
         f"{plan.train['epochs']} epochs at {plan.train['imgsz']} pixels with batches of {records[0].watch['batch']}, "
         f"at {len(seeds)} seeds ({len(records)} runs); arms of one seed shared initial weights, data order and "
         f"augmentation. The averaged weights of the last epoch were evaluated on the split '{plan.split}' with COCO's "

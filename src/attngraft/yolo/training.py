@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from ultralytics.cfg import get_cfg
 from ultralytics.data.utils import IMG_FORMATS, check_det_dataset
 from ultralytics.utils import DEFAULT_CFG_DICT, RANK, ops
@@ -358,18 +358,11 @@ def step(recipe: str, options: Mapping[str, Any]) -> Callable[[], None]:
     """
     batch, side = max(int(options["batch"]), 1), int(options["imgsz"])
     model: Any = YOLO(recipe).model
-    model.args = get_cfg(overrides=dict(options))
-    model.train()
+    model.args = host_arguments(options)
+    in_place(model, wanted=False).train()
     for parameter in model.parameters():
         parameter.requires_grad_(True)
-    made = {
-        "img": torch.rand(batch, 3, side, side),
-        "batch_idx": torch.arange(batch, dtype=torch.float32),
-        "cls": torch.zeros(batch, 1),
-        "bboxes": torch.full((batch, 4), 0.5),
-        "masks": torch.ones(batch, side // 4, side // 4),  # these two only segmenters look at
-        "sem_masks": torch.zeros(batch, side // 4, side // 4),
-    }
+    made = detection_batch(batch, side)
     device = "cuda" if torch.cuda.is_available() and options.get("device") != "cpu" else "cpu"
     model.to(device)
     made = {key: value.to(device) for key, value in made.items()}
@@ -381,6 +374,34 @@ def step(recipe: str, options: Mapping[str, Any]) -> Callable[[], None]:
     return once
 
 
+def in_place(model: nn.Module, *, wanted: bool) -> nn.Module:
+    """Let a model's activations overwrite their input, as the host does when it loads a checkpoint, or not.
+
+    A model that was built from a YAML, and every model in training, does not: two are compared fairly only alike.
+    """
+    for part in model.modules():
+        if hasattr(part, "inplace") and type(part).__module__.startswith("torch."):
+            part.inplace = wanted  # type: ignore[assignment]
+    return model
+
+
+def detection_batch(batch: int, side: int) -> dict[str, Tensor]:
+    """Make up a batch of pictures with one object each, as the host's loss takes it."""
+    return {
+        "img": torch.rand(batch, 3, side, side),
+        "batch_idx": torch.arange(batch, dtype=torch.float32),
+        "cls": torch.zeros(batch, 1),
+        "bboxes": torch.full((batch, 4), 0.5),
+        "masks": torch.ones(batch, side // 4, side // 4),  # these two only segmenters look at
+        "sem_masks": torch.zeros(batch, side // 4, side // 4),
+    }
+
+
+def host_arguments(options: Mapping[str, Any]) -> Any:
+    """Return the host's training arguments, which its losses read."""
+    return get_cfg(overrides=dict(options))
+
+
 def network(recipe: str | Path) -> nn.Module:
     """Return a model as it is deployed: fused, in evaluation mode, on the CPU, in full precision.
 
@@ -389,7 +410,7 @@ def network(recipe: str | Path) -> nn.Module:
     """
     model: Any = YOLO(recipe).model
     fused: nn.Module = model.float().fuse(verbose=False).eval()
-    return fused
+    return in_place(fused, wanted=True)
 
 
 def parameters(recipe: str) -> int:

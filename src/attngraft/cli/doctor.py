@@ -1,0 +1,69 @@
+"""``attngraft doctor``: a row for each check, as it comes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from attngraft._core.errors import suggest
+from attngraft.cli.host import parse_pairs
+from attngraft.doctor import Finding, doctor
+
+KEYS = ("model", "imgsz", "batch", "data", "channels")
+COLOURS = {"pass": "green", "warn": "yellow", "fail": "bold red", "skip": "dim"}
+HEALTHY, SICK = 0, 1
+
+
+def run_doctor(words: Sequence[str], *, as_json: bool) -> int:
+    """Examine what the words name and print what is found.
+
+    Args:
+        words: A mechanism or ``model=``, and ``key=value``.
+        as_json: Whether to print JSON instead of rows.
+
+    Returns:
+        The exit code: 1 if a check failed.
+
+    Raises:
+        UsageError: If the words make no sense.
+    """
+    named = [word for word in words if "=" not in word]
+    options = parse_pairs([word for word in words if "=" in word])
+    for key in options:
+        if key not in KEYS:
+            raise click.UsageError(f"doctor has no key {key!r}; {suggest(key, KEYS)}")
+    targets = [*named, *([options.pop("model")] if "model" in options else [])]
+    if len(targets) != 1:
+        raise click.UsageError("say what to examine, as in: attngraft doctor model=yolo11n+ema@P4")
+    if as_json:
+        diagnosis = doctor(targets[0], **options)
+        click.echo(json.dumps(diagnosis.to_dict(), indent=1))
+        return HEALTHY if diagnosis.healthy else SICK
+    console = Console()
+    with console.status("") as status:
+        diagnosis = doctor(
+            targets[0],
+            **options,
+            started=lambda name: status.update(f"looking at: {name}"),
+            found=lambda finding: _print(console, finding),
+        )
+    counts = [sum(f.status == word for f in diagnosis.findings) for word in COLOURS]
+    said = ", ".join(f"{count} {word}" for count, word in zip(counts, COLOURS, strict=True) if count)
+    console.print(f"{escape(diagnosis.subject)}: {said} in {sum(f.seconds for f in diagnosis.findings):.0f} s")
+    return HEALTHY if diagnosis.healthy else SICK
+
+
+def _print(console: Console, finding: Finding) -> None:
+    row = Table.grid(padding=(0, 2))
+    for width in (4, 18):
+        row.add_column(width=width, no_wrap=True)
+    row.add_column()
+    row.add_row(f"[{COLOURS[finding.status]}]{finding.status}[/]", finding.name, escape(finding.detail))
+    if finding.remedy:
+        row.add_row("", "", escape(f"-> {finding.remedy}"))
+    console.print(row, highlight=False)

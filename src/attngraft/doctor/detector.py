@@ -1,0 +1,183 @@
+"""A whole detector under examination: a recipe, a YAML or a checkpoint, opened once and copied for every check."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import attngraft.attention as zoo
+from attngraft._core.calls import mean_square, mode, tensors
+from attngraft.doctor.module import NOISE, Subject
+from attngraft.yolo import YOLO
+from attngraft.yolo.grafting import CHILD, HOOK_KEY, Graft
+from attngraft.yolo.training import detection_batch, host_arguments
+
+UNTRAINED = -1
+"""Epoch of a checkpoint that no training wrote, or that one finished."""
+SOFTER = 0.25
+"""What an untrained head's last weights are multiplied by, so that its scores are not all 0 or 1."""
+SIDE = 96
+"""Side of the pictures where any size will do."""
+
+
+@dataclass(frozen=True)
+class Patient:
+    """A detector and the circumstances that it has to work in.
+
+    Attributes:
+        recipe: What to open.
+        side: Side of the pictures in training, in pixels.
+        batch: Pictures in a training step.
+        data: The host's data file, where there is one.
+    """
+
+    recipe: str
+    side: int = 640
+    batch: int = 16
+    data: str | None = None
+
+    @cached_property
+    def opened(self) -> YOLO:
+        """The host's object, as it starts."""
+        return YOLO(self.recipe)
+
+    @cached_property
+    def mechanisms(self) -> Mapping[str, nn.Module]:
+        """Every module of the registry in it, by path."""
+        classes = tuple(record.cls for record in zoo.mechanisms().values())
+        return {path: part for path, part in self.opened.model.named_modules() if isinstance(part, classes)}
+
+    @property
+    def task(self) -> str:
+        """The host's task."""
+        return str(self.opened.task)
+
+    @property
+    def channels(self) -> int:
+        """Channels of a picture."""
+        return int(self.opened.model.yaml.get("channels", 3))
+
+    def fresh(self) -> Any:
+        """Copy the model as it starts, every parameter free to learn."""
+        model = copy.deepcopy(self.opened.model).float()
+        for parameter in model.parameters():
+            parameter.requires_grad_(parameter.is_floating_point())
+        return model
+
+    def shaken(self) -> Any:
+        """Copy the model with weights and statistics moved from where they start, so that every number shows.
+
+        A gate at zero hides what is behind it, and an untrained detector gives the same boxes whatever it sees.
+        """
+        return copy.deepcopy(self._shaken)
+
+    @cached_property
+    def _shaken(self) -> Any:
+        model = self.fresh()
+        with torch.no_grad():
+            for parameter in grafted(model, self.mechanisms).values():
+                parameter.add_(torch.randn_like(parameter) * NOISE)
+            if not self.opened.ckpt or self.opened.ckpt.get("epoch") == UNTRAINED:
+                _wake(model, self.pictures(batch=8))
+        return model
+
+    def pictures(self, height: int = SIDE, width: int = SIDE, batch: int = 2) -> Tensor:
+        """Return random pictures: clouds, since pure noise looks alike to every deep layer."""
+        clouds = F.interpolate(torch.rand(batch, self.channels, 5, 5), (height, width), mode="bilinear")
+        return 0.8 * clouds + 0.2 * torch.rand(batch, self.channels, height, width)
+
+    def shapes(self) -> Mapping[str, torch.Size]:
+        """Return the shape of the map that each mechanism gets, of one picture of `SIDE`."""
+        found: dict[str, torch.Size] = {}
+
+        def note(path: str) -> Any:
+            return lambda _, inputs, __: found.__setitem__(path, inputs[0].shape)
+
+        model = self.fresh()
+        for path in self.mechanisms:
+            model.get_submodule(path).register_forward_hook(note(path))
+        predict(model, self.pictures(batch=1))
+        return found
+
+
+@dataclass(frozen=True)
+class Built(Subject):
+    """A mechanism as it stands in a detector, for the checks on mechanisms."""
+
+    module: nn.Module = field(default_factory=nn.Identity)
+
+    def fresh(self, channels: int | None = None) -> nn.Module:
+        """Copy it; its width is given."""
+        return copy.deepcopy(self.module)
+
+
+def _wake(model: Any, x: Tensor) -> None:
+    """Give an untrained detector statistics of pictures, and a head whose scores are not all near zero."""
+    norms = [part for part in model.modules() if isinstance(part, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+    with mode(model, train=True):
+        model(x)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    for part in model.model[-1].modules():
+        if isinstance(part, nn.Conv2d) and part.bias is not None:
+            part.weight.mul_(SOFTER)
+            part.bias.copy_(torch.randn_like(part.bias))
+
+
+def grafted(model: nn.Module, mechanisms: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
+    """Return the parameters that we put into a model: of mechanisms, and the gates of their grafts."""
+    ours = [*(f"{path}." for path in mechanisms), *(f"{p}." for p, m in model.named_modules() if isinstance(m, Graft))]
+    return {name: p for name, p in model.named_parameters() if name.startswith(tuple(ours))}
+
+
+def stripped(model: nn.Module) -> nn.Module:
+    """Take the grafts that follow layers off a copy of a model."""
+    bare = copy.deepcopy(model)
+    for layer in list(bare.modules()):
+        if hasattr(layer, CHILD) and isinstance(getattr(layer, CHILD), nn.Sequential):
+            layer._forward_hooks.pop(HOOK_KEY, None)  # type: ignore[call-overload]
+            delattr(layer, CHILD)
+    return bare
+
+
+def predict(model: nn.Module, x: Tensor) -> Tensor:
+    """Return the first output of an inference: boxes and scores, or the scores of a classifier."""
+    with mode(model, train=False), torch.no_grad():
+        return tensors(model(x))[0]
+
+
+def loss(patient: Patient, model: Any, batch: int = 2) -> Tensor:
+    """Return the host's loss on made-up pictures; for other tasks than detection the mean square of what comes out."""
+    model.train()
+    if patient.task != "detect":
+        return mean_square(model(patient.pictures(batch=batch)))
+    model.args = host_arguments({})
+    made = detection_batch(batch, SIDE)
+    made["img"] = patient.pictures(batch=batch)
+    total, _ = model(made)
+    summed: Tensor = total.sum()
+    return summed
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the host from printing."""
+    log = logging.getLogger("ultralytics")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)

@@ -1,0 +1,92 @@
+"""`doctor`: the one door, whatever is to be examined."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+import attngraft.attention as zoo
+from attngraft.doctor.checks import MODULE_CHECKS
+from attngraft.doctor.findings import Check, Diagnosis, Finding, examine
+from attngraft.doctor.module import subject
+from attngraft.measure import environment
+
+T = TypeVar("T")
+CELL = 8
+"""Pixels to a cell of the largest map that carries a mechanism, P3."""
+
+
+def doctor(
+    target: str | Path | type[nn.Module],
+    *,
+    imgsz: int = 640,
+    batch: int = 16,
+    data: str | None = None,
+    channels: int = 64,
+    started: Callable[[str], object] | None = None,
+    found: Callable[[Finding], object] | None = None,
+) -> Diagnosis:
+    """Look for what would break later: in training, on several GPUs, after a reload, in export.
+
+    Args:
+        target: A recipe, a model YAML or a checkpoint; or a mechanism alone: its name, its class, or ``FILE.py:CLASS``.
+        imgsz: Side of the largest picture.
+        batch: Pictures in a training step.
+        data: The host's data file, whose pictures exports are then compared on.
+        channels: Width of the maps that a mechanism alone is examined on.
+        started: Called with the name of each check before it runs.
+        found: Called with each finding as it comes.
+
+    Returns:
+        Every finding; ``healthy`` if none is a failure.
+
+    Raises:
+        UnknownNameError: If there is no such mechanism or class.
+        RecipeError: If the recipe cannot be read.
+    """
+    if _is_mechanism(target):
+        side = max(1, imgsz // CELL)
+        one = subject(target, channels=channels, largest=(side, side), batch=batch)  # type: ignore[arg-type]
+        return _examined(one.name, one, MODULE_CHECKS, started, found)
+
+    from attngraft.doctor.detector import Patient, quiet
+    from attngraft.doctor.detector_checks import DETECTOR_CHECKS
+    from attngraft.doctor.whole import data as data_check
+    from attngraft.yolo import Recipe
+
+    Recipe.parse(str(target))
+    checks = [check for check in DETECTOR_CHECKS if data is not None or check is not data_check]
+    with quiet():
+        return _examined(str(target), Patient(str(target), imgsz, batch, data), checks, started, found)
+
+
+def _is_mechanism(target: Any) -> bool:
+    if isinstance(target, type):
+        return True
+    text = str(target)
+    return text.rpartition(":")[0].endswith(".py") or text.lower() in zoo.names() or text in _classes()
+
+
+def _classes() -> set[str]:
+    return {record.cls.__name__ for record in zoo.mechanisms().values()}
+
+
+def _examined(
+    name: str,
+    what: T,
+    checks: Iterable[Check[T]],
+    started: Callable[[str], object] | None,
+    found: Callable[[Finding], object] | None,
+) -> Diagnosis:
+    findings = []
+    threads = torch.get_num_threads()
+    for finding in examine(what, checks, started=started):
+        torch.set_num_threads(threads)  # the host sets its own
+        findings.append(finding)
+        if found:
+            found(finding)
+    return Diagnosis(name, tuple(findings), environment())

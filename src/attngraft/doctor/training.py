@@ -1,0 +1,241 @@
+"""Checks of a detector's numbers: sizes, start, gradients, training, precision, and what the host does to it."""
+
+from __future__ import annotations
+
+import copy
+from functools import partial
+
+import torch
+from torch import Tensor
+from ultralytics.utils.torch_utils import ModelEMA
+
+from attngraft._core.calls import backward
+from attngraft.doctor._compare import CLOSE, distance, problems, sick
+from attngraft.doctor.costs import flops_at
+from attngraft.doctor.detector import SIDE, Built, Patient, grafted, loss, predict, stripped
+from attngraft.doctor.findings import Outcome, check, examine, failed, passed, skipped, warned
+from attngraft.doctor.shapes import sizes
+from attngraft.doctor.survival import training_after_validation
+from attngraft.doctor.values import STEPS, batch, dead_maps, gradient, input_kept, repeats
+from attngraft.yolo.grafting import Graft
+
+PICTURES = ((64, 64), (32, 32), (96, 160), (224, 416))
+MOST_FLOPS = 60e9
+"""Above this a picture is not run: it would take this check alone half a minute."""
+FUSED_CLOSE = 1e-3
+HALF_CLOSE = 0.1
+ON_MECHANISMS = (sizes, gradient, dead_maps, repeats, batch, input_kept, training_after_validation)
+
+
+@check(remedy="look at the mechanism alone: attngraft doctor FILE.py:CLASS", vital=True)
+def opens(patient: Patient) -> Outcome:
+    """The recipe builds."""
+    model = patient.opened.model
+    count = sum(p.numel() for p in model.parameters())
+    if not patient.mechanisms:
+        return passed(f"{count:,} parameters, {patient.task}; a stock model, with no mechanism in it")
+    ours = sum(p.numel() for p in grafted(model, patient.mechanisms).values())
+    shapes = patient.shapes()
+    where = ", ".join(
+        f"{type(part).__name__} at {path.removeprefix('model.')} ({shapes[path][1]} channels)"
+        for path, part in patient.mechanisms.items()
+        if path in shapes
+    )
+    return passed(f"{count:,} parameters, {ours:,} of them grafted: {where}")
+
+
+@check(remedy="attngraft doctor FILE.py:CLASS, or attngraft doctor NAME, shows every check on it")
+def mechanisms(patient: Patient) -> Outcome:
+    """Each mechanism by itself takes any map, is seen by the gradient, and keeps pictures apart and its input whole."""
+    wrong: list[str] = []
+    looked: dict[tuple[type, int], Built] = {}
+    for path, shape in patient.shapes().items():
+        part = patient.mechanisms[path]
+        looked.setdefault((type(part), shape[1]), Built(type(part).__name__, type(part), shape[1], module=part))
+    for subject in looked.values():
+        findings = [f for f in examine(subject, ON_MECHANISMS) if f.status == "fail"]
+        wrong += [f"{subject.name}: {f.name}: {f.detail} ({f.remedy})" for f in findings]
+    if wrong:
+        return failed("; ".join(wrong))
+    if not looked:
+        return skipped("there is none")
+    return passed(f"{len(looked)} looked at, {len(ON_MECHANISMS)} checks each")
+
+
+@check(remedy="take sizes from x.shape in every forward; keep no table for one size")
+def picture_sizes(patient: Patient) -> Outcome:
+    """Pictures of any size work: square, tiny, rectangular, odd multiples of 32, and the largest."""
+    model, largest = patient.shaken(), (patient.side, patient.side)
+    expected = flops_at(model, patient.side)
+    left_out = expected > MOST_FLOPS
+    tried = [*PICTURES, *([] if left_out else [largest])]
+
+    def trial(height: int, width: int) -> None:
+        y = predict(model, patient.pictures(height, width, 1))
+        if sick(y):
+            raise ValueError("the output is not finite")
+
+    broken = problems({f"{height}x{width}": partial(trial, height, width) for height, width in tried})
+    if broken:
+        return failed("; ".join(broken))
+    shown = ", ".join(f"{height}x{width}" for height, width in tried)
+    rest = f"; {largest[0]}x{largest[1]} not run, about {expected / 1e9:.0f} GFLOPs" if left_out else ""
+    return passed(shown + rest)
+
+
+@check(remedy="this is a defect of attngraft: report the recipe")
+def rebuild(patient: Patient) -> Outcome:
+    """The host's rebuild, at the start of a training, a tuning or a resumed run, has the same tensors."""
+    model = patient.fresh()
+    again = type(model)(copy.deepcopy(model.yaml), ch=patient.channels, nc=len(model.names), verbose=False)
+    missing = set(model.state_dict()) ^ set(again.state_dict())
+    if missing:
+        return failed(f"{len(missing)} tensors differ, such as {min(missing)}")
+    return passed(f"{len(model.state_dict())} tensors")
+
+
+@check(remedy="leave init=paper away, so that a grafted model starts with the base's numbers")
+def identity(patient: Patient) -> Outcome:
+    """The grafted model starts with the base's numbers, bit for bit."""
+    model = patient.fresh()
+    grafts = [part for part in model.modules() if isinstance(part, Graft)]
+    if not grafts or len(grafts) < len(patient.mechanisms):
+        return skipped("nothing follows a layer; what replaces one cannot start as the identity")
+    if any(graft.gamma is None for graft in grafts):
+        return skipped("init=paper starts with the paper's form")
+    if any(bool(graft.gamma.any()) for graft in grafts if graft.gamma is not None):
+        return skipped("it is trained: gamma has left zero")
+    x = patient.pictures()
+    if not torch.equal(predict(model, x), predict(stripped(model), x)):
+        return failed("differs from the base", "the mechanism gives values that are not finite, or changes its input")
+    return passed(f"{len(grafts)} graft(s), two pictures")
+
+
+@check(remedy="use every parameter in forward, and no .data, .detach() or numpy on the way")
+def gradients(patient: Patient) -> Outcome:
+    """The gradient reaches every parameter, those of the grafts and those below them."""
+    model = patient.shaken().train()
+    backward(model(patient.pictures()))
+    ours = grafted(model, patient.mechanisms)
+    wrong = [
+        name
+        for name, p in model.named_parameters()
+        if ".dfl." not in name and (p.grad is None or (name in ours and not p.grad.any()))
+    ]
+    if wrong:
+        return failed(f"none reaches {', '.join(wrong[:5])}{' and more' if wrong[5:] else ''}")
+    return passed(f"all {len(list(model.parameters()))} parameter tensors, {len(ours)} of them grafted")
+
+
+@check(remedy="look for divisions, logarithms and exponentials without a bound; start gates near the identity")
+def training(patient: Patient) -> Outcome:
+    """Twenty steps with the host's loss on random data stay finite and move the grafts."""
+    model = patient.fresh()
+    ours = grafted(model, patient.mechanisms)
+    before = {name: p.detach().clone() for name, p in ours.items()}
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    losses: list[float] = []
+    for step in range(STEPS):
+        total = loss(patient, model)
+        losses.append(total.item())
+        if sick(total):
+            return failed(f"the loss is {losses[-1]} at step {step}")
+        optimizer.zero_grad()
+        total.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)  # as the host does
+        optimizer.step()
+    wrong = [name for name, p in model.named_parameters() if sick(p)]
+    if wrong:
+        return failed(f"not finite after {STEPS} steps: {', '.join(wrong[:5])}")
+    still = [name for name, p in ours.items() if torch.equal(p, before[name])]
+    if ours and len(still) == len(ours):
+        return failed(f"no grafted parameter moved in {STEPS} steps", "check that forward uses them")
+    return passed(f"loss {losses[0]:.3g} to {losses[-1]:.3g}, {len(ours) - len(still)} of {len(ours)} grafted moved")
+
+
+@check(remedy="keep dropout and noise to training mode, and avoid operators that add up in any order")
+def same_seed(patient: Patient) -> Outcome:
+    """The same seed gives the same bits: an inference twice, and a training step twice."""
+    model, x = patient.shaken(), patient.pictures()
+    if not torch.equal(predict(model, x), predict(model, x)):
+        return failed("two inferences differ")
+
+    def step() -> list[Tensor]:
+        twin = copy.deepcopy(model)
+        torch.manual_seed(1)
+        loss(patient, twin).backward()  # type: ignore[no-untyped-call]
+        return [p.grad for p in twin.parameters() if p.grad is not None]
+
+    if not all(map(torch.equal, step(), step())):
+        return warned("two training steps differ", "set seeds, or accept that runs of one seed are not the same run")
+    return passed("an inference and a training step, bit for bit")
+
+
+@check(remedy="look for a soft-max, mean or reshape that runs over the first axis")
+def batches(patient: Patient) -> Outcome:
+    """Pictures of a batch do not see each other."""
+    model, x = patient.shaken(), patient.pictures(batch=3)
+    off = distance(predict(model, x), torch.cat([predict(model, one[None]) for one in x]))
+    if off > 10 * CLOSE:
+        return failed(f"a picture's output changes by {off:.1e} with its neighbours")
+    return passed("three pictures, together and alone")
+
+
+@check(remedy="compute norms and soft-max in float32; make new tensors with x.new_zeros and the like, in its type")
+def half_precision(patient: Patient) -> Outcome:
+    """Autocast and float16 weights, as checkpoints store them, give finite values about as near as the base's."""
+    model, x = patient.shaken(), patient.pictures()
+    base = stripped(model)
+    off: dict[str, tuple[float, float]] = {}
+
+    def trial(name: str, dtype: torch.dtype, *, autocast: bool) -> None:
+        def far(network: torch.nn.Module) -> float:
+            twin = copy.deepcopy(network) if autocast else copy.deepcopy(network).to(dtype)
+            with torch.autocast("cpu", dtype, enabled=autocast):
+                y = predict(twin, x if autocast else x.to(dtype))
+            if sick(y):
+                raise ValueError("values are not finite")
+            return distance(y.float(), predict(network, x))
+
+        off[name] = far(model), far(base)
+
+    broken = problems(
+        {
+            "autocast": partial(trial, "autocast", torch.bfloat16, autocast=True),
+            "float16": partial(trial, "float16", torch.float16, autocast=False),
+        }
+    )
+    if broken:
+        return failed("; ".join(broken))
+    detail = ", ".join(f"{name} {mine:.1%} off (without grafts {stock:.1%})" for name, (mine, stock) in off.items())
+    far = any(mine > max(HALF_CLOSE, 3 * stock) for mine, stock in off.values())
+    return warned(detail) if far else passed(detail)
+
+
+@check(remedy="keep the mechanism's norms and convolutions where they are; the host folds its own only")
+def fuse(patient: Patient) -> Outcome:
+    """The host's fusing, before validation, prediction and export, changes no number and loses no graft."""
+    model, x = patient.shaken(), patient.pictures()
+    expected = predict(model, x)
+    fused = copy.deepcopy(model).eval().fuse(verbose=False)
+    lost = [path for path in patient.mechanisms if path not in dict(fused.named_modules())]
+    if lost:
+        return failed(f"lost: {', '.join(lost)}")
+    off = distance(predict(fused, x), expected)
+    return passed(f"relative {off:.1e}") if off <= FUSED_CLOSE else failed(f"differs by {off:.1e}")
+
+
+@check(remedy="keep nothing of a forward on self; compute it again, or keep it as a buffer made in __init__")
+def averaged_copy(patient: Patient) -> Outcome:
+    """The host's averaged copy (EMA), made and updated between steps, is whole."""
+    model = patient.shaken()
+    loss(patient, model).backward()  # type: ignore[no-untyped-call]
+    ema = ModelEMA(model)
+    x = patient.pictures(SIDE, 64)
+    if distance(predict(ema.ema, x), predict(model, x)) > CLOSE:
+        return failed("the copy gives other numbers")
+    loss(patient, model)
+    ema.update(model)
+    if set(ema.ema.state_dict()) != set(model.state_dict()) or sick(predict(ema.ema, x)):
+        return failed("after an update it lacks tensors, or is not finite")
+    return passed("made after a step, updated after another")

@@ -1,0 +1,191 @@
+"""Checks of what a detector costs, and of where it goes: other formats, other processes, other GPUs."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from ultralytics.data.utils import check_det_dataset
+from ultralytics.utils.dist import generate_ddp_file
+from ultralytics.utils.torch_utils import get_flops
+
+import attngraft.attention as zoo
+from attngraft._core.extras import extra_package
+from attngraft.data import beacons
+from attngraft.doctor._compare import CLOSE, distance
+from attngraft.doctor.costs import GIB, flops_at, growth
+from attngraft.doctor.detector import SIDE, Patient, grafted, predict, stripped
+from attngraft.doctor.findings import Outcome, check, failed, passed, skipped, warned
+from attngraft.doctor.survival import new_process, silenced
+from attngraft.measure import memory, weight_bytes
+from attngraft.yolo import checkpoint, export
+
+MEMORY_SIDES = (128, 192, 256)
+COPIES_OF_WEIGHTS = 5
+"""Weights, their gradients, two moments of the optimizer, the averaged copy."""
+DEAR = 1.0
+"""Part of the base's FLOPs from which grafts are called dear."""
+
+RELOAD = """
+import sys, torch
+from ultralytics import YOLO
+assert "attngraft" not in sys.modules
+model = YOLO(sys.argv[1]).model.float().eval()
+with torch.no_grad():
+    y = model(torch.load(sys.argv[2]))
+torch.save(y[0] if isinstance(y, (tuple, list)) else y, sys.argv[3])
+"""
+WORKER = "import runpy, sys; runpy.run_path(sys.argv[1], run_name='__main__')"
+TINY_TRAINING = {
+    "epochs": 1, "imgsz": 64, "batch": 4, "device": "cpu", "workers": 0, "plots": False, "val": False, "amp": False,
+    "optimizer": "SGD", "lr0": 0.1, "warmup_epochs": 0, "verbose": False, "name": "worker",
+}  # fmt: skip
+
+
+@check(remedy="place it on a smaller map (P5), or take a mechanism whose cost is linear: attngraft list")
+def true_flops(patient: Patient) -> Outcome:
+    """What the grafts add is counted as dispatched, and said where the host's own profiler misses it."""
+    model = patient.fresh()
+    whole, base = flops_at(model, patient.side), flops_at(stripped(model), patient.side)
+    alone = get_flops.__wrapped__(model, patient.side) * 1e9 if hasattr(get_flops, "__wrapped__") else whole
+    detail = f"{whole / 1e9:.2f} GFLOPs at {patient.side}, {(whole - base) / 1e9:.2f} of them in what follows layers"
+    if abs(alone - whole) > 0.05 * whole:
+        detail += f"; the host's profiler would print {alone / 1e9:.2f}, with attngraft its summary prints the first"
+    return warned(detail) if whole - base > DEAR * base else passed(detail)
+
+
+@check(remedy="train with a smaller batch= or imgsz=, place it on a smaller map (P5), or take one of linear memory")
+def memory_at_largest(patient: Patient) -> Outcome:
+    """A training step at the largest size fits into the memory that is free."""
+    model = patient.fresh().train()
+    peaks = {
+        side**2: memory.peak(model, patient.pictures(side, side, 1), train=True)
+        for side in (MEMORY_SIDES if patient.task != "classify" else (64, 96, 128))
+    }
+    bytes_at, quadratic = growth(peaks)
+    fixed, one = COPIES_OF_WEIGHTS * weight_bytes(model), bytes_at(patient.side**2)
+    need = fixed + patient.batch * one
+    free = memory.free("cuda" if torch.cuda.is_available() else "cpu")
+    detail = f"{need / GIB:.1f} GiB at {patient.side}x{patient.side}, batch {patient.batch}"
+    detail += ", growing with the square of the pixels" if quadratic else ""
+    if free is None:
+        return warned(detail, "compare it with the memory that is free, which this system does not tell")
+    detail += f"; {free / GIB:.1f} GiB are free"
+    if need <= free:
+        return passed(detail)
+    return failed(f"{detail}, enough for batch {max(0, int((free - fixed) / one))}")
+
+
+@check(remedy="deploy it on a smaller map (P5) or at a smaller size: other runtimes do not fuse this attention")
+def memory_of_exports(patient: Patient) -> Outcome:
+    """Runtimes that hold all pairs of cells at once have the memory for it at the largest size."""
+    largest, where = 0, ""
+    for path, shape in patient.shapes().items():
+        part: Any = patient.mechanisms[path]
+        record = zoo.mechanism(type(part).__name__)
+        if not record.family.startswith("global self-attention"):
+            continue
+        cells = (shape[2] * patient.side // SIDE) * (shape[3] * patient.side // SIDE)
+        pairs = 4 * getattr(part, "heads", 1) * cells**2
+        if pairs > largest:
+            largest, where = pairs, f"{record.name} at {path.removeprefix('model.')}, {cells:,} cells"
+    if not largest:
+        return passed("no mechanism relates all pairs of cells")
+    free = memory.free()
+    detail = f"{largest / GIB:.2g} GiB a picture at {patient.side}: {where}"
+    if free is not None and largest > free / 2:
+        return failed(f"{detail}; {free / GIB:.1f} GiB are free, and runtimes hold it about twice")
+    return warned(detail) if largest > GIB else passed(detail)
+
+
+@check(remedy="attngraft doctor FILE.py:CLASS shows which operation; size by x.shape only")
+def torchscript(patient: Patient) -> Outcome:
+    """A TorchScript file of the host gives the model's boxes and scores."""
+    return _exported(patient, "torchscript", dynamic=False)
+
+
+@check(remedy="size by x.shape only, no Python int of it kept on self, no adaptive pooling, opset 18 operators")
+def onnx(patient: Patient) -> Outcome:
+    """A dynamic ONNX file of the host gives the model's boxes and scores, at other sizes too."""
+    extra_package("onnxruntime", "export")
+    return _exported(patient, "onnx", dynamic=True, simplify=False)
+
+
+@check(remedy="size by x.shape only, no Python int of it kept on self, no adaptive pooling")
+def openvino(patient: Patient) -> Outcome:
+    """A dynamic OpenVINO file of the host gives the model's boxes and scores, at other sizes too."""
+    return _exported(patient, "openvino", dynamic=True)
+
+
+@check(remedy="give the mechanism's file with --plugin, or install it as a package")
+def reload(patient: Patient) -> Outcome:
+    """A new process that never imported attngraft loads the checkpoint with the stock host, and gets its numbers."""
+    model, x = patient.shaken().half().float(), patient.pictures(SIDE, 64)
+    with tempfile.TemporaryDirectory() as folder:
+        saved, given, result = (Path(folder, name) for name in ("model.pt", "x.pt", "y.pt"))
+        checkpoint.save(model, saved, arguments={"task": patient.task, "model": patient.recipe})
+        torch.save(x, given)
+        ran = new_process(RELOAD, saved, given, result)
+        if ran.returncode:
+            return failed(f"a new process fails: {_last(ran.stderr)}")
+        off = distance(torch.load(result), predict(model, x))
+    return passed("the stock host gets the same numbers") if off <= CLOSE else failed(f"its numbers are {off:.1e} off")
+
+
+@check(remedy="give the mechanism's file with --plugin, or install it as a package")
+def gpu_workers(patient: Patient) -> Outcome:
+    """A worker process of training on several GPUs, from the file that the host writes for it, trains the grafts."""
+    if patient.task != "detect":
+        return skipped(f"looked at for detectors, and this is for the task {patient.task}")
+    extra_package("cloudpickle", "dev")  # the host would install it
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        data = beacons(folder / "beacons", train=8, val=2)
+        opened = patient.opened
+        options = {**opened.overrides, **TINY_TRAINING, "data": str(data), "project": str(folder), "mode": "train"}
+        trainer: Any = opened._smart_load("trainer")(overrides=options)
+        trainer.model = trainer.get_model(weights=opened.model, cfg=opened.model.yaml, verbose=False)
+        before = {name: p.detach().clone() for name, p in grafted(trainer.model, patient.mechanisms).items()}
+        script = Path(generate_ddp_file(trainer))
+        try:
+            ran = new_process(WORKER, script)
+        finally:
+            script.unlink(missing_ok=True)
+            script.with_suffix(".pt").unlink(missing_ok=True)
+        if ran.returncode:
+            return failed(f"the worker fails: {_last(ran.stderr)}")
+        last = next(folder.glob("worker*/weights/last.pt"))
+        written = torch.load(last, weights_only=False)
+        after = dict((written["ema"] or written["model"]).float().named_parameters())
+    if set(before) - set(after):
+        return failed(f"its checkpoint lacks {min(set(before) - set(after))}")
+    if before and all(torch.equal(before[key].half(), after[key].half()) for key in before):
+        return failed("no grafted parameter moved")
+    return passed(f"one epoch, {len(before)} grafted tensors in its checkpoint")
+
+
+@check(remedy="mend the data file: attngraft stops a training that has labels of unknown classes too")
+def data(patient: Patient) -> Outcome:
+    """The data file is complete."""
+    found = check_det_dataset(str(patient.data), autodownload=False)
+    return passed(f"{found['nc']} classes: {', '.join(map(str, list(found['names'].values())[:5]))}")
+
+
+def _exported(patient: Patient, kind: str, *, dynamic: bool, **more: Any) -> Outcome:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, silenced():
+        opened = copy.copy(patient.opened)
+        opened.model = patient.shaken()
+        opened.model.pt_path = str(Path(folder, "model.pt"))
+        record = export(
+            opened, format=kind, imgsz=SIDE, dynamic=dynamic, pictures=1, data=patient.data, check=False, **more
+        )
+    if record.deviation is None:
+        return skipped(record.reason)
+    return passed(str(record.deviation)) if record.deviation.within else failed(str(record.deviation))
+
+
+def _last(text: str) -> str:
+    return (text.strip().splitlines() or ["no message"])[-1]

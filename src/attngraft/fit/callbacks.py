@@ -1,0 +1,130 @@
+"""What happens beside the training: the moving average, the history of epochs, and what is said of it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, RichProgressBar, WeightAveraging
+from torch import Tensor
+
+from attngraft._core.errors import PlanError
+from attngraft.fit.learner import Learner
+
+Averages = tuple[Tensor, ...] | list[Tensor]
+
+
+class MovingAverage(WeightAveraging):
+    """Keep an exponential moving average of weights and buffers, validate it and save it.
+
+    Lightning's own has a constant decay: 0.9999 would leave a training of a thousand steps with the weights it began
+    from. Here the decay rises as (1 + n) / (10 + n) over the steps n until it is reached.
+
+    Args:
+        decay: The decay in the long run.
+    """
+
+    def __init__(self, decay: float) -> None:
+        super().__init__(multi_avg_fn=_average_with(decay))
+
+
+def _average_with(decay: float) -> Callable[[Averages, Averages, Tensor | int], None]:
+    @torch.no_grad()
+    def update(averages: Averages, current: Averages, steps: Tensor | int) -> None:
+        weight = 1 - ramped(decay, int(steps))
+        if averages[0].is_floating_point():
+            torch._foreach_lerp_(list(averages), list(current), weight)
+        else:  # counters, such as those of batch norm
+            for average, now in zip(averages, current, strict=True):
+                average.copy_(now)
+
+    return update
+
+
+def ramped(decay: float, steps: int) -> float:
+    """Return the decay after so many steps.
+
+    Example:
+        >>> [round(ramped(0.999, steps), 3) for steps in (0, 1, 90, 100_000)]
+        [0.1, 0.182, 0.91, 0.999]
+    """
+    return min(decay, (1 + steps) / (10 + steps))
+
+
+class Bar(RichProgressBar):
+    """A bar that leaves the numbers to the lines of `History`, which appear above it."""
+
+    def get_metrics(
+        self, trainer: L.Trainer, pl_module: L.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        """Return nothing."""
+        return {}
+
+
+class History(Callback):
+    """Keep the numbers of every epoch, in the checkpoint too, and say them as they come.
+
+    Args:
+        say: What takes a line of text.
+
+    Attributes:
+        rows: The numbers of each epoch.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say = say
+        self.rows: list[dict[str, float]] = []
+        self._began = 0.0
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock."""
+        self._began = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Note the epoch; the average of the loss is there by now, and so is the validation.
+
+        Raises:
+            PlanError: If the loss is no number any more; the checkpoint before this epoch is kept.
+        """
+        assert isinstance(pl_module, Learner)
+        epoch = trainer.current_epoch + 1
+        numbers = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        if not math.isfinite(numbers.get("train_loss", 0.0)):
+            raise PlanError(
+                f"the loss became {numbers['train_loss']} in epoch {epoch}; lower lr={pl_module.options.lr:g}, "
+                "or clip the gradient with clip=1"
+            )
+        validated = epoch % int(trainer.check_val_every_n_epoch or 1) == 0
+        if not validated:
+            numbers = {name: value for name, value in numbers.items() if name.startswith(("train_loss", "loss_"))}
+        self.rows.append({"epoch": epoch, **numbers})
+        shown = {name: value for name, value in numbers.items() if not name.startswith("loss_")}
+        seconds = time.perf_counter() - self._began
+        self.say(f"epoch {epoch}/{trainer.max_epochs}  {measured(pl_module, shown)}  {seconds:.1f} s")
+
+    def best(self, monitor: str) -> dict[str, float]:
+        """Return the numbers of the epoch whose weights were kept as the best."""
+        scored = [row for row in self.rows if monitor in row] or self.rows
+        return max(scored, key=lambda row: row.get(monitor, -math.inf), default={})
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the epochs before an interruption."""
+        self.rows = [dict(row) for row in state_dict["rows"]]
+
+
+def measured(learner: Learner | type[Learner], numbers: Mapping[str, float]) -> str:
+    """Write numbers in a line: fractions as percentages, the loss first."""
+    ordered = sorted(numbers.items(), key=lambda item: (item[0] != "train_loss", item[0] != "val_loss"))
+    return "  ".join(
+        f"{name} {100 * value:.2f}" if name in learner.fractions else f"{name} {value:.4g}"
+        for name, value in ordered
+        if name not in ("epoch", "step")
+    )

@@ -1,0 +1,264 @@
+"""Detection and instance segmentation: torchvision's calling convention, COCO's numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, distributed
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.v2 import functional as TF
+
+from attngraft._core.errors import DataError
+from attngraft.fit.coco import coco_splits, read_coco
+from attngraft.fit.learner import Learner
+from attngraft.fit.loading import EpochSampler, Key, chance
+from attngraft.fit.objects import ObjectSet
+from attngraft.fit.options import Options
+from attngraft.fit.pictures import read_rgb
+from attngraft.fit.yolo_folder import read_yolo
+from attngraft.study.evaluator import encode_masks, evaluate
+
+Batch = tuple[list[Tensor], list[dict[str, Tensor]]]
+
+SHOWN_NUMBERS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
+PADDING = (0.485, 0.456, 0.406)
+"""The mean that torchvision's detectors take off, so that what is padded is zero to the network."""
+
+LEAST_SIDE = 1.0
+"""Pixels; what a random crop leaves of an object has to be larger."""
+
+
+@dataclass
+class Sample:
+    """A picture with its objects while it is being augmented.
+
+    Attributes:
+        image: ``(3, H, W)``, from 0 to 1.
+        boxes: ``(n, 4)``.
+        labels: Counted from 1, as torchvision keeps 0 for the background.
+        masks: ``(n, H, W)``, or None.
+    """
+
+    image: Tensor
+    boxes: Tensor
+    labels: Tensor
+    masks: Tensor | None
+
+
+class Scenes(Dataset[tuple[Tensor, dict[str, Tensor]]]):
+    """Pictures and targets as torchvision's detectors take them."""
+
+    def __init__(self, data: ObjectSet, options: Options, *, masks: bool, training: bool) -> None:
+        self.data = data
+        self.options = options
+        self.masks = masks
+        self.training = training
+
+    def __len__(self) -> int:
+        return len(self.data.pictures)
+
+    def __getitem__(self, key: Key) -> tuple[Tensor, dict[str, Tensor]]:
+        picture = self.data.pictures[key[1]]
+        image = load(picture.path, (picture.width, picture.height))
+        if not self.training:
+            return image, {"image_id": torch.tensor(key[1] + 1)}
+        masks = torch.from_numpy(picture.masks()) if self.masks else None
+        labels = torch.from_numpy(picture.labels()) + 1
+        with chance(self.options.seed, key):
+            sample = augment(Sample(image, torch.from_numpy(picture.boxes()), labels, masks), self.options)
+        target = {"boxes": sample.boxes, "labels": sample.labels}
+        return sample.image, target if sample.masks is None else target | {"masks": sample.masks}
+
+
+class Detector(Learner):
+    """Train a network that finds objects."""
+
+    monitor = "AP"
+    fractions: ClassVar[tuple[str, ...]] = SHOWN_NUMBERS
+    masks = False
+
+    def __init__(self, options: Options, classes: Sequence[str] = ()) -> None:
+        super().__init__(options, classes)
+        self.truth: Mapping[str, Any] = {}
+        self.found: list[dict[str, Any]] = []
+
+    @classmethod
+    def read(cls, options: Options, split: str) -> ObjectSet:
+        """Read a split, whichever of the formats it is in."""
+        data = Path(options.data)
+        if data.suffix.lower() in (".yaml", ".yml"):
+            return read_yolo(data, split, masks=cls.masks)
+        if (data / "data.yaml").is_file():
+            return read_yolo(data / "data.yaml", split, masks=cls.masks)
+        if not data.exists():
+            raise DataError(f"{data} does not exist; give COCO's JSON, its folder, or a data.yaml")
+        files = coco_splits(data)
+        if options.val is not None:
+            files["val"] = Path(options.val)
+        if split not in files:
+            raise DataError(f"{data} has no JSON of the split {split!r} beside it; name it with {split}=FILE.json")
+        return read_coco(files[split], Path(options.images) if options.images else None, masks=cls.masks)
+
+    @classmethod
+    def note(cls, data: ObjectSet) -> str:
+        """Say how many objects were left out."""
+        return f"objects left out, without area or outside their picture: {data.dropped}" if data.dropped else ""
+
+    def network_options(self) -> dict[str, Any]:
+        """Return the number of classes."""
+        return {"num_classes": len(self.classes)}
+
+    def network_suggestions(self) -> dict[str, Any]:
+        """Return the size that pictures are fitted into, as they are in training."""
+        return {"min_size": self.options.imgsz, "max_size": self.options.imgsz}
+
+    def loader(self, data: ObjectSet, *, training: bool, parts: int) -> DataLoader[Any]:
+        """Load a split."""
+        if not training:
+            self.truth = data.truth(masks=self.masks)
+        return DataLoader(
+            Scenes(data, self.options, masks=self.masks, training=training),
+            batch_size=self.options.batch // parts,
+            sampler=EpochSampler(len(data.pictures), seed=self.options.seed, training=training),
+            drop_last=training and len(data.pictures) >= self.options.batch,
+            num_workers=self.options.workers,
+            persistent_workers=self.options.workers > 0,
+            collate_fn=_as_lists,
+        )
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        """Return the sum of the detector's losses."""
+        images, targets = batch
+        losses: dict[str, Tensor] = self.network(images, targets)
+        loss = torch.stack(list(losses.values())).sum()
+        named = {name if name.startswith("loss") else f"loss_{name}": value.detach() for name, value in losses.items()}
+        self.log_dict(named, on_step=False, on_epoch=True, batch_size=len(images), sync_dist=True)
+        self.noted(loss, len(images))
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget what was found before."""
+        self.found = []
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        """Keep what is found in a batch."""
+        images, targets = batch
+        for target, output in zip(targets, self.network(images), strict=True):
+            self.found += coco_results(int(target["image_id"]), output)
+
+    def on_validation_epoch_end(self) -> None:
+        """Score what was found, on all devices together."""
+        found = _gathered(self.found)
+        numbers = evaluate(self.truth, found).numbers
+        self.log_dict({name: numbers[name] for name in SHOWN_NUMBERS if not math.isnan(numbers[name])})
+
+    @torch.inference_mode()
+    def predict(self, path: Path) -> dict[str, Tensor]:
+        """Return boxes, labels (from 1), scores and, of a segmenter, masks ``(n, 1, H, W)``."""
+        output: dict[str, Tensor] = self.network([load(path).to(self.device)])[0]
+        return output
+
+
+class Segmenter(Detector):
+    """Train a network that finds objects and their outlines; its AP is that of the masks."""
+
+    masks = True
+    fractions = (*SHOWN_NUMBERS, *(f"box_{name}" for name in SHOWN_NUMBERS))
+
+    def on_validation_epoch_end(self) -> None:
+        """Score masks and boxes."""
+        found = _gathered(self.found)
+        boxes = evaluate(self.truth, found).numbers
+        outlines = evaluate(self.truth, found, task="segm").numbers
+        scores = {name: outlines[name] for name in SHOWN_NUMBERS} | {f"box_{n}": boxes[n] for n in SHOWN_NUMBERS}
+        self.log_dict({name: value for name, value in scores.items() if not math.isnan(value)})
+
+
+def load(path: Path, size: tuple[int, int] | None = None) -> Tensor:
+    """Read a picture ``(3, H, W)`` from 0 to 1."""
+    return torch.from_numpy(read_rgb(path, size)).permute(2, 0, 1).float() / 255
+
+
+def coco_results(image_id: int, output: Mapping[str, Tensor]) -> list[dict[str, Any]]:
+    """Write what a detector found in a picture as COCO's evaluation takes it."""
+    boxes = output["boxes"].float().cpu()
+    boxes[:, 2:] -= boxes[:, :2]
+    rows: list[dict[str, Any]] = [
+        {"image_id": image_id, "category_id": label, "bbox": box, "score": score}
+        for box, label, score in zip(
+            boxes.tolist(), output["labels"].tolist(), output["scores"].float().tolist(), strict=True
+        )
+    ]
+    if "masks" in output:
+        runs = encode_masks((output["masks"][:, 0] > 0.5).cpu().numpy())
+        rows = [row | {"segmentation": run} for row, run in zip(rows, runs, strict=True)]
+    return rows
+
+
+def augment(sample: Sample, options: Options) -> Sample:
+    """Scale a picture at random, cut it to a square or pad it to one, and mirror it at random.
+
+    Without the padding the detector would scale a small picture up again, and the jitter would go no lower than 1.
+    """
+    side = options.imgsz
+    sample = scaled(sample, side, float(torch.empty(1).uniform_(*options.jitter)))
+    height, width = sample.image.shape[-2:]
+    top, left = (int(torch.randint(max(0, length - side) + 1, (1,))) for length in (height, width))
+    sample = framed(sample, top, left, side)
+    return mirrored(sample) if options.flip and torch.rand(1) < 0.5 else sample
+
+
+def scaled(sample: Sample, side: int, factor: float) -> Sample:
+    """Scale a picture to ``factor`` times what fits into a square of ``side`` pixels."""
+    height, width = sample.image.shape[-2:]
+    ratio = factor * side / max(height, width)
+    size = [max(1, round(height * ratio)), max(1, round(width * ratio))]
+    stretch = torch.tensor([size[1] / width, size[0] / height] * 2)
+    masks = sample.masks
+    if masks is not None:
+        masks = TF.resize(masks, size, TF.InterpolationMode.NEAREST_EXACT) if len(masks) else masks.new_zeros(0, *size)
+    return Sample(TF.resize(sample.image, size, antialias=True), sample.boxes * stretch, sample.labels, masks)
+
+
+def framed(sample: Sample, top: int, left: int, side: int) -> Sample:
+    """Cut a square out of a picture, padded below and to the right, with the objects that are left in it."""
+    image = sample.image[:, top : top + side, left : left + side]
+    square = image.new_tensor(PADDING)[:, None, None].repeat(1, side, side)
+    square[:, : image.shape[1], : image.shape[2]] = image
+    bound = torch.tensor([image.shape[2], image.shape[1]] * 2, dtype=sample.boxes.dtype)
+    boxes = (sample.boxes - torch.tensor([left, top] * 2)).clamp(min=torch.zeros(4), max=bound)
+    kept = ((boxes[:, 2:] - boxes[:, :2]) > LEAST_SIDE).all(1)
+    masks = sample.masks
+    if masks is not None:
+        cut = masks[:, top : top + side, left : left + side]
+        masks = masks.new_zeros(len(masks), side, side)
+        masks[:, : cut.shape[1], : cut.shape[2]] = cut
+        kept &= masks.bool().flatten(1).any(1)
+    return Sample(square, boxes[kept], sample.labels[kept], None if masks is None else masks[kept])
+
+
+def mirrored(sample: Sample) -> Sample:
+    """Swap left and right."""
+    boxes = sample.boxes.clone()
+    boxes[:, [0, 2]] = sample.image.shape[-1] - sample.boxes[:, [2, 0]]
+    masks = None if sample.masks is None else sample.masks.flip(-1)
+    return Sample(sample.image.flip(-1), boxes, sample.labels, masks)
+
+
+def _as_lists(rows: Sequence[tuple[Tensor, dict[str, Tensor]]]) -> Batch:
+    images, targets = zip(*rows, strict=True)
+    return list(images), list(targets)
+
+
+def _gathered(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Put the finds of all devices together."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return found
+    shares: list[list[dict[str, Any]]] = [[] for _ in range(distributed.get_world_size())]
+    distributed.all_gather_object(shares, found)
+    return [row for share in shares for row in share]

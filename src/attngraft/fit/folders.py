@@ -1,0 +1,95 @@
+"""Read data that is its folders: a folder a class, and the pairs of super-resolution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from attngraft._core.errors import DataError
+from attngraft.fit.pictures import pictures_in
+
+ALSO_CALLED = {"train": ("training",), "val": ("valid", "validation"), "test": ("testing",)}
+HIGH, LOW = "hr", "lr"
+
+
+@dataclass(frozen=True, eq=False)
+class ClassSet:
+    """One split of a classification data set.
+
+    Attributes:
+        paths: The pictures.
+        labels: Their class indices.
+        classes: Class names, those of the training split whichever split this is.
+    """
+
+    paths: tuple[Path, ...]
+    labels: tuple[int, ...]
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class PairSet:
+    """One split of a super-resolution data set.
+
+    Attributes:
+        high: The pictures.
+        low: The small picture of each; None where it is made of the large one.
+    """
+
+    high: tuple[Path, ...]
+    low: tuple[Path | None, ...]
+
+
+def read_classes(data: Path, split: str) -> ClassSet:
+    """Read ``train/CLASS/*.jpg``, ``val/CLASS/*.jpg`` and so on.
+
+    Classes are those of the training split: a split that holds only some of them keeps their numbers.
+
+    Raises:
+        DataError: If the layout is another one, or a split has a class that training has not.
+    """
+    training = split_folder(data, "train")
+    classes = sorted(folder.name for folder in training.iterdir() if folder.is_dir())
+    if not classes:
+        raise DataError(f"{training} needs a folder a class with the pictures in it, and has no folders")
+    home = split_folder(data, split)
+    unknown = sorted({folder.name for folder in home.iterdir() if folder.is_dir()} - set(classes))
+    if unknown:
+        raise DataError(f"{home} has the class {unknown[0]!r}, which {training} lacks")
+    files = [(file, label) for label, name in enumerate(classes) for file in pictures_in(home / name)]
+    if not files:
+        raise DataError(f"{home} has no pictures in the folders of its classes")
+    return ClassSet(tuple(file for file, _ in files), tuple(label for _, label in files), tuple(classes))
+
+
+def read_pairs(data: Path, split: str) -> PairSet:
+    """Read ``train/*.png``, or ``train/hr/*.png`` with ``train/lr/*.png`` of the same names.
+
+    Raises:
+        DataError: If there are no pictures, or one has no partner.
+    """
+    home = split_folder(data, split)
+    high = pictures_in(home / HIGH if (home / HIGH).is_dir() else home)
+    if not high:
+        raise DataError(f"{home} has no pictures")
+    if not (home / LOW).is_dir():
+        return PairSet(tuple(high), (None,) * len(high))
+    low = {file.stem: file for file in pictures_in(home / LOW)}
+    alone = [file for file in high if file.stem not in low]
+    if alone:
+        raise DataError(f"{alone[0]} has no partner of that name in {home / LOW}")
+    return PairSet(tuple(high), tuple(low[file.stem] for file in high))
+
+
+def split_folder(data: Path, split: str) -> Path:
+    """Find the folder of a split.
+
+    Raises:
+        DataError: If there is none.
+    """
+    if not data.is_dir():
+        raise DataError(f"{data} is not a folder; give one with {split}/ in it")
+    for name in (split, *ALSO_CALLED.get(split, ())):
+        if (data / name).is_dir():
+            return data / name
+    raise DataError(f"{data} has no folder {split}/")

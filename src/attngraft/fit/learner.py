@@ -1,0 +1,150 @@
+"""What the trainings of all tasks share: the optimizer, its schedule, and what a checkpoint says of itself."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader
+
+from attngraft._core.errors import OptionError, PlanError
+from attngraft.fit.loading import mixed
+from attngraft.fit.options import Options
+from attngraft.models import create
+
+MARK = "attngraft"
+"""Key under which our checkpoints say what they are."""
+
+STEPS = (0.5, 0.8, 0.9, 0.95)
+
+
+class Learner(L.LightningModule, ABC):
+    """A network, its loss and its measures.
+
+    Args:
+        options: The options of the training.
+        classes: Names of the classes; empty where there are none.
+
+    Attributes:
+        monitor: The measure by which the best weights are chosen, higher is better.
+        fractions: The measures that are fractions, and shown as percentages.
+    """
+
+    monitor: ClassVar[str]
+    fractions: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, options: Options, classes: Sequence[str] = ()) -> None:
+        super().__init__()
+        self.options = options
+        self.classes = tuple(classes)
+        torch.manual_seed(options.seed)
+        self.network = _network(options, self.network_options(), self.network_suggestions())
+
+    @abstractmethod
+    def network_options(self) -> dict[str, Any]:
+        """Return what the data and the options decide about the network."""
+
+    def network_suggestions(self) -> dict[str, Any]:
+        """Return what suits the options, for networks that can be told."""
+        return {}
+
+    @abstractmethod
+    def loader(self, data: Any, *, training: bool, parts: int) -> DataLoader[Any]:
+        """Load a split, in training a batch's share of ``parts`` at once."""
+
+    @abstractmethod
+    def predict(self, path: Path) -> Any:
+        """Return what the network makes of one picture."""
+
+    @classmethod
+    @abstractmethod
+    def read(cls, options: Options, split: str) -> Any:
+        """Read a split of the data set."""
+
+    @classmethod
+    def classes_of(cls, data: Any) -> tuple[str, ...]:
+        """Return the class names of what `read` returned."""
+        return tuple(data.classes)
+
+    @classmethod
+    def note(cls, data: Any) -> str:
+        """Return what a user should know of what `read` returned."""
+        return ""
+
+    def noted(self, loss: Tensor, pictures: int) -> None:
+        """Log the loss of a batch, to be averaged over the epoch and the devices."""
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=pictures, sync_dist=True)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Make dropout a function of the step: a training that goes on has drawn fewer random numbers before it."""
+        torch.manual_seed(mixed(self.options.seed, self.current_epoch, batch_idx, self.global_rank))
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Return the optimizer and the schedule, which moves at every step."""
+        optimizer = _optimizer(self.options, self.network)
+        total = int(self.trainer.estimated_stepping_batches)
+        schedule = LambdaLR(optimizer, lambda step: rate(self.options, step / max(total, 1)))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Write beside the weights what they are of."""
+        checkpoint[MARK] = {"options": self.options.plain(), "classes": list(self.classes)}
+
+
+def rate(options: Options, progress: float) -> float:
+    """Return the learning rate, as a part of the highest, at a point of the training from 0 to 1."""
+    if progress < options.warmup:
+        return max(progress / options.warmup, 1e-3)
+    if options.schedule == "steps":
+        return 0.5 ** sum(progress >= step for step in STEPS)
+    return 0.5 + 0.5 * math.cos(math.pi * min((progress - options.warmup) / (1 - options.warmup), 1.0))
+
+
+def normalized(images: Tensor) -> Tensor:
+    """Bring pictures of bytes to about zero mean and unit variance, by the usual figures of ImageNet."""
+    mean = images.new_tensor((0.485, 0.456, 0.406), dtype=torch.float32)[:, None, None]
+    deviation = images.new_tensor((0.229, 0.224, 0.225), dtype=torch.float32)[:, None, None]
+    return (images.float() / 255 - mean) / deviation
+
+
+def _network(options: Options, decided: Mapping[str, Any], suggested: Mapping[str, Any]) -> nn.Module:
+    """Build the network; what is suggested gives way to what the user says, and to a network that knows no such thing.
+
+    Raises:
+        PlanError: If it cannot be built so.
+    """
+    own = dict(options.model_options)
+    twice = sorted(set(decided) & set(own))
+    if twice:
+        raise PlanError(f"model.{twice[0]} follows from the data or from another option; leave it out")
+    try:
+        try:
+            return create(options.model, **decided, **{**suggested, **own})
+        except TypeError as error:
+            if not any(repr(name) in str(error) for name in suggested):
+                raise
+            return create(options.model, **decided, **own)
+    except (TypeError, OptionError) as error:
+        raise PlanError(f"{options.model} cannot be built with {own or 'these options'}: {error}") from error
+
+
+def _optimizer(options: Options, network: nn.Module) -> Optimizer:
+    """Build the optimizer; biases, norms and scales are not decayed."""
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    groups: Iterable[dict[str, Any]] = [
+        {"params": [p for p in trained if p.dim() > 1], "weight_decay": options.weight_decay},
+        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    if options.optimizer == "sgd":
+        return SGD(groups, lr=options.lr, momentum=options.momentum)
+    kind = AdamW if options.optimizer == "adamw" else Adam
+    return kind(groups, lr=options.lr, betas=(options.momentum, options.beta2))

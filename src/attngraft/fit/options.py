@@ -1,0 +1,208 @@
+"""The options of a training: checked before anything is built, every default written out."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import yaml
+
+from attngraft._core.errors import CheckpointError, PlanError, suggest
+from attngraft._core.files import write_text
+from attngraft.fit.presets import PRESETS, Optimizer, Preset, Schedule, Settings
+from attngraft.models._registry import Task, record
+
+FILE = "fit.yaml"
+MODEL_PREFIX = "model."
+
+
+def _workers() -> int:
+    return min(8, (os.cpu_count() or 1) // 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Settings):
+    """Everything that decides a training; make one with `Options.of`, which fills a preset in.
+
+    Attributes:
+        model: Name of the network, one of ``attngraft.models.names()``.
+        data: Folder (classify, superres), COCO's JSON or its folder, or YOLO's ``data.yaml`` (detect, segment).
+        task: What the network does.
+        preset: Where what is not given comes from, ``small`` or ``paper``.
+        model_options: What the network's function takes.
+        val: COCO's JSON of the validation split, where it is not beside the one of training.
+        images: Folder that the file names in COCO's JSON start from, where it is not beside it.
+        scale: How many times larger the pictures become (superres).
+        weights: A checkpoint to begin from; what does not fit, such as the head for other classes, begins anew.
+        accumulate: Parts that a batch is cut into, where it does not fit into memory.
+        val_every: Epochs from one validation to the next.
+        precision: Lightning's word: ``32-true``, ``16-mixed``, ``bf16-mixed``.
+        accelerator: Lightning's word: ``auto``, ``cpu``, ``gpu``, ...
+        devices: How many devices, or which.
+        workers: Processes a device that load pictures.
+        seed: Of weights, order and augmentation.
+    """
+
+    model: str
+    data: str
+    task: Task
+    preset: Preset = "small"
+    model_options: Mapping[str, Any] = field(default_factory=dict)
+    val: str | None = None
+    images: str | None = None
+    scale: int = 2
+    weights: str | None = None
+    accumulate: int = 1
+    val_every: int = 1
+    precision: str = "32-true"
+    accelerator: str = "auto"
+    devices: int | str | tuple[int, ...] = 1
+    workers: int = field(default_factory=_workers)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        for name, allowed in {"preset": Preset, "optimizer": Optimizer, "schedule": Schedule}.items():
+            words = get_args(allowed)
+            if getattr(self, name) not in words:
+                raise PlanError(f"{name} is one of {', '.join(words)}, got {getattr(self, name)!r}")
+        found = record(self.model).task
+        if self.task != found:
+            raise PlanError(
+                f"{self.model} is a network to {found}, and the task given is {self.task!r}; leave task out"
+            )
+        for name, rule in RULES.items():
+            value = getattr(self, name)
+            if not rule.holds(value):
+                raise PlanError(f"{name} needs to be {rule.words}, got {value!r}")
+        if self.val_every > self.epochs:
+            raise PlanError(f"val_every={self.val_every} is more than epochs={self.epochs}: nothing would be validated")
+        if self.batch % self.accumulate:
+            raise PlanError(f"batch={self.batch} cannot be cut into accumulate={self.accumulate} equal parts")
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Options:
+        """Make options of keys and values; the preset gives what is left out.
+
+        The preset's learning rate is for its own batch and follows a given batch in proportion.
+
+        Raises:
+            PlanError: If a key is unknown (names the nearest) or a value cannot work.
+            UnknownNameError: If there is no such model.
+
+        Example:
+            >>> from attngraft.models import names
+            >>> Options.of({"model": "botnet50", "data": "flowers", "epoch": 3})
+            Traceback (most recent call last):
+            ...
+            attngraft._core.errors.PlanError: fit has no option 'epoch'; did you mean epochs?
+        """
+        given = {key: value for key, value in values.items() if not key.startswith(MODEL_PREFIX)}
+        own = {key.removeprefix(MODEL_PREFIX): values[key] for key in values if key.startswith(MODEL_PREFIX)}
+        known = [f.name for f in fields(cls)]
+        for key in given:
+            if key not in known:
+                raise PlanError(f"fit has no option {key!r}; {suggest(key, known)}")
+        for key in ("model", "data"):
+            if not given.get(key):
+                raise PlanError(f"fit needs {key}, as in: attngraft fit model=botnet50 data=FOLDER epochs=50")
+        task = given.setdefault("task", record(str(given["model"])).task)
+        recipe = _recipe(str(given.get("preset", "small")), task)
+        if "lr" not in given and isinstance(given.get("batch"), int):
+            given["lr"] = recipe.lr * given["batch"] / recipe.batch
+        given["model_options"] = {**given.get("model_options", {}), **own}
+        return cls(**{**asdict(recipe), **{key: _tidy(key, value) for key, value in given.items()}})
+
+    def changed(self, values: Mapping[str, Any]) -> Options:
+        """Return these options with a few others."""
+        return replace(self, **{key: _tidy(key, value) for key, value in values.items()})
+
+    def plain(self) -> dict[str, Any]:
+        """Return numbers, texts, lists and mappings only, as files hold them."""
+        return {
+            key: list(value) if isinstance(value, tuple) else dict(value) if isinstance(value, Mapping) else value
+            for key, value in ((f.name, getattr(self, f.name)) for f in fields(self))
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write every option into a folder."""
+        write_text(folder / FILE, yaml.safe_dump(self.plain(), sort_keys=False, allow_unicode=True))
+
+    @classmethod
+    def load(cls, folder: Path) -> Options:
+        """Read what `save` wrote.
+
+        Raises:
+            CheckpointError: If the folder has no such file, or one that cannot be read.
+        """
+        try:
+            return cls.of(yaml.safe_load((folder / FILE).read_text("utf-8")))
+        except FileNotFoundError:
+            raise CheckpointError(f"{folder} is no folder of a training: it has no {FILE}") from None
+        except (yaml.YAMLError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"{folder / FILE} cannot be read ({error})") from error
+
+
+@dataclass(frozen=True)
+class _Rule:
+    words: str
+    holds: Callable[[Any], bool]
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _whole(least: int) -> _Rule:
+    words = f"a whole number of {least} or more"
+    return _Rule(words, lambda value: _number(value) and isinstance(value, int) and value >= least)
+
+
+_FRACTION = _Rule("a number from 0 to below 1", lambda value: _number(value) and 0 <= value < 1)
+_POSITIVE = _Rule("a number above 0", lambda value: _number(value) and value > 0)
+_NOT_NEGATIVE = _Rule("a number of 0 or more", lambda value: _number(value) and value >= 0)
+_RANGE = _Rule(
+    "two numbers above 0, the smaller first, as in 0.8,1.25",
+    lambda value: (
+        isinstance(value, tuple) and len(value) == 2 and all(map(_number, value)) and 0 < value[0] <= value[1]
+    ),
+)
+
+RULES: Mapping[str, _Rule] = {
+    **{name: _whole(1) for name in ("epochs", "batch", "imgsz", "scale", "accumulate", "val_every")},
+    **{name: _whole(0) for name in ("workers", "seed", "randaugment")},
+    **dict.fromkeys(("momentum", "beta2", "warmup", "ema", "label_smoothing"), _FRACTION),
+    **dict.fromkeys(("weight_decay", "clip"), _NOT_NEGATIVE),
+    "lr": _POSITIVE,
+    "crop": _Rule("a number above 0 and up to 1", lambda value: _number(value) and 0 < value <= 1),
+    "jitter": _RANGE,
+    "flip": _Rule("True or False", lambda value: isinstance(value, bool)),
+}
+"""What each number has to be."""
+
+
+def _recipe(preset: str, task: Any) -> Settings:
+    if preset not in get_args(Preset):
+        raise PlanError(f"preset is one of {', '.join(get_args(Preset))}, got {preset!r}")
+    recipes: Mapping[Any, Settings] = PRESETS[preset]  # type: ignore[index]
+    if task not in recipes:
+        raise PlanError(f"task is one of {', '.join(recipes)}, got {task!r}")
+    return recipes[task]
+
+
+def _tidy(key: str, value: Any) -> Any:
+    """Take what a command line or a file gives for what is meant."""
+    if isinstance(value, list):
+        return tuple(value)
+    if key in TEXTS and value is not None:
+        return str(value)
+    return float(value) if key in FLOATS and isinstance(value, int) and not isinstance(value, bool) else value
+
+
+_TYPES = get_type_hints(Options)
+TEXTS = frozenset(name for name, kind in _TYPES.items() if kind in (str, str | None))
+FLOATS = frozenset(name for name, kind in _TYPES.items() if kind is float)

@@ -1,0 +1,95 @@
+"""Pictures from disk, whatever they were saved as, as RGB bytes."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from attngraft._core.errors import DataError
+
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+"""What Pillow raises, depending on the format, for a file that is cut short or is no picture."""
+
+_Got = TypeVar("_Got")
+
+
+def read_rgb(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+    """Read a picture as it is meant to be seen: turned as its EXIF tag says, every mode and depth as 8-bit RGB.
+
+    Args:
+        path: The file.
+        size: Width and height that its annotations speak of, where they say. Annotations made on the unturned picture
+            get the unturned picture.
+
+    Returns:
+        Pixels ``(H, W, 3)``; transparency is left out.
+
+    Raises:
+        DataError: If it cannot be read, or is not of that size.
+    """
+    image = _opened(path, lambda image: _upright(image, size))
+    if size is not None and image.size != size:
+        width, height = image.size
+        raise DataError(f"{path} is {width}x{height} pixels and its annotations are for {size[0]}x{size[1]}")
+    return np.array(_eight_bit(image, path).convert("RGB"))
+
+
+def upright_size(path: Path) -> tuple[int, int]:
+    """Return width and height as `read_rgb` gives them, from the head of the file.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
+    width, height = _opened(path, lambda image: image.size if not _lies(image) else image.size[::-1])
+    return width, height
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """List the picture files under a folder, in alphabetical order."""
+    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+
+
+def _opened(path: Path, use: Callable[[Image.Image], _Got]) -> _Got:
+    try:
+        # Where Ultralytics is loaded, Image.open is its own, which pip-installs pi-heif for a file that is no picture.
+        if Image.open.__module__ != Image.__name__ and path.is_file() and not cv2.haveImageReader(str(path)):
+            raise Image.UnidentifiedImageError("of no known format")
+        with Image.open(path) as image:
+            return use(image)
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist") from None
+    except BROKEN as error:
+        raise DataError(
+            f"{path} is not a picture that can be read ({error}); replace the file or leave it out"
+        ) from error
+
+
+def _upright(image: Image.Image, size: tuple[int, int] | None) -> Image.Image:
+    image.load()
+    unturned = size is not None and _lies(image) and image.size == size and size[0] != size[1]
+    return image.copy() if unturned else ImageOps.exif_transpose(image)
+
+
+def _lies(image: Image.Image) -> bool:
+    """Say whether the EXIF orientation swaps width and height."""
+    return image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+
+
+def _eight_bit(image: Image.Image, path: Path) -> Image.Image:
+    """Scale more than 8 bits down; Pillow's own conversion would cut everything above 255 off."""
+    if image.mode == "F":
+        raise DataError(f"{path} has floating-point pixels, whose range is unknown; save it with 8 or 16 bits")
+    if not image.mode.startswith("I"):
+        return image
+    deep = np.asarray(image).astype(np.int64)
+    if deep.size and (deep.min() < 0 or deep.max() > 0xFFFF):
+        raise DataError(f"{path} has pixels of more than 16 bits; save it with 8 or 16 bits")
+    return Image.fromarray(((deep + 128) // 257).astype(np.uint8))

@@ -1,0 +1,384 @@
+"""A training from its options to its folder, on Lightning's trainer."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import re
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning_utilities.core.rank_zero import rank_zero_only
+
+from attngraft._core.errors import CheckpointError, DataError, OutputError, PlanError
+from attngraft._core.files import write_text
+from attngraft.fit.callbacks import Bar, History, MovingAverage, measured
+from attngraft.fit.learner import Learner
+from attngraft.fit.options import FILE, Options
+from attngraft.fit.tasks import LEARNERS
+from attngraft.fit.trained import BEST, LAST, Trained, begin_from, read
+from attngraft.measure.environment import environment
+
+RUNS = Path("runs/fit")
+RESULT = "result.json"
+MAY_CHANGE = ("devices", "accelerator", "workers", "precision", "accumulate", "data", "val", "images")
+"""What a training that goes on may do differently: where it runs and where the data are."""
+
+
+UNHELPFUL = (
+    ".*does not have many workers.*",  # workers are an option of ours
+    ".*Checkpoint directory .* exists and is not empty.*",  # we made it, and fit.yaml is in it
+    ".*The number of training batches .* is smaller than the logging interval.*",  # epochs are what is logged
+    ".*treespec.*is deprecated.*",  # Lightning 2.6 with PyTorch 2.14
+)
+"""Warnings of Lightning about what is not the user's concern."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A training that was interrupted; its text says how to go on."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a training came to.
+
+    Attributes:
+        folder: Where everything is.
+        best: Numbers of the epoch whose weights are in ``best.ckpt``; fractions, and decibels.
+        last: Numbers of the last epoch.
+        sentence: The same in words.
+    """
+
+    folder: Path
+    best: Mapping[str, float]
+    last: Mapping[str, float]
+    sentence: str
+
+
+class Fit:
+    """Train a network of the papers.
+
+    Args:
+        model: Its name, one of ``attngraft.models.names()``.
+        data: The data set: a folder, COCO's JSON or a ``data.yaml``.
+        out: The folder to make; if there is one already, the next free name is taken. None names it by the model.
+        say: What takes the lines that are said.
+        **options: Fields of `Options`; options of the network begin with ``model.``.
+
+    Raises:
+        PlanError: If an option cannot work.
+        UnknownNameError: If there is no such model.
+
+    Example:
+        >>> Fit("botnet50", "flowers", epochs=3, batch=32).options.lr
+        0.0005
+    """
+
+    def __init__(
+        self,
+        model: str,
+        data: str | Path,
+        *,
+        out: str | Path | None = None,
+        say: Callable[[str], None] = print,
+        **options: Any,
+    ) -> None:
+        self.options = Options.of({"model": model, "data": str(data), **options})
+        self.out = Path(out) if out is not None else RUNS / self.options.model
+        self.say: Callable[[str], None] = rank_zero_only(say)
+        self._resumed: Path | None = None
+
+    @classmethod
+    def resume(cls, path: str | Path, *, say: Callable[[str], None] = print, **changes: Any) -> Fit:
+        """Go on with a training that was interrupted.
+
+        Args:
+            path: Its folder, or a checkpoint in it.
+            say: What takes the lines that are said.
+            **changes: Where it runs now; nothing that would make it another training.
+
+        Raises:
+            CheckpointError: If there is nothing to go on with.
+            PlanError: If the training is finished, or would be another one.
+        """
+        file = Path(path) / LAST if Path(path).is_dir() else Path(path)
+        if not file.is_file():
+            raise CheckpointError(f"{file} does not exist: the training had not finished an epoch; begin it again")
+        other = [key for key in changes if key not in MAY_CHANGE]
+        if other:
+            raise PlanError(f"a training that goes on keeps its {other[0]}; it may change {', '.join(MAY_CHANGE)}")
+        options = Options.load(file.parent).changed(changes)
+        done = int(read(file)["epoch"]) + 1
+        if done >= options.epochs:
+            raise PlanError(
+                f"{file.parent} is finished: {done} of {options.epochs} epochs; to train on, begin with weights={file}"
+            )
+        fit = cls.__new__(cls)
+        fit.options, fit.out, fit.say, fit._resumed = options, file.parent, rank_zero_only(say), file
+        return fit
+
+    def run(self) -> Result:
+        """Train.
+
+        Raises:
+            DataError: If the data cannot be used.
+            OutputError: If the folder cannot be written.
+            Stopped: If it was interrupted from the keyboard.
+        """
+        options = self.options
+        kind = LEARNERS[options.task]
+        train, val = _splits(kind, options)
+        learner = kind(options, kind.classes_of(train))
+        for split, data in {"training": train, "validation": val}.items():
+            if note := kind.note(data):
+                self.say(f"{split}: {note}")
+        if options.weights is not None and self._resumed is None:
+            self.say(begin_from(learner.network, Path(options.weights)))
+        folder = self.out if self._resumed else free_folder(self.out)
+        if self._resumed is None:
+            _on_main(options.save)(folder)
+        self.say(f"training {options.model} on {options.data} into {folder}")
+        history = History(self.say)
+        with _quiet():
+            trainer = _trainer(options, folder, [history], learner.monitor)
+            parts = trainer.world_size * options.accumulate
+            if options.batch % parts:
+                raise PlanError(
+                    f"batch={options.batch} cannot be cut into equal parts for {trainer.world_size} devices with "
+                    f"accumulate={options.accumulate}; take a multiple of {parts}"
+                )
+            loaders = (
+                learner.loader(train, training=True, parts=parts),
+                learner.loader(val, training=False, parts=parts),
+            )
+            with _interruptible(trainer, folder):
+                trainer.fit(learner, *loaders, ckpt_path=self._resumed, weights_only=True)
+        return _finish(self.say, learner, folder, history)
+
+
+def validate(
+    trained: Trained, data: str | Path | None = None, *, split: str = "val", **changes: Any
+) -> dict[str, float]:
+    """Measure a trained network on a split of its data set, or of another one with the same classes.
+
+    Args:
+        trained: What `load` returned.
+        data: The data set; None takes the one that it was trained on.
+        split: ``train``, ``val`` or ``test``.
+        **changes: Where it runs and where the data are, of `MAY_CHANGE`.
+
+    Returns:
+        The measures, as fractions and decibels.
+
+    Raises:
+        DataError: If the data cannot be used, or have other classes.
+        PlanError: If a change is none of those.
+    """
+    unknown = [key for key in changes if key not in MAY_CHANGE]
+    if unknown:
+        raise PlanError(f"validation has no option {unknown[0]!r}; it takes data, split, {', '.join(MAY_CHANGE)}")
+    learner = trained.learner
+    options = trained.options.changed({**changes, **({} if data is None else {"data": str(data)})})
+    found = type(learner).read(options, split)
+    _require_same(trained.classes, type(learner).classes_of(found), f"the split {split!r} of {options.data}")
+    with _quiet():
+        trainer = L.Trainer(
+            accelerator=options.accelerator,
+            devices=_devices(options),
+            precision=options.precision,  # type: ignore[arg-type]
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
+        with _plain_data_errors():
+            loader = learner.loader(found, training=False, parts=options.accumulate)
+            (numbers,) = trainer.validate(learner, loader, verbose=False)
+    learner.eval()
+    return {name: float(value) for name, value in numbers.items()}
+
+
+def _splits(kind: type[Learner], options: Options) -> tuple[Any, Any]:
+    train, val = kind.read(options, "train"), kind.read(options, "val")
+    _require_same(kind.classes_of(train), kind.classes_of(val), f"the validation split of {options.data}")
+    return train, val
+
+
+def _require_same(known: tuple[str, ...], found: tuple[str, ...], where: str) -> None:
+    if known != found:
+        raise DataError(
+            f"{where} has {len(found)} classes ({', '.join(found[:3])}, ...) and training had {len(known)} "
+            f"({', '.join(known[:3])}, ...); they have to be the same"
+        )
+
+
+def _trainer(options: Options, folder: Path, callbacks: list[Callback], monitor: str) -> L.Trainer:
+    if options.ema:
+        callbacks = [MovingAverage(options.ema), *callbacks]
+    if sys.stderr.isatty():
+        callbacks = [*callbacks, Bar()]
+    try:
+        return L.Trainer(
+            accelerator=options.accelerator,
+            devices=_devices(options),
+            precision=options.precision,  # type: ignore[arg-type]
+            max_epochs=options.epochs,
+            accumulate_grad_batches=options.accumulate,
+            gradient_clip_val=options.clip or None,
+            check_val_every_n_epoch=options.val_every,
+            callbacks=[*callbacks, *_checkpoints(folder, monitor, options.val_every)],
+            logger=[CSVLogger(folder, name="csv"), TensorBoardLogger(folder, name="tensorboard", version="")],
+            enable_progress_bar=sys.stderr.isatty(),
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            log_every_n_steps=10,
+            use_distributed_sampler=False,
+            sync_batchnorm=options.accelerator != "cpu" and torch.cuda.is_available(),
+            default_root_dir=folder,
+        )
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        raise PlanError(f"Lightning cannot train so: {error}") from error
+
+
+def _checkpoints(folder: Path, monitor: str, val_every: int) -> list[ModelCheckpoint]:
+    """Return what keeps the best and the last weights, both at the end of an epoch: resuming is exact there."""
+    kept: dict[str, Any] = {
+        "dirpath": folder,
+        "save_top_k": 1,
+        "enable_version_counter": False,
+        "save_on_train_epoch_end": True,
+    }
+    best = ModelCheckpoint(filename=Path(BEST).stem, monitor=monitor, mode="max", every_n_epochs=val_every, **kept)
+    return [best, ModelCheckpoint(filename=Path(LAST).stem, **kept)]
+
+
+def _devices(options: Options) -> Any:
+    return list(options.devices) if isinstance(options.devices, tuple) else options.devices
+
+
+def _finish(say: Callable[[str], None], learner: Learner, folder: Path, history: History) -> Result:
+    best, last = history.best(learner.monitor), history.rows[-1] if history.rows else {}
+    numbers = {name: value for name, value in best.items() if not name.startswith(("loss_", "train_"))}
+    sentence = (
+        f"{learner.options.model}: {measured(learner, numbers)} in epoch {best.get('epoch', 0):.0f} of "
+        f"{learner.options.epochs}; best weights in {folder / BEST}"
+    )
+    content = {"best": best, "last": last, "epochs": history.rows, "environment": asdict(environment())}
+    _on_main(write_text)(folder / RESULT, json.dumps(_without_nan(content), indent=1) + "\n")
+    say(sentence)
+    return Result(folder, best, last, sentence)
+
+
+def _without_nan(value: Any) -> Any:
+    """Write what is no number as null, which JSON has."""
+    if isinstance(value, Mapping):
+        return {key: _without_nan(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def free_folder(out: Path) -> Path:
+    """Make the folder, or the next of its name that is free: a run never overwrites another."""
+    for number in range(1, 10_000):
+        folder = out if number == 1 else out.with_name(f"{out.name}-{number}")
+        if folder.is_dir() and not any(folder.iterdir()):
+            return folder
+        if folder.exists():
+            continue
+        if getattr(rank_zero_only, "rank", 0) == 0:
+            try:
+                folder.mkdir(parents=True)
+            except OSError as error:
+                raise OutputError(f"cannot make {folder}: {error.strerror or error}") from error
+        return folder
+    raise OutputError(f"{out} and 9999 folders of its name are taken")
+
+
+def latest(out: Path) -> Path:
+    """Return the newest folder of a name that has a training to go on with.
+
+    Raises:
+        CheckpointError: If there is none.
+    """
+    numbered = re.compile(rf"{re.escape(out.name)}(?:-(\d+))?")
+    found = [
+        (int(match[1] or 1), folder)
+        for folder in out.parent.glob(f"{out.name}*")
+        if (match := numbered.fullmatch(folder.name)) and (folder / FILE).is_file()
+    ]
+    if not found:
+        raise CheckpointError(f"there is no training in {out}; give its folder with resume=FOLDER")
+    return max(found)[1]
+
+
+def _on_main(do: Callable[..., Any]) -> Callable[..., Any]:
+    made: Callable[..., Any] = rank_zero_only(do)
+    return made
+
+
+@contextmanager
+def _interruptible(trainer: L.Trainer, folder: Path) -> Iterator[None]:
+    """Turn Lightning's exit after Ctrl-C into `Stopped`, and leave the signal as it was."""
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT) if main else None
+    try:
+        with _plain_data_errors():
+            yield
+    except SystemExit:
+        if not trainer.interrupted:
+            raise
+        raise Stopped(_how_to_go_on(folder)) from None
+    finally:
+        if main:
+            signal.signal(signal.SIGINT, handler)
+
+
+def _how_to_go_on(folder: Path) -> str:
+    if (folder / LAST).is_file():
+        epochs = int(read(folder / LAST)["epoch"]) + 1
+        return f"stopped, {epochs} epochs are kept; go on with: attngraft fit resume={folder}"
+    return f"stopped in the first epoch, before there was anything to keep in {folder}; begin again"
+
+
+@contextmanager
+def _plain_data_errors() -> Iterator[None]:
+    """Say what a loading process says in one sentence, without the traceback that PyTorch wraps it in."""
+    try:
+        yield
+    except DataError as error:
+        _, wrapped, sentence = str(error).rpartition("DataError: ")
+        if not wrapped:
+            raise
+        raise DataError(sentence.strip()) from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Lightning to what concerns the user: no advertisement, no advice on options that are ours."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        for text in UNHELPFUL:
+            warnings.filterwarnings("ignore", text)
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

@@ -1,0 +1,122 @@
+"""Read the layout that YOLO trains on: a ``data.yaml``, pictures, and a text file of boxes or outlines for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from attngraft._core.errors import DataError
+from attngraft.fit.objects import ObjectSet, Thing, object_set
+from attngraft.fit.pictures import pictures_in, upright_size
+
+
+def read_yolo(file: Path, split: str, *, masks: bool) -> ObjectSet:
+    """Read one split.
+
+    Args:
+        file: The ``data.yaml``.
+        split: ``train``, ``val`` or ``test``.
+        masks: Whether every object needs an outline.
+
+    Raises:
+        DataError: If something is missing or a label cannot be read; names file and line.
+    """
+    content = _content(file)
+    names = _names(file, content)
+    index = {number: place for place, number in enumerate(sorted(names))}
+    paths = list(_pictures(file, content, split))
+    if not paths:
+        raise DataError(f"{file}: the split {split!r} has no pictures")
+    labels = [_label_file(path) for path in paths]
+    if not any(label.is_file() for label in labels):
+        raise DataError(f"no picture of the split {split!r} has a label file; the first would be {labels[0]}")
+    pictures = ((path, *_sized(path, label, index, file)) for path, label in zip(paths, labels, strict=True))
+    return object_set(pictures, [names[number] for number in sorted(names)], masks=masks)
+
+
+def yolo_splits(file: Path) -> list[str]:
+    """Name the splits that a ``data.yaml`` has."""
+    content = _content(file)
+    return [split for split in ("train", "val", "test") if content.get(split)]
+
+
+def _content(file: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(file.read_text("utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{file} does not exist") from None
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise DataError(f"{file} is not YAML ({error})") from error
+    if not isinstance(content, dict) or not content.get("train"):
+        raise DataError(f"{file} needs the keys train, val and names, as YOLO's data.yaml has them")
+    return content
+
+
+def _names(file: Path, content: Mapping[str, Any]) -> dict[int, str]:
+    names = content.get("names", content.get("nc"))
+    if isinstance(names, int):
+        names = range(names)
+    if isinstance(names, Mapping):
+        return {int(number): str(name) for number, name in names.items()}
+    if not names or isinstance(names, str):
+        raise DataError(f"{file} needs names, a list of class names")
+    return {number: str(name) for number, name in enumerate(names)}
+
+
+def _pictures(file: Path, content: Mapping[str, Any], split: str) -> Iterator[Path]:
+    entries = content.get(split)
+    if not entries:
+        raise DataError(f"{file} has no split {split!r}")
+    root = file.parent / str(content.get("path") or "")
+    for entry in [entries] if isinstance(entries, str) else entries:
+        place = root / entry
+        if place.is_dir():
+            yield from pictures_in(place)
+        elif place.is_file():
+            lines = filter(None, map(str.strip, place.read_text("utf-8").splitlines()))
+            yield from (place.parent / line for line in lines)
+        else:
+            raise DataError(f"{file}: the split {split!r} is in {place}, which does not exist")
+
+
+def _label_file(picture: Path) -> Path:
+    """Return where labels are: under ``labels`` for pictures under ``images``, beside the picture otherwise."""
+    parts = list(picture.parts)
+    if "images" in parts:
+        parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
+    return Path(*parts).with_suffix(".txt")
+
+
+def _sized(path: Path, label: Path, index: Mapping[int, int], data: Path) -> tuple[int, int, list[Thing]]:
+    width, height = upright_size(path)
+    lines = label.read_text("utf-8").splitlines() if label.is_file() else []
+    things = [
+        _thing(line.split(), np.array([width, height], float), index, f"{label}, line {number}", data)
+        for number, line in enumerate(lines, 1)
+        if line.strip()
+    ]
+    return width, height, things
+
+
+def _thing(words: list[str], size: Any, index: Mapping[int, int], where: str, data: Path) -> Thing:
+    try:
+        number, *numbers = map(float, words)
+    except ValueError:
+        raise DataError(f"{where}: expected numbers, got {' '.join(words)[:60]!r}") from None
+    if number not in index:
+        raise DataError(f"{where}: class {words[0]} is not among the names of {data}, {min(index)} to {max(index)}")
+    if len(numbers) == 4:
+        centre, half = np.array(numbers[:2]) * size, np.array(numbers[2:]) * size / 2
+        (left, top), (right, bottom) = centre - half, centre + half
+        return Thing(index[int(number)], (left, top, right, bottom))
+    if len(numbers) < 6 or len(numbers) % 2:
+        raise DataError(
+            f"{where}: expected a class and 4 numbers of a box or 3 or more points, got {len(words)} numbers"
+        )
+    outline = np.array(numbers).reshape(-1, 2) * size
+    (left, top), (right, bottom) = outline.min(0), outline.max(0)
+    return Thing(index[int(number)], (left, top, right, bottom), [outline])

@@ -1,0 +1,232 @@
+"""The host's export, followed by proof.
+
+Pictures go through the model and through the file, and the largest deviation of boxes and scores is kept beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from ultralytics.data.augment import LetterBox
+from ultralytics.data.utils import IMG_FORMATS, check_det_dataset
+from ultralytics.nn.autobackend import AutoBackend
+
+from attngraft._core.calls import tensors
+from attngraft._core.errors import DataError, ExportParityError, OptionError
+from attngraft._core.extras import extra_package
+from attngraft._core.files import write_text
+from attngraft.data.scenes import beacon_scene, generator
+from attngraft.export import Deviation, load
+from attngraft.export.exported import Array, rejected, without_telemetry
+from attngraft.export.parity import first_line
+from attngraft.measure import Environment, environment
+from attngraft.yolo.deviations import Precision, Run, compare
+from attngraft.yolo.model import YOLO
+
+SCHEMA = "attngraft.export/1"
+OWN_FORMATS = {"torchscript": "*.torchscript", "onnx": "*.onnx", "openvino": "*.xml"}
+PRECISIONS: Mapping[str, Precision] = {
+    "8": "int8", "int8": "int8", "w8a8": "int8", "16": "fp16", "fp16": "fp16", "w16a16": "fp16",
+}  # fmt: skip
+"""What the host's ``quantize`` stands for; anything else is compared as fp32, so that no deviation passes unseen."""
+
+STEP = 32
+"""Sides of the pictures are multiples of it, as the host's are."""
+
+
+@dataclass(frozen=True)
+class ExportRecord:
+    """An exported file, and how far it is from its model.
+
+    Attributes:
+        file: The file or folder that the host wrote.
+        model: The recipe or checkpoint.
+        format: The host's word for it.
+        precision: Of its numbers.
+        dynamic: Whether it takes any size.
+        pictures: How many were compared, and of which kind.
+        sizes: Batch, channels, height and width of what was compared.
+        deviation: The largest deviations; None where the file cannot be run here.
+        reason: Why it cannot.
+        environment: What it was compared on.
+    """
+
+    file: Path
+    model: str
+    format: str
+    precision: Precision
+    dynamic: bool
+    pictures: str
+    sizes: tuple[tuple[int, ...], ...]
+    deviation: Deviation | None
+    reason: str
+    environment: Environment
+
+    @property
+    def record_file(self) -> Path:
+        """The JSON file beside it."""
+        return self.file.with_name(f"{self.file.name}.parity.json")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        plain = asdict(self) | {"file": self.file.name, "sizes": [list(size) for size in self.sizes]}
+        plain["deviation"] = self.deviation and self.deviation.to_dict()
+        return {"schema": SCHEMA, **plain}
+
+    def __str__(self) -> str:
+        if self.deviation is None:
+            return f"{self.file}: not compared with the model: {self.reason}"
+        return f"{self.file}: {self.deviation}; on {self.pictures}"
+
+
+def export(
+    model: str | Path | YOLO,
+    *,
+    format: str = "torchscript",
+    source: str | Path | None = None,
+    data: str | None = None,
+    pictures: int = 4,
+    check: bool = True,
+    **options: Any,
+) -> ExportRecord:
+    """Export a model as the host does, and hold the file against it.
+
+    A file that is not within `BOUNDS` is renamed to ``*.rejected``. What is found is written to
+    ``FILE.parity.json`` in either case. With ``dynamic=True`` sizes other than the exported one are compared too.
+
+    Args:
+        model: A recipe, a checkpoint, or an opened model.
+        format: The host's word, such as ``onnx``, ``openvino`` or ``torchscript``.
+        source: Pictures to compare on, a file or a folder; None takes those of ``data``, or generated ones.
+        data: The host's data file; int8 is calibrated on it.
+        pictures: How many to compare on.
+        check: Whether a file over its bound is put aside and raises; else the record alone says so.
+        **options: The host's export options.
+
+    Returns:
+        The file and its deviation.
+
+    Raises:
+        OptionError: If int8 is asked for without ``data``.
+        MissingExtraError: If a package that writes the format is not installed.
+        DataError: If ``source`` has no pictures.
+        ExportParityError: If the file does not give the model's numbers.
+    """
+    options = _precise(options)
+    precision = PRECISIONS.get(str(options.get("quantize") or 32), "fp32")
+    if precision == "int8":
+        if data is None:
+            raise OptionError("an int8 export is calibrated on pictures of yours; say which, as in data=my.yaml")
+        options["data"] = data
+    found = list(_pictures(source, data, pictures))
+    said = f"{len(found)} pictures of {source or data}" if source or data else f"{len(found)} generated pictures"
+    opened = model if isinstance(model, YOLO) else YOLO(model)
+    name = str(getattr(opened, "ckpt_path", None) or model) if isinstance(model, YOLO) else str(model)
+    network: Any = opened.model
+    if not isinstance(model, YOLO) and "+" in str(model) and getattr(network, "pt_path", None):
+        network.pt_path = str(Path.cwd() / Path(network.pt_path).name)  # and not in the cache of seed checkpoints
+    file = _write(opened, format, precision, options)
+    side = _sides(options.get("imgsz") or network.args.get("imgsz", 640))
+    dynamic = bool(options.get("dynamic"))
+    sides = _other_sizes(side) if dynamic else [side]
+    inputs = [x for size in sides for x in _batches(found, size, int(options.get("batch") or 1), network)]
+    run, reason = _runner(file, format, options)
+    deviation = compare(network, run, inputs, precision) if run else None
+    sizes = tuple(tuple(x.shape) for x in inputs)
+    record = ExportRecord(file, name, format, precision, dynamic, said, sizes, deviation, reason, environment("cpu"))
+    write_text(record.record_file, json.dumps(record.to_dict(), indent=1))
+    if check and deviation is not None and not deviation.within:
+        kept = rejected(file)
+        os.replace(file, kept)
+        raise ExportParityError(f"{file.name} does not give the numbers of {name}: {deviation}", kept)
+    return record
+
+
+def _precise(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Say ``half`` and ``int8`` in the host's newer word."""
+    said = dict(options)
+    half, int8 = said.pop("half", False), said.pop("int8", False)
+    if half or int8:
+        said.setdefault("quantize", 8 if int8 else 16)
+    return said
+
+
+def _write(model: YOLO, kind: str, precision: Precision, options: Mapping[str, Any]) -> Path:
+    """Let the host export; it would install what is missing, so that is looked for first."""
+    if kind == "onnx":
+        extra_package("onnx", "export")
+    with without_telemetry(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracer's guesses at what may go wrong: the comparison finds out
+        if kind == "openvino":
+            extra_package("openvino", "export")
+            if precision == "int8":
+                extra_package("nncf", "int8")
+        return Path(model.export(format=kind, **options))
+
+
+def _pictures(source: str | Path | None, data: str | None, count: int) -> Iterator[Array]:
+    """Yield pictures as OpenCV reads them."""
+    if source is None and data is None:
+        for index in range(count):
+            yield beacon_scene(generator(0, index)).picture[..., ::-1]
+        return
+    files = _files(source or check_det_dataset(data, autodownload=False)["val"])
+    if not files:
+        raise DataError(f"there are no pictures in {source or data}; name a picture, a folder or a data file")
+    for file in files[:count]:
+        picture = cv2.imread(str(file))
+        if picture is None:
+            raise DataError(f"{file} is no picture that can be read; mend or remove it")
+        yield picture
+
+
+def _files(source: Any) -> list[Path]:
+    places = [Path(place) for place in (source if isinstance(source, list) else [source])]
+    listed = [Path(line) for place in places if place.suffix == ".txt" for line in place.read_text().split()]
+    inside = [file for place in places if place.is_dir() for file in sorted(place.rglob("*"))]
+    return [file for file in [*places, *listed, *inside] if file.suffix[1:].lower() in IMG_FORMATS]
+
+
+def _sides(imgsz: int | Sequence[int]) -> tuple[int, int]:
+    height, width = (imgsz, imgsz) if isinstance(imgsz, int) else (imgsz[0], imgsz[-1])
+    return -(-height // STEP) * STEP, -(-width // STEP) * STEP
+
+
+def _other_sizes(side: tuple[int, int]) -> list[tuple[int, int]]:
+    """Return the exported size, a smaller upright and a larger lying one."""
+    height, width = side
+    return [side, (max(STEP, height - STEP), max(STEP, width // 2 // STEP * STEP)), (height, width + 2 * STEP)]
+
+
+def _batches(found: Sequence[Array], size: tuple[int, int], batch: int, network: Any) -> Iterator[Tensor]:
+    """Bring pictures to a size as the host does, and yield as many at once as the file takes."""
+    frame = LetterBox(new_shape=size, auto=False)
+    made = np.stack([frame(image=picture) for picture in found])  # (n, H, W, 3)
+    x = torch.from_numpy(np.ascontiguousarray(made[..., ::-1].transpose(0, 3, 1, 2))).float() / 255
+    channels = network.yaml.get("channels", 3)
+    x = x if channels == 3 else x.mean(1, keepdim=True).expand(-1, channels, -1, -1)
+    whole = x[torch.arange(-(-len(x) // batch) * batch) % len(x)]
+    yield from (whole[start : start + batch] for start in range(0, len(whole), batch))
+
+
+def _runner(file: Path, kind: str, options: Mapping[str, Any]) -> tuple[Run | None, str]:
+    """Return what runs a file, or why nothing does: our own for three formats, the host's for the others."""
+    if options.get("nms"):
+        return None, "nms=True puts the search for duplicates into the file; export without it to compare"
+    if kind in OWN_FORMATS:
+        return load(next(file.glob(OWN_FORMATS[kind])) if file.is_dir() else file), ""
+    try:
+        backend = AutoBackend(str(file), device=torch.device("cpu"), fuse=False)
+    except Exception as error:  # noqa: BLE001 (each runtime has errors of its own)
+        return None, f"{kind} cannot be run here: {first_line(error)}"
+    return lambda x: [y.cpu().numpy() for y in tensors(backend(x))], ""

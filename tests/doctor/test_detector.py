@@ -1,0 +1,229 @@
+"""Whole detectors: a healthy one passes every row, and each way to break one is caught by its row."""
+
+from __future__ import annotations
+
+import copyreg
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+import attngraft
+from attngraft._core import plugins
+from attngraft._core.registry import unregister
+from attngraft.cli import main
+from attngraft.doctor import Finding, examine
+from attngraft.doctor.detector import Patient, quiet
+from attngraft.doctor.detector_checks import DETECTOR_CHECKS
+
+MICRO = "attngraft-micro.yaml"
+CHECKS = {item.name: item for item in DETECTOR_CHECKS}
+BROKEN = """
+import attngraft, torch
+from torch import nn
+from torch.nn import functional as F
+
+class Plain(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 1)
+
+@attngraft.register
+class FixedTable(Plain):
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.table = nn.Parameter(torch.zeros(channels, 14, 14))
+    def forward(self, x):
+        return self.conv(x) + self.table
+
+@attngraft.register
+class InPlace(Plain):
+    def forward(self, x):
+        with torch.no_grad():
+            x += 0.1
+        return self.conv(x)
+
+@attngraft.register
+class MixesBatch(Plain):
+    def forward(self, x):
+        return self.conv(x) * x.softmax(0)
+
+@attngraft.register
+class PoolsUp(Plain):
+    def forward(self, x):
+        return F.adaptive_avg_pool2d(F.adaptive_avg_pool2d(self.conv(x), 3), x.shape[2:])
+
+@attngraft.register
+class Detached(Plain):
+    def forward(self, x):
+        return self.conv(x).detach() + x
+
+@attngraft.register
+class Overflows(Plain):
+    def forward(self, x):
+        return self.conv(x * 1e5) * 1e-5
+
+@attngraft.register
+class Explodes(Plain):
+    def forward(self, x):
+        return x / 0.0
+
+@attngraft.register
+class KeepsItsOutput(Plain):
+    def forward(self, x):
+        self.last = self.conv(x)
+        return self.last
+
+@attngraft.register
+class Noisy(Plain):
+    def forward(self, x):
+        return self.conv(x) + 0.1 * torch.rand_like(x)
+"""
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    file = tmp_path_factory.mktemp("broken") / "broken_of_a_test.py"
+    file.write_text(BROKEN)
+    before = set(attngraft.names())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(plugins.VARIABLE, raising=False)
+        module = attngraft.load_plugin(file)
+        yield
+        patch.delenv(plugins.VARIABLE, raising=False)
+    for name in set(attngraft.names()) - before:
+        unregister(name)
+    for value in vars(module).values():
+        if isinstance(value, type):
+            copyreg.dispatch_table.pop(value, None)
+    sys.modules.pop(file.stem)
+
+
+def find(name: str, recipe: str, **circumstances: object) -> Finding:
+    with quiet():
+        (finding,) = examine(Patient(recipe, **circumstances), [CHECKS[name]])  # type: ignore[arg-type]
+    return finding
+
+
+def test_a_healthy_detector_passes_every_row(tiny_data: Callable[[str], str]) -> None:
+    pytest.importorskip("cloudpickle", reason="needs the [dev] extra")
+    seen: list[str] = []
+    diagnosis = attngraft.doctor(
+        f"{MICRO}+eca@P3", imgsz=96, batch=2, data=tiny_data("detect"), found=lambda f: seen.append(f.name)
+    )
+    assert {f.status for f in diagnosis.findings} <= {"pass", "skip"}, str(diagnosis)
+    assert seen == [item.name for item in DETECTOR_CHECKS]
+    assert all(f.status == "pass" for f in diagnosis.findings if f.name in ("reload", "gpu workers", "identity"))
+    assert {file.name for file in Path.cwd().iterdir()} == {"cache"}, "it leaves seed checkpoints alone behind"
+    json.dumps(diagnosis.to_dict(), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("check", "recipe", "message"),
+    [
+        ("opens", "fixed_table@P3", r"size of tensor a \(\d+\) must match the size of tensor b \(14\)"),
+        ("mechanisms", "in_place@P3", "InPlace: input kept: modified in training and inference mode"),
+        ("mechanisms", "mixes_batch@P3", "MixesBatch: batch: "),
+        ("identity", "in_place@P3", "differs from the base"),
+        ("batches", "mixes_batch@P3", "a picture's output changes by"),
+        ("gradients", "detached@P3", "none reaches .*conv.weight"),
+        ("training", "explodes@P3", "the loss is nan at step 0"),
+        ("half precision", "overflows@P3", "float16: ValueError: values are not finite"),
+        ("averaged copy", "keeps_its_output@P3", "RuntimeError: Only Tensors created explicitly"),
+        ("same seed", "noisy@P3", "two inferences differ"),
+    ],
+)
+def test_each_way_to_break_one_is_caught(check: str, recipe: str, message: str, broken: None) -> None:
+    finding = find(check, f"{MICRO}+{recipe}")
+    assert finding.status == "fail", finding
+    assert re.search(message, finding.detail), finding.detail
+    assert finding.remedy
+
+
+def test_adaptive_pooling_cannot_be_exported(broken: None) -> None:
+    pytest.importorskip("onnxruntime", reason="needs the [export] extra")
+    finding = find("onnx", f"{MICRO}+pools_up@P3")
+    assert finding.status == "fail"
+    assert "adaptive_avg_pool2d" in finding.detail
+    assert "no adaptive pooling" in finding.remedy
+
+
+def test_the_papers_form_and_replacements_promise_no_identity() -> None:
+    assert find("identity", f"{MICRO}+eca(init=paper)@P3").status == "skip"
+    assert find("identity", MICRO).status == "skip"
+
+
+def test_global_attention_on_a_large_map_is_refused_with_the_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    from attngraft.measure import memory
+
+    monkeypatch.setattr(memory, "free", lambda *_: 16 * 2**30)
+    finding = find("memory of exports", f"{MICRO}+mhsa(heads=4)@P3", side=1280)
+    assert finding.status == "fail"
+    assert "9.8 GiB a picture at 1280: mhsa at 3.grafts.0.mechanism, 25,600 cells" in finding.detail
+    training = find("memory at largest", f"{MICRO}+mhsa@P3", side=1280, batch=64)
+    assert training.status == "fail"
+    assert int(training.detail.rpartition(" ")[2]) < 64
+    dear = find("true flops", f"{MICRO}+mhsa@P3", side=1280)
+    assert dear.status == "warn"
+    assert "the host's profiler would print" in dear.detail
+
+
+def test_flops_of_large_pictures_are_extended_exactly() -> None:
+    from attngraft.doctor.costs import flops_at
+    from attngraft.measure import flops
+
+    model = attngraft.YOLO(f"{MICRO}+mhsa(position=none)@P3").model
+    assert flops_at(model, 640) == pytest.approx(flops(model, torch.zeros(1, 3, 640, 640)), rel=1e-3)
+
+
+def test_a_broken_data_file_is_a_finding() -> None:
+    finding = find("data", MICRO, data="nowhere.yaml")
+    assert finding.status == "fail"
+    assert "nowhere.yaml" in finding.detail
+
+
+class TestCommand:
+    def run(self, *words: str) -> object:
+        return CliRunner().invoke(main, ["doctor", *words])
+
+    def test_rows_and_the_exit_code(self, broken: None) -> None:
+        result = self.run(f"model={MICRO}+fixed_table@P3")
+        assert result.exit_code == 1
+        assert "fail  opens" in result.output
+        assert "needs 'opens', which failed" in result.output
+
+    def test_json(self, broken: None) -> None:
+        result = self.run(f"model={MICRO}+fixed_table@P3", "--json")
+        assert result.exit_code == 1
+        stored = json.loads(result.output)
+        assert (stored["schema"], stored["healthy"]) == ("attngraft.doctor/1", False)
+        assert stored["findings"][0]["name"] == "opens"
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (["model=x.yaml", "imgz=3"], "no key 'imgz'; did you mean imgsz"),
+            (["eca", "se"], "say what to examine"),
+            ([f"model={MICRO}+ecaa@P3"], "did you mean eca"),
+            (["nowhere.py:Mine"], "is no Python file"),
+        ],
+    )
+    def test_mistakes_are_one_sentence(self, words: list[str], message: str) -> None:
+        result = self.run(*words)
+        assert result.exit_code in (1, 2)
+        assert message in result.output
+        assert "Traceback" not in result.output
+
+
+def test_the_package_is_the_function() -> None:
+    import attngraft.doctor as package
+    from attngraft.doctor import doctor, subject
+
+    assert attngraft.doctor is package is doctor
+    assert callable(package.subject)
+    assert package.subject is subject

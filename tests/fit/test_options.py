@@ -1,0 +1,93 @@
+"""The options: presets, what is filled in, what is refused, and their file."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from attngraft._core.errors import CheckpointError, PlanError, UnknownNameError
+from attngraft.fit import Options
+from attngraft.fit.learner import rate
+from attngraft.fit.presets import PRESETS
+
+BASE = {"model": "tiny_classifier", "data": "flowers"}
+
+
+def of(**changes: Any) -> Options:
+    return Options.of({**BASE, **changes})
+
+
+def test_the_papers_recipes() -> None:
+    classify = of(preset="paper")
+    assert (classify.epochs, classify.batch, classify.ema, classify.label_smoothing) == (350, 4096, 0.9999, 0.1)
+    assert (classify.optimizer, classify.momentum, classify.schedule) == ("sgd", 0.9, "cosine")
+    assert classify.randaugment > 0
+    for model in ("tiny_detector", "tiny_segmenter"):
+        detect = of(preset="paper", model=model)
+        assert (detect.epochs, detect.imgsz, detect.jitter) == (72, 1024, (0.1, 2.0))
+    superres = of(preset="paper", model="tiny_enlarger")
+    assert (superres.lr, superres.beta2, superres.batch, superres.imgsz, superres.ema) == (2e-4, 0.99, 32, 64, 0.999)
+    assert superres.schedule == "steps"
+    assert pytest.approx(superres.epochs, rel=0.003) == 500_000 * 32 / 3450
+
+
+def test_the_learning_rate_follows_the_batch_unless_it_is_given() -> None:
+    recipe = PRESETS["paper"]["classify"]
+    assert of(preset="paper", batch=256).lr == pytest.approx(recipe.lr / 16)
+    assert of(preset="paper", batch=256, lr=3).lr == 3.0
+    assert of().task == "classify"
+
+
+def test_the_schedules() -> None:
+    cosine = of(warmup=0.2)
+    assert [rate(cosine, p) for p in (0.1, 0.2, 0.6, 1.0)] == pytest.approx([0.5, 1, 0.5, 0])
+    assert 0 < rate(cosine, 0.0) < 0.01
+    steps = of(warmup=0.0, schedule="steps")
+    assert [rate(steps, p) for p in (0, 0.5, 0.8, 0.9, 0.97)] == [1, 0.5, 0.25, 0.125, 0.0625]
+    assert math.isclose(rate(of(warmup=0.0), 0.0), 1.0)
+
+
+def test_they_survive_their_file(tmp_path: Path) -> None:
+    options = of(jitter=[0.5, 2], devices=(0, 1), lr=1, **{"model.width": 4})
+    options.save(tmp_path)
+    assert Options.load(tmp_path) == options
+    assert options.jitter == (0.5, 2)
+    (tmp_path / "fit.yaml").write_text("[1, 2")
+    with pytest.raises(CheckpointError, match="fit.yaml cannot be read"):
+        Options.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epoch": 3}, "fit has no option 'epoch'; did you mean epochs?"),
+        ({"epochs": 0}, "epochs needs to be a whole number of 1 or more, got 0"),
+        ({"batch": 2.5}, "batch needs to be a whole number of 1 or more, got 2.5"),
+        ({"batch": "many"}, "batch needs to be a whole number"),
+        ({"lr": 0}, "lr needs to be a number above 0"),
+        ({"lr": "fast"}, "lr needs to be a number above 0, got 'fast'"),
+        ({"ema": 1.0}, "ema needs to be a number from 0 to below 1, got 1.0"),
+        ({"jitter": (2, 1)}, "jitter needs to be two numbers above 0, the smaller first"),
+        ({"jitter": 1.5}, "jitter needs to be two numbers"),
+        ({"crop": 0}, "crop needs to be a number above 0 and up to 1"),
+        ({"flip": 1}, "flip needs to be True or False, got 1"),
+        ({"optimizer": "lion"}, "optimizer is one of sgd, adam, adamw, got 'lion'"),
+        ({"preset": "large"}, "preset is one of small, paper, got 'large'"),
+        ({"task": "detect"}, "tiny_classifier is a network to classify, and the task given is 'detect'"),
+        ({"task": "dance"}, "task is one of classify, detect, segment, superres, got 'dance'"),
+        ({"batch": 10, "accumulate": 4}, "batch=10 cannot be cut into accumulate=4 equal parts"),
+        ({"epochs": 2, "val_every": 3}, "val_every=3 is more than epochs=2"),
+        ({"data": ""}, "fit needs data, as in"),
+    ],
+)
+def test_what_cannot_work_is_said(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(PlanError, match=message):
+        of(**changes)
+
+
+def test_an_unknown_model_is_named() -> None:
+    with pytest.raises(UnknownNameError, match="no model is called 'tiny_clasifier'; did you mean tiny_classifier"):
+        of(model="tiny_clasifier")

@@ -1,0 +1,118 @@
+"""Super-resolution: the small pictures, the measures against a slow reading of their formulas, and a training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from attngraft._core.errors import DataError
+from attngraft.fit import Fit, load, validate
+from attngraft.fit.predicting import predict
+from attngraft.fit.superres import bicubic, luma, measures, pair, patch
+
+
+def picture(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3)).astype(np.uint8)
+
+
+def tensor(pixels: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_the_small_picture_is_pillows_bicubic(scale: int) -> None:
+    large = picture(24, 36)
+    small = bicubic(tensor(large), (24 // scale, 36 // scale))
+    expected = Image.fromarray(large).resize((36 // scale, 24 // scale), Image.Resampling.BICUBIC)
+    # Pillow's weights are fixed-point and each axis is rounded.
+    assert (small - tensor(np.array(expected))).abs().max() * 255 <= 1.5
+    torch.testing.assert_close(small * 255, (small * 255).round(), atol=1e-4, rtol=0)
+
+
+def test_luma_is_that_of_bt601() -> None:
+    corners = torch.tensor([[0.0, 0, 0], [255, 255, 255], [255, 0, 0], [0, 255, 0]]).reshape(4, 3, 1, 1)
+    np.testing.assert_allclose(luma(corners).flatten(), [16, 235, 81.481, 144.553], atol=1e-3)
+
+
+def test_psnr_is_of_the_luma_inside_the_border() -> None:
+    wanted, found = picture(30, 26), picture(30, 26)
+    found[5, 7] = 255 - found[5, 7]
+    found[0] = 0  # in the border
+    weights = np.array([65.481, 128.553, 24.966]) / 255
+    difference = ((found.astype(float) - wanted) @ weights)[2:-2, 2:-2]
+    expected = 10 * math.log10(255**2 / (difference**2).mean())
+    numbers = measures(tensor(found), tensor(wanted), 2)
+    assert float(numbers["psnr"]) == pytest.approx(expected, abs=1e-4)
+
+
+def test_ssim_is_wangs() -> None:
+    """An 11x11 Gaussian of deviation 1.5, K of 0.01 and 0.03, averaged over every whole window."""
+    wanted, found = picture(17, 15), picture(17, 15)
+    found = (found * 0.7 + 20).astype(np.uint8)
+    weights = np.array([65.481, 128.553, 24.966]) / 255
+    x, y = (16 + image.astype(float) @ weights for image in (found, wanted))
+    offsets = np.arange(11) - 5
+    window = np.exp(-(offsets[:, None] ** 2 + offsets**2) / (2 * 1.5**2))
+    window /= window.sum()
+    values = []
+    for top in range(7):
+        for left in range(5):
+            a, b = x[top : top + 11, left : left + 11], y[top : top + 11, left : left + 11]
+            ma, mb = (window * a).sum(), (window * b).sum()
+            va, vb = (window * (a - ma) ** 2).sum(), (window * (b - mb) ** 2).sum()
+            c = (window * (a - ma) * (b - mb)).sum()
+            c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+            values.append((2 * ma * mb + c1) * (2 * c + c2) / ((ma**2 + mb**2 + c1) * (va + vb + c2)))
+    numbers = measures(tensor(found), tensor(wanted), 0)
+    assert float(numbers["ssim"]) == pytest.approx(np.mean(values), abs=2e-3)
+
+
+def test_a_picture_that_is_all_border_has_no_measure() -> None:
+    assert measures(tensor(picture(4, 4)), tensor(picture(4, 4)), 2) == {}
+    assert set(measures(tensor(picture(12, 12)), tensor(picture(12, 12)), 2)) == {"psnr"}
+
+
+def test_patches_of_both_are_the_same_place() -> None:
+    high = torch.rand(3, 24, 40)
+    low = high[:, ::2, ::2]
+    small, large = patch(low, high, 8, flip=False)
+    assert torch.equal(large[:, ::2, ::2], small)
+    small, large = patch(low, high, 30, flip=True)  # larger than the picture
+    assert (small.shape, large.shape) == ((3, 30, 30), (3, 60, 60))
+
+
+def test_pairs_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(picture(9, 12)).save(tmp_path / "high.png")
+    Image.fromarray(picture(4, 6)).save(tmp_path / "low.png")
+    Image.fromarray(picture(1, 1)).save(tmp_path / "one.png")
+    with pytest.raises(DataError, match="high.png has 12x9 pixels and should have scale=2 times the 6x4 of .*low.png"):
+        pair(tmp_path / "high.png", tmp_path / "low.png", 2)
+    with pytest.raises(DataError, match="one.png has 1x1 pixels, too few to be made 2 times smaller"):
+        pair(tmp_path / "one.png", None, 2)
+    low, high = pair(tmp_path / "high.png", None, 2)
+    assert (low.shape, high.shape) == ((3, 4, 6), (3, 8, 12))
+
+
+def test_it_enlarges_better_than_bicubic(
+    photos: Path, begin: Callable[..., Fit], lines: list[str], tmp_path: Path
+) -> None:
+    options = {"imgsz": 12, "batch": 4, "epochs": 20, "lr": 0.005, "ema": 0.8, "val_every": 20, "scale": 3}
+    result = begin(photos, "tiny_enlarger", **options).run()
+    assert result.best["psnr"] > result.best["bicubic_psnr"] + 0.1
+    trained = load(result.folder)
+    assert trained.classes == ()
+    assert validate(trained, workers=0)["psnr"] == pytest.approx(result.best["psnr"], abs=1e-3)
+    Image.fromarray(picture(5, 7)).save(tmp_path / "in.png")
+    Image.fromarray(picture(1, 1)).save(tmp_path / "in.bmp")
+    predict(trained, tmp_path / "in.png", "out", say=lines.append)
+    with Image.open("out/in.png") as made:
+        assert made.size == (21, 15)
+    assert lines == [f"{tmp_path}/in.png: 21x15 pixels; out/in.png"]
+    predict(trained, tmp_path, "both", say=lines.append)
+    assert {file.name for file in Path("both").iterdir()} >= {"in.png", "in-2.png"}

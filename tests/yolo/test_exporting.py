@@ -1,0 +1,154 @@
+"""Real exports by the host, held against the model they came from."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+import attngraft
+from attngraft._core.errors import DataError, MissingExtraError, OptionError
+from attngraft._core.registry import register, unregister
+from attngraft.cli import main
+from attngraft.yolo import export
+from attngraft.yolo.deviations import pairs
+from attngraft.yolo.exporting import _runner
+
+MICRO = "attngraft-micro.yaml+mhsa(init=paper)@P3"
+
+
+@register(name="frozen_for_a_test")
+class Frozen(torch.nn.Identity):
+    """Adds a ramp whose length a trace keeps."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.linspace(0, 1, int(x.shape[2]) * int(x.shape[3])).view(int(x.shape[2]), int(x.shape[3])) + x
+
+
+unregister("frozen_for_a_test")
+
+
+@pytest.fixture
+def frozen() -> object:
+    yield register(name="frozen_for_a_test")(Frozen)
+    unregister("frozen_for_a_test")
+
+
+@pytest.mark.parametrize(("kind", "package"), [("onnx", "onnxruntime"), ("openvino", "openvino"), ("torchscript", "")])
+def test_a_dynamic_file_is_compared_at_other_sizes_too(kind: str, package: str) -> None:
+    if package:
+        pytest.importorskip(package, reason="needs the [export] extra")
+    record = export(MICRO, format=kind, imgsz=64, dynamic=True, pictures=2)
+    assert record.deviation.within
+    assert {o.name for o in record.deviation.outputs} == {"boxes", "scores"}
+    assert {size[2:] for size in record.sizes} == {(64, 64), (32, 32), (64, 128)}
+    assert record.file.parent == Path.cwd()
+    stored = json.loads(record.record_file.read_text())
+    assert (stored["schema"], stored["precision"], stored["dynamic"]) == ("attngraft.export/1", "fp32", True)
+    assert stored["deviation"]["within"] is True
+    assert stored["pictures"] == "2 generated pictures"
+
+
+def test_a_file_that_keeps_one_size_is_put_aside_and_ends_with_1(frozen: object) -> None:
+    line = "export model=attngraft-micro.yaml+frozen_for_a_test@P3 format=torchscript imgsz=64 dynamic=True pictures=1"
+    result = CliRunner().invoke(main, line.split())
+    assert result.exit_code == 1
+    assert "the file fails at ((1, 3, 32, 32),)" in result.output
+    (kept,) = Path.cwd().glob("*.rejected")
+    assert kept.name in result.output
+    assert not list(Path.cwd().glob("*.torchscript"))
+    (record,) = Path.cwd().glob("*.parity.json")
+    assert json.loads(record.read_text())["deviation"]["within"] is False
+
+
+def test_the_same_model_exported_at_one_size_passes(frozen: object) -> None:
+    record = export("attngraft-micro.yaml+frozen_for_a_test@P3", imgsz=64, pictures=1)
+    assert record.deviation.within
+
+
+def test_sorted_outputs_are_compared_as_detections() -> None:
+    record = export("yolo26n.yaml+se@P5", imgsz=64, pictures=1)
+    assert record.deviation.within
+    assert "scores" in {o.name for o in record.deviation.outputs}
+
+
+def test_half_precision_has_a_bound_of_its_own() -> None:
+    pytest.importorskip("onnxruntime", reason="needs the [export] extra")
+    record = export(MICRO, format="onnx", imgsz=64, half=True, pictures=1)
+    assert record.precision == "fp16"
+    assert record.deviation.within
+    assert all(o.bound.absolute > 0.05 for o in record.deviation.outputs)
+    assert max(o.absolute for o in record.deviation.outputs) > 1e-5
+
+
+def test_int8_is_calibrated_on_the_users_pictures(tiny_data: Callable[[str], str]) -> None:
+    pytest.importorskip("nncf", reason="needs the [int8] extra")
+    record = export(MICRO, format="openvino", imgsz=64, int8=True, data=tiny_data("detect"), pictures=2)
+    assert record.precision == "int8"
+    assert record.deviation.within
+    assert "2 pictures of" in record.pictures
+
+
+def test_int8_without_pictures_or_its_package_is_said(
+    tiny_data: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(OptionError, match=r"calibrated on pictures of yours; say which, as in data=my\.yaml"):
+        export(MICRO, format="openvino", int8=True)
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    pytest.importorskip("openvino", reason="needs the [export] extra")
+    with pytest.raises(MissingExtraError, match=r"needs nncf.*attngraft\[int8\]"):
+        export(MICRO, format="openvino", int8=True, data=tiny_data("detect"))
+
+
+def test_pictures_of_the_user_are_taken(tiny_data: Callable[[str], str]) -> None:
+    folder = Path(tiny_data("detect")).parent / "images/val"
+    assert "1 pictures of" in export(MICRO, imgsz=64, source=folder / "0.png").pictures
+    Path("empty").mkdir()
+    with pytest.raises(DataError, match="there are no pictures in empty"):
+        export(MICRO, imgsz=64, source="empty")
+
+
+def test_what_cannot_be_run_here_is_said(tmp_path: Path) -> None:
+    run, reason = _runner(tmp_path / "model.mlpackage", "coreml", {})
+    assert run is None
+    assert reason.startswith("coreml cannot be run here: ")
+    assert _runner(tmp_path / "model.onnx", "onnx", {"nms": True})[0] is None
+
+
+class TestPairs:
+    def rows(self, *scores: float) -> np.ndarray:
+        return np.array([[[10.0 * i, 0, 10 * i + 5, 5, score, i % 2] for i, score in enumerate(scores)]])
+
+    def test_two_rows_of_equal_score_may_swap(self) -> None:
+        one = self.rows(0.9, 0.5, 0.5, 0.1)
+        found = pairs([one], [one[:, [0, 2, 1, 3]]], 2, "fp32")
+        assert np.array_equal(*found["scores"])
+        assert np.array_equal(*found["boxes"])
+        assert len(found["boxes"][0]) == 3
+
+    def test_a_moved_box_is_seen(self) -> None:
+        one, other = self.rows(0.9, 0.5), self.rows(0.9, 0.5)
+        other[0, 1, 0] += 3
+        assert np.abs(np.subtract(*pairs([one], [other], 2, "fp32")["boxes"])).max() == 3
+
+    def test_quantized_numbers_count_where_a_detection_is_sure(self) -> None:
+        one = np.zeros((1, 6, 3))
+        one[0, 4, 1] = 0.8
+        other = one.copy()
+        other[0, 0] += [50, 2, 50]
+        found = pairs([one], [other], 2, "int8")
+        assert np.abs(np.subtract(*found["boxes"])).max() == 2
+        assert np.abs(np.subtract(*pairs([one], [other], 2, "fp32")["boxes"])).max() == 50
+
+
+def test_an_opened_model_is_exported_as_well() -> None:
+    assert export(attngraft.YOLO(MICRO), imgsz=64, pictures=1).deviation.within
