@@ -34,7 +34,10 @@ def test_there_are_no_weights_to_be_had() -> None:
 
 
 def test_timm_is_joined_when_it_comes_and_not_fetched(fresh: Callable[..., str]) -> None:
-    code = (
-        "import sys, attngraft.models; print('timm' in sys.modules); import timm; print(timm.is_model('attngraft_hat'))"
-    )
-    assert fresh(code + "; print(timm.is_model('attngraft_botnet50'))").split() == ["False", "False", "True"]
+    code = """
+import sys, attngraft.models
+print("timm" in sys.modules)
+import timm
+print(timm.is_model("attngraft_hat"), timm.is_model("attngraft_botnet50"))
+"""
+    assert fresh(code).split() == ["False", "False", "True"]
