@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format docs
+.PHONY: help setup demo test bench check format docs
 
 help:  ## Say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -21,12 +21,18 @@ demo: $(BIN)/.user  ## Study attention on the built-in data, in miniature (under
 test: $(BIN)/.dev  ## Run every test (under 8 minutes on 2 cores, no network)
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
+bench: $(BIN)/.dev  ## Run every benchmark in a small setting (some minutes; nothing kept)
+	$(BIN)/python benchmarks/mhsa.py --quick
+	$(BIN)/python benchmarks/circulated.py --quick
+	$(BIN)/python benchmarks/detectors.py --quick
+	$(BIN)/python benchmarks/bootstrap.py --images 200 --resamples 50 --seeds 2
+
 check: $(BIN)/.dev  ## Check style, types, layers and generated pages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/codespell src tests docs benchmarks README.md CHANGELOG.md CONTRIBUTING.md
+	$(BIN)/codespell src tests docs benchmarks examples README.md CHANGELOG.md CONTRIBUTING.md
 	$(BIN)/python docs/build_catalogue.py --check
 	$(BIN)/python docs/build_speed.py --check
 	$(BIN)/python docs/build_models.py --check

@@ -3,6 +3,7 @@ from ._core.registry import Mechanism as Mechanism
 from .attention import info as info
 from .attention import names as names
 from .attention import register as register
+from .bench import bench as bench
 from .doctor import doctor as doctor
 from .fit import Fit as Fit
 from .study import Plan as Plan
@@ -20,6 +21,7 @@ __all__ = [
     "Plan",
     "Recipe",
     "Study",
+    "bench",
     "doctor",
     "graft",
     "info",

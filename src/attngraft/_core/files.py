@@ -38,3 +38,9 @@ def write_whole(file: Path, write: Callable[[Path], object]) -> None:
         partial.replace(file)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def free_path(path: Path) -> Path:
+    """Return ``path``, or the first of ``path-2``, ``path-3``, ... that does not exist."""
+    candidates = (path.with_name(f"{path.name}-{n}") for n in range(2, 10_000))
+    return path if not path.exists() else next(candidate for candidate in candidates if not candidate.exists())

@@ -7,13 +7,13 @@ attention, and with a plain convolution of the same size in its place.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
 
 from attngraft._core.errors import AttngraftError
+from attngraft._core.files import free_path
 from attngraft.data import beacons
 from attngraft.study import Plan, Study
 
@@ -73,7 +73,7 @@ def run_demo(
     """
     console = Console()
     started = time.monotonic()
-    out = _free(out).resolve()
+    out = free_path(out).resolve()
     data = beacons(out / "beacons", rule=rule, train=train, val=val)
     console.print(f"{train} pictures for training and {val} for validation in {out}: {ABOUT[rule]}", soft_wrap=True)
     training = {**TRAINING, "epochs": epochs, "device": device}
@@ -90,9 +90,3 @@ def run_demo(
         console.print(sentence, style="bold", soft_wrap=True, highlight=False)
     console.print(f"{time.monotonic() - started:.0f} s in all. Open the report: {report}", soft_wrap=True)
     return report
-
-
-def _free(out: Path) -> Path:
-    """Return ``out``, or the first of ``out-2``, ``out-3``, ... that does not exist."""
-    candidates: Iterator[Path] = (out.with_name(f"{out.name}-{n}") for n in range(2, 10_000))
-    return out if not out.exists() else next(path for path in candidates if not path.exists())

@@ -142,6 +142,23 @@ def doctor(words: tuple[str, ...], as_json: bool) -> None:
 
 
 @main.command()
+@click.argument("words", nargs=-1, metavar="model=RECIPE ... | LIST.txt | KEY=VALUE ...", required=True)
+@click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("attngraft-bench"), help="Folder to fill.")
+def bench(words: tuple[str, ...], out: Path) -> None:
+    r"""Measure what models cost, side by side: parameters, FLOPs, memory, latency.
+
+    \b
+    attngraft bench model=yolo11n model=yolo11n+mhsa@P5 imgsz=640
+    attngraft bench yolo11n yolo11n+ema@P4 train=True backends=eager,compiled,onnxruntime,openvino,tensorrt
+
+    Ratios are against the first. Writes bench.json and bench.png to a new folder.
+    """
+    from attngraft.cli.bench import run_bench
+
+    run_bench(words, out)
+
+
+@main.command()
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("attngraft-demo"), help="Folder to fill.")
 @click.option("--device", default="cpu", show_default=True, help="The host's device, such as cpu or 0.")
 @click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Trainings at once.")

@@ -359,7 +359,7 @@ def step(recipe: str, options: Mapping[str, Any]) -> Callable[[], None]:
     batch, side = max(int(options["batch"]), 1), int(options["imgsz"])
     model: Any = YOLO(recipe).model
     model.args = host_arguments(options)
-    model.train()
+    in_place(model, wanted=False).train()
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     made = detection_batch(batch, side)
@@ -372,6 +372,17 @@ def step(recipe: str, options: Mapping[str, Any]) -> Callable[[], None]:
         loss.sum().backward()
 
     return once
+
+
+def in_place(model: nn.Module, *, wanted: bool) -> nn.Module:
+    """Let a model's activations overwrite their input, as the host does when it loads a checkpoint, or not.
+
+    A model that was built from a YAML, and every model in training, does not: two are compared fairly only alike.
+    """
+    for part in model.modules():
+        if hasattr(part, "inplace") and type(part).__module__.startswith("torch."):
+            part.inplace = wanted  # type: ignore[assignment]
+    return model
 
 
 def detection_batch(batch: int, side: int) -> dict[str, Tensor]:
@@ -399,7 +410,7 @@ def network(recipe: str | Path) -> nn.Module:
     """
     model: Any = YOLO(recipe).model
     fused: nn.Module = model.float().fuse(verbose=False).eval()
-    return fused
+    return in_place(fused, wanted=True)
 
 
 def parameters(recipe: str) -> int:

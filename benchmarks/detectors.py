@@ -1,0 +1,49 @@
+"""Whole detectors with a mechanism beside the stock one: parameters, FLOPs, memory, inference and training step.
+
+    python benchmarks/detectors.py            about 10 minutes of one free core
+    python benchmarks/detectors.py --quick    small pictures and few rounds, nothing written
+
+The work of `attngraft bench`; its JSON and picture are the results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+import torch
+from _timing import RESULTS
+
+import attngraft
+from attngraft.bench import draw
+
+BASE = "yolo11n.yaml"
+GRAFTS = ("eca@P5", "se@P5", "ema@P5", "mlca@P5", "mhsa@P5", "mhsa@P4")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="small pictures and few rounds; writes nothing")
+    parser.add_argument("--imgsz", type=int, default=640)
+    parser.add_argument("--rounds", type=int, default=20)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    side, rounds = (128, 3) if options.quick else (options.imgsz, options.rounds)
+    models = [BASE, *(f"{BASE}+{graft}" for graft in GRAFTS)]
+    backends = ["eager"] if options.quick else ["eager", "onnxruntime", "openvino"]
+    found = attngraft.bench(models, imgsz=side, rounds=rounds, train=True, backends=backends)
+    for m in found.measurements:
+        step = f", training step {m.train_latency.ratio:.2f}" if m.train_latency else ""
+        print(f"{m.backend:12} {m.name:24} inference {m.latency.ratio:.2f}{step} times the stock model's")
+    if options.quick:
+        return
+    device = re.sub(r"[^a-z0-9]+", "-", found.environment.device.lower()).strip("-")
+    for ending in ("json", "png"):
+        (RESULTS / f"detectors-{device}.{ending}").unlink(missing_ok=True)
+    print(
+        "written:", found.write(RESULTS / f"detectors-{device}.json"), draw(found, RESULTS / f"detectors-{device}.png")
+    )
+
+
+if __name__ == "__main__":
+    main()

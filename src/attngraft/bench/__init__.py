@@ -1,0 +1,11 @@
+"""What detectors cost side by side: parameters, FLOPs, memory and time, on each runtime that is there."""
+
+from attngraft._core.callables import call_package
+from attngraft.bench.backends import BACKENDS
+from attngraft.bench.figure import draw
+from attngraft.bench.front import bench
+from attngraft.bench.report import Bench, schema
+
+__all__ = ["BACKENDS", "Bench", "bench", "draw", "schema"]
+
+call_package(__name__, bench)

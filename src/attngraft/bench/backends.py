@@ -1,0 +1,72 @@
+"""What runs a detector: PyTorch as written, compiled, or another runtime on a file made for the occasion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from attngraft import export
+from attngraft._core.errors import OptionError
+from attngraft._core.extras import extra_package
+from attngraft.yolo.deviations import reference
+from attngraft.yolo.training import in_place
+
+Call: TypeAlias = Callable[[], object]
+
+
+def eager(network: nn.Module, x: Tensor, _: Path) -> Call:
+    """Run the fused model with PyTorch, as written."""
+
+    def call() -> object:
+        with torch.inference_mode():
+            return network(x)
+
+    return call
+
+
+def compiled(network: nn.Module, x: Tensor, _: Path) -> Call:
+    """Run it through `torch.compile`."""
+    return eager(torch.compile(network), x, _)  # type: ignore[arg-type]
+
+
+def onnxruntime(network: nn.Module, x: Tensor, file: Path) -> Call:
+    """Run an ONNX file of it."""
+    extra_package("onnxruntime", "export")
+    exported = export.to_onnx(network.cpu(), x.cpu(), file.with_suffix(".onnx"))
+    given = x.cpu().numpy()
+    return lambda: exported(given)
+
+
+def openvino(network: nn.Module, x: Tensor, file: Path) -> Call:
+    """Run an OpenVINO file of it, in full precision."""
+    exported = export.to_openvino(network.cpu(), x.cpu(), file.with_suffix(".xml"))
+    given = x.cpu().numpy()
+    return lambda: exported(given)
+
+
+def tensorrt(network: nn.Module, x: Tensor, file: Path) -> Call:
+    """Run a TensorRT engine, built from an ONNX file by ONNX Runtime's provider for it."""
+    if not torch.cuda.is_available():
+        raise OptionError("TensorRT needs a CUDA device, and there is none here")
+    runtime = extra_package("onnxruntime", "export")
+    if "TensorrtExecutionProvider" not in runtime.get_available_providers():
+        raise OptionError("this ONNX Runtime has no TensorRT provider; run: pip install onnxruntime-gpu tensorrt")
+    path = file.with_suffix(".onnx")
+    export.to_onnx(network.cpu(), x.cpu(), path)
+    session = runtime.InferenceSession(path, providers=["TensorrtExecutionProvider"])
+    given = {session.get_inputs()[0].name: x.cpu().numpy()}
+    return lambda: session.run(None, given)
+
+
+BACKENDS: Mapping[str, Callable[[nn.Module, Tensor, Path], Call]] = {
+    backend.__name__: backend for backend in (eager, compiled, onnxruntime, openvino, tensorrt)
+}
+
+
+def deployed(network: Any) -> nn.Module:
+    """Return a model as it is deployed: fused, and giving what an exported file gives."""
+    return in_place(reference(network), wanted=True)

@@ -1,0 +1,89 @@
+"""The figures of a comparison, and the JSON that they are stored in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from attngraft._core.errors import OutputError
+from attngraft._core.files import write_text
+from attngraft.measure import Environment, Measurement
+from attngraft.measure import schema as measure_schema
+
+SCHEMA = "attngraft.bench/1"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Detectors side by side; every ratio is against the first detector on the same backend.
+
+    Attributes:
+        environment: What the figures were taken on.
+        settings: Side of the pictures, batch, rounds and device.
+        measurements: One for each detector and backend. Parameters are those that are trained, FLOPs, memory and
+            latency those of the fused model that is deployed, except in training.
+        absent: Why a backend was asked for and is not here, by its name.
+    """
+
+    environment: Environment
+    settings: Mapping[str, Any]
+    measurements: tuple[Measurement, ...]
+    absent: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def backends(self) -> list[str]:
+        """The backends that were measured, in order."""
+        return list(dict.fromkeys(m.backend for m in self.measurements))
+
+    def on(self, backend: str) -> list[Measurement]:
+        """Return the measurements on one backend, in the order of the detectors."""
+        return [m for m in self.measurements if m.backend == backend]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the form that `schema` describes, of plain values only."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return {"schema": SCHEMA, **plain}
+
+    def write(self, file: str | Path) -> Path:
+        """Write the JSON.
+
+        Args:
+            file: Where to; never overwritten.
+
+        Raises:
+            OutputError: If it is there already.
+        """
+        file = Path(file)
+        if file.exists():
+            raise OutputError(f"{file} exists and is left as it is; name another file")
+        write_text(file, json.dumps(self.to_dict(), indent=1) + "\n")
+        return file
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON schema (draft 2020-12) of `Bench.to_dict`: that of measurements, with settings and absences."""
+    described = measure_schema()
+    described["title"] = "attngraft.bench"
+    described["description"] = "Cost of detectors, side by side, and what it was taken on."
+    described["properties"] = {
+        **described["properties"],
+        "schema": {"const": SCHEMA},
+        "settings": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["imgsz", "batch", "rounds", "train", "device"],
+            "properties": {
+                "imgsz": {"type": "integer", "minimum": 1, "description": "pixels, both sides"},
+                "batch": {"type": "integer", "minimum": 1},
+                "rounds": {"type": "integer", "minimum": 1},
+                "train": {"type": "boolean"},
+                "device": {"type": "string"},
+            },
+        },
+        "absent": {"type": "object", "additionalProperties": {"type": "string"}},
+    }
+    described["required"] = ["schema", "environment", "settings", "measurements", "absent"]
+    return described
