@@ -14,6 +14,7 @@ from ultralytics.nn import tasks
 import attngraft
 from attngraft.models import create, load_shared
 from attngraft.yolo.backbones import ROW, exchange
+from attngraft.yolo.model import resolve_base
 from attngraft.yolo.places import layout
 from tests.hostkit import TRAIN
 
@@ -69,6 +70,13 @@ def test_the_head_reads_the_maps_that_it_read() -> None:
     for (before, *_), (after, *_) in zip(stock["head"], model.yaml["head"], strict=True):
         many, now = ([s] if isinstance(s, int) else s for s in (before, after))
         assert now == [moved.get(s, s) for s in many]
+
+
+@pytest.mark.parametrize("name", ["yolov8n-cls-resnet50.yaml", "rtdetr-resnet50.yaml"])
+def test_names_that_the_host_has_keep_the_hosts_meaning(name: str) -> None:
+    rows = tasks.yaml_model_load(name)["backbone"]
+    assert ROW not in [row[2] for row in rows]
+    assert resolve_base(name.removesuffix(".yaml")) == name
 
 
 def test_the_hosts_yaml_is_left_as_it_is() -> None:
