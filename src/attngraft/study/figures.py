@@ -84,11 +84,12 @@ def latency_figure(gains: Sequence[Gain], metric: str) -> str:
         axes.plot([left, right], [gain.mean] * 2, color=shade[gain.name], lw=1)
         axes.plot([ratio] * 2, [low, high], color=shade[gain.name], lw=1)
         axes.plot([ratio], [gain.mean], "o", color=shade[gain.name], ms=7)
-        axes.annotate(gain.name, (ratio, gain.mean), xytext=(6, 5), textcoords="offset points", color=INK)
+        if not gain.control:  # controls lie close together, and their names would cover each other
+            axes.annotate(gain.name, (ratio, gain.mean), xytext=(6, 5), textcoords="offset points", color=INK)
     front = pareto(gains)
     corners = sorted([(1.0, 0.0), *((latency[0], gain.mean) for gain, latency in timed if gain.name in front)])
     axes.plot(*zip(*corners, strict=True), color=INK, lw=1, ls=(0, (2, 3)), zorder=0)
-    axes.set_xlabel("latency, as a multiple of the stock model's; dotted: the Pareto front")
+    axes.set_xlabel("latency, as a multiple of the stock model's; grey: controls; dotted: the Pareto front")
     axes.set_ylabel(f"gain, {metric} points")
     return _svg(figure, "latency")
 
