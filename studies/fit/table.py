@@ -26,6 +26,6 @@ def write(name: str, about: str, columns: Sequence[str], rows: Mapping[str, Mapp
     (HOME / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     lines = [f"# {name}", "", about, "", f"| | {' | '.join(columns)} |", f"|---|{'--:|' * len(columns)}"]
     for arm, numbers in rows.items():
-        lines.append(f"| {arm} | {' | '.join(f'{numbers[column]:.2f}' for column in columns)} |")
+        lines.append(f"| {arm} | {' | '.join(f'{numbers[column]:.4g}' for column in columns)} |")
     lines += ["", f"Written by `{name}.py` with PyTorch {made_with['torch']} on a CPU."]
     (HOME / f"{name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
