@@ -4,8 +4,8 @@ from attngraft._core.callables import call_package
 from attngraft.bench.backends import BACKENDS
 from attngraft.bench.figure import draw
 from attngraft.bench.front import bench
-from attngraft.bench.report import Bench, schema
+from attngraft.bench.report import Bench, Settings, schema
 
-__all__ = ["BACKENDS", "Bench", "bench", "draw", "schema"]
+__all__ = ["BACKENDS", "Bench", "Settings", "bench", "draw", "schema"]
 
 call_package(__name__, bench)

@@ -51,7 +51,7 @@ def draw(found: Bench, file: str | Path) -> Path:
     for index, (axis, (title, values, intervals, texts)) in enumerate(zip(axes.flat, panels, strict=False)):
         _bars(axis, title, values, intervals, texts)
         axis.set_yticks(range(len(names)), names if index % columns == 0 else [""] * len(names))
-    side, batch = found.settings["imgsz"], found.settings["batch"]
+    side, batch = found.settings.imgsz, found.settings.batch
     figure.suptitle(
         f"{side} x {side} pixels, batch {batch}; {found.environment.device}, {found.environment.threads} thread(s), "
         f"torch {found.environment.versions['torch']}, {found.environment.date[:10]}",

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from attngraft._core.calls import mode
-from attngraft._core.checks import positive
 from attngraft._core.errors import AttngraftError, OptionError, suggest
 from attngraft.bench.backends import BACKENDS, Call, deployed
-from attngraft.bench.report import Bench
+from attngraft.bench.report import Bench, Settings
 from attngraft.export.parity import first_line
 from attngraft.measure import Measurement, Timing, environment, flops, latency, memory, parameters, weight_bytes
 from attngraft.yolo import YOLO
@@ -60,47 +58,19 @@ def bench(
         ('eager', 141568)
     """
     names, wanted = [models] if isinstance(models, str) else list(models), list(backends)
-    positive("bench", imgsz=imgsz, batch=batch, rounds=rounds)
     _check(names, wanted)
+    settings = Settings(imgsz, batch, rounds, train, device)
     with _threads_kept():
-        return _bench(names, wanted, imgsz, batch, train, rounds, device, started)
+        return _bench([_open(name, settings, started) for name in names], wanted, settings, started)
 
 
-def _bench(
-    names: list[str],
-    wanted: list[str],
-    imgsz: int,
-    batch: int,
-    train: bool,
-    rounds: int,
-    device: str,
-    started: Callable[[str], object],
-) -> Bench:
-    loaded: dict[str, Any] = {}
-    for name in names:
-        started(f"opening {name}")
-        loaded[name] = YOLO(name).model.float().to(device)
-    channels = {name: model.yaml.get("channels", 3) for name, model in loaded.items()}
-    inputs = {name: torch.rand(batch, channels[name], imgsz, imgsz, device=device) for name in names}
-    sizes = {name: _figures(model, inputs[name], train, started, name) for name, model in loaded.items()}
-    steps = _training(names, imgsz, batch, rounds, device, started) if train else {}
-    measured, absent = [], {}
-    for backend in wanted:
-        started(f"timing on {backend}")
-        try:
-            timings = _timed(backend, loaded, inputs, rounds)
-        except Exception as error:  # a runtime that is not here, or cannot build, has errors of its own
-            if backend == "eager":
-                raise
-            absent[backend] = str(error) if isinstance(error, AttngraftError) else first_line(error)
-            continue
-        for name in names:
-            own = sizes[name] if backend == "eager" else {key: sizes[name][key] for key in ("parameters", "flops")}
-            shape = (tuple(inputs[name].shape),)
-            step_time = steps.get(name) if backend == "eager" else None
-            measured.append(Measurement(name, backend, shape, latency=timings[name], train_latency=step_time, **own))
-    settings = {"imgsz": imgsz, "batch": batch, "rounds": rounds, "train": train, "device": device}
-    return Bench(environment(device), settings, tuple(measured), absent)
+@dataclass(frozen=True)
+class _Entry:
+    """A detector that takes part: its name, the model that is trained, its input."""
+
+    name: str
+    model: Any
+    x: torch.Tensor
 
 
 def _check(names: list[str], wanted: list[str]) -> None:
@@ -114,44 +84,73 @@ def _check(names: list[str], wanted: list[str]) -> None:
             raise OptionError(f"bench knows no backend {backend!r}; {suggest(backend, BACKENDS)}")
 
 
-def _figures(
-    model: Any, x: torch.Tensor, train: bool, started: Callable[[str], object], name: str
-) -> dict[str, int | None]:
+def _open(name: str, settings: Settings, started: Callable[[str], object]) -> _Entry:
+    started(f"opening {name}")
+    model: Any = YOLO(name).model.float().to(settings.device)
+    channels = model.yaml.get("channels", 3)
+    return _Entry(
+        name, model, torch.rand(settings.batch, channels, settings.imgsz, settings.imgsz, device=settings.device)
+    )
+
+
+def _bench(entries: list[_Entry], wanted: list[str], settings: Settings, started: Callable[[str], object]) -> Bench:
+    figures = {}
+    for entry in entries:
+        started(f"counting {entry.name}")
+        figures[entry.name] = _figures(entry, train=settings.train)
+    steps = _training(entries, settings, started) if settings.train else {}
+    measured, absent = [], {}
+    for backend in wanted:
+        started(f"timing on {backend}")
+        try:
+            timings = _timed(backend, entries, settings.rounds)
+        except Exception as error:  # a runtime that is not here, or cannot build, has errors of its own
+            if backend == "eager":
+                raise
+            absent[backend] = str(error) if isinstance(error, AttngraftError) else first_line(error)
+            continue
+        for name, x in ((entry.name, entry.x) for entry in entries):
+            everywhere = {key: figures[name][key] for key in ("parameters", "flops")}
+            own: dict[str, Any] = (
+                {**figures[name], "train_latency": steps.get(name)} if backend == "eager" else everywhere
+            )
+            measured.append(Measurement(name, backend, (tuple(x.shape),), latency=timings[name], **own))
+    return Bench(environment(settings.device), settings, tuple(measured), absent)
+
+
+def _figures(entry: _Entry, *, train: bool) -> dict[str, int]:
     """Return what does not depend on time."""
-    started(f"counting {name}")
-    network = deployed(model).to(x.device)
-    found: dict[str, int | None] = {
-        "parameters": parameters(model),
+    network = deployed(entry.model).to(entry.x.device)
+    found = {
+        "parameters": parameters(entry.model),
         "weight_bytes": weight_bytes(network),
-        "flops": flops(network, x),
-        "peak_bytes": memory.peak(network, x),
+        "flops": flops(network, entry.x),
+        "peak_bytes": memory.peak(network, entry.x),
     }
-    if train:
-        for parameter in in_place(model, wanted=False).parameters():
-            parameter.requires_grad_(True)
-        found |= {"train_flops": flops(model, x, train=True), "train_peak_bytes": memory.peak(model, x, train=True)}
-    return found
+    if not train:
+        return found
+    model = in_place(entry.model, wanted=False).requires_grad_(True)
+    return {
+        **found,
+        "train_flops": flops(model, entry.x, train=True),
+        "train_peak_bytes": memory.peak(model, entry.x, train=True),
+    }
 
 
-def _timed(
-    backend: str, loaded: Mapping[str, Any], inputs: Mapping[str, torch.Tensor], rounds: int
-) -> dict[str, Timing]:
+def _timed(backend: str, entries: list[_Entry], rounds: int) -> dict[str, Timing]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         calls: dict[str, Call] = {}
-        for index, (name, model) in enumerate(loaded.items()):
-            network: nn.Module = deployed(model).to(inputs[name].device)
-            with mode(network, train=False):
-                calls[name] = BACKENDS[backend](network, inputs[name], Path(folder, f"{index}.model"))
+        for index, entry in enumerate(entries):
+            network = deployed(entry.model).to(entry.x.device).eval()
+            calls[entry.name] = BACKENDS[backend](network, entry.x, Path(folder, f"{index}.model"))
         return {timing.name: timing for timing in latency.compare(calls, rounds=rounds)}
 
 
-def _training(
-    names: list[str], imgsz: int, batch: int, rounds: int, device: str, started: Callable[[str], object]
-) -> dict[str, Timing]:
+def _training(entries: list[_Entry], settings: Settings, started: Callable[[str], object]) -> dict[str, Timing]:
     started("timing training steps")
-    options = {"imgsz": imgsz, "batch": batch, "device": device}
-    calls: dict[str, Call] = {name: step(name, options) for name in names}
-    return {timing.name: timing for timing in latency.compare(calls, rounds=rounds, warmup=2)}
+    options = {"imgsz": settings.imgsz, "batch": settings.batch, "device": settings.device}
+    calls: dict[str, Call] = {entry.name: step(entry.name, options) for entry in entries}
+    return {timing.name: timing for timing in latency.compare(calls, rounds=settings.rounds, warmup=2)}
 
 
 @contextmanager

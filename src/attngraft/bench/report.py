@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from attngraft._core.checks import positive
 from attngraft._core.errors import OutputError
 from attngraft._core.files import write_text
 from attngraft.measure import Environment, Measurement
@@ -17,19 +18,41 @@ SCHEMA = "attngraft.bench/1"
 
 
 @dataclass(frozen=True)
+class Settings:
+    """How detectors are compared.
+
+    Attributes:
+        imgsz: Side of the pictures, in pixels.
+        batch: Pictures at once.
+        rounds: How often each is timed.
+        train: Whether a training step is measured too.
+        device: Where PyTorch runs them.
+    """
+
+    imgsz: int = 640
+    batch: int = 1
+    rounds: int = 30
+    train: bool = False
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        positive("bench", imgsz=self.imgsz, batch=self.batch, rounds=self.rounds)
+
+
+@dataclass(frozen=True)
 class Bench:
     """Detectors side by side; every ratio is against the first detector on the same backend.
 
     Attributes:
         environment: What the figures were taken on.
-        settings: Side of the pictures, batch, rounds and device.
+        settings: How they were taken.
         measurements: One for each detector and backend. Parameters are those that are trained, FLOPs, memory and
             latency those of the fused model that is deployed, except in training.
         absent: Why a backend was asked for and is not here, by its name.
     """
 
     environment: Environment
-    settings: Mapping[str, Any]
+    settings: Settings
     measurements: tuple[Measurement, ...]
     absent: Mapping[str, str] = field(default_factory=dict)
 

@@ -71,7 +71,7 @@ def _print(console: Console, found: Bench) -> None:
     for backend in found.backends:
         measured = found.on(backend)
         trains = any(m.train_latency for m in measured)
-        title = f"{backend}, {settings['imgsz']} x {settings['imgsz']}, batch {settings['batch']}"
+        title = f"{backend}, {settings.imgsz} x {settings.imgsz}, batch {settings.batch}"
         table = Table(title=title, title_justify="left")
         table.add_column("model", overflow="fold")
         for heading in ("parameters", "GFLOPs", "weights MiB", "peak MiB", "p50 ms", "p90 ms", "ratio"):
@@ -94,7 +94,7 @@ def _print(console: Console, found: Bench) -> None:
         console.print(f"{backend}: not measured: {why}", soft_wrap=True, markup=False)
     console.print(
         f"{found.environment.device}, {found.environment.threads} thread(s), "
-        f"torch {found.environment.versions['torch']}; {settings['rounds']} interleaved rounds. "
+        f"torch {found.environment.versions['torch']}; {settings.rounds} interleaved rounds. "
         "Ratios are against the first, with 95 % intervals; without the search for duplicates.",
         soft_wrap=True,
     )
