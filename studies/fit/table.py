@@ -25,7 +25,8 @@ def write(name: str, about: str, columns: Sequence[str], rows: Mapping[str, Mapp
     content = {"about": about, "versions": made_with, "rows": rows}
     (HOME / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     lines = [f"# {name}", "", about, "", f"| | {' | '.join(columns)} |", f"|---|{'--:|' * len(columns)}"]
+    digits = {column: 4 if all(numbers[column] <= 1 for numbers in rows.values()) else 2 for column in columns}
     for arm, numbers in rows.items():
-        lines.append(f"| {arm} | {' | '.join(f'{numbers[column]:.2f}' for column in columns)} |")
+        lines.append(f"| {arm} | {' | '.join(f'{numbers[column]:.{digits[column]}f}' for column in columns)} |")
     lines += ["", f"Written by `{name}.py` with PyTorch {made_with['torch']} on a CPU."]
     (HOME / f"{name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")

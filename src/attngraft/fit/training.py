@@ -205,7 +205,7 @@ def validate(
             enable_model_summary=False,
             use_distributed_sampler=False,
         )
-        with _plain_data_errors():
+        with _plain_data_errors(), _under(learner, options):
             loader = learner.loader(found, training=False, parts=options.accumulate)
             (numbers,) = trainer.validate(learner, loader, verbose=False)
     learner.eval()
@@ -329,6 +329,16 @@ def latest(out: Path) -> Path:
 def _on_main(do: Callable[..., Any]) -> Callable[..., Any]:
     made: Callable[..., Any] = rank_zero_only(do)
     return made
+
+
+@contextmanager
+def _under(learner: Learner, options: Options) -> Iterator[None]:
+    """Let a learner work under other options for a while."""
+    own, learner.options = learner.options, options
+    try:
+        yield
+    finally:
+        learner.options = own
 
 
 @contextmanager
