@@ -12,8 +12,7 @@ from pathlib import Path
 
 from table import write
 
-from attngraft.fit import Fit, Trained, load, validate
-from attngraft.fit.predicting import predict
+from attngraft.fit import Fit, Trained, load, predict, validate
 
 RECIPE = {
     "epochs": 9,

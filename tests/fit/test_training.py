@@ -22,8 +22,8 @@ import torch
 import yaml
 from lightning.pytorch.callbacks import Callback
 
-from attngraft._core.errors import CheckpointError, DataError, OutputError, PlanError
-from attngraft.fit import Fit, load, validate
+from attngraft._core.errors import CheckpointError, DataError, OptionError, OutputError, PlanError
+from attngraft.fit import Fit, load, predict, validate
 from attngraft.fit.callbacks import History, MovingAverage
 from attngraft.fit.training import latest
 
@@ -64,6 +64,9 @@ def test_it_learns_and_leaves_everything_in_its_folder(
     assert str(result.folder / "best.ckpt") in result.sentence
     trained = load(result.folder)
     assert validate(trained, workers=0)["top1"] == pytest.approx(result.best["top1"])
+    assert validate(trained.untrained(), workers=0)["top1"] < 0.9
+    with pytest.raises(OptionError, match="a classifier writes no pictures; leave out=here out"):
+        predict(trained, colours / "test", "here")
     assert validate(trained, split="test", workers=0).keys() == {"val_loss", "top1", "top5"}
 
 

@@ -33,11 +33,11 @@ def test_there_are_no_weights_to_be_had() -> None:
         timm.create_model("attngraft_botnet50", pretrained=True)
 
 
-@pytest.mark.parametrize("order", [("attngraft", "timm"), ("timm", "attngraft")])
-def test_either_may_be_imported_first(order: tuple[str, str], fresh: Callable[..., str]) -> None:
-    code = f"import {order[0]}, {order[1]}; import timm; print(timm.is_model('attngraft_botnet50'))"
-    assert fresh(code).split() == ["True"]
-
-
-def test_timm_is_not_imported_for_it(fresh: Callable[..., str]) -> None:
-    assert fresh("import sys, attngraft.models; print('timm' in sys.modules)").split() == ["False"]
+def test_timm_is_joined_when_it_comes_and_not_fetched(fresh: Callable[..., str]) -> None:
+    code = """
+import sys, attngraft.models
+print("timm" in sys.modules)
+import timm
+print(timm.is_model("attngraft_hat"), timm.is_model("attngraft_botnet50"))
+"""
+    assert fresh(code).split() == ["False", "False", "True"]

@@ -1,4 +1,5 @@
 from .options import Options as Options
+from .predicting import predict as predict
 from .trained import Trained as Trained
 from .trained import load as load
 from .training import Fit as Fit
@@ -6,4 +7,4 @@ from .training import Result as Result
 from .training import Stopped as Stopped
 from .training import validate as validate
 
-__all__ = ["Fit", "Options", "Result", "Stopped", "Trained", "load", "validate"]
+__all__ = ["Fit", "Options", "Result", "Stopped", "Trained", "load", "predict", "validate"]

@@ -18,7 +18,7 @@ from torchvision.transforms import v2
 from attngraft._core.errors import DataError
 from attngraft.fit.folders import ClassSet, read_classes
 from attngraft.fit.learner import Learner, normalized
-from attngraft.fit.loading import EpochSampler, Key, chance
+from attngraft.fit.loading import Key, chance
 from attngraft.fit.options import Options
 from attngraft.fit.pictures import read_rgb
 
@@ -72,15 +72,9 @@ class Classifier(Learner):
 
     def loader(self, data: ClassSet, *, training: bool, parts: int) -> DataLoader[Any]:
         """Load a split."""
-        batch = self.options.batch // parts
-        return DataLoader(
-            Pictures(data, augmented(self.options) if training else plain(self.options.imgsz), self.options.seed),
-            batch_size=batch,
-            sampler=EpochSampler(len(data.paths), seed=self.options.seed, training=training),
-            drop_last=training and len(data.paths) >= self.options.batch,
-            num_workers=self.options.workers,
-            persistent_workers=self.options.workers > 0,
-        )
+        transform = augmented(self.options) if training else plain(self.options.imgsz)
+        pictures = Pictures(data, transform, self.options.seed)
+        return self.batches(pictures, training=training, size=self.options.batch // parts)
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         """Return the loss of a batch."""

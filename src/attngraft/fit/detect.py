@@ -16,7 +16,7 @@ from torchvision.transforms.v2 import functional as TF
 from attngraft._core.errors import DataError
 from attngraft.fit.coco import coco_splits, read_coco
 from attngraft.fit.learner import Learner
-from attngraft.fit.loading import EpochSampler, Key, chance
+from attngraft.fit.loading import Key, chance
 from attngraft.fit.objects import ObjectSet
 from attngraft.fit.options import Options
 from attngraft.fit.pictures import read_rgb
@@ -121,15 +121,8 @@ class Detector(Learner):
         """Load a split."""
         if not training:
             self.truth = data.truth(masks=self.masks)
-        return DataLoader(
-            Scenes(data, self.options, masks=self.masks, training=training),
-            batch_size=self.options.batch // parts,
-            sampler=EpochSampler(len(data.pictures), seed=self.options.seed, training=training),
-            drop_last=training and len(data.pictures) >= self.options.batch,
-            num_workers=self.options.workers,
-            persistent_workers=self.options.workers > 0,
-            collate_fn=_as_lists,
-        )
+        scenes = Scenes(data, self.options, masks=self.masks, training=training)
+        return self.batches(scenes, training=training, size=self.options.batch // parts, collate_fn=_as_lists)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Return the sum of the detector's losses."""

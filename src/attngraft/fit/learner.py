@@ -14,10 +14,10 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from attngraft._core.errors import OptionError, PlanError
-from attngraft.fit.loading import mixed
+from attngraft.fit.loading import EpochSampler, mixed
 from attngraft.fit.options import Options
 from attngraft.models import create
 
@@ -79,6 +79,20 @@ class Learner(L.LightningModule, ABC):
     def note(cls, data: Any) -> str:
         """Return what a user should know of what `read` returned."""
         return ""
+
+    def batches(self, data: Dataset[Any], *, training: bool, size: int, **how: Any) -> DataLoader[Any]:
+        """Load a data set in batches, each picture's chance and place decided by the seed."""
+        length = len(data)  # type: ignore[arg-type]  # all of ours have a length
+        return DataLoader(
+            data,
+            batch_size=size,
+            sampler=EpochSampler(length, seed=self.options.seed, training=training),
+            drop_last=training and length >= self.options.batch,
+            num_workers=self.options.workers,
+            persistent_workers=self.options.workers > 0,
+            pin_memory=self.options.accelerator != "cpu" and torch.cuda.is_available(),
+            **how,
+        )
 
     def noted(self, loss: Tensor, pictures: int) -> None:
         """Log the loss of a batch, to be averaged over the epoch and the devices."""

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from attngraft._core.errors import DataError
 
@@ -58,6 +59,9 @@ def pictures_in(folder: Path) -> list[Path]:
 
 def _opened(path: Path, use: Callable[[Image.Image], _Got]) -> _Got:
     try:
+        # Where Ultralytics is loaded, Image.open is its own, which pip-installs pi-heif for a file that is no picture.
+        if Image.open.__module__ != Image.__name__ and path.is_file() and not cv2.haveImageReader(str(path)):
+            raise UnidentifiedImageError("of no known format")
         with Image.open(path) as image:
             return use(image)
     except FileNotFoundError:

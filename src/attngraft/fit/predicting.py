@@ -42,7 +42,7 @@ def predict(
 
     Raises:
         DataError: If there are no pictures, or one cannot be read.
-        OptionError: If the confidence is not from 0 to 1.
+        OptionError: If the confidence is not from 0 to 1, or a classifier is given a folder to write to.
         OutputError: If something cannot be written.
     """
     if not 0 <= confidence <= 1:
@@ -50,6 +50,8 @@ def predict(
     paths = _sources(Path(source))
     task = trained.options.task
     if task == "classify":
+        if out is not None:
+            raise OptionError(f"a classifier writes no pictures; leave out={out} out")
         results = [trained.learner.predict(path) for path in paths]
         for path, classes in zip(paths, results, strict=True):
             say(f"{path}: " + ", ".join(f"{name} {100 * probability:.1f} %" for name, probability in classes))

@@ -21,7 +21,7 @@ from torchmetrics.functional.image import peak_signal_noise_ratio, structural_si
 from attngraft._core.errors import DataError
 from attngraft.fit.folders import PairSet, read_pairs
 from attngraft.fit.learner import Learner
-from attngraft.fit.loading import EpochSampler, Key, chance
+from attngraft.fit.loading import Key, chance
 from attngraft.fit.options import Options
 from attngraft.fit.pictures import read_rgb
 
@@ -77,14 +77,8 @@ class Enlarger(Learner):
 
     def loader(self, data: PairSet, *, training: bool, parts: int) -> DataLoader[Any]:
         """Load a split; whole pictures come one by one, as they differ in size."""
-        return DataLoader(
-            Pairs(data, self.options, training=training),
-            batch_size=self.options.batch // parts if training else 1,
-            sampler=EpochSampler(len(data.high), seed=self.options.seed, training=training),
-            drop_last=training and len(data.high) >= self.options.batch,
-            num_workers=self.options.workers,
-            persistent_workers=self.options.workers > 0,
-        )
+        pairs = Pairs(data, self.options, training=training)
+        return self.batches(pairs, training=training, size=self.options.batch // parts if training else 1)
 
     def training_step(self, batch: Pair, index: int) -> Tensor:
         """Return the loss of a batch of patches."""

@@ -125,7 +125,8 @@ def _rcnn(
 
     one_of("R-CNN", "norm", norm, NORMS)
     positive("R-CNN", num_classes=num_classes, min_size=min_size, max_size=max_size)
-    sized = {"image_size": max_size} if "image_size" in record(body).options else {}
+    # BoTNet keeps a row a line of its map; FLatten a number a cell, too many at this size, and resizes them anyway.
+    sized = {"image_size": max_size} if "position" in record(body).options else {}
     classifier = create(body, **{"num_classes": 0, **sized, **(body_options or {})})
     backbone = _with_norm(FeaturePyramid(classifier, channels), norm)
     anchors = AnchorGenerator(ANCHOR_SIZES, ((0.5, 1.0, 2.0),) * len(ANCHOR_SIZES))

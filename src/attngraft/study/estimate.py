@@ -32,15 +32,16 @@ def estimate(study: Study, workers: int | None) -> Estimate:
 
     plan = study.plan
     fixed = study.fixed() if study.begun else settle(plan)
+    step_ms, weights = {}, {}
     with own_cache():
-        steps = {arm.name: step(arm.model, plan.train) for arm in fixed.arms}
-        weights = {arm.name: parameters(arm.model) for arm in fixed.arms}
-        timings = latency.compare(steps, rounds=ROUNDS, warmup=1)
+        for arm in fixed.arms:  # one after another: together they would need the memory of all
+            (timing,) = latency.compare({arm.name: step(arm.model, plan.train)}, rounds=ROUNDS, warmup=1)
+            step_ms[arm.name], weights[arm.name] = timing.p50_ms, parameters(arm.model)
     train, val = pictures(plan.data, "train") * float(plan.train["fraction"]), pictures(plan.data, "val")
     seen = train + VALIDATION_SHARE * val * bool(plan.train["val"])
     batch = max(int(plan.train["batch"]), 1)
     epochs = int(plan.train["epochs"])
-    seconds = {t.name: START_SECONDS + epochs * seen / batch * t.p50_ms / 1000 for t in timings}
+    seconds = {name: START_SECONDS + epochs * seen / batch * ms / 1000 for name, ms in step_ms.items()}
     at_once, seeds = workers or fitting_workers(), plan.max_seeds or plan.seeds
     home = next(parent for parent in [study.store.folder, *study.store.folder.parents] if parent.exists())
     return Estimate(

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ultralytics.utils.checks import check_yaml
 
 from attngraft.yolo.backbones import exchange, split_name
 from attngraft.yolo.recipe import parse_grafts, print_grafts
@@ -65,16 +66,27 @@ def load_own(path: Path, load_stock: Callable[[str], dict[str, Any]]) -> dict[st
 
 def is_ours(name: str) -> bool:
     """Tell whether a name without suffix, such as ``yolo11n-mhsa`` or ``yolo11n-botnet50``, is a model of ours."""
-    return (FOLDER / f"{SCALED.sub(UNSCALED, name, count=1)}.yaml").is_file() or split_name(name) is not None
+    return (FOLDER / f"{SCALED.sub(UNSCALED, name, count=1)}.yaml").is_file() or _split(
+        Path(f"{name}.yaml")
+    ) is not None
 
 
 def _with_named_backbone(path: Path, load_stock: Callable[[str], dict[str, Any]]) -> dict[str, Any] | None:
     """Load the model whose name holds that of a classifier of ours, such as ``yolo11n-botnet50.yaml``."""
-    split = split_name(path.stem)
+    split = _split(path)
     if split is None:
         return None
     base, backbone = split
     return {**exchange(load_stock(str(path.with_name(base + path.suffix))), backbone), "yaml_file": str(path)}
+
+
+def _split(path: Path) -> tuple[str, str] | None:
+    """Split a name into base and backbone, unless the host has a file of that name: ``yolov8-cls-resnet50.yaml``."""
+    split = split_name(path.stem)
+    unscaled = SCALED.sub(UNSCALED, path.name, count=1)
+    if split is None or any(check_yaml(name, hard=False) for name in (path.name, unscaled)):
+        return None
+    return split
 
 
 def _find(path: Path) -> Path | None:
