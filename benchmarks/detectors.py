@@ -26,11 +26,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small pictures and few rounds; writes nothing")
     parser.add_argument("--imgsz", type=int, default=640)
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--backends", default="eager,onnxruntime,openvino", help="(default: %(default)s)")
     options = parser.parse_args()
     torch.set_num_threads(1)
     side, rounds = (128, 3) if options.quick else (options.imgsz, options.rounds)
     models = [BASE, *(f"{BASE}+{graft}" for graft in GRAFTS)]
-    backends = ["eager"] if options.quick else ["eager", "onnxruntime", "openvino"]
+    backends = ["eager"] if options.quick else options.backends.split(",")
     found = attngraft.bench(models, imgsz=side, rounds=rounds, train=True, backends=backends)
     for m in found.measurements:
         step = f", training step {m.train_latency.ratio:.2f}" if m.train_latency else ""

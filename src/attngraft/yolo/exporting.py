@@ -32,6 +32,7 @@ from attngraft.export.parity import first_line
 from attngraft.measure import Environment, environment
 from attngraft.yolo.deviations import Precision, Run, compare
 from attngraft.yolo.model import YOLO
+from attngraft.yolo.recipe import Recipe
 
 SCHEMA = "attngraft.export/1"
 OWN_FORMATS = {"torchscript": "*.torchscript", "onnx": "*.onnx", "openvino": "*.xml"}
@@ -133,7 +134,7 @@ def export(
     opened = model if isinstance(model, YOLO) else YOLO(model)
     name = str(getattr(opened, "ckpt_path", None) or model) if isinstance(model, YOLO) else str(model)
     network: Any = opened.model
-    if not isinstance(model, YOLO) and "+" in str(model) and getattr(network, "pt_path", None):
+    if not isinstance(model, YOLO) and Recipe.parse(str(model)).grafts and getattr(network, "pt_path", None):
         network.pt_path = str(Path.cwd() / Path(network.pt_path).name)  # and not in the cache of seed checkpoints
     file = _write(opened, format, precision, options)
     side = _sides(options.get("imgsz") or network.args.get("imgsz", 640))
