@@ -18,7 +18,7 @@ setup: $(BIN)/.user  ## Make .venv and install attngraft into it
 demo: $(BIN)/.user  ## Study attention on the built-in data, in miniature (under 5 minutes), and name the report to open
 	$(BIN)/attngraft demo
 
-test: $(BIN)/.dev  ## Run every test (under 8 minutes on 2 cores, no network)
+test: $(BIN)/.dev  ## Run every test (about 10 minutes on 2 cores, no network)
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 bench: $(BIN)/.dev  ## Run every benchmark in a small setting (some minutes; nothing kept)

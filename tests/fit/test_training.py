@@ -153,15 +153,17 @@ def test_ctrl_c_in_a_real_process(colours: Path) -> None:
     script = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
     script += "from tests.fit.networks import entered\nfrom attngraft.cli import main\nwith entered(): main()"
     words = f"fit model=tiny_classifier data={colours} epochs=100000 batch=8 imgsz=16 workers=0 out=run accelerator=cpu"
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, *words.split()], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("epoch 2/"):
-            process.send_signal(signal.SIGINT)
-            break
-    _, said = process.communicate(timeout=60)
+    command = [sys.executable, "-c", script, *words.split()]
+    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a test run in the background ignores it
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heeding
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("epoch 2/"):
+                process.send_signal(signal.SIGINT)
+                break
+        _, said = process.communicate(timeout=60)
     assert process.returncode == 1
     assert said.strip().splitlines()[-1].startswith("attngraft: stopped, ")
     assert "attngraft fit resume=run" in said

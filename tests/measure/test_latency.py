@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import time
 
 import numpy as np
 import pytest
@@ -24,13 +23,21 @@ def test_rounds_are_interleaved_in_changing_order() -> None:
     assert all(t.rounds == len(t.samples_ms) == 20 for t in timings)
 
 
-def test_ratio_is_against_the_first_and_inside_its_interval() -> None:
-    calls = {"short": lambda: time.sleep(0.002), "long": lambda: time.sleep(0.006)}
+def test_ratio_is_against_the_first_and_inside_its_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    passed = 0  # nanoseconds on a clock that only the calls move
+
+    def last(milliseconds: list[float]) -> None:
+        nonlocal passed
+        passed += int(milliseconds.pop() * 1e6)
+
+    monkeypatch.setattr(latency.time, "perf_counter_ns", lambda: passed)
+    short_ms, long_ms = [2.0] * 9, [6.0, 6, 6, 7, 6, 6, 9, 6, 6]
+    calls = {"short": lambda: last(short_ms), "long": lambda: last(long_ms)}
     short, long = latency.compare(calls, rounds=8, warmup=1)
     assert (short.ratio, short.ratio_low, short.ratio_high) == (1, 1, 1)
-    assert 1.5 < long.ratio_low <= long.ratio <= long.ratio_high
-    assert long.p50_ms >= 6
-    assert long.p90_ms >= long.p50_ms
+    assert 3 == long.ratio_low == long.ratio <= long.ratio_high <= 4.5
+    assert long.p50_ms == 6
+    assert 6 < long.p90_ms <= 9
     assert long.threads == torch.get_num_threads()
 
 

@@ -68,9 +68,9 @@ def compare(
         OptionError: If there is nothing to call, or ``rounds`` or ``warmup`` is below 1.
 
     Example:
-        >>> first, second = compare({"one": lambda: sum(range(10)), "other": lambda: sum(range(10_000))})
-        >>> first.ratio, second.ratio > 5
-        (1.0, True)
+        >>> first, second = compare({"one": lambda: sum(range(10)), "other": lambda: sum(range(10_000))}, rounds=5)
+        >>> first.ratio, second.name, len(second.samples_ms)
+        (1.0, 'other', 5)
     """
     positive("latency.compare", rounds=rounds, warmup=warmup)
     if not calls:
