@@ -44,6 +44,14 @@ def test_help_names_every_command_and_needs_no_torch() -> None:
     assert {"train", "val", "predict", "track", "tune", "export", "graft", "list", "show", "demo"} <= set(out.split())
 
 
+@pytest.mark.parametrize("command", ["bench", "doctor", "fit", "study"])
+def test_examples_in_help_stand_a_line_each(run: Callable[[str], Result], command: str) -> None:
+    lines = [line.strip() for line in run(f"{command} --help").output.splitlines()]
+    examples = [line for line in lines if line.startswith(f"attngraft {command} ")]
+    assert len(examples) >= 2
+    assert not any("\\b" in line for line in lines)
+
+
 def test_list_and_show_speak_from_the_registry(run: Callable[[str], Result]) -> None:
     listed = run("list *ca*")
     assert listed.exit_code == 0

@@ -23,6 +23,11 @@ HOST_VERBS = {
 class Commands(click.Group):
     """The group of commands, with one way to end for every error."""
 
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        """Add a command; the mark that keeps lines apart may stand in a raw docstring."""
+        cmd.help = (cmd.help or "").replace("\\b\n", "\b\n")
+        super().add_command(cmd, name)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; turn what it raises into one sentence and an exit code."""
         try:
