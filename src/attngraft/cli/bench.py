@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -72,16 +73,15 @@ def _print(console: Console, found: Bench) -> None:
         measured = found.on(backend)
         trains = any(m.train_latency for m in measured)
         title = f"{backend}, {settings.imgsz} x {settings.imgsz}, batch {settings.batch}"
-        table = Table(title=title, title_justify="left")
-        table.add_column("model", overflow="fold")
-        for heading in ("parameters", "GFLOPs", "weights MiB", "peak MiB", "p50 ms", "p90 ms", "ratio"):
-            table.add_column(heading, justify="right")
-        for heading in ("step ms", "step ratio", "step peak MiB") if trains else ():
-            table.add_column(heading, justify="right")
+        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table.add_column("model", overflow="fold", min_width=14)
+        headings = ["M parameters", "GFLOPs", "weights MiB", "peak MiB", "p50 ms", "p90 ms", "ratio"]
+        for heading in [*headings, *(("step ms", "step ratio", "step peak MiB") if trains else ())]:
+            table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
         for m in measured:
             time = m.latency
             row = [
-                f"{m.parameters or 0:,}", _in(m.flops, 1e9, 2),
+                _in(m.parameters, 1e6, 3), _in(m.flops, 1e9, 2),
                 _in(m.weight_bytes, MEBI, 1), _in(m.peak_bytes, MEBI, 1),
                 f"{time.p50_ms:.1f}" if time else "", f"{time.p90_ms:.1f}" if time else "", _ratio(time),
             ]  # fmt: skip
@@ -105,4 +105,4 @@ def _in(count: int | None, unit: float, digits: int) -> str:
 
 
 def _ratio(timing: Timing | None) -> str:
-    return f"{timing.ratio:.2f} ({timing.ratio_low:.2f}-{timing.ratio_high:.2f})" if timing else ""
+    return f"{timing.ratio:.2f}\n{timing.ratio_low:.2f}-{timing.ratio_high:.2f}" if timing else ""
