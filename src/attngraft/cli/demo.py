@@ -85,8 +85,8 @@ def run_demo(
     failed = study.run(workers=workers, console=console)
     for run in failed:
         raise DemoError(f"the training '{run}' failed; its output is in {study.store.log(run)}")
-    report = study.report()
-    for sentence in study.answers():
+    concluded = study.conclude()
+    for sentence in concluded.answers:
         console.print(sentence, style="bold", soft_wrap=True, highlight=False)
-    console.print(f"{time.monotonic() - started:.0f} s in all. Open the report: {report}", soft_wrap=True)
-    return report
+    console.print(f"{time.monotonic() - started:.0f} s in all. Open the report: {concluded.report}", soft_wrap=True)
+    return concluded.report

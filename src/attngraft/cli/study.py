@@ -104,9 +104,10 @@ def _carry_out(console: Console, study: Study, run: dict[str, Any]) -> int:
 
 def _conclude(console: Console, study: Study, failed: Mapping[Run, str]) -> int:
     if study.comparable():
-        for sentence in study.answers():
+        concluded = study.conclude()
+        for sentence in concluded.answers:
             console.print(sentence, markup=False, highlight=False, soft_wrap=True)
-        console.print(f"report: {study.report()}", soft_wrap=True)
+        console.print(f"report: {concluded.report}", soft_wrap=True)
     for one, why in failed.items():
         console.print(f"failed: {one}: {why}", markup=False, soft_wrap=True)
     if failed:

@@ -68,7 +68,20 @@ class Row:
     front: bool = False
 
 
-def write_report(study: Study) -> Path:
+@dataclass(frozen=True)
+class Conclusion:
+    """What a study came to.
+
+    Attributes:
+        report: The page, ``report.html``.
+        answers: A sentence for each arm that was asked for, as the page has them.
+    """
+
+    report: Path
+    answers: tuple[str, ...]
+
+
+def write_report(study: Study) -> Conclusion:
     """Write ``report.html``, ``report.md``, ``table.tex`` and ``records.jsonl`` into the study's folder.
 
     Args:
@@ -97,7 +110,7 @@ def write_report(study: Study) -> Path:
         write_text(folder / name, templates.get_template(f"{name}.j2").render(content))
     lines = (json.dumps(asdict(record)) for record in content["records"])
     write_text(folder / "records.jsonl", "".join(f"{line}\n" for line in lines))
-    return folder / "report.html"
+    return Conclusion(folder / "report.html", tuple(content["headline"]))
 
 
 def gather(study: Study) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from filelock import FileLock, Timeout
 from rich.console import Console
@@ -16,6 +16,9 @@ from attngraft.study.engines import Engine, Local, Ray
 from attngraft.study.plan import Fixed, Plan, load
 from attngraft.study.records import Record, Run, Store
 from attngraft.study.runner import at_seed, carry_out, measure_costs
+
+if TYPE_CHECKING:
+    from attngraft.study.report import Conclusion
 
 EngineName = Literal["local", "ray"]
 HOME = Path("studies")
@@ -190,22 +193,17 @@ class Study:
 
     def report(self) -> Path:
         """Write the report of what is finished, and return the path of ``report.html``."""
+        return self.conclude().report
+
+    def conclude(self) -> Conclusion:
+        """Write the report of what is finished, and return its path with a sentence for each arm.
+
+        Raises:
+            PlanError: If nothing can be compared yet.
+        """
         from attngraft.study.report import write_report
 
         return write_report(self)
-
-    def answers(self) -> list[str]:
-        """Say of each arm that was asked for what is known of it, in a sentence.
-
-        Returns:
-            A sentence an arm; none where nothing can be compared yet.
-        """
-        from attngraft.study.report import table
-        from attngraft.study.verdicts import Evidence
-        from attngraft.study.words import headline
-
-        evidence = Evidence.of(self.store, self.fixed())
-        return headline(table(evidence, measure_costs(self.store)), self.plan) if evidence.arms else []
 
     def _more(self, fixed: Fixed) -> list[Run]:
         """Return the runs of the next seed, for the arms that a sequential plan has not decided."""
