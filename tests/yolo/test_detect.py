@@ -11,8 +11,9 @@ import torch
 from ultralytics.utils.ops import xyxy2ltwh
 
 from attngraft._core.errors import OptionError
+from attngraft.data.masks import run_lengths
 from attngraft.yolo import YOLO
-from attngraft.yolo.training import detect, run_lengths
+from attngraft.yolo.training import detect
 
 mask = pytest.importorskip("hotcoco", reason="needs the [study] extra").mask
 SIDE = 128

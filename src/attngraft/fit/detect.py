@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional as TF
 
 from attngraft._core.errors import DataError
+from attngraft.data.masks import run_lengths
 from attngraft.fit.coco import coco_splits, read_coco
 from attngraft.fit.learner import Learner
 from attngraft.fit.loading import Key, chance
@@ -21,7 +22,7 @@ from attngraft.fit.objects import ObjectSet
 from attngraft.fit.options import Options
 from attngraft.fit.pictures import read_rgb
 from attngraft.fit.yolo_folder import read_yolo
-from attngraft.study.evaluator import encode_masks, evaluate
+from attngraft.study.evaluator import evaluate
 
 Batch = tuple[list[Tensor], list[dict[str, Tensor]]]
 
@@ -188,8 +189,8 @@ def coco_results(image_id: int, output: Mapping[str, Tensor]) -> list[dict[str, 
         )
     ]
     if "masks" in output:
-        runs = encode_masks((output["masks"][:, 0] > 0.5).cpu().numpy())
-        rows = [row | {"segmentation": run} for row, run in zip(rows, runs, strict=True)]
+        masks = (output["masks"][:, 0] > 0.5).cpu().numpy()
+        rows = [row | {"segmentation": run_lengths(mask)} for row, mask in zip(rows, masks, strict=True)]
     return rows
 
 

@@ -207,17 +207,6 @@ def mask_area(segmentation: Outline, height: int, width: int) -> int:
     return int(_rle().area(_runs(segmentation, height, width)))
 
 
-def encode_masks(masks: NDArray[np.bool_]) -> list[dict[str, Any]]:
-    """Write masks ``(n, H, W)`` as the run lengths that detections carry.
-
-    Example:
-        >>> runs = encode_masks(np.array([[[True, False], [True, True]]]))
-        >>> decode_mask(runs[0], 2, 2).tolist()
-        [[1, 0], [1, 1]]
-    """
-    return [_rle().encode(mask) for mask in masks]
-
-
 def _runs(segmentation: Outline, height: int, width: int) -> dict[str, Any]:
     if not isinstance(segmentation, Mapping):
         return _rle().merge(_rle().frPyObjects(segmentation, height, width))

@@ -26,6 +26,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT, RANK, ops
 
 from attngraft._core.errors import DataError, OptionError
 from attngraft._core.files import write_text
+from attngraft.data.masks import run_lengths
 from attngraft.yolo.checkpoint import inspect_file
 from attngraft.yolo.model import YOLO
 
@@ -296,18 +297,6 @@ def _rows(image: int, found: Mapping[str, Any]) -> list[dict[str, Any]]:
         return rows
     masks = found["masks"].cpu().numpy()
     return [row | {"segmentation": run_lengths(mask)} for row, mask in zip(rows, masks, strict=True)]
-
-
-def run_lengths(mask: NDArray[Any]) -> dict[str, Any]:
-    """Write a mask ``(H, W)`` as COCO's run lengths: down the columns, beginning with what is outside.
-
-    Example:
-        >>> run_lengths(np.array([[0, 1], [1, 1]]))
-        {'size': [2, 2], 'counts': [1, 3]}
-    """
-    flat = mask.T.ravel() != 0
-    edges = np.flatnonzero(np.diff(flat, prepend=False))
-    return {"size": list(mask.shape), "counts": np.diff([0, *edges, flat.size]).tolist()}
 
 
 def _epoch(last: Path) -> int | None:
