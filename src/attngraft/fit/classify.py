@@ -20,7 +20,7 @@ from attngraft.fit.folders import ClassSet, read_classes
 from attngraft.fit.learner import Learner, normalized
 from attngraft.fit.loading import Key, chance
 from attngraft.fit.options import Options
-from attngraft.fit.pictures import read_rgb
+from attngraft.fit.pictures import read_bytes
 
 SHOWN = 0.875
 """Part of the side that the centre crop of validation keeps, as is usual for ImageNet."""
@@ -102,7 +102,7 @@ class Classifier(Learner):
 
 def load(path: Path) -> tv_tensors.Image:
     """Read a picture as bytes ``(3, H, W)``."""
-    return tv_tensors.Image(torch.from_numpy(read_rgb(path)).permute(2, 0, 1).contiguous())
+    return tv_tensors.Image(read_bytes(path).contiguous())
 
 
 def augmented(options: Options) -> v2.Transform:

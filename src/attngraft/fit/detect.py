@@ -20,7 +20,7 @@ from attngraft.fit.learner import Learner
 from attngraft.fit.loading import Key, chance
 from attngraft.fit.objects import ObjectSet
 from attngraft.fit.options import Options
-from attngraft.fit.pictures import read_rgb
+from attngraft.fit.pictures import read_unit
 from attngraft.fit.yolo_folder import read_yolo
 from attngraft.study.evaluator import evaluate
 
@@ -65,7 +65,7 @@ class Scenes(Dataset[tuple[Tensor, dict[str, Tensor]]]):
 
     def __getitem__(self, key: Key) -> tuple[Tensor, dict[str, Tensor]]:
         picture = self.data.pictures[key[1]]
-        image = load(picture.path, (picture.width, picture.height))
+        image = read_unit(picture.path, (picture.width, picture.height))
         if not self.training:
             return image, {"image_id": torch.tensor(key[1] + 1)}
         masks = torch.from_numpy(picture.masks()) if self.masks else None
@@ -154,7 +154,7 @@ class Detector(Learner):
     @torch.inference_mode()
     def predict(self, path: Path) -> dict[str, Tensor]:
         """Return boxes, labels (from 1), scores and, of a segmenter, masks ``(n, 1, H, W)``."""
-        output: dict[str, Tensor] = self.network([load(path).to(self.device)])[0]
+        output: dict[str, Tensor] = self.network([read_unit(path).to(self.device)])[0]
         return output
 
 
@@ -171,11 +171,6 @@ class Segmenter(Detector):
         outlines = evaluate(self.truth, found, task="segm").numbers
         scores = {name: outlines[name] for name in SHOWN_NUMBERS} | {f"box_{n}": boxes[n] for n in SHOWN_NUMBERS}
         self.log_dict({name: value for name, value in scores.items() if not math.isnan(value)})
-
-
-def load(path: Path, size: tuple[int, int] | None = None) -> Tensor:
-    """Read a picture ``(3, H, W)`` from 0 to 1."""
-    return torch.from_numpy(read_rgb(path, size)).permute(2, 0, 1).float() / 255
 
 
 def coco_results(image_id: int, output: Mapping[str, Tensor]) -> list[dict[str, Any]]:

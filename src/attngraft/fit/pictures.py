@@ -1,4 +1,4 @@
-"""Pictures from disk, whatever they were saved as, as RGB bytes."""
+"""Pictures from disk, whatever they were saved as, as RGB."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import TypeVar
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
 
 from attngraft._core.errors import DataError
 
@@ -40,6 +42,16 @@ def read_rgb(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.uint
         width, height = image.size
         raise DataError(f"{path} is {width}x{height} pixels and its annotations are for {size[0]}x{size[1]}")
     return np.array(_eight_bit(image, path).convert("RGB"))
+
+
+def read_bytes(path: Path, size: tuple[int, int] | None = None) -> Tensor:
+    """Read a picture as bytes ``(3, H, W)``; the arguments are those of `read_rgb`."""
+    return torch.from_numpy(read_rgb(path, size)).permute(2, 0, 1)
+
+
+def read_unit(path: Path, size: tuple[int, int] | None = None) -> Tensor:
+    """Read a picture ``(3, H, W)`` from 0 to 1; the arguments are those of `read_rgb`."""
+    return read_bytes(path, size).float() / 255
 
 
 def upright_size(path: Path) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 
 from attngraft._core.errors import DataError, OptionError, OutputError
 from attngraft.data.pictures import PALETTE
-from attngraft.fit.pictures import SUFFIXES, pictures_in, read_rgb
+from attngraft.fit.pictures import SUFFIXES, pictures_in, read_bytes
 from attngraft.fit.trained import Trained
 from attngraft.fit.training import free_folder
 
@@ -72,7 +72,7 @@ def predict(
 
 def drawn(path: Path, result: dict[str, Tensor], classes: Sequence[str]) -> Tensor:
     """Draw boxes and masks onto a picture, ``(3, H, W)`` bytes."""
-    image = torch.from_numpy(read_rgb(path)).permute(2, 0, 1).contiguous()
+    image = read_bytes(path).contiguous()
     if not len(result["labels"]):
         return image
     colours = [PALETTE[(label - 1) % len(PALETTE)] for label in result["labels"].tolist()]

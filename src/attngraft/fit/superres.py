@@ -23,7 +23,7 @@ from attngraft.fit.folders import PairSet, read_pairs
 from attngraft.fit.learner import Learner
 from attngraft.fit.loading import Key, chance
 from attngraft.fit.options import Options
-from attngraft.fit.pictures import read_rgb
+from attngraft.fit.pictures import read_unit
 
 Pair = tuple[Tensor, Tensor]
 
@@ -99,13 +99,8 @@ class Enlarger(Learner):
     @torch.inference_mode()
     def predict(self, path: Path) -> Tensor:
         """Return the enlarged picture ``(3, sH, sW)`` from 0 to 1."""
-        made: Tensor = self.network(load(path)[None].to(self.device))
+        made: Tensor = self.network(read_unit(path)[None].to(self.device))
         return made[0].float().clamp(0, 1)
-
-
-def load(path: Path) -> Tensor:
-    """Read a picture ``(3, H, W)`` from 0 to 1."""
-    return torch.from_numpy(read_rgb(path)).permute(2, 0, 1).float() / 255
 
 
 def pair(high: Path, low: Path | None, scale: int) -> Pair:
@@ -114,10 +109,10 @@ def pair(high: Path, low: Path | None, scale: int) -> Pair:
     Raises:
         DataError: If the large one is not ``scale`` times as large, or has fewer pixels than that.
     """
-    large = load(high)
+    large = read_unit(high)
     height, width = large.shape[-2:]
     if low is not None:
-        small = load(low)
+        small = read_unit(low)
         if (height, width) != (small.shape[-2] * scale, small.shape[-1] * scale):
             raise DataError(
                 f"{high} has {width}x{height} pixels and should have scale={scale} times the "
