@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
@@ -40,7 +40,12 @@ def write_whole(file: Path, write: Callable[[Path], object]) -> None:
         partial.unlink(missing_ok=True)
 
 
+def numbered(path: Path) -> Iterator[Path]:
+    """Yield ``path``, ``path-2``, ``path-3``, ... up to 9999: what is there already is left alone."""
+    yield path
+    yield from (path.with_name(f"{path.name}-{number}") for number in range(2, 10_000))
+
+
 def free_path(path: Path) -> Path:
-    """Return ``path``, or the first of ``path-2``, ``path-3``, ... that does not exist."""
-    candidates = (path.with_name(f"{path.name}-{n}") for n in range(2, 10_000))
-    return path if not path.exists() else next(candidate for candidate in candidates if not candidate.exists())
+    """Return the first of the `numbered` paths that does not exist."""
+    return next(candidate for candidate in numbered(path) if not candidate.exists())

@@ -24,7 +24,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning_utilities.core.rank_zero import rank_zero_only
 
 from attngraft._core.errors import CheckpointError, DataError, OutputError, PlanError
-from attngraft._core.files import write_text
+from attngraft._core.files import numbered, write_text
 from attngraft.fit.callbacks import Bar, History, MovingAverage, measured
 from attngraft.fit.learner import Learner
 from attngraft.fit.options import FILE, Options
@@ -294,8 +294,7 @@ def _without_nan(value: Any) -> Any:
 
 def free_folder(out: Path) -> Path:
     """Make the folder, or the next of its name that is free: a run never overwrites another."""
-    for number in range(1, 10_000):
-        folder = out if number == 1 else out.with_name(f"{out.name}-{number}")
+    for folder in numbered(out):
         if folder.is_dir() and not any(folder.iterdir()):
             return folder
         if folder.exists():
