@@ -149,6 +149,11 @@ class MissingExtraError(AttngraftError, ImportError):
         super().__init__(f"this needs {package}, which is not installed; run: pip install 'attngraft[{extra}]'")
 
 
+def first_line(error: BaseException) -> str:
+    """Return the type of an error and the first line of its text."""
+    return f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """Say which of the ``known`` names are close to ``name``, or list them all.
 

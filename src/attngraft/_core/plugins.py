@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from attngraft._core.errors import CheckpointError, OptionError
+from attngraft._core.errors import CheckpointError, OptionError, first_line
 
 VARIABLE = "ATTNGRAFT_PLUGINS"
 """Environment variable that names files, separated as in ``PATH``; every process imports them."""
@@ -91,10 +91,7 @@ def import_file(path: Path) -> ModuleType:
         del sys.modules[path.stem]
         if type(error).__module__.startswith("attngraft"):
             raise
-        first = next(iter(str(error).strip().splitlines()), "")
-        raise OptionError(
-            f"{path} cannot be imported: {type(error).__name__}: {first}; run it alone to see where"
-        ) from error
+        raise OptionError(f"{path} cannot be imported: {first_line(error)}; run it alone to see where") from error
     return module
 
 

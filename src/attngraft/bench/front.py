@@ -11,10 +11,9 @@ from typing import Any
 
 import torch
 
-from attngraft._core.errors import AttngraftError, OptionError, suggest
+from attngraft._core.errors import AttngraftError, OptionError, first_line, suggest
 from attngraft.bench.backends import BACKENDS, Call, deployed
 from attngraft.bench.report import Bench, Settings
-from attngraft.export.parity import first_line
 from attngraft.measure import Measurement, Timing, environment, flops, latency, memory, parameters, weight_bytes
 from attngraft.yolo import YOLO
 from attngraft.yolo.training import in_place, step

@@ -72,7 +72,7 @@ def reload(subject: Subject) -> Outcome:
         folder_needed = None if is_remembered(subject.cls) else subject.folder
         ran = new_process(RELOAD, saved, result, folder=folder_needed)
         if ran.returncode:
-            return failed(f"a new process fails: {(ran.stderr.strip().splitlines() or ['no message'])[-1]}")
+            return failed(f"a new process fails: {last_line(ran.stderr)}")
         off = distance(torch.load(result), expected)
     if off > CLOSE:
         return failed(f"a new process gets numbers {off:.1e} off", "keep all state in parameters and buffers")
@@ -129,6 +129,11 @@ def new_process(script: str, *arguments: Path, folder: Path | None = None) -> su
         text=True,
         check=False,
     )
+
+
+def last_line(text: str) -> str:
+    """Return the last line that a process said, which of a traceback is the error."""
+    return (text.strip().splitlines() or ["no message"])[-1]
 
 
 def _python_path() -> list[str]:

@@ -17,11 +17,12 @@ from attngraft._core.extras import extra_package
 from attngraft.data import beacons
 from attngraft.doctor._compare import CLOSE, distance
 from attngraft.doctor.costs import GIB, flops_at, growth
-from attngraft.doctor.detector import SIDE, Patient, grafted, predict, stripped
+from attngraft.doctor.detector import SIDE, Patient, grafted, predict
 from attngraft.doctor.findings import Outcome, check, failed, passed, skipped, warned
-from attngraft.doctor.survival import new_process, silenced
+from attngraft.doctor.survival import last_line, new_process, silenced
 from attngraft.measure import memory, weight_bytes
 from attngraft.yolo import checkpoint, export
+from attngraft.yolo.grafting import stripped
 
 MEMORY_SIDES = (128, 192, 256)
 COPIES_OF_WEIGHTS = 5
@@ -130,7 +131,7 @@ def reload(patient: Patient) -> Outcome:
         torch.save(x, given)
         ran = new_process(RELOAD, saved, given, result)
         if ran.returncode:
-            return failed(f"a new process fails: {_last(ran.stderr)}")
+            return failed(f"a new process fails: {last_line(ran.stderr)}")
         off = distance(torch.load(result), predict(model, x))
     return passed("the stock host gets the same numbers") if off <= CLOSE else failed(f"its numbers are {off:.1e} off")
 
@@ -156,7 +157,7 @@ def gpu_workers(patient: Patient) -> Outcome:
             script.unlink(missing_ok=True)
             script.with_suffix(".pt").unlink(missing_ok=True)
         if ran.returncode:
-            return failed(f"the worker fails: {_last(ran.stderr)}")
+            return failed(f"the worker fails: {last_line(ran.stderr)}")
         last = next(folder.glob("worker*/weights/last.pt"))
         written = torch.load(last, weights_only=False)
         after = dict((written["ema"] or written["model"]).float().named_parameters())
@@ -185,7 +186,3 @@ def _exported(patient: Patient, kind: str, *, dynamic: bool, **more: Any) -> Out
     if record.deviation is None:
         return skipped(record.reason)
     return passed(str(record.deviation)) if record.deviation.within else failed(str(record.deviation))
-
-
-def _last(text: str) -> str:
-    return (text.strip().splitlines() or ["no message"])[-1]

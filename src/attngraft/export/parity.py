@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from attngraft._core.calls import Example, arguments, mode, tensors
-from attngraft._core.errors import ExportParityError, MissingExtraError
+from attngraft._core.errors import ExportParityError, MissingExtraError, first_line
 from attngraft.export.exported import Array, Exported
 
 Split: TypeAlias = Callable[[Sequence[Array]], Mapping[str, Array]]
@@ -204,8 +204,3 @@ def distance(expected: Array, actual: Array) -> tuple[float, float]:
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def first_line(error: Exception) -> str:
-    """Return the type of an error and the first line of its text."""
-    return f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from attngraft._core.calls import tensors
-from attngraft._core.errors import MissingExtraError
+from attngraft._core.errors import MissingExtraError, first_line
 from attngraft.export import Bound, Deviation, OutputDeviation
 from attngraft.export.exported import Array
-from attngraft.export.parity import distance, first_line
+from attngraft.export.parity import distance
 
 Precision: TypeAlias = Literal["fp32", "fp16", "int8"]
 Run: TypeAlias = Callable[[Tensor], Sequence[Array]]

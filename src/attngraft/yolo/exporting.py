@@ -22,13 +22,12 @@ from ultralytics.data.utils import IMG_FORMATS, check_det_dataset
 from ultralytics.nn.autobackend import AutoBackend
 
 from attngraft._core.calls import tensors
-from attngraft._core.errors import DataError, ExportParityError, OptionError
+from attngraft._core.errors import DataError, ExportParityError, OptionError, first_line
 from attngraft._core.extras import extra_package
 from attngraft._core.files import write_text
 from attngraft.data.scenes import beacon_scene, generator
 from attngraft.export import Deviation, load
 from attngraft.export.exported import Array, rejected, without_telemetry
-from attngraft.export.parity import first_line
 from attngraft.measure import Environment, environment
 from attngraft.yolo.deviations import Precision, Run, compare
 from attngraft.yolo.model import YOLO
