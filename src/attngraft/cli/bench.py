@@ -12,10 +12,10 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from attngraft._core.errors import MissingExtraError, suggest
+from attngraft._core.errors import MissingExtraError
 from attngraft._core.files import free_path
 from attngraft.bench import Bench, bench, draw
-from attngraft.cli.host import parse_pairs
+from attngraft.cli.host import parse_pairs, require_known
 from attngraft.measure import Timing
 
 KEYS = ("model", "imgsz", "batch", "backends", "train", "rounds", "device")
@@ -35,9 +35,7 @@ def run_bench(words: Sequence[str], out: Path) -> None:
     """
     models = [word.removeprefix("model=") for word in words if word.startswith("model=") or not PAIR.match(word)]
     options = parse_pairs([word for word in words if PAIR.match(word) and not word.startswith("model=")])
-    for key in options:
-        if key not in KEYS:
-            raise click.UsageError(f"bench has no key {key!r}; {suggest(key, KEYS)}")
+    require_known("bench", options, KEYS)
     if not models:
         raise click.UsageError("say what to measure, as in: attngraft bench model=yolo11n model=yolo11n+mhsa@P5")
     if "backends" in options:

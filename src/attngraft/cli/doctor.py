@@ -10,8 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from attngraft._core.errors import suggest
-from attngraft.cli.host import parse_pairs
+from attngraft.cli.host import parse_pairs, require_known
 from attngraft.doctor import Finding, doctor
 
 KEYS = ("model", "imgsz", "batch", "data", "channels")
@@ -34,9 +33,7 @@ def run_doctor(words: Sequence[str], *, as_json: bool) -> int:
     """
     named = [word for word in words if "=" not in word]
     options = parse_pairs([word for word in words if "=" in word])
-    for key in options:
-        if key not in KEYS:
-            raise click.UsageError(f"doctor has no key {key!r}; {suggest(key, KEYS)}")
+    require_known("doctor", options, KEYS)
     targets = [*named, *([options.pop("model")] if "model" in options else [])]
     if len(targets) != 1:
         raise click.UsageError("say what to examine, as in: attngraft doctor model=yolo11n+ema@P4")

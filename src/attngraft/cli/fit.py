@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from attngraft.cli.host import split_pair
+
 VERBS = ("predict", "val")
 PLAIN = {"true": True, "false": False, "none": None}
 
@@ -39,9 +41,7 @@ def parse(words: Sequence[str]) -> dict[str, Any]:
     """
     options: dict[str, Any] = {}
     for word in words:
-        key, equals, value = (part.strip() for part in word.partition("="))
-        if not (key and equals and value):
-            raise click.UsageError(f"expected key=value, got {word!r}, as in: epochs=50")
+        key, value = split_pair(word)
         if key in options:
             raise click.UsageError(f"{key} is given twice; leave one out")
         options[key] = _value(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
@@ -69,9 +69,30 @@ def check_keys(verb: str, options: dict[str, Any]) -> None:
     from ultralytics.utils import DEFAULT_CFG_DICT
 
     known = {*DEFAULT_CFG_DICT, *inspect.signature(getattr(Model, verb)).parameters} - {"self", "args", "kwargs"}
+    require_known(verb, options, sorted(known))
+
+
+def require_known(verb: str, options: Iterable[str], known: Sequence[str]) -> None:
+    """Require keys that a command knows.
+
+    Raises:
+        UsageError: If one is unknown; names the nearest.
+    """
     for key in options:
         if key not in known:
-            raise click.UsageError(f"{verb} has no key {key!r}; {suggest(key, sorted(known))}")
+            raise click.UsageError(f"{verb} has no key {key!r}; {suggest(key, known)}")
+
+
+def split_pair(pair: str) -> tuple[str, str]:
+    """Split ``key=value``, blanks around ``=`` allowed.
+
+    Raises:
+        UsageError: If it is not of that form.
+    """
+    key, equals, value = (part.strip() for part in pair.partition("="))
+    if not (key and equals and value):
+        raise click.UsageError(f"expected key=value, got {pair!r}, as in: epochs=50")
+    return key, value
 
 
 def parse_pairs(pairs: Sequence[str]) -> dict[str, Any]:
@@ -84,9 +105,7 @@ def parse_pairs(pairs: Sequence[str]) -> dict[str, Any]:
         UsageError: If a word is not ``key=value``.
     """
     for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not (key.strip() and equals and value.strip()):
-            raise click.UsageError(f"expected key=value, got {pair!r}, as in: epochs=50")
+        split_pair(pair)
     from ultralytics.cfg import parse_key_value_pair
 
     options = dict(parse_key_value_pair(pair) for pair in pairs)
