@@ -18,8 +18,9 @@ from attngraft._core import plugins
 from attngraft._core.registry import unregister
 from attngraft.cli import main
 from attngraft.doctor import Finding, examine
-from attngraft.doctor.detector import Patient, quiet
+from attngraft.doctor.detector import Patient
 from attngraft.doctor.detector_checks import DETECTOR_CHECKS
+from attngraft.yolo.model import quiet
 
 MICRO = "attngraft-micro.yaml"
 CHECKS = {item.name: item for item in DETECTOR_CHECKS}

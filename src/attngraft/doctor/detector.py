@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -18,7 +16,7 @@ import attngraft.attention as zoo
 from attngraft._core.calls import mean_square, mode, tensors
 from attngraft.doctor.module import NOISE, Subject
 from attngraft.yolo import YOLO
-from attngraft.yolo.grafting import CHILD, HOOK_KEY, Graft
+from attngraft.yolo.grafting import Graft
 from attngraft.yolo.training import detection_batch, host_arguments
 
 UNTRAINED = -1
@@ -142,16 +140,6 @@ def grafted(model: nn.Module, mechanisms: Mapping[str, nn.Module]) -> dict[str, 
     return {name: p for name, p in model.named_parameters() if name.startswith(tuple(ours))}
 
 
-def stripped(model: nn.Module) -> nn.Module:
-    """Take the grafts that follow layers off a copy of a model."""
-    bare = copy.deepcopy(model)
-    for layer in list(bare.modules()):
-        if hasattr(layer, CHILD) and isinstance(getattr(layer, CHILD), nn.Sequential):
-            layer._forward_hooks.pop(HOOK_KEY, None)  # type: ignore[call-overload]
-            delattr(layer, CHILD)
-    return bare
-
-
 def predict(model: nn.Module, x: Tensor) -> Tensor:
     """Return the first output of an inference: boxes and scores, or the scores of a classifier."""
     with mode(model, train=False), torch.no_grad():
@@ -169,15 +157,3 @@ def loss(patient: Patient, model: Any, batch: int = 2) -> Tensor:
     total, _ = model(made)
     summed: Tensor = total.sum()
     return summed
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the host from printing."""
-    log = logging.getLogger("ultralytics")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        log.setLevel(level)

@@ -53,10 +53,11 @@ def doctor(
         one = subject(target, channels=channels, largest=(side, side), batch=batch)  # type: ignore[arg-type]
         return _examined(one.name, one, MODULE_CHECKS, started, found)
 
-    from attngraft.doctor.detector import Patient, quiet
+    from attngraft.doctor.detector import Patient
     from attngraft.doctor.detector_checks import DETECTOR_CHECKS
     from attngraft.doctor.whole import data as data_check
     from attngraft.yolo import Recipe
+    from attngraft.yolo.model import quiet
 
     Recipe.parse(str(target))
     checks = [check for check in DETECTOR_CHECKS if data is not None or check is not data_check]

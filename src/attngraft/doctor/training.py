@@ -12,12 +12,12 @@ from ultralytics.utils.torch_utils import ModelEMA
 from attngraft._core.calls import backward
 from attngraft.doctor._compare import CLOSE, distance, problems, sick
 from attngraft.doctor.costs import flops_at
-from attngraft.doctor.detector import SIDE, Built, Patient, grafted, loss, predict, stripped
+from attngraft.doctor.detector import SIDE, Built, Patient, grafted, loss, predict
 from attngraft.doctor.findings import Outcome, check, examine, failed, passed, skipped, warned
 from attngraft.doctor.shapes import sizes
 from attngraft.doctor.survival import training_after_validation
 from attngraft.doctor.values import STEPS, batch, dead_maps, gradient, input_kept, repeats
-from attngraft.yolo.grafting import Graft
+from attngraft.yolo.grafting import Graft, stripped
 
 PICTURES = ((64, 64), (32, 32), (96, 160), (224, 416))
 MOST_FLOPS = 60e9

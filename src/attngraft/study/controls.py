@@ -106,16 +106,14 @@ def _conv(place: str, width: int, like: GraftSpec) -> GraftSpec:
 @contextmanager
 def own_cache() -> Iterator[None]:
     """Keep models that are built only to be counted out of the user's cache and off the screen."""
+    from attngraft.yolo.model import quiet
+
     before = os.environ.get("ATTNGRAFT_CACHE")
-    host = logging.getLogger("ultralytics")
-    level = host.level
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, quiet(logging.WARNING):
         os.environ["ATTNGRAFT_CACHE"] = folder
-        host.setLevel(logging.WARNING)
         try:
             yield
         finally:
-            host.setLevel(level)
             if before is None:
                 del os.environ["ATTNGRAFT_CACHE"]
             else:

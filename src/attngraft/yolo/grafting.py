@@ -6,6 +6,7 @@ string key; both survive pickle, deepcopy, fuse, tracing and a rebuild, because 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from typing import Any
 
@@ -114,6 +115,16 @@ def attach(layers: nn.Sequential, specs: Iterable[GraftSpec], *, backbone: int, 
     for layer in layers:
         layer.np = sum(p.numel() for p in layer.parameters())  # type: ignore[assignment]
     return said
+
+
+def stripped(model: nn.Module) -> nn.Module:
+    """Return a copy of a model without the grafts that follow its layers."""
+    bare = copy.deepcopy(model)
+    for layer in list(bare.modules()):
+        if hasattr(layer, CHILD) and isinstance(getattr(layer, CHILD), nn.Sequential):
+            layer._forward_hooks.pop(HOOK_KEY, None)  # type: ignore[call-overload]
+            delattr(layer, CHILD)
+    return bare
 
 
 def build(spec: GraftSpec, channels: int) -> tuple[nn.Module, str]:

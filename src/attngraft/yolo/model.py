@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,18 @@ from attngraft.yolo.recipe import Recipe
 from attngraft.yolo.yamls import is_ours
 
 log = logging.getLogger("ultralytics")
+
+
+@contextmanager
+def quiet(level: int = logging.ERROR) -> Iterator[None]:
+    """Keep the host from printing what is below a level."""
+    before = log.level
+    log.setLevel(level)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+
 
 CONFIGS = (".yaml", ".yml")
 
