@@ -13,7 +13,7 @@ from ultralytics.nn import tasks
 
 import attngraft
 from attngraft.models import create, load_shared
-from attngraft.yolo.backbones import ROW, exchange
+from attngraft.yolo.backbones import POOL, ROW, exchange
 from attngraft.yolo.model import resolve_base
 from attngraft.yolo.places import layout
 from tests.hostkit import TRAIN
@@ -72,6 +72,17 @@ def test_the_head_reads_the_maps_that_it_read() -> None:
         assert now == [moved.get(s, s) for s in many]
 
 
+def test_a_classifier_that_stays_at_stride_16_is_pooled_once_more() -> None:
+    """BoTNet-S1's stages are at 4, 8, 16 and 16: the last is read at 16, and pooled at 32."""
+    Path("own.yaml").write_text("base: yolo11n.yaml\nbackbone: [botnet_s1_50, {width: 8}]")
+    model = attngraft.YOLO("own.yaml").model
+    assert model.stride.tolist() == [8, 16, 32]
+    assert [row[2:] for row in model.yaml["backbone"][1:4]] == [["Index", [64, 1]], ["Index", [256, 3]], POOL[2:]]
+    assert layout(model.model, 6, 3).named["P4"].path == "2"
+    Path("own-cls.yaml").write_text("base: yolo11n-cls.yaml\nbackbone: [botnet_s1_50, {width: 8}]")
+    assert attngraft.YOLO("own-cls.yaml").model.yaml["backbone"][1][2:] == ["Index", [256, 3]]
+
+
 @pytest.mark.parametrize("name", ["yolov8n-cls-resnet50.yaml", "rtdetr-resnet50.yaml"])
 def test_names_that_the_host_has_keep_the_hosts_meaning(name: str) -> None:
     rows = tasks.yaml_model_load(name)["backbone"]
@@ -88,7 +99,6 @@ def test_the_hosts_yaml_is_left_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("base", "name", "message"),
     [
-        ("yolo11n.yaml", "botnet_s1_50", "needs maps at strides 8, 16, 32, and botnet_s1_50 gives 4, 8, 16, 16"),
         ("yolov8n-p6.yaml", "botnet50", "reads layers 4, 6, 8, 11; use a base such as yolo11n"),
         ("yolo11n.yaml", "botnet5", "no model is called 'botnet5'; did you mean"),
     ],

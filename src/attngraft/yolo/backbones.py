@@ -1,7 +1,8 @@
 """A classifier of `attngraft.models` as the backbone of a host model: ``yolo11n-botnet50.yaml``.
 
 The stock YAML keeps its neck and head, and what pools and attends on its coarsest map (SPPF, C2PSA). The rows before
-that become one `Backbone` and a row for each of its maps that the rest reads.
+that become one `Backbone` and a row for each of its maps that the rest reads. Of two stages at one stride the later is
+read. BoTNet-S1, which stays at stride 16, is pooled once more for a detector's coarsest map.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ ROW = "attngraft.Backbone"
 POOLS = ("SPP", "SPPF")
 """Modules that end the stages of the host's backbones, and bring the coarsest map to the neck's width: with what
 follows they stay."""
+
+POOL = [-1, 1, "nn.MaxPool2d", [3, 2, 1]]
+"""The row of a map that the classifier does not have: half as fine as the one before."""
 
 MOST_LEVELS = 3
 IMAGE_SIZE = 640
@@ -79,7 +83,7 @@ def exchange(model: dict[str, Any], name: str, options: Mapping[str, Any] | None
 
     Raises:
         UnknownNameError: If there is no such classifier.
-        OptionError: If the model reads maps that the classifier does not have.
+        OptionError: If the model reads others than the coarsest maps of its backbone.
     """
     options = dict(options or {})
     if "image_size" in record(name).options:
@@ -88,7 +92,9 @@ def exchange(model: dict[str, Any], name: str, options: Mapping[str, Any] | None
     end = next((i for i, row in enumerate(rows) if row[2] in POOLS), len(rows))
     levels = _levels(rows, head, end)
     maps = _maps(name, options, len(levels))
-    new = [[-1, 1, ROW, ["ch", name, options]], *([0, 1, "Index", list(level)] for level in maps), *rows[end:]]
+    indices = [[0, 1, "Index", list(level)] for level in maps]
+    pools = [POOL] * (len(levels) - len(maps))
+    new = [[-1, 1, ROW, ["ch", name, options]], *indices, *pools, *rows[end:]]
     moved = {old: 1 + i for i, old in enumerate(levels[:-1])}
     moved[len(rows) - 1] = len(new) - 1
     return {**model, "backbone": new, "head": _renumbered(head, len(rows), len(new), moved)}
@@ -109,19 +115,15 @@ def _levels(rows: list[Any], head: list[Any], end: int) -> list[int]:
 
 
 def _maps(name: str, options: Mapping[str, Any], count: int) -> list[tuple[int, int]]:
-    """Return channels and stage of the classifier's coarsest maps."""
+    """Return channels and stage of the classifier's maps at the ``count`` coarsest strides, as far as it has them."""
     with torch.device("meta"):
         net = create(name, num_classes=0, **options)
     if not isinstance(net, Stages):
         raise OptionError(f"{name} does not give the maps of its stages; use another backbone, such as botnet50")
-    strides = net.strides
-    wanted = tuple(32 >> i for i in reversed(range(count)))
-    if strides[-count:] != wanted:
-        raise OptionError(
-            f"this model needs maps at strides {', '.join(map(str, wanted))}, and {name} gives "
-            f"{', '.join(map(str, strides))}; use another backbone, such as botnet50"
-        )
-    return [(width, stage) for stage, width in enumerate(net.channels)][-count:]
+    maps = zip(net.channels, net.strides, strict=True)
+    latest = {stride: (width, stage) for stage, (width, stride) in enumerate(maps)}
+    found = [latest[stride] for stride in (32 >> i for i in reversed(range(count))) if stride in latest]
+    return found or [(net.channels[-1], len(net.channels) - 1)]
 
 
 def _renumbered(head: list[Any], before: int, after: int, moved: Mapping[int, int]) -> list[Any]:
