@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from attngraft._core.errors import DataError, OptionError, OutputError
-from attngraft.data.pictures import PALETTE, Box, side_by_side
+from attngraft.data.pictures import PALETTE, Box, mark, side_by_side
 
 NAMES = ["red", "green"]
 
@@ -58,8 +58,8 @@ def test_tags_stay_inside_and_hide_neither_box_nor_tag(images: list[Path], tmp_p
     boxes = [
         Box(20, 8, 30, 18, 0, 0.5),
         Box(20, 22, 30, 32, 1, 0.6),
-        Box(0, 0, 8, 8, 1, 0.7),
-        Box(52, 32, 60, 40, 0, 0.8),
+        Box(1, 1, 8, 8, 1, 0.7),
+        Box(52, 32, 59, 39, 0, 0.8),
     ]
     sheet = pixels(side_by_side(images, {"m": [boxes, []]}, tmp_path / "s.png", class_names=NAMES, zoom=8))
     top, left = corner(sheet, 91, 0)
@@ -82,6 +82,13 @@ def test_a_long_title_stays_in_its_column(images: list[Path], tmp_path: Path) ->
 def test_more_classes_than_colours(images: list[Path], tmp_path: Path) -> None:
     names = [f"c{index}" for index in range(9)]
     assert side_by_side(images, {"m": [[Box(1, 1, 9, 9, 8, 1.0)], []]}, tmp_path / "s.png", class_names=names).is_file()
+
+
+def test_a_box_beyond_the_picture_is_drawn_along_its_border() -> None:
+    picture = Image.new("RGB", (40, 30))
+    mark(picture, [Box(-9, -9, 99, 99, 0)], class_names=None)
+    assert {picture.getpixel(corner) for corner in ((0, 0), (39, 0), (0, 29), (39, 29))} == {PALETTE[0]}
+    assert picture.getpixel((20, 15)) == (0, 0, 0)
 
 
 def test_degenerate_boxes_are_drawn(images: list[Path], tmp_path: Path) -> None:

@@ -94,7 +94,6 @@ def side_by_side(
     _check(images, columns, class_names, colours, zoom)
     pictures = [_open(path, zoom) for path in images]
     width = max(picture.width for picture in pictures)
-    tag_font = ImageFont.load_default(_TAG_SIZE)
     header = _TITLE_SIZE + _GUTTER
     left_edges = [_GUTTER + number * (width + _GUTTER) for number in range(len(columns))]
 
@@ -106,7 +105,7 @@ def side_by_side(
         top = _GUTTER + header
         for picture, boxes in zip(pictures, boxes_by_picture, strict=True):
             marked = picture.copy()
-            _mark(marked, boxes, zoom, class_names, colours, tag_font)
+            mark(marked, boxes, class_names=class_names, colours=colours, zoom=zoom)
             sheet.paste(marked, (left, top))
             top += picture.height + _GUTTER
     _legend(draw, _GUTTER, height - _GUTTER - _TITLE_SIZE // 2, class_names, colours)
@@ -118,6 +117,44 @@ def side_by_side(
     except (OSError, ValueError) as error:  # ValueError: a suffix that names no image format
         raise OutputError(f"cannot write the sheet of pictures to {out}: {error}") from error
     return out
+
+
+def mark(
+    picture: Image.Image,
+    boxes: Sequence[Box],
+    *,
+    class_names: Sequence[str] | None,
+    colours: Sequence[Rgb] = PALETTE,
+    zoom: int = 1,
+) -> None:
+    """Draw boxes just outside their objects, then their tags where they hide least; the surest come last, on top.
+
+    Lines that would lie outside the picture are drawn along its border.
+
+    Args:
+        picture: What to draw on, an RGB picture.
+        boxes: The boxes, in pixels of the picture before it was enlarged.
+        class_names: Names of the classes; None leaves the tags out.
+        colours: Colour of each class; taken from the start again when there are more classes.
+        zoom: Factor by which the picture was enlarged.
+    """
+    draw = ImageDraw.Draw(picture)
+    font = ImageFont.load_default(_TAG_SIZE)
+    boxes = sorted(boxes, key=lambda box: box.confidence or 0)
+    frames = [_frame(box, zoom, picture.size) for box in boxes]
+    for box, frame in zip(boxes, frames, strict=True):
+        draw.rectangle(frame, outline=colours[box.label % len(colours)], width=_LINE)
+    if class_names is None:
+        return
+    tags: list[Frame] = []
+    for box, frame in zip(boxes, frames, strict=True):
+        text = class_names[box.label] + ("" if box.confidence is None else f" {box.confidence:.2f}")
+        size = round(draw.textlength(text, font)) + 8, _TAG_SIZE + 4
+        spots = _spots(frame, size, picture.size)
+        left, top, right, bottom = min(spots, key=lambda spot: sum(_overlap(spot, other) for other in frames + tags))
+        tags.append((left, top, right, bottom))
+        draw.rectangle(tags[-1], fill=colours[box.label % len(colours)])
+        draw.text(((left + right + 1) / 2, (top + bottom + 1) / 2), text, "white", font, anchor="mm")
 
 
 def _check(
@@ -154,34 +191,11 @@ def _open(path: str | os.PathLike[str], zoom: int) -> Image.Image:
     return picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST)
 
 
-def _mark(
-    picture: Image.Image,
-    boxes: Sequence[Box],
-    zoom: int,
-    class_names: Sequence[str],
-    colours: Sequence[Rgb],
-    font: Font,
-) -> None:
-    """Draw boxes just outside their objects, then their tags where they hide least; the surest come last, on top."""
-    draw = ImageDraw.Draw(picture)
-    boxes = sorted(boxes, key=lambda box: box.confidence or 0)
-    frames = [_frame(box, zoom) for box in boxes]
-    for box, frame in zip(boxes, frames, strict=True):
-        draw.rectangle(frame, outline=colours[box.label % len(colours)], width=_LINE)
-    tags: list[Frame] = []
-    for box, frame in zip(boxes, frames, strict=True):
-        text = class_names[box.label] + ("" if box.confidence is None else f" {box.confidence:.2f}")
-        size = round(draw.textlength(text, font)) + 8, _TAG_SIZE + 4
-        spots = _spots(frame, size, picture.size)
-        left, top, right, bottom = min(spots, key=lambda spot: sum(_overlap(spot, other) for other in frames + tags))
-        tags.append((left, top, right, bottom))
-        draw.rectangle(tags[-1], fill=colours[box.label % len(colours)])
-        draw.text(((left + right + 1) / 2, (top + bottom + 1) / 2), text, "white", font, anchor="mm")
-
-
-def _frame(box: Box, zoom: int) -> Frame:
+def _frame(box: Box, zoom: int, within: tuple[int, int]) -> Frame:
     left, top, right, bottom = (round(edge * zoom) for edge in box[:4])
-    return left - _LINE, top - _LINE, max(left, right) + _LINE - 1, max(top, bottom) + _LINE - 1
+    x, y = max(0, min(left - _LINE, within[0] - 1)), max(0, min(top - _LINE, within[1] - 1))
+    right, bottom = max(left, right) + _LINE - 1, max(top, bottom) + _LINE - 1
+    return x, y, max(x, min(right, within[0] - 1)), max(y, min(bottom, within[1] - 1))
 
 
 def _spots(frame: Frame, size: tuple[int, int], within: tuple[int, int]) -> list[Frame]:

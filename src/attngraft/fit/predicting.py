@@ -6,14 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
-from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
+from torchvision.utils import draw_segmentation_masks
 
 from attngraft._core.errors import DataError, OptionError, OutputError
-from attngraft.data.pictures import PALETTE
+from attngraft.data.pictures import PALETTE, Box, mark
 from attngraft.fit.pictures import SUFFIXES, pictures_in, read_bytes
 from attngraft.fit.trained import Trained
 from attngraft.fit.training import free_folder
@@ -61,7 +60,7 @@ def predict(
     for path in paths:
         if task == "superres":
             result = trained.learner.predict(path)
-            picture, words = result, f"{result.shape[-1]}x{result.shape[-2]} pixels"
+            picture, words = TF.to_pil_image(result), f"{result.shape[-1]}x{result.shape[-2]} pixels"
         else:
             result = _confident(trained.learner.predict(path), confidence)
             picture, words = drawn(path, result, trained.classes), _counted(result, trained.classes)
@@ -70,24 +69,18 @@ def predict(
     return results
 
 
-def drawn(path: Path, result: dict[str, Tensor], classes: Sequence[str]) -> Tensor:
-    """Draw boxes and masks onto a picture, ``(3, H, W)`` bytes."""
+def drawn(path: Path, result: dict[str, Tensor], classes: Sequence[str]) -> Image.Image:
+    """Draw masks and boxes onto a picture, with tags where there is more than one class."""
     image = read_bytes(path).contiguous()
-    if not len(result["labels"]):
-        return image
-    colours = [PALETTE[(label - 1) % len(PALETTE)] for label in result["labels"].tolist()]
-    if "masks" in result:
+    found = [label - 1 for label in result["labels"].tolist()]
+    if "masks" in result and found:
+        colours = [PALETTE[label % len(PALETTE)] for label in found]
         image = draw_segmentation_masks(image, result["masks"][:, 0] > 0.5, alpha=0.45, colors=colours)
-    names = [classes[label - 1] for label in result["labels"].tolist()] if len(classes) > 1 else None
-    return draw_bounding_boxes(image, _visible(result["boxes"], image), names, colors=colours, width=2)
-
-
-def _visible(boxes: Tensor, image: Tensor) -> Tensor:
-    """Move edges into the picture and apart by a pixel, which drawing requires."""
-    height, width = image.shape[-2:]
-    near = boxes[:, :2].clamp(min=0).minimum(boxes.new_tensor([width - 1, height - 1]))
-    far = boxes[:, 2:].minimum(boxes.new_tensor([width, height])).maximum(near + 1)
-    return torch.cat([near, far], 1)
+    picture: Image.Image = TF.to_pil_image(image)
+    rows = zip(result["boxes"].tolist(), found, result["scores"].tolist(), strict=True)
+    boxes = [Box(left, top, right, bottom, label, score) for (left, top, right, bottom), label, score in rows]
+    mark(picture, boxes, class_names=classes if len(classes) > 1 else None)
+    return picture
 
 
 def _sources(source: Path) -> list[Path]:
@@ -112,13 +105,12 @@ def _counted(result: dict[str, Tensor], classes: Sequence[str]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "nothing found"
 
 
-def _written(picture: Tensor, folder: Path, stem: str) -> Path:
+def _written(picture: Image.Image, folder: Path, stem: str) -> Path:
     """Write a picture under a name that is free."""
     taken = {file.name for file in folder.iterdir()}
     name = next(name for number in range(len(taken) + 1) if (name := _name(stem, number)) not in taken)
-    image: Image.Image = TF.to_pil_image(picture)
     try:
-        image.save(folder / name)
+        picture.save(folder / name)
     except OSError as error:
         raise OutputError(f"cannot write {folder / name}: {error.strerror or error}") from error
     return folder / name
