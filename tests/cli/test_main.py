@@ -151,3 +151,16 @@ def test_an_interrupt_says_how_to_go_on(
     assert result.exit_code == 1
     assert "resume=True" in result.output
     assert Path("run/weights/last.pt").is_file()
+
+
+def test_an_interrupt_of_what_is_no_training_speaks_of_none(
+    run: Callable[[str], Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import attngraft.cli.bench
+
+    def stop(words: object, out: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(attngraft.cli.bench, "run_bench", stop)
+    result = run("bench model=yolo11n")
+    assert (result.exit_code, result.output.strip()) == (1, "attngraft: stopped")

@@ -35,8 +35,9 @@ class Commands(click.Group):
         except (click.exceptions.Exit, click.ClickException, click.Abort):
             raise
         except KeyboardInterrupt as stopped:
-            go_on = "stopped; a training goes on with: attngraft train model=.../last.pt resume=True"
-            click.echo(f"attngraft: {stopped if stopped.args else go_on}", err=True)
+            go_on = "; it goes on with: attngraft train model=.../last.pt resume=True"
+            plain = "stopped" + (go_on if ctx.invoked_subcommand == "train" else "")
+            click.echo(f"attngraft: {stopped if stopped.args else plain}", err=True)
             sys.exit(FAILURE)
         except Exception as error:
             if ctx.params.get("debug"):
