@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from attngraft._core.errors import DataError, OptionError, PlanError
+from attngraft.data.pictures import PALETTE
 from attngraft.fit import Fit, Options, load, validate
 from attngraft.fit.detect import Sample, Scenes, augment, coco_results, framed, mirrored, scaled
 from attngraft.fit.loading import chance
 from attngraft.fit.pictures import read_rgb
-from attngraft.fit.predicting import predict
+from attngraft.fit.predicting import drawn, predict
 from attngraft.fit.yolo_folder import read_yolo
 
 DETECT: dict[str, Any] = {"model": "tiny_detector", "imgsz": 64, "batch": 4}
@@ -156,3 +158,16 @@ def test_options_that_follow_from_the_data_are_not_taken(shapes: Path, begin: Ca
     with pytest.raises(DataError, match="nowhere does not exist; give COCO's JSON"):
         begin(Path("nowhere"), **DETECT).run()
     begin(shapes, **DETECT, **{"model.min_size": 48}).run()
+
+
+def test_masks_that_overlap_are_both_seen(tmp_path: Path) -> None:
+    Image.new("RGB", (40, 30), (100, 100, 100)).save(tmp_path / "grey.png")
+    masks = torch.zeros(2, 1, 30, 40)
+    masks[0, :, :, :25], masks[1, :, :, 15:] = 1, 1
+    boxes = torch.tensor([[0.0, 0, 25, 30], [15, 0, 40, 30]])
+    result = {"boxes": boxes, "labels": torch.tensor([1, 1]), "scores": torch.tensor([0.9, 0.8]), "masks": masks}
+    picture = drawn(tmp_path / "grey.png", result, ["thing"])
+    once = tuple(int(0.55 * 100 + 0.45 * colour) for colour in PALETTE[0])
+    assert [picture.getpixel((x, 15)) for x in (8, 32)] == [once, once]
+    twice = tuple(int(0.55 * before + 0.45 * colour) for before, colour in zip(once, PALETTE[0], strict=True))
+    assert picture.getpixel((20, 15)) == twice

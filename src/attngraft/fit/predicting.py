@@ -9,13 +9,15 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
-from torchvision.utils import draw_segmentation_masks
 
 from attngraft._core.errors import DataError, OptionError, OutputError
 from attngraft.data.pictures import PALETTE, Box, mark
 from attngraft.fit.pictures import SUFFIXES, pictures_in, read_bytes
 from attngraft.fit.trained import Trained
 from attngraft.fit.training import free_folder
+
+OPACITY = 0.45
+"""Of a mask over its object."""
 
 
 def predict(
@@ -73,9 +75,10 @@ def drawn(path: Path, result: dict[str, Tensor], classes: Sequence[str]) -> Imag
     """Draw masks and boxes onto a picture, with tags where there is more than one class."""
     image = read_bytes(path).contiguous()
     found = [label - 1 for label in result["labels"].tolist()]
-    if "masks" in result and found:
-        colours = [PALETTE[label % len(PALETTE)] for label in found]
-        image = draw_segmentation_masks(image, result["masks"][:, 0] > 0.5, alpha=0.45, colors=colours)
+    for label, mask in zip(found, result["masks"], strict=True) if "masks" in result else ():
+        shade = image.new_tensor(PALETTE[label % len(PALETTE)])[:, None]  # where masks overlap, it is deeper
+        inside = mask[0] > 0.5
+        image[:, inside] = ((1 - OPACITY) * image[:, inside] + OPACITY * shade).byte()
     picture: Image.Image = TF.to_pil_image(image)
     rows = zip(result["boxes"].tolist(), found, result["scores"].tolist(), strict=True)
     boxes = [Box(left, top, right, bottom, label, score) for (left, top, right, bottom), label, score in rows]
