@@ -21,6 +21,7 @@ from attngraft.fit.learner import Learner, normalized
 from attngraft.fit.loading import Key, chance
 from attngraft.fit.options import Options
 from attngraft.fit.pictures import read_bytes
+from attngraft.models import record
 
 SHOWN = 0.875
 """Part of the side that the centre crop of validation keeps, as is usual for ImageNet."""
@@ -67,8 +68,8 @@ class Classifier(Learner):
         return {"num_classes": len(self.classes)}
 
     def network_suggestions(self) -> dict[str, Any]:
-        """Return the size that position tables are made for."""
-        return {"image_size": self.options.imgsz}
+        """Return the size that position tables are made for, where the network has any."""
+        return {"image_size": self.options.imgsz} if "image_size" in record(self.options.model).options else {}
 
     def loader(self, data: ClassSet, *, training: bool, parts: int) -> DataLoader[Any]:
         """Load a split."""

@@ -54,7 +54,7 @@ class Learner(L.LightningModule, ABC):
         """Return what the data and the options decide about the network."""
 
     def network_suggestions(self) -> dict[str, Any]:
-        """Return what suits the options, for networks that can be told."""
+        """Return what suits the options and the network, unless the user says otherwise."""
         return {}
 
     @abstractmethod
@@ -131,7 +131,7 @@ def normalized(images: Tensor) -> Tensor:
 
 
 def _network(options: Options, decided: Mapping[str, Any], suggested: Mapping[str, Any]) -> nn.Module:
-    """Build the network; what is suggested gives way to what the user says, and to a network that knows no such thing.
+    """Build the network; what is suggested gives way to what the user says.
 
     Raises:
         PlanError: If it cannot be built so.
@@ -141,12 +141,7 @@ def _network(options: Options, decided: Mapping[str, Any], suggested: Mapping[st
     if twice:
         raise PlanError(f"model.{twice[0]} follows from the data or from another option; leave it out")
     try:
-        try:
-            return create(options.model, **decided, **{**suggested, **own})
-        except TypeError as error:
-            if not any(repr(name) in str(error) for name in suggested):
-                raise
-            return create(options.model, **decided, **own)
+        return create(options.model, **decided, **{**suggested, **own})
     except (TypeError, OptionError) as error:
         raise PlanError(f"{options.model} cannot be built with {own or 'these options'}: {error}") from error
 
