@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from PIL import Image
 
 import attngraft
 from attngraft._core.errors import OptionError, OutputError, UnknownNameError
+from attngraft.attention import MHSA
 from attngraft.bench import BACKENDS, Bench, draw, schema
 from attngraft.bench import backends as module
 from attngraft.cli import main
@@ -80,6 +82,14 @@ def test_a_backend_computes_the_models_numbers(backend: str, tmp_path: Path) -> 
     with torch.no_grad():
         expected = network(x)
     torch.testing.assert_close(torch.as_tensor(first).clone(), expected, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs g++")
+def test_the_compiled_backend_computes_the_modules_numbers(tmp_path: Path) -> None:
+    network, x = MHSA(16).eval(), torch.rand(1, 16, 7, 5)
+    given = BACKENDS["compiled"](network, x, tmp_path / "0.model")()
+    with torch.no_grad():
+        torch.testing.assert_close(given, network(x), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
