@@ -136,7 +136,7 @@ def _print_status(console: Console, study: Study) -> int:
 
 
 def _print_estimate(console: Console, study: Study, workers: int | None) -> None:
-    found = study.estimate(workers)
+    found = study.forecast(workers)
     table = Table("arm", "recipe", "one run", title=f"{found.runs} runs, {found.workers} at once")
     for arm in found.fixed.arms:
         table.add_row(arm.name, Path(arm.model).name, _duration(found.seconds[arm.name]))

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -21,15 +21,11 @@ from attngraft.data.pictures import Box, side_by_side
 from attngraft.study import figures, words
 from attngraft.study.bootstrap import metric_values
 from attngraft.study.figures import Gain
-from attngraft.study.plan import Arm, Fixed
+from attngraft.study.plan import Fixed
 from attngraft.study.records import Record, Run, Store
 from attngraft.study.runner import measure_costs, planned
 from attngraft.study.statistics import Estimate
-from attngraft.study.verdict import Verdict
-from attngraft.study.verdicts import STOCK, Evidence
-
-if TYPE_CHECKING:
-    from attngraft.study.study import Study
+from attngraft.study.verdicts import STOCK, Evidence, Row
 
 TEMPLATES = Path(__file__).parent / "templates"
 PICTURES = 5
@@ -41,31 +37,6 @@ NO_COST: Mapping[str, Any] = {"trained_parameters": None, "flops": None, "latenc
 
 SURE = 0.25
 """Confidence from which a detection is drawn, the host's own for predictions."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table of verdicts.
-
-    Attributes:
-        arm: The arm or control.
-        verdict: Its verdict against the stock model; None for a control.
-        estimate: Its difference to the stock model.
-        interval: The interval of that, at the plan's level.
-        against_conv: Its verdict against the convolution of equal cost, if there is one.
-        level: Its mean AP over seeds, in points.
-        cost: What was measured of it.
-        front: Whether no other arm beats it on gain and latency at once.
-    """
-
-    arm: Arm
-    verdict: Verdict | None
-    estimate: Estimate
-    interval: tuple[float, float]
-    against_conv: Verdict | None
-    level: float
-    cost: Mapping[str, Any]
-    front: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,11 +52,13 @@ class Conclusion:
     answers: tuple[str, ...]
 
 
-def write_report(study: Study) -> Conclusion:
+def write_report(store: Store, fixed: Fixed, records: Sequence[Record]) -> Conclusion:
     """Write ``report.html``, ``report.md``, ``table.tex`` and ``records.jsonl`` into the study's folder.
 
     Args:
-        study: A study with the first seed of the stock model and of an arm finished, or more.
+        store: The folder.
+        fixed: The plan.
+        records: The records of what is finished: the first seed of the stock model and of an arm, or more.
 
     Raises:
         PlanError: If nothing can be compared yet.
@@ -95,7 +68,7 @@ def write_report(study: Study) -> Conclusion:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
     except ImportError as error:
         raise MissingExtraError("jinja2", "study") from error
-    content = gather(study)
+    content = gather(store, fixed, records)
     templates = Environment(
         loader=FileSystemLoader(TEMPLATES),
         undefined=StrictUndefined,
@@ -105,7 +78,7 @@ def write_report(study: Study) -> Conclusion:
     )
     templates.globals["words"] = words
     templates.filters |= {"points": words.points, "signed": words.signed, "count": words.count, "tex": words.tex}
-    folder = study.store.folder
+    folder = store.folder
     for name in ("report.md", "table.tex", "report.html"):
         write_text(folder / name, templates.get_template(f"{name}.j2").render(content))
     lines = (json.dumps(asdict(record)) for record in content["records"])
@@ -113,17 +86,16 @@ def write_report(study: Study) -> Conclusion:
     return Conclusion(folder / "report.html", tuple(content["headline"]))
 
 
-def gather(study: Study) -> dict[str, Any]:
+def gather(store: Store, fixed: Fixed, records: Sequence[Record]) -> dict[str, Any]:
     """Collect everything that the templates show.
 
     Raises:
         PlanError: If nothing can be compared yet.
     """
-    store, fixed, records = study.store, study.fixed(), study.records()
     evidence = Evidence.of(store, fixed)
     if not evidence.arms:
         raise PlanError(
-            f"{study.folder} has no seed at which the stock model and an arm are both finished; run it first"
+            f"{store.folder} has no seed at which the stock model and an arm are both finished; run it first"
         )
     costs = measure_costs(store)
     rows = table(evidence, costs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,31 +18,11 @@ from attngraft.study.records import Record, Run, Store
 from attngraft.study.runner import at_seed, carry_out, measure_costs
 
 if TYPE_CHECKING:
+    from attngraft.study.forecast import Forecast
     from attngraft.study.report import Conclusion
 
 EngineName = Literal["local", "ray"]
 HOME = Path("studies")
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a study will take.
-
-    Attributes:
-        fixed: The plan with its arms settled.
-        runs: How many runs, at most.
-        workers: How many at once.
-        seconds: Of each arm's one run, and of the whole under ``""``.
-        bytes: Of the study's folder.
-        free: Bytes free where it will be.
-    """
-
-    fixed: Fixed
-    runs: int
-    workers: int
-    seconds: dict[str, float]
-    bytes: int
-    free: int
 
 
 class Study:
@@ -115,15 +95,16 @@ class Study:
             )
         return fixed
 
-    def estimate(self, workers: int | None = None) -> Estimate:
+    def forecast(self, workers: int | None = None) -> Forecast:
         """Say what the study will take, from a short timing; writes nothing into its folder.
 
         Args:
             workers: How many runs at once; None fits the machine.
         """
-        from attngraft.study.estimate import estimate
+        from attngraft.study.controls import settle
+        from attngraft.study.forecast import forecast
 
-        return estimate(self, workers)
+        return forecast(self.fixed() if self.begun else settle(self.plan), self.store.folder, workers)
 
     def run(
         self,
@@ -203,7 +184,7 @@ class Study:
         """
         from attngraft.study.report import write_report
 
-        return write_report(self)
+        return write_report(self.store, self.fixed(), self.records())
 
     def _more(self, fixed: Fixed) -> list[Run]:
         """Return the runs of the next seed, for the arms that a sequential plan has not decided."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +31,31 @@ def criterion(plan: Plan) -> Criterion:
         first_look=max(plan.seeds, 2) if plan.max_seeds else 3,
         resamples=RESAMPLES,
     )
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table of verdicts.
+
+    Attributes:
+        arm: The arm or control.
+        verdict: Its verdict against the stock model; None for a control.
+        estimate: Its difference to the stock model.
+        interval: The interval of that, at the plan's level.
+        against_conv: Its verdict against the convolution of equal cost, if there is one.
+        level: Its mean AP over seeds, in points.
+        cost: What was measured of it.
+        front: Whether no other arm beats it on gain and latency at once.
+    """
+
+    arm: Arm
+    verdict: Verdict | None
+    estimate: Estimate
+    interval: tuple[float, float]
+    against_conv: Verdict | None
+    level: float
+    cost: Mapping[str, Any]
+    front: bool = False
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from attngraft.study.plan import Plan
 from attngraft.study.records import Record
 
 if TYPE_CHECKING:
-    from attngraft.study.report import Row
     from attngraft.study.verdict import Verdict
+    from attngraft.study.verdicts import Row
 
 TEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}"}
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from pathlib import Path
 
 from attngraft.measure import latency
-from attngraft.study.controls import own_cache, settle
+from attngraft.study.controls import own_cache
 from attngraft.study.engines import fitting_workers
-
-if TYPE_CHECKING:
-    from attngraft.study.study import Estimate, Study
+from attngraft.study.plan import Fixed
 
 ROUNDS = 3
 START_SECONDS = 10.0
@@ -25,13 +24,32 @@ COPIES = 6
 RECORD_BYTES = 4_000_000
 
 
-def estimate(study: Study, workers: int | None) -> Estimate:
-    """Say what a study will take; see `Study.estimate`."""
-    from attngraft.study.study import Estimate
+@dataclass(frozen=True)
+class Forecast:
+    """What a study will take.
+
+    Attributes:
+        fixed: The plan with its arms settled.
+        runs: How many runs, at most.
+        workers: How many at once.
+        seconds: Of each arm's one run, and of the whole under ``""``.
+        bytes: Of the study's folder.
+        free: Bytes free where it will be.
+    """
+
+    fixed: Fixed
+    runs: int
+    workers: int
+    seconds: dict[str, float]
+    bytes: int
+    free: int
+
+
+def forecast(fixed: Fixed, folder: Path, workers: int | None) -> Forecast:
+    """Say what a study in a folder will take; see `Study.forecast`."""
     from attngraft.yolo.training import parameters, pictures, step
 
-    plan = study.plan
-    fixed = study.fixed() if study.begun else settle(plan)
+    plan = fixed.plan
     step_ms, weights = {}, {}
     with own_cache():
         for arm in fixed.arms:  # one after another: together they would need the memory of all
@@ -43,8 +61,8 @@ def estimate(study: Study, workers: int | None) -> Estimate:
     epochs = int(plan.train["epochs"])
     seconds = {name: START_SECONDS + epochs * seen / batch * ms / 1000 for name, ms in step_ms.items()}
     at_once, seeds = workers or fitting_workers(), plan.max_seeds or plan.seeds
-    home = next(parent for parent in [study.store.folder, *study.store.folder.parents] if parent.exists())
-    return Estimate(
+    home = next(parent for parent in [folder, *folder.parents] if parent.exists())
+    return Forecast(
         fixed=fixed,
         runs=seeds * len(fixed.arms),
         workers=at_once,
