@@ -150,8 +150,9 @@ class MissingExtraError(AttngraftError, ImportError):
 
 
 def first_line(error: BaseException) -> str:
-    """Return the type of an error and the first line of its text."""
-    return f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
+    """Return the type of an error and the first line of its text, if it has any."""
+    first = next(iter(str(error).strip().splitlines()), "")
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 import torch
 
-from attngraft._core.errors import MissingExtraError
+from attngraft._core.errors import MissingExtraError, first_line
 from attngraft.measure import Environment, environment
 
 Status: TypeAlias = Literal["pass", "warn", "fail", "skip"]
@@ -159,9 +159,8 @@ def _run(item: Check[T], subject: T) -> Outcome:
 
 
 def said(error: BaseException) -> str:
-    """Return an exception as one line: its type and the first line of its text, cut where it gets long."""
-    first = textwrap.shorten(next(iter(str(error).strip().splitlines()), ""), LONGEST, placeholder=" ...")
-    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+    """Return an exception as one line, cut where it gets long."""
+    return textwrap.shorten(first_line(error), LONGEST, placeholder=" ...")
 
 
 @dataclass(frozen=True)
