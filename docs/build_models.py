@@ -44,8 +44,8 @@ Pictures may have any size; position tables are made for `image_size` and serve 
 
 **As the backbone of a YOLO.** A name such as `yolo11n-botnet50.yaml` is `yolo11n.yaml` with that backbone, for every
 family whose head reads up to three maps, every task (`yolo11n-botnet50-seg.yaml`) and every classifier below; grafts go
-on top: `attngraft train model=yolo11n-botnet50.yaml+ema@N3 data=my.yaml`. BoTNet-S1 stays at stride 16: a detector reads
-its last map there, and pooled at 32. Options stand in a file of your own:
+on top: `attngraft train model=yolo11n-botnet50.yaml+ema@N3 data=my.yaml`. BoTNet-S1 stays at stride 16: a detector
+reads its last map there, and pooled at 32. Options stand in a file of your own:
 
 ```yaml
 base: yolo11n.yaml
