@@ -58,7 +58,8 @@ def run(name: str, tensors: Inputs, grid: tuple[int, int], positions: bool = Tru
 @pytest.fixture(params=["one tile", "rows", "part of a row", "one query"])
 def tile(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Cut the 3 x 5 map of two pairs in every manner there is."""
-    limit = {"one tile": 1 << 20, "rows": 2 * 5 * 15, "part of a row": 3 * 15, "one query": 1}[request.param]
+    most = {"one tile": 1 << 20, "rows": 2 * 5 * 15, "part of a row": 3 * 15, "one query": 1}[request.param]
+    limit = -(-most // 2)  # twice as many are allowed where there are few rows
     monkeypatch.setattr(_kernels, "TILE", limit)
     return request.param
 
@@ -130,7 +131,7 @@ def test_tiles_cover_each_query_once(monkeypatch: pytest.MonkeyPatch, limit: int
     for tile in _kernels._tiles(pairs, H, W):
         part = seen[tile.pairs, tile.cells]
         part += 1
-        assert part.numel() * H * W <= max(limit, H * W)
+        assert part.numel() * H * W <= max(limit if tile.rows >= _kernels.ROWS else 2 * limit, H * W)
         assert part.shape[1] == tile.rows * tile.columns
         assert tile.cells.start == tile.row * W + tile.column
     assert (seen == 1).all()
@@ -154,7 +155,7 @@ class LargestTensor(TorchDispatchMode):
 def test_memory_of_a_training_step(monkeypatch: pytest.MonkeyPatch, name: str, spares: bool) -> None:
     grid = (31, 29)
     cells = 31 * 29
-    monkeypatch.setattr(_kernels, "TILE", 64 * cells)
+    monkeypatch.setattr(_kernels, "TILE", 32 * cells)
     tensors = inputs(grid, heads=1, d=8, e=8, dtype=torch.float32)
     with LargestTensor() as largest:
         run(name, tensors, grid).sum().backward()

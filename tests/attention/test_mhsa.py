@@ -387,7 +387,7 @@ def test_a_training_step_makes_no_tensor_of_all_pairs(monkeypatch: pytest.Monkey
     from tests.attention.test_kernels import LargestTensor
 
     cells = 30 * 29
-    monkeypatch.setattr(_kernels, "TILE", 64 * cells)
+    monkeypatch.setattr(_kernels, "TILE", 32 * cells)
     for position in POSITIONS:
         module = MHSA(16, heads=1, position=position, size=(30, 29))
         with LargestTensor() as largest:
