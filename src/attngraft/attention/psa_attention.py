@@ -3,20 +3,19 @@
 Paper: YOLOv10: Real-Time End-to-End Object Detection, Wang et al., NeurIPS 2024, arXiv 2405.14458.
 Code: ultralytics/ultralytics, ultralytics/nn/modules/block.py, Attention (AGPL-3.0), oracle of a test.
 Differs: Nothing in the maths. Where the host's rule C // 64 does not divide C, the number of heads is the largest below
-    it that does. Queries and keys are padded with zeros to the values' width for the fused kernel, except in an export.
+    it that does.
 """
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from attngraft._core.checks import divides, largest_divisor
 from attngraft._core.errors import OptionError
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
 from attngraft.attention._conv import conv_norm
+from attngraft.attention._kernels import attend
 
 
 @register(
@@ -25,7 +24,7 @@ from attngraft.attention._conv import conv_norm
     family="global self-attention",
     year=2024,
     formula="BN W_o (softmax(q k^T / sqrt(d_k)) v + DW3(v)), d_k = key_ratio * d",
-    cost="(C * (C + 2 * key_channels) + 9 * C + C**2) * N + 2 * C * N**2",
+    cost="(C * (C + 2 * key_channels) + 9 * C + C**2) * N + (key_channels + C) * N**2",
     row=("heads", "key_ratio"),
     growth="N",
 )
@@ -72,8 +71,8 @@ class PSAAttention(Attention):
         B, _, H, W = x.shape
         qkv = self.qkv(x).reshape(B, self.heads, -1, H * W)  # (B, h, 2 d_k + d, N)
         q, k, v = qkv.split((self.key_dim, self.key_dim, self.value_dim), 2)
-        gathered = _attend(*(part.transpose(2, 3) for part in (q, k, v)))  # (B, h, N, d)
-        out: Tensor = self.proj(gathered.transpose(2, 3).reshape(x.shape) + self.position(v.reshape(x.shape)))
+        gathered = attend(q, k, v, scale=self.key_dim**-0.5)  # (B, h, d, N)
+        out: Tensor = self.proj(gathered.reshape(x.shape) + self.position(v.reshape(x.shape)))
         return out
 
 
@@ -87,17 +86,3 @@ def _key_dim(value_dim: int, key_ratio: float) -> int:
             f"use a key_ratio of {1 / value_dim:.3g} or more, or fewer heads"
         )
     return key_dim
-
-
-def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Compute softmax(q kᵀ / sqrt(d_k)) v for keys that may be narrower than the values.
-
-    The fused CPU and flash kernels take one width for all three, and without them a map of N x N is kept. An exported
-    graph has plain matrix products, so there the padding would only be extra work.
-    """
-    if torch.jit.is_tracing():  # type: ignore[no-untyped-call, attr-defined]
-        return F.scaled_dot_product_attention(q, k, v)
-    missing = (0, v.shape[3] - q.shape[3])
-    return F.scaled_dot_product_attention(
-        F.pad(q, missing), F.pad(k, missing), v.contiguous(), scale=q.shape[3] ** -0.5
-    )

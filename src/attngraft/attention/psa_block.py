@@ -24,7 +24,8 @@ from attngraft.attention.psa_attention import PSAAttention
     family="global self-attention",
     year=2024,
     formula="W_2 [a; z], [a; b] = W_1 x, y = b + attention(b), z = y + MLP(y)",
-    cost="(4 * C * hidden + blocks * hidden * (6 * hidden + 2 * key_channels + 9)) * N + 2 * blocks * hidden * N**2",
+    cost="(4 * C * hidden + blocks * hidden * (6 * hidden + 2 * key_channels + 9)) * N "
+    "+ blocks * (key_channels + hidden) * N**2",
     growth="N",
 )
 class PositionSensitiveBlock(Attention):
