@@ -31,6 +31,7 @@ from attngraft.attention._windows import (
     open_code,
     pad_end,
     relative_bias,
+    tracing,
     with_code,
 )
 from attngraft.attention.cab import CAB
@@ -163,9 +164,10 @@ class WindowAttention(nn.Module):
         """Return what each cell gathers from the cells of its window."""
         _, H, W, _ = tokens.shape
         qkv = self.qkv(tokens)  # (B, H, W, 3C)
-        code = self._code(H, W, qkv) if self.shift else open_code(qkv, self.lanes - self.head_dim)
-        qkv = with_code(qkv, self.heads, code)
-        qkv = pad_end(qkv, self.window, value=1.0)  # (B, H', W', 3 * h * lanes)
+        if self._blocks_cells(H, W):
+            code = self._code(H, W, qkv) if self.shift else open_code(qkv, self.lanes - self.head_dim)
+            qkv = with_code(qkv, self.heads, code)
+            qkv = pad_end(qkv, self.window, value=1.0)  # (B, H', W', 3 * h * lanes)
         qkv = self._roll(qkv, -1) if self.shift else qkv
         height, width = qkv.shape[1:3]
         q, k, v = (cut(part, self.window, self.heads) for part in qkv.chunk(3, -1))  # (n, h, M * M, lanes)
@@ -174,6 +176,10 @@ class WindowAttention(nn.Module):
         mixed = self._roll(mixed, 1) if self.shift else mixed
         projected: Tensor = self.proj(mixed[:, :H, :W])
         return projected
+
+    def _blocks_cells(self, H: int, W: int) -> bool:
+        """Tell whether heads need their code: to keep cells apart, or as filling where kernels want other widths."""
+        return tracing() or bool(self.shift or H % self.window or W % self.window or self.head_dim % 8)
 
     def _roll(self, x: Tensor, direction: int) -> Tensor:
         """Move the cells of a padded map by the shift along both axes, around its ends."""
