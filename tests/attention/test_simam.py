@@ -44,6 +44,18 @@ def test_a_map_of_one_cell_gets_the_gate_of_a_cell_at_the_mean(correction: int) 
     assert x.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("correction", [0, 1])
+@pytest.mark.parametrize("e_lambda", [1e-4, 0.5])
+def test_the_gradient_is_that_of_the_equation(correction: int, e_lambda: float) -> None:
+    x = torch.randn(2, 11, 7, 5, dtype=torch.float64, requires_grad=True)
+    d_out = torch.randn_like(x)
+    distance, variance = x - x.mean((2, 3), keepdim=True), x.var((2, 3), correction=correction, keepdim=True)
+    gated = x * (distance.square() / (4 * (variance + e_lambda)) + 0.5).sigmoid()
+    expected = torch.autograd.grad(gated, x, d_out)
+    actual = torch.autograd.grad(SimAM(11, e_lambda=e_lambda, correction=correction)(x), x, d_out)
+    torch.testing.assert_close(actual, expected, atol=1e-12, rtol=0)
+
+
 def test_has_no_parameter() -> None:
     assert parameters(SimAM(256)) == 0
 
@@ -51,8 +63,11 @@ def test_has_no_parameter() -> None:
 def test_distances_that_overflow_when_squared_stay_right_in_half_precision() -> None:
     x = torch.full((1, 1, 8, 8), -300.0)
     x[0, 0, 3, 4] = 300
-    y = SimAM(1)(x.half())
-    torch.testing.assert_close(y.float(), SimAM(1)(x), rtol=1e-2, atol=1e-2)
+    x.requires_grad_()
+    y, half = SimAM(1)(x), SimAM(1)(x.half())
+    torch.testing.assert_close(half.float(), y, rtol=1e-2, atol=1e-2)
+    gradients = (torch.autograd.grad(out.sum(), x)[0] for out in (half, y))
+    torch.testing.assert_close(*gradients, rtol=1e-2, atol=1e-2)
 
 
 def test_options_that_cannot_work_are_refused() -> None:

@@ -9,9 +9,13 @@ Differs: The paper divides the variance by N = H*W, the authors' code by N - 1. 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
+from attngraft._core.checks import is_tracing
 from attngraft._core.errors import OptionError
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
@@ -62,9 +66,47 @@ class SimAM(Attention):
         self.check(x)
         N = x.shape[2] * x.shape[3]
         degrees = N - self.correction * (N > 1)  # of freedom; a single cell has distance 0 whatever it is divided by
-        distance = x - x.mean((2, 3), keepdim=True)
-        deviation = torch.linalg.vector_norm(distance, dim=(2, 3), keepdim=True) / degrees**0.5  # (B, C, 1, 1)
-        # Scaled before it is squared: the square of a half-precision distance can overflow, that of the ratio cannot.
-        scaled = distance * (0.5 * (deviation.square() + self.e_lambda).rsqrt())
-        gate = scaled.square().add_(0.5).sigmoid_()
+        if is_tracing():  # TorchScript cannot save a Python function
+            _, _, gate = _stand_out(x, degrees, self.e_lambda)
+            return x * gate
+        gated: Tensor = _Gate.apply(x, degrees, self.e_lambda)
+        return gated
+
+
+def _stand_out(x: Tensor, degrees: int, e_lambda: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return each cell's distance from its channel's mean over ``2 sqrt(var + lambda)``, one over that, and the gate.
+
+    Scaled before it is squared: the square of a half-precision distance can overflow, that of the ratio cannot.
+    """
+    distance = x - x.mean((2, 3), keepdim=True)
+    deviation = torch.linalg.vector_norm(distance, dim=(2, 3), keepdim=True) / degrees**0.5  # (B, C, 1, 1)
+    inverse = 0.5 * (deviation.square() + e_lambda).rsqrt()
+    scaled = distance.mul_(inverse)
+    return scaled, inverse, scaled.square().add_(0.5).sigmoid_()
+
+
+class _Gate(torch.autograd.Function):
+    """``x * sigmoid(scaled^2 + 1/2)`` with its gradient in closed form: half as many passes over the map, and memory.
+
+    With ``g`` the gate, ``t = dy x g (1 - g)`` and ``s = scaled``:
+    ``dx = dy g + centred(inverse (2 t s - 8 s sum(t s^2) / degrees))``.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, degrees: int, e_lambda: float) -> Tensor:
+        scaled, inverse, gate = _stand_out(x, degrees, e_lambda)
+        ctx.save_for_backward(x, scaled, inverse, gate)
+        ctx.degrees = degrees
         return x * gate
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, None, None]:
+        x, scaled, inverse, gate = ctx.saved_tensors
+        d_energy = (d_out * x).mul_(gate)
+        d_energy.addcmul_(d_energy, gate, value=-1)  # with respect to scaled^2
+        d_scaled = d_energy.mul_(scaled)
+        by_variance = (d_scaled * scaled).sum((2, 3), keepdim=True) * (8 / ctx.degrees)
+        d_distance = d_scaled.mul_(2).addcmul_(scaled, by_variance, value=-1).mul_(inverse)
+        d_distance.sub_(d_distance.mean((2, 3), keepdim=True))
+        return d_distance.addcmul_(d_out, gate), None, None
