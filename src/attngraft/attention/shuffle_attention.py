@@ -80,11 +80,18 @@ class ShuffleAttention(Attention):
         self.check(x)
         B, C, H, W = x.shape
         u, v = x.reshape(B * self.groups, C // self.groups, H, W).chunk(2, 1)  # (B g, C / 2g, H, W) each
-        u = u * self._affine(u.mean((2, 3), keepdim=True), self.channel_weight, self.channel_bias).sigmoid()
-        v = v * self._affine(self.norm(v), self.cell_weight, self.cell_bias).sigmoid()
+        u = u * self._channel_gate(u)
+        v = v * self._cell_gate(v)
         halves = torch.cat((u, v), 1).reshape(B, 2, C // 2, H, W)
         return halves.transpose(1, 2).reshape(B, C, H, W)
 
-    @staticmethod
-    def _affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return torch.addcmul(bias[:, None, None], x, weight[:, None, None])
+    def _channel_gate(self, u: Tensor) -> Tensor:
+        """Return ``sigmoid(channel_weight * mean(u) + channel_bias)``."""
+        weight, bias = self.channel_weight[:, None, None], self.channel_bias[:, None, None]
+        return torch.addcmul(bias, u.mean((2, 3), keepdim=True), weight).sigmoid()
+
+    def _cell_gate(self, v: Tensor) -> Tensor:
+        """Return ``sigmoid(cell_weight * norm(v) + cell_bias)``, both affine maps in one: a pass less over the map."""
+        weight = self.norm.weight * self.cell_weight
+        bias = torch.addcmul(self.cell_bias, self.norm.bias, self.cell_weight)
+        return torch.group_norm(v, self.norm.num_groups, weight, bias, self.norm.eps).sigmoid()
