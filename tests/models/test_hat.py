@@ -268,6 +268,8 @@ def test_multiply_adds_are_those_of_the_reference(name: str) -> None:
     for block in model.modules():
         if isinstance(block, (HAB, OCAB)):
             keys = getattr(block, "key_window", 16) ** 2
+            if isinstance(block, HAB) and not block.shift and block.attn.head_dim % 8 == 0:
+                continue  # whole windows and a width that kernels take: no code
             codes = block.heads * block.lanes - block.channels
             macs -= 2 * windows * 16**2 * keys * codes
     assert macs / 1e9 == pytest.approx(GIGA_MACS[name], rel=0.01)

@@ -121,7 +121,7 @@ class HAB(Attention):
     def forward(self, x: Tensor) -> Tensor:
         """Return the transformed map, laid out channels-last so that a stack of blocks copies nothing between them."""
         self.check(x)
-        tokens = x.permute(0, 2, 3, 1)  # (B, H, W, C)
+        tokens = x.permute(0, 2, 3, 1).contiguous()  # (B, H, W, C); else every step below reads across the layout
         normed = self.norm1(tokens)
         local = self.cab(normed.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # (B, H, W, C)
         tokens = tokens + self.drop(self.attn(normed)) + self.conv_scale * local

@@ -120,15 +120,19 @@ class IRMB(Attention):
         """Mix the values of each grid, ``(B, H, W, 2C + hidden)`` to ``(B, H, W, hidden)``."""
         B, H, W, _ = qkv.shape
         M, C, h = self.window, self.channels, self.heads
-        rows, columns = self._grids(H, qkv), self._grids(W, qkv)  # (ny, M), (nx, M)
-        ny, nx = rows.shape[0], columns.shape[0]
-        cells = rows.clamp(max=H - 1)[:, None, :, None] * W + columns.clamp(max=W - 1)[:, None]  # (ny, nx, M, M)
-        vectors = qkv.flatten(1, 2).index_select(1, cells.flatten()).reshape(-1, M * M, 2 * C + self.hidden)
-        q = vectors[..., :C].reshape(-1, M * M, h, C // h).transpose(1, 2)  # (n, h, M * M, d)
-        k = vectors[..., C : 2 * C].reshape(-1, M * M, h, C // h).transpose(1, 2)
-        v = vectors[..., 2 * C :].relu().reshape(-1, M * M, h, self.hidden // h).transpose(1, 2)
+        ny, nx = round_up(H, M) // M, round_up(W, M) // M
+        whole = not tracing() and H % M == W % M == 0
+        if whole:
+            vectors = qkv.reshape(B, M, ny, M, nx, -1).permute(0, 2, 4, 1, 3, 5).reshape(B * ny * nx, M * M, -1)
+        else:
+            rows, columns = self._grids(H, qkv), self._grids(W, qkv)  # (ny, M), (nx, M)
+            cells = rows.clamp(max=H - 1)[:, None, :, None] * W + columns.clamp(max=W - 1)[:, None]  # (ny, nx, M, M)
+            vectors = qkv.flatten(1, 2).index_select(1, cells.flatten()).reshape(-1, M * M, 2 * C + self.hidden)
+        # One split: slices would each fill a gradient of all three with zeros.
+        q, k, v = vectors.split_with_sizes((C, C, self.hidden), 2)
+        q, k, v = (part.reshape(-1, M * M, h, part.shape[2] // h).transpose(1, 2) for part in (q, k, v.relu()))
         mask = None
-        if tracing() or H % M or W % M:
+        if not whole:
             inside = (rows < H)[:, None, :, None] & (columns < W)[:, None]  # (ny, nx, M, M)
             mask = inside.expand(B, ny, nx, M, M).reshape(-1, 1, 1, M * M)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # (n, h, M * M, hidden / h)

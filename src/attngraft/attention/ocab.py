@@ -116,7 +116,7 @@ class OCAB(Attention):
     def forward(self, x: Tensor) -> Tensor:
         """Return the transformed map, laid out channels-last so that a stack of blocks copies nothing between them."""
         self.check(x)
-        tokens = x.permute(0, 2, 3, 1)  # (B, H, W, C)
+        tokens = x.permute(0, 2, 3, 1).contiguous()  # (B, H, W, C); else every step below reads across the layout
         tokens = tokens + self._attend(self.norm1(tokens))
         mixed: Tensor = tokens + self.mlp(self.norm2(tokens))
         return mixed.permute(0, 3, 1, 2)  # (B, C, H, W)
@@ -129,8 +129,9 @@ class OCAB(Attention):
         qkv = with_code(qkv, self.heads, open_code(qkv, self.lanes - self.head_dim))
         qkv = pad_end(qkv, self.window, outside)  # (B, H', W', 3 * h * lanes)
         height, width = qkv.shape[1:3]
-        keys = F.pad(qkv[..., self.heads * self.lanes :], (0, 0) + (self.margin,) * 4, value=outside)
-        q = cut(qkv[..., : self.heads * self.lanes], self.window, self.heads)  # (n, h, M * M, lanes)
+        q, keys = qkv.split_with_sizes((self.heads * self.lanes, 2 * self.heads * self.lanes), 3)
+        keys = F.pad(keys, (0, 0) + (self.margin,) * 4, value=outside)
+        q = cut(q, self.window, self.heads)  # (n, h, M * M, lanes)
         k, v = cut_overlapping(keys, self.key_window, self.window, 2 * self.heads).chunk(2, 1)  # (n, h, K * K, lanes)
         mixed = attend(q, k, v, relative_bias(self.table, self.window, self.key_window), self.head_dim)
         projected: Tensor = self.proj(join(mixed, self.window, height, width)[:, :H, :W])
