@@ -1,20 +1,20 @@
-"""Write the README's speed table from the newest results of ``benchmarks/mhsa.py``; ``--check`` exits 1 on drift."""
+"""Write the README's speed tables from the newest results of ``benchmarks``; ``--check`` exits 1 on drift."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results" / "mhsa-amd-epyc.json"
+RESULTS = ROOT / "benchmarks" / "results"
 README = ROOT / "README.md"
-BEGIN, END = "<!-- speed: begin -->", "<!-- speed: end -->"
 SHOWN = ("MHSA", "timm BottleneckAttn", "nn.MultiheadAttention, no positions")
 
 
-def table(results: dict[str, Any]) -> str:
+def modules(results: dict[str, Any]) -> str:
     """Return the table of whole modules: how many times as fast, and in how much of the memory, as the circulated."""
     lines = ["| map | module | forward | its memory | forward+backward | its memory |", "|---|---|--:|--:|--:|--:|"]
     for case in results["cases"]:
@@ -33,18 +33,46 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main(arguments: list[str]) -> int:
-    """Write the table, or say whether it is up to date."""
-    before, begin, rest = README.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
+def detectors(results: dict[str, Any]) -> str:
+    """Return the table of whole detectors: how many times the stock one's time, on each runtime and in training."""
+    lines = ["| model | training step | PyTorch | ONNX Runtime | OpenVINO |", "|---|--:|--:|--:|--:|"]
+    found = {(m["name"], m["backend"]): m for m in results["measurements"]}
+    for name in list(dict.fromkeys(name for name, _ in found))[1:]:
+        step = found[name, "eager"]["train_latency"]["ratio"]
+        times = (found[name, backend]["latency"]["ratio"] for backend in ("eager", "onnxruntime", "openvino"))
+        cells = " | ".join(f"{ratio:.2f}" for ratio in (step, *times))
+        lines.append(f"| `{name.replace('.yaml', '')}` | {cells} |")
+    return "\n".join(lines)
+
+
+TABLES: dict[str, tuple[Callable[[dict[str, Any]], str], str]] = {
+    "speed": (modules, "mhsa-amd-epyc.json"),
+    "detectors": (detectors, "detectors-amd-epyc.json"),
+}
+
+
+def write(page: str, place: str) -> str:
+    """Return the page with its table at a place written anew."""
+    table, results = TABLES[place]
+    marks = f"<!-- {place}: begin -->", f"<!-- {place}: end -->"
+    before, begin, rest = page.partition(marks[0])
+    _, end, after = rest.partition(marks[1])
     if not (begin and end):
-        raise SystemExit(f"README.md has no place for the table: write the lines {BEGIN} and {END} where it belongs")
-    page = f"{before}{BEGIN}\n{table(json.loads(RESULTS.read_text()))}\n{END}{after}"
+        raise SystemExit(f"README.md has no place for a table: write the lines {' and '.join(marks)} where it belongs")
+    text = table(json.loads((RESULTS / results).read_text(encoding="utf-8")))
+    return f"{before}{begin}\n{text}\n{end}{after}"
+
+
+def main(arguments: list[str]) -> int:
+    """Write the tables, or say whether they are up to date."""
+    page = before = README.read_text(encoding="utf-8")
+    for place in TABLES:
+        page = write(page, place)
     if "--check" not in arguments:
         README.write_text(page, encoding="utf-8")
         return 0
-    if page != README.read_text(encoding="utf-8"):
-        print("the README's speed table is out of date; run: make docs")
+    if page != before:
+        print("the README's speed tables are out of date; run: make docs")
         return 1
     return 0
 
