@@ -152,8 +152,20 @@ def feature_map(module: nn.Module, channels: int, x: Tensor) -> None:
         raise ShapeError(who, "a map with no empty axis", x.shape, "it was pooled away: raise the image size")
     if not x.is_floating_point():
         raise DtypeError(f"{who} expects floating-point values, got {x.dtype}; call .float() on the map")
-    weight = next(module.parameters(), None)
+    weight = _some_parameter(module)
     if weight is not None and weight.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
         raise DtypeError(
             f"{who} has {weight.dtype} weights and got a {x.dtype} map; convert one, or use torch.autocast"
         )
+
+
+def _some_parameter(module: nn.Module) -> nn.Parameter | None:
+    """Return one parameter of a module, if it has any: the check runs at every call, and `parameters` takes 4 us."""
+    for parameter in module._parameters.values():
+        if parameter is not None:
+            return parameter
+    for child in module._modules.values():
+        found = None if child is None else _some_parameter(child)
+        if found is not None:
+            return found
+    return None
