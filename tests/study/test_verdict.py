@@ -58,6 +58,15 @@ def test_a_study_from_match_tables(runs) -> None:
     assert 0 < low < better.estimate.difference < high
 
 
+def test_where_nothing_was_learned_equal_zeros_are_no_evidence(runs) -> None:
+    arms = {"blind": runs(0.0, 5), "seeing": runs(1.0, 5)}
+    blind, seeing = compare(Criterion(sesoi=1.0, resamples=100), runs(0.0, 5), arms)
+    assert (blind.outcome, blind.learned, blind.stop) == ("undecided", False, True)
+    assert blind.interval == (-math.inf, math.inf)
+    assert blind.advice == ": AP is 0 in every run, so nothing was learned that could be compared; train longer"
+    assert (seeing.outcome, seeing.learned) == ("better", True)
+
+
 def test_equal_plans_give_equal_verdicts_and_another_metric_other_ones(runs) -> None:
     stock, arms = runs(0.6, 3), {"all": runs(0.7, 3, first=9)}
     first, again, other = (

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -112,22 +112,28 @@ class Resampled:
         observed: AP points, ``(S,)``.
         resampled: AP points; column b of every run rests on the same images, ``(S, B)``.
         images: How many images there are.
+        empty: Whether these are differences of runs that are all zero: nothing was found that could be compared.
     """
 
     observed: Floats
     resampled: Floats
     images: int
+    empty: bool = False
 
     def __sub__(self, other: Resampled) -> Resampled:
         """Pair the runs by position: the differences of the first S, S being the shorter."""
         seeds = slice(min(len(self.observed), len(other.observed)))
+        mine, theirs = self.observed[seeds], other.observed[seeds]
         return Resampled(
-            self.observed[seeds] - other.observed[seeds], self.resampled[seeds] - other.resampled[seeds], self.images
+            mine - theirs,
+            self.resampled[seeds] - other.resampled[seeds],
+            self.images,
+            empty=not (mine.any() or theirs.any()),
         )
 
     def __getitem__(self, seeds: slice) -> Resampled:
         """Return some of the runs."""
-        return Resampled(self.observed[seeds], self.resampled[seeds], self.images)
+        return replace(self, observed=self.observed[seeds], resampled=self.resampled[seeds])
 
 
 def resample(

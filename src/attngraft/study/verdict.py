@@ -97,6 +97,7 @@ class Verdict:
             or no number of seeds would.
         more_images: Where no number of seeds would: about how many times the validation images might; else None.
         stop: Whether further seeds are no use: it is decided, the plan's seeds are spent, or no number would decide.
+        learned: Whether any run found anything. Where none did, equal zeros are no evidence of equal models.
     """
 
     arm: str
@@ -109,6 +110,7 @@ class Verdict:
     more_seeds: int | None
     more_images: float | None
     stop: bool
+    learned: bool = True
 
     def __str__(self) -> str:
         """Say the verdict in one line."""
@@ -119,6 +121,8 @@ class Verdict:
     @property
     def advice(self) -> str:
         """What would decide, to be put behind `undecided`."""
+        if not self.learned:
+            return f": {self.metric} is 0 in every run, so nothing was learned that could be compared; train longer"
         if self.more_seeds is not None:
             return f": about {self.more_seeds} more seeds"
         if self.more_images == math.inf:
@@ -172,7 +176,9 @@ def judge(criterion: Criterion, differences: Mapping[str, Resampled]) -> list[Ve
     decision = decide(course, criterion.looks, sesoi=criterion.sesoi, alpha=criterion.alpha)
     waiting = int((decision.outcome == 0).sum())
     return [
-        _verdict(criterion, name, estimate(pairs), decision, index, waiting)
+        _nothing(criterion, name, estimate(pairs))
+        if pairs.empty
+        else _verdict(criterion, name, estimate(pairs), decision, index, waiting)
         for index, (name, pairs) in enumerate(differences.items())
     ]
 
@@ -195,6 +201,12 @@ def _verdict(criterion: Criterion, arm: str, now: Estimate, decision: Decision, 
         more_images=images_to_verdict(now, criterion, waiting) if undecided and more_seeds is None else None,
         stop=not undecided or now.seeds == criterion.max_seeds or _hopeless(now, criterion, waiting),
     )
+
+
+def _nothing(criterion: Criterion, arm: str, now: Estimate) -> Verdict:
+    """Leave an arm open whose runs, and those it is compared with, found nothing at all."""
+    unknown = (-math.inf, math.inf)
+    return Verdict(arm, criterion.metric, "undecided", now, unknown, 1.0, 1.0, None, None, stop=True, learned=False)
 
 
 def breakdown(
