@@ -106,9 +106,10 @@ def test_equals_the_references_form_and_table_layout(shift: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_cells_that_a_shift_brings_together_do_not_meet(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("size", [(8, 8), (8, 7), (4, 8)], ids=str)
+def test_cells_that_a_shift_brings_together_do_not_meet(dtype: torch.dtype, size: tuple[int, int]) -> None:
     attention = randomised(WindowAttention(8, heads=2, window=4, shift=2)).to(dtype)
-    u = torch.randn(1, 8, 8, 8, dtype=dtype)
+    u = torch.randn(1, *size, 8, dtype=dtype)
     louder = u.clone()
     louder[:, :2, :, :] *= 30  # rolled next to the last two rows
     assert torch.equal(attention(u)[:, 2:], attention(louder)[:, 2:])
@@ -127,15 +128,16 @@ def test_parameter_counts_are_the_references() -> None:
     assert count(group) == 3_345_678
 
 
+@pytest.mark.parametrize("size", [(11, 7), (10, 15), (5, 5)], ids=str)
 @pytest.mark.parametrize("shift", [0, 2])
-def test_cost_is_what_runs_with_a_shift(shift: int) -> None:
+def test_cost_is_what_runs_with_a_shift(shift: int, size: tuple[int, int]) -> None:
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
     module = HAB(12, heads=2, window=5, shift=shift, squeeze=4)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.no_grad():
-        module(torch.randn(1, 12, 11, 7))
-    assert module.macs(11, 7) == counter.get_total_flops() // 2
+        module(torch.randn(1, 12, *size))
+    assert module.macs(*size) == counter.get_total_flops() // 2
 
 
 def test_a_shifted_block_exports_with_dynamic_sizes() -> None:

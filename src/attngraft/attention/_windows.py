@@ -5,7 +5,8 @@ larger windows of K × K cells; n windows in all images together. Maps are laid 
 ``(n, h, M * M, d)``.
 
 **How cells are blocked.** A fused kernel takes one additive mask, and the position bias needs that place with a shape
-that all windows share; a mask for every window would cost h·M² numbers a cell. So a blocked pair travels inside the
+that all windows share; a mask for every window would cost h·M² numbers a cell. Where a few groups of windows share one
+each, as on a shifted map of whole windows, it is added to the bias. Elsewhere a blocked pair travels inside the
 product: each query and key gets a few more channels, a code, whose product is 0 for a pair that may meet and
 ``-BLOCKED`` or less for one that may not. Each single term is 0 for a pair that may meet, so its logit is not even
 rounded differently. A key outside the map has ones for a code (the map is padded with ones), and the code of every
@@ -40,6 +41,11 @@ def lanes(head_dim: int, code: int) -> int:
         (32, 40)
     """
     return round_up(head_dim + code, 8)
+
+
+def wants_filling(head_dim: int, device: torch.device) -> bool:
+    """Tell whether heads are to be filled up to the next width that the fused kernels of a device take."""
+    return device.type not in ("cpu", "meta") and head_dim % 8 > 0
 
 
 def with_code(qkv: Tensor, heads: int, code: Tensor) -> Tensor:
@@ -150,6 +156,24 @@ def relative_bias(table: Tensor, window: int, key_window: int) -> Tensor:
     """
     tiles = table.unfold(1, key_window, 1).unfold(2, key_window, 1)  # (h, M, M, K, K), the last query first
     return tiles.flip(1, 2).reshape(-1, window * window, key_window * key_window)
+
+
+def ends_apart(window: int, rows: int, columns: int, like: Tensor) -> Tensor:
+    """Return what to add to the logits of a window whose last rows and columns are from the other end of the map.
+
+    Args:
+        window: Side of the window in cells, M.
+        rows: How many of its rows are, 0 for none.
+        columns: How many of its columns are.
+        like: A tensor of the type and on the device wanted.
+
+    Returns:
+        ``(M * M, M * M)``.
+    """
+    cells = torch.arange(window, device=like.device)
+    end = 2 * (cells >= window - rows)[:, None] + (cells >= window - columns)  # (M, M)
+    end = end.flatten()
+    return (end[:, None] != end).to(like.dtype) * -BLOCKED
 
 
 def tracing() -> bool:

@@ -26,12 +26,14 @@ from attngraft.attention._windows import (
     BLOCKED,
     attend,
     cut,
+    ends_apart,
     join,
     lanes,
     open_code,
     pad_end,
     relative_bias,
     tracing,
+    wants_filling,
     with_code,
 )
 from attngraft.attention.cab import CAB
@@ -44,7 +46,8 @@ from attngraft.attention.cab import CAB
     formula="y = x + W-MSA(LN x) + conv_scale * CAB(LN x); y + MLP(LN y)",
     cost=(
         "N * C * (4 * C + 2 * hidden + 18 * (C // compress)) + 2 * C * (C // squeeze)"
-        " + 2 * ceiling(H / window) * ceiling(W / window) * window**4 * heads * lanes"
+        " + 2 * ceiling(H / window) * ceiling(W / window) * window**4"
+        " * (C + (heads * lanes - C) * Min(1, H % window + W % window))"
     ),
     row=("heads", "window", "shift"),
     growth="N",
@@ -164,22 +167,51 @@ class WindowAttention(nn.Module):
         """Return what each cell gathers from the cells of its window."""
         _, H, W, _ = tokens.shape
         qkv = self.qkv(tokens)  # (B, H, W, 3C)
-        if self._blocks_cells(H, W):
+        needs_code = self._needs_code(qkv)
+        if needs_code:
             code = self._code(H, W, qkv) if self.shift else open_code(qkv, self.lanes - self.head_dim)
             qkv = with_code(qkv, self.heads, code)
             qkv = pad_end(qkv, self.window, value=1.0)  # (B, H', W', 3 * h * lanes)
-        qkv = self._roll(qkv, -1) if self.shift else qkv
-        height, width = qkv.shape[1:3]
-        q, k, v = (cut(part, self.window, self.heads) for part in qkv.chunk(3, -1))  # (n, h, M * M, lanes)
-        mixed = attend(q, k, v, relative_bias(self.table, self.window, self.window), self.head_dim)
-        mixed = join(mixed, self.window, height, width)  # (B, H', W', C)
-        mixed = self._roll(mixed, 1) if self.shift else mixed
+        bias = relative_bias(self.table, self.window, self.window)
+        if self.shift:
+            qkv = self._roll(qkv, -1)
+            mixed = self._within(qkv, bias) if needs_code else self._apart(qkv, bias)
+            mixed = self._roll(mixed, 1)  # (B, H', W', C)
+        else:
+            mixed = self._within(qkv, bias)
         projected: Tensor = self.proj(mixed[:, :H, :W])
         return projected
 
-    def _blocks_cells(self, H: int, W: int) -> bool:
-        """Tell whether heads need their code: to keep cells apart, or as filling where kernels want other widths."""
-        return tracing() or bool(self.shift or H % self.window or W % self.window or self.head_dim % 8)
+    def _needs_code(self, qkv: Tensor) -> bool:
+        """Tell whether heads need their code: on maps of other than whole windows, or to fill a head up."""
+        _, H, W, _ = qkv.shape
+        return tracing() or bool(H % self.window or W % self.window) or wants_filling(self.head_dim, qkv.device)
+
+    def _within(self, qkv: Tensor, bias: Tensor) -> Tensor:
+        """Attend within the windows of a map ``(B, H', W', 3 * h * lanes)``."""
+        q, k, v = (cut(part, self.window, self.heads) for part in qkv.chunk(3, -1))  # (n, h, M * M, lanes)
+        return join(attend(q, k, v, bias, self.head_dim), self.window, *qkv.shape[1:3])  # (B, H', W', C)
+
+    def _apart(self, qkv: Tensor, bias: Tensor) -> Tensor:
+        """Attend within whole windows, of which only the last along an axis hold cells from two ends of the map.
+
+        Four groups of windows, each with one mask that its windows share, multiply nothing that a code adds.
+        """
+        _, H, W, _ = qkv.shape
+        bands = []
+        for y, rows in self._groups(H):
+            parts = [
+                self._within(qkv[:, y, x], bias + ends_apart(self.window, rows, columns, bias))
+                for x, columns in self._groups(W)
+            ]
+            bands.append(torch.cat(parts, 2))
+        return torch.cat(bands, 1)
+
+    def _groups(self, size: int) -> list[tuple[slice, int]]:
+        """Return which cells of an axis lie in windows without and with cells from the other end, and how many."""
+        last = size - self.window
+        groups = [(slice(0, last), 0), (slice(last, size), self._shift_along(size))]
+        return groups if last else groups[1:]
 
     def _roll(self, x: Tensor, direction: int) -> Tensor:
         """Move the cells of a padded map by the shift along both axes, around its ends."""

@@ -31,6 +31,8 @@ from attngraft.attention._windows import (
     open_code,
     pad_end,
     relative_bias,
+    round_up,
+    wants_filling,
     with_code,
 )
 
@@ -97,7 +99,7 @@ class OCAB(Attention):
         self.margin = margin(window, overlap)
         self.key_window = window + 2 * self.margin
         self.head_dim = channels // heads
-        self.lanes = lanes(self.head_dim, 1)
+        self.lanes = lanes(self.head_dim, 1) if border == "mask" else self.head_dim
         self.hidden = int(channels * mlp_ratio)
         positive("OCAB", hidden=self.hidden)
         side = window + self.key_window - 1
@@ -126,15 +128,16 @@ class OCAB(Attention):
         _, H, W, _ = tokens.shape
         outside = float(self.border == "mask")
         qkv = self.qkv(tokens)  # (B, H, W, 3C)
-        qkv = with_code(qkv, self.heads, open_code(qkv, self.lanes - self.head_dim))
-        qkv = pad_end(qkv, self.window, outside)  # (B, H', W', 3 * h * lanes)
-        height, width = qkv.shape[1:3]
-        q, keys = qkv.split_with_sizes((self.heads * self.lanes, 2 * self.heads * self.lanes), 3)
+        width = round_up(self.lanes, 8) if wants_filling(self.lanes, qkv.device) else self.lanes  # of a head
+        if width > self.head_dim:
+            qkv = with_code(qkv, self.heads, open_code(qkv, width - self.head_dim))
+        qkv = pad_end(qkv, self.window, outside)  # (B, H', W', 3 * h * width)
+        q, keys = qkv.split_with_sizes((self.heads * width, 2 * self.heads * width), 3)
         keys = F.pad(keys, (0, 0) + (self.margin,) * 4, value=outside)
-        q = cut(q, self.window, self.heads)  # (n, h, M * M, lanes)
-        k, v = cut_overlapping(keys, self.key_window, self.window, 2 * self.heads).chunk(2, 1)  # (n, h, K * K, lanes)
+        q = cut(q, self.window, self.heads)  # (n, h, M * M, width)
+        k, v = cut_overlapping(keys, self.key_window, self.window, 2 * self.heads).chunk(2, 1)  # (n, h, K * K, width)
         mixed = attend(q, k, v, relative_bias(self.table, self.window, self.key_window), self.head_dim)
-        projected: Tensor = self.proj(join(mixed, self.window, height, width)[:, :H, :W])
+        projected: Tensor = self.proj(join(mixed, self.window, *qkv.shape[1:3])[:, :H, :W])
         return projected
 
 
