@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attngraft.attention import kernel
 from attngraft.export import to_onnx
 from attngraft.measure import flops, parameters
 from attngraft.models import BoTBlock, BoTNet, Stages, create
@@ -101,8 +100,7 @@ def count(name: str, image_size: int, **options: object) -> tuple[int, int]:
     """Count the parameters and the multiply-adds of one picture; nothing is computed."""
     with torch.device("meta"):
         net = create(name, image_size=image_size, **options)
-        with kernel("tiled"):  # whose products are those of the closed form
-            return parameters(net), flops(net, torch.empty(1, 3, image_size, image_size)) // 2
+        return parameters(net), flops(net, torch.empty(1, 3, image_size, image_size)) // 2
 
 
 @pytest.mark.parametrize(
@@ -116,15 +114,15 @@ def count(name: str, image_size: int, **options: object) -> tuple[int, int]:
         ("botnet_t6", 320, 47_917_400, 23.32),
         ("botnet_t7", 384, 69_180_824, 45.79),
         ("botnet26t", 256, 12_488_672, 3.30),
-        ("botnet50ts", 256, 22_742_688, None),
+        ("botnet50ts", 256, 22_742_688, 5.51),  # fvcore, which counts norms too: 5.54
     ],
 )
 def test_size_and_work_are_those_of_the_published_models(
-    name: str, image_size: int, size: int, giga_macs: float | None
+    name: str, image_size: int, size: int, giga_macs: float
 ) -> None:
     counted, macs = count(name, image_size)
     assert counted == size
-    assert giga_macs is None or round(macs / 1e9, 2) == giga_macs
+    assert round(macs / 1e9, 2) == giga_macs
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ Three kernels give the same numbers up to rounding; `attend` takes the one that 
 =============  ==========================  ============================================================================
 kernel         taken for                   how
 =============  ==========================  ============================================================================
-``tiled``      the CPU                     tiles of query rows that stay in the cache; the backward pass computes them
-                                           again from q, k, v and the tables, but for small maps (`KEPT_PER_CHANNEL`)
+``tiled``      the CPU, and counting       tiles of query rows that stay in the cache; the backward pass computes them
+               on meta tensors             again from q, k, v and the tables, but for small maps (`KEPT_PER_CHANNEL`)
 ``augmented``  accelerators,               the position logits as H + W more channels of q, met by one-hot channels of
                ``torch.compile``           k, so that `scaled_dot_product_attention` carries the work
 ``factored``   tracing, hence ONNX,        plain products and a softmax, which the runtimes fuse for themselves; the
@@ -121,7 +121,7 @@ _forced: str | None = None
 def _suited(device: torch.device) -> str:
     if is_tracing():
         return "factored"
-    if torch.compiler.is_compiling() or device.type != "cpu":
+    if torch.compiler.is_compiling() or device.type not in ("cpu", "meta"):
         return "augmented"
     return "tiled"
 
