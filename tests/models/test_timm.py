@@ -28,6 +28,44 @@ def test_features_only_gives_the_maps_of_the_stages() -> None:
     assert [tuple(m.shape) for m in body(torch.rand(1, 3, 64, 96))] == [(1, 64, 8, 12), (1, 256, 2, 3)]
 
 
+def test_maps_may_be_counted_from_the_last_and_must_be_there() -> None:
+    body = timm.create_model("attngraft_resnet50", features_only=True, out_indices=(-2, -1), width=8)
+    assert body.feature_info.channels() == [128, 256]
+    with pytest.raises(ValueError, match=r"out_indices of 0 to 3, got \(7,\)"):
+        timm.create_model("attngraft_resnet50", features_only=True, out_indices=(7,), width=8)
+
+
+@pytest.mark.parametrize("name", ["botnet50", "dilateformer_tiny", "mobilenetv3_small"])
+def test_a_classifier_is_what_timms_scripts_expect(name: str) -> None:
+    """The keywords of timm's train.py, its data preparation, and a new classifier for fine-tuning."""
+    always = {"drop_rate": 0.0, "drop_path_rate": 0.0, "global_pool": "avg", "img_size": 96}
+    with torch.device("meta"):
+        net = timm.create_model(f"attngraft_{name}", num_classes=9, **always)
+    config = timm.data.resolve_model_data_config(net)
+    assert (config["input_size"][0], config["mean"]) == (3, (0.485, 0.456, 0.406))
+    assert net.get_classifier().out_features == 9
+    net.reset_classifier(4)
+    assert (net.num_classes, net.get_classifier().out_features) == (4, 4)
+    net.reset_classifier(0)
+    assert net.to_empty(device="cpu").eval()(torch.rand(1, 3, 32, 32)).shape == (1, net.num_features)
+
+
+def test_what_a_model_does_not_have_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"attngraft_botnet50 has nothing to set by drop_rate=0.2; leave it out"):
+        timm.create_model("attngraft_botnet50", drop_rate=0.2)
+    with pytest.raises(ValueError, match=r"nothing to set by global_pool='max'"):
+        timm.create_model("attngraft_dilateformer_tiny", global_pool="max")
+
+
+def test_timms_drop_path_and_dropout_are_ours() -> None:
+    with torch.device("meta"):
+        swin = timm.create_model("attngraft_dilateformer_tiny", drop_path_rate=0.5)
+        mobile = timm.create_model("attngraft_mobilenetv3_small", drop_rate=0.4)
+    rates = [part.rate for part in swin.modules() if type(part).__name__ == "DropPath"]
+    assert max(rates) == 0.5
+    assert mobile.head[2].p == 0.4
+
+
 def test_there_are_no_weights_to_be_had() -> None:
     with pytest.raises(ValueError, match="no weights of attngraft_botnet50"):
         timm.create_model("attngraft_botnet50", pretrained=True)

@@ -46,10 +46,18 @@ class Pyramid(nn.Module):
         super().__init__()
         self.channels: tuple[int, ...] = tuple(channels)
         self.in_channels = in_channels
-        self.num_classes = num_classes
         self.stages = nn.ModuleList(stages)
         self.norm = norm
-        self.head = nn.Linear(channels[-1], num_classes) if num_classes else nn.Identity()
+        self.reset_classifier(num_classes)
+
+    def get_classifier(self) -> nn.Module:
+        """Return the last layer."""
+        return self.head
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Begin the last layer anew, for so many classes; 0 leaves it out and gives the pooled features."""
+        self.num_classes = num_classes
+        self.head = nn.Linear(self.channels[-1], num_classes) if num_classes else nn.Identity()
 
     def forward_features(self, x: Tensor) -> list[Tensor]:
         """Return the maps ``(B, C_i, H_i, W_i)`` from fine to coarse; sizes that do not divide are rounded up."""

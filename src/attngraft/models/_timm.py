@@ -15,8 +15,25 @@ from attngraft.models._registry import ModelRecord, models
 from attngraft.models._stages import Stages
 
 PREFIX = "attngraft_"
-OUR_NAMES = {"in_chans": "in_channels", "img_size": "image_size"}
-"""What timm calls the options that all our classifiers have."""
+OUR_NAMES = {
+    "in_chans": "in_channels",
+    "img_size": "image_size",
+    "drop_rate": "dropout",
+    "drop_path_rate": "drop_path",
+    "global_pool": "global_pool",
+}
+"""What timm calls options of ours, and options that its scripts always pass."""
+
+WITHOUT_EFFECT: dict[str, Callable[[Any], bool]] = {
+    "image_size": lambda size: True,  # pictures may have any size, and there is no table to be made for one
+    "dropout": lambda rate: not rate,
+    "drop_path": lambda rate: not rate,
+    "global_pool": lambda pool: pool in ("", "avg"),
+}
+"""Which values a model without that option does as they say, because it does so anyway."""
+
+USUAL_SIZE = 224
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 HUB_OPTIONS = ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
 """What timm passes to say where weights come from."""
@@ -42,8 +59,11 @@ class StageMaps(nn.Module):
             raise OptionError(
                 f"features_only needs a model that gives the maps of its stages, not {type(body).__name__}"
             )
+        stages = len(body.channels)
+        if not all(-stages <= index < stages for index in out_indices):
+            raise OptionError(f"features_only needs out_indices of 0 to {stages - 1}, got {tuple(out_indices)}")
         self.body = body
-        self.out_indices = tuple(out_indices)
+        self.out_indices = tuple(index % stages for index in out_indices)
         info = [
             {"num_chs": channels, "reduction": stride, "module": f"stage {stage}"}
             for stage, (channels, stride) in enumerate(zip(body.channels, body.strides, strict=True))
@@ -74,11 +94,46 @@ def _entrypoint(record: ModelRecord) -> Callable[..., nn.Module]:
     ) -> nn.Module:
         if pretrained:
             raise OptionError(f"there are no weights of {PREFIX}{record.name} to be had; use pretrained=False")
-        options = {OUR_NAMES.get(k, k): v for k, v in options.items() if k not in HUB_OPTIONS}
+        options = _translated(record, {k: v for k, v in options.items() if k not in HUB_OPTIONS})
         if features_only:
             return StageMaps(record.build(**{**options, "num_classes": 0}), out_indices)
-        return record.build(**options)
+        return _introduced(record.build(**options))
 
     build.__name__ = build.__qualname__ = PREFIX + record.name
     build.__doc__ = record.about
     return build
+
+
+def _translated(record: ModelRecord, options: dict[str, Any]) -> dict[str, Any]:
+    """Name options as the model does, and leave out what it does without being told.
+
+    Raises:
+        OptionError: If timm's option asks for what the model does not have.
+    """
+    translated = {}
+    for theirs, value in options.items():
+        ours = OUR_NAMES.get(theirs, theirs)
+        if theirs not in OUR_NAMES or ours in record.options:
+            translated[ours] = value
+        elif not WITHOUT_EFFECT[ours](value):
+            raise OptionError(f"{PREFIX}{record.name} has nothing to set by {theirs}={value!r}; leave it out")
+    return translated
+
+
+def _introduced(net: Any) -> nn.Module:
+    """Note on a model what timm's scripts read from one: the width of its features, and how pictures are prepared."""
+    size = getattr(net, "image_size", USUAL_SIZE)
+    height, width = size if isinstance(size, tuple) else (size, size)
+    net.num_features = net.channels[-1]
+    net.pretrained_cfg = net.default_cfg = {
+        "url": "",
+        "num_classes": net.num_classes,
+        "input_size": (net.in_channels, height, width),
+        "fixed_input_size": False,
+        "crop_pct": 0.875,
+        "interpolation": "bicubic",
+        "mean": IMAGENET_MEAN,
+        "std": IMAGENET_STD,
+    }
+    module: nn.Module = net
+    return module

@@ -203,7 +203,6 @@ class BoTNet(nn.Module):
         one_of("BoTNet", "stem", stem, ("plain", "tiered"))
         positive("BoTNet", in_channels=in_channels, width=width, last_stride=last_stride)
         self.blocks = tuple(blocks)
-        self.num_classes = num_classes
         self.in_channels = in_channels
         self.image_size = size = image_size if isinstance(image_size, tuple) else (image_size, image_size)
         conv: dict[str, Any] = {"act": act, "se": se != "none"}
@@ -230,7 +229,16 @@ class BoTNet(nn.Module):
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.channels = tuple(EXPANSION * inside for inside in _doubled(width))
         self.strides = tuple(strides)
-        self.fc = nn.Linear(before, num_classes) if num_classes else nn.Identity()
+        self.reset_classifier(num_classes)
+
+    def get_classifier(self) -> nn.Module:
+        """Return the last layer."""
+        return self.fc
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Begin the last layer anew, for so many classes; 0 leaves it out and gives the pooled features."""
+        self.num_classes = num_classes
+        self.fc = nn.Linear(self.channels[-1], num_classes) if num_classes else nn.Identity()
 
     def forward_features(self, x: Tensor) -> list[Tensor]:
         """Return the map of each stage, from fine to coarse."""

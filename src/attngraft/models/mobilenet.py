@@ -129,7 +129,6 @@ class MobileNetV3(nn.Module):
     ) -> None:
         super().__init__()
         positive("MobileNetV3", in_channels=in_channels)
-        self.num_classes = num_classes
         self.in_channels = in_channels
         self.stem = _conv(in_channels, STEM, 3, 2, hard=True)
         options = GATE_OPTIONS.get(gate, {}) if gate_options is None else gate_options
@@ -144,8 +143,18 @@ class MobileNetV3(nn.Module):
         self.layers = nn.ModuleList(stages)
         self.channels = tuple(rows[-1].channels for rows in STAGES)
         self.strides = (4, 8, 16, 32)
-        self.last = _conv(before, LAST, hard=True) if num_classes else nn.Identity()
-        self.head = _classifier(num_classes, dropout) if num_classes else nn.Identity()
+        self.dropout = dropout
+        self.reset_classifier(num_classes)
+
+    def get_classifier(self) -> nn.Module:
+        """Return the last layer."""
+        return self.head[-1] if isinstance(self.head, nn.Sequential) else self.head
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Begin what follows the stages anew, for so many classes; 0 leaves it out and gives the pooled features."""
+        self.num_classes = num_classes
+        self.last = _conv(self.channels[-1], LAST, hard=True) if num_classes else nn.Identity()
+        self.head = _classifier(num_classes, self.dropout) if num_classes else nn.Identity()
 
     def forward_features(self, x: Tensor) -> list[Tensor]:
         """Return the map of each stage, from fine to coarse."""
