@@ -21,5 +21,5 @@ def test_botnet_positions(monkeypatch: pytest.MonkeyPatch) -> None:
     assert positions == ["relative", "absolute", "none"]
     assert stock["backbone"][0][3][1] == "resnet50"
     for arm in arms:
-        assert arm["backbone"][0][3] == ["ch", "botnet50", {"image_size": 640}]
+        assert arm["backbone"][0][3] == ["ch", "botnet50", {"image_size": 320}]
         assert (arm["head"], arm["scale"]) == (stock["head"], stock["scale"])

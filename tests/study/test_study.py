@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -15,6 +16,7 @@ from attngraft.cli.main import main
 from attngraft.study.controls import WIDTHS, settle
 from attngraft.study.plan import Plan
 from attngraft.study.study import Study
+from attngraft.yolo.training import step
 from tests.study.conftest import TINY
 
 Make = Callable[..., Study]
@@ -86,6 +88,23 @@ def test_a_dry_run_says_what_a_study_takes_and_writes_nothing(tiny_data: str, tm
     assert "parameters more than its base" in " ".join(out.split())
     assert "Nothing was run or written" in " ".join(out.split())
     assert not (tmp_path / "new").exists()
+
+
+def test_a_dry_run_on_a_cpu_times_few_pictures_whatever_the_batch(
+    tiny_data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed = []
+
+    def noting(recipe: str, options: Mapping[str, Any]) -> Callable[[], None]:
+        timed.append(options["batch"])
+        return step(recipe, options)
+
+    monkeypatch.setattr("attngraft.yolo.training.step", noting)
+    said: list[str] = []
+    plan = {**TINY, "data": tiny_data, "arms": "eca@P3", "seeds": 2, "batch": 64, "device": "cpu"}
+    Study(**plan).forecast(started=said.append)
+    assert set(timed) == {2}
+    assert said[:3] == ["settling the arms", "timing stock", "timing noop"]
 
 
 def test_the_conv_control_costs_what_its_arm_costs() -> None:

@@ -136,7 +136,8 @@ def _print_status(console: Console, study: Study) -> int:
 
 
 def _print_estimate(console: Console, study: Study, workers: int | None) -> None:
-    found = study.forecast(workers)
+    with console.status("") as status:
+        found = study.forecast(workers, started=status.update)
     table = Table("arm", "recipe", "one run", title=f"{found.runs} runs, {found.workers} at once")
     for arm in found.fixed.arms:
         table.add_row(arm.name, Path(arm.model).name, _duration(found.seconds[arm.name]))

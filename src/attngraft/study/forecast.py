@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
+from attngraft._core.errors import PlanError
 from attngraft.measure import latency
 from attngraft.study.controls import own_cache
 from attngraft.study.engines import fitting_workers
-from attngraft.study.plan import Fixed
+from attngraft.study.plan import Arm, Fixed, Plan
 
 ROUNDS = 3
+
+TIMED = 2
+"""Most pictures in a step that is timed on the CPU, where a step takes as long as its pictures do: 32 at 640 pixels
+through 50 layers take minutes, and more memory than many machines have."""
+
 START_SECONDS = 10.0
 """Of a run's process before its first step and after its last."""
 
@@ -45,21 +54,20 @@ class Forecast:
     free: int
 
 
-def forecast(fixed: Fixed, folder: Path, workers: int | None) -> Forecast:
+def forecast(fixed: Fixed, folder: Path, workers: int | None, started: Callable[[str], None]) -> Forecast:
     """Say what a study in a folder will take; see `Study.forecast`."""
-    from attngraft.yolo.training import parameters, pictures, step
+    from attngraft.yolo.training import parameters, pictures
 
     plan = fixed.plan
-    step_ms, weights = {}, {}
-    with own_cache():
-        for arm in fixed.arms:  # one after another: together they would need the memory of all
-            (timing,) = latency.compare({arm.name: step(arm.model, plan.train)}, rounds=ROUNDS, warmup=1)
-            step_ms[arm.name], weights[arm.name] = timing.p50_ms, parameters(arm.model)
     train, val = pictures(plan.data, "train") * float(plan.train["fraction"]), pictures(plan.data, "val")
     seen = train + VALIDATION_SHARE * val * bool(plan.train["val"])
-    batch = max(int(plan.train["batch"]), 1)
     epochs = int(plan.train["epochs"])
-    seconds = {name: START_SECONDS + epochs * seen / batch * ms / 1000 for name, ms in step_ms.items()}
+    seconds, weights = {}, {}
+    with own_cache():
+        for arm in fixed.arms:  # one after another: together they would need the memory of all
+            started(f"timing {arm.name}")
+            seconds[arm.name] = START_SECONDS + epochs * seen * _seconds_a_picture(arm, plan)
+            weights[arm.name] = parameters(arm.model)
     at_once, seeds = workers or fitting_workers(), plan.max_seeds or plan.seeds
     home = next(parent for parent in [folder, *folder.parents] if parent.exists())
     return Forecast(
@@ -70,3 +78,26 @@ def forecast(fixed: Fixed, folder: Path, workers: int | None) -> Forecast:
         bytes=seeds * sum(4 * COPIES * count + RECORD_BYTES for count in weights.values()),
         free=shutil.disk_usage(home).free,
     )
+
+
+def _seconds_a_picture(arm: Arm, plan: Plan) -> float:
+    """Time training steps of an arm.
+
+    Raises:
+        PlanError: If one does not fit into memory.
+    """
+    from attngraft.yolo.training import step
+
+    batch = max(int(plan.train["batch"]), 1)
+    if plan.train["device"] == "cpu" or not torch.cuda.is_available():
+        batch = min(batch, TIMED)
+    try:
+        (timing,) = latency.compare(
+            {arm.name: step(arm.model, {**plan.train, "batch": batch})}, rounds=ROUNDS, warmup=1
+        )
+    except torch.OutOfMemoryError as error:
+        raise PlanError(
+            f"a training step of {arm.name} with batch={batch} at imgsz={plan.train['imgsz']} does not fit into this "
+            "machine's memory; lower one of them"
+        ) from error
+    return timing.p50_ms / 1000 / batch

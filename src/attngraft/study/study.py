@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -95,16 +95,22 @@ class Study:
             )
         return fixed
 
-    def forecast(self, workers: int | None = None) -> Forecast:
+    def forecast(self, workers: int | None = None, *, started: Callable[[str], None] = lambda what: None) -> Forecast:
         """Say what the study will take, from a short timing; writes nothing into its folder.
 
         Args:
             workers: How many runs at once; None fits the machine.
+            started: Called with what is being done, for progress.
+
+        Raises:
+            PlanError: If a training step does not fit into this machine's memory.
         """
         from attngraft.study.controls import settle
         from attngraft.study.forecast import forecast
 
-        return forecast(self.fixed() if self.begun else settle(self.plan), self.store.folder, workers)
+        started("settling the arms")
+        fixed = self.fixed() if self.begun else settle(self.plan)
+        return forecast(fixed, self.store.folder, workers, started)
 
     def run(
         self,
