@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F
 from _timing import Case, Contender, compare, table, write
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import flex_attention
 
 from attngraft.attention import MHSA
-from attngraft.attention._kernels import KERNELS, Offsets
+from attngraft.attention._kernels import KERNELS, Offsets, _axis_logits
 from attngraft.measure import environment
 
 # Name, batch, channels, heads, side of the map, and who is left out, being as slow and large as the first there.
@@ -71,6 +72,29 @@ class Kernel(nn.Module):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, by_row: Tensor, by_column: Tensor) -> Tensor:
         return self.run(q, k, v, q.shape[2] ** -0.5, Offsets(by_row, by_column, self.H, self.W))
+
+
+class Flex(nn.Module):
+    """PyTorch's FlexAttention on ``(B, h, N, d)``, the positions added to each logit as it is computed.
+
+    On the CPU it has no gradient, so that it takes part on accelerators only.
+    """
+
+    def __init__(self, H: int, W: int, *, compiled: bool = True) -> None:
+        super().__init__()
+        self.run = torch.compile(flex_attention) if compiled else flex_attention
+        self.H, self.W = H, W
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, by_row: Tensor, by_column: Tensor) -> Tensor:
+        scale, W = q.shape[3] ** -0.5, self.W
+        offsets = Offsets(by_row, by_column, self.H, W)
+        to_row, to_column = (t.flatten(2, 3) for t in _axis_logits(q * scale, offsets))  # (B, h, N, H), (B, h, N, W)
+
+        def with_positions(logit: Tensor, b: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+            return logit + to_row[b, head, query, key // W] + to_column[b, head, query, key % W]
+
+        out: Tensor = self.run(q, k, v, score_mod=with_positions, scale=scale)
+        return out
 
 
 class Fused(nn.Module):
@@ -134,16 +158,20 @@ def kernels(batch: int, channels: int, heads: int, side: int, kind: dict[str, ob
     yield Contender("textbook", Textbook(side, side), (*along, *tables))
     for name in KERNELS:
         yield Contender(name, Kernel(name, side, side), (*across, *tables))
+    if kind["device"] != "cpu":
+        yield Contender("FlexAttention", Flex(side, side), (*along, *tables))
     yield Contender("fused, no positions", Fused(), along)
 
 
 def require_equal(contenders: list[Contender]) -> None:
     """Stop unless every kernel gives the textbook's numbers."""
-    textbook, *kernels = (c for c in contenders if isinstance(c.module, (Textbook, Kernel)))
+    textbook, *others = (c for c in contenders if isinstance(c.module, (Textbook, Kernel, Flex)))
     with torch.no_grad():
-        expected = textbook.module(*textbook.example).transpose(2, 3)
-        for kernel in kernels:
-            torch.testing.assert_close(kernel.module(*kernel.example), expected, atol=2e-3, rtol=2e-2)
+        expected = textbook.module(*textbook.example)
+        for other in others:
+            out = other.module(*other.example)
+            out = out.transpose(2, 3) if isinstance(other.module, Kernel) else out
+            torch.testing.assert_close(out, expected, atol=2e-3, rtol=2e-2)
 
 
 def modules(batch: int, channels: int, heads: int, side: int, kind: dict[str, object]) -> Iterator[Contender]:
