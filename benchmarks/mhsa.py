@@ -82,7 +82,7 @@ class Flex(nn.Module):
 
     def __init__(self, H: int, W: int, *, compiled: bool = True) -> None:
         super().__init__()
-        self.run = torch.compile(flex_attention) if compiled else flex_attention
+        self.run = torch.compile(flex_attention, dynamic=False) if compiled else flex_attention
         self.H, self.W = H, W
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, by_row: Tensor, by_column: Tensor) -> Tensor:
