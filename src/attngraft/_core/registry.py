@@ -59,7 +59,7 @@ class Mechanism:
         cost: Multiply-adds of one image, as an expression over C, H, W, N = H*W and the instance's attributes.
         row: Names of the positional arguments that circulated YAML rows give, in order.
         growth: Order in which the training memory grows with the number of cells N.
-        summary: The first line of the module's docstring.
+        summary: The first line of the module's docstring, or of the class's where the module has none.
         paper: Title, authors, venue, arXiv number.
         code: Reference repository, file, licence, and how it was used.
         differs: Each deviation from the paper or the reference, or "Nothing."
@@ -171,6 +171,17 @@ info = mechanism
 """`mechanism` under the name that the package shows: ``attngraft.info("mhsa")``."""
 
 
+def fitted(cls: type[nn.Module], channels: int) -> dict[str, Any]:
+    """Return the options to change from a class's defaults so that it works at a width: none without a ``fit``.
+
+    Args:
+        cls: A module class whose first argument is ``channels``, of the zoo or a user's own.
+        channels: The width.
+    """
+    fit = getattr(cls, "fit", None)
+    return dict(fit(channels)) if callable(fit) else {}
+
+
 def names() -> list[str]:
     """List the registry names in alphabetical order."""
     return sorted(mechanisms())
@@ -207,7 +218,9 @@ def _describe(cls: type[nn.Module], *, name: str | None = None, **fields: Any) -
         if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     }
     module_doc = inspect.cleandoc(sys.modules[cls.__module__].__doc__ or "") if cls.__module__ in sys.modules else ""
-    return Mechanism(name=name, cls=cls, options=MappingProxyType(options), **provenance(module_doc), **fields)
+    described = provenance(module_doc)
+    described["summary"] = described["summary"] or inspect.cleandoc(cls.__doc__ or "").partition("\n")[0]
+    return Mechanism(name=name, cls=cls, options=MappingProxyType(options), **described, **fields)
 
 
 def provenance(module_doc: str) -> dict[str, Any]:

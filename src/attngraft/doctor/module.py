@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import attngraft.attention as zoo
 from attngraft._core.errors import UnknownNameError
 from attngraft._core.plugins import import_file
+from attngraft._core.registry import fitted
 
 NOISE = 0.1
 """How far weights are moved from where they start: gates that start at zero would hide what is behind them."""
@@ -43,9 +44,7 @@ class Subject:
     def fresh(self, channels: int | None = None) -> nn.Module:
         """Build the module as it starts, at a width."""
         width = self.channels if channels is None else channels
-        fit = getattr(self.cls, "fit", None)
-        fitted = fit(width) if callable(fit) else {}
-        return self.cls(width, **{**fitted, **self.options})
+        return self.cls(width, **{**fitted(self.cls, width), **self.options})
 
     def shaken(self) -> nn.Module:
         """Build the module with weights moved from where they start."""
