@@ -113,8 +113,8 @@ def register(cls: _Module | None = None, /, **fields: Any) -> _Module | Callable
         The class itself, unchanged.
 
     Raises:
-        RegistrationError: If the name is taken by another class or is not snake case, or if the first argument of the
-            class is not ``channels``.
+        RegistrationError: If the name or the class's own, by which YAML rows find it, is taken by another class, if the
+            name is not snake case, or if the first argument of the class is not ``channels``.
 
     Example:
         >>> from torch import nn
@@ -129,11 +129,7 @@ def register(cls: _Module | None = None, /, **fields: Any) -> _Module | Callable
 
     def enter(cls: _Module) -> _Module:
         record = _describe(cls, **fields)
-        taken = _TABLE.get(record.name)
-        if taken is not None and _path(taken.cls) != _path(cls):
-            raise RegistrationError(
-                f"the mechanism name {record.name!r} is taken by {_path(taken.cls)}; give {_path(cls)} another name"
-            )
+        _require_free(record)
         _TABLE[record.name] = record
         remember(cls)
         return cls
@@ -221,6 +217,24 @@ def _describe(cls: type[nn.Module], *, name: str | None = None, **fields: Any) -
     described = provenance(module_doc)
     described["summary"] = described["summary"] or inspect.cleandoc(cls.__doc__ or "").partition("\n")[0]
     return Mechanism(name=name, cls=cls, options=MappingProxyType(options), **described, **fields)
+
+
+def _require_free(record: Mechanism) -> None:
+    """Raise a `RegistrationError` where another class can be found under one of a record's two names."""
+    own = _path(record.cls)
+    for other in _TABLE.values():
+        if _path(other.cls) == own:
+            continue
+        taken = {other.name, other.cls.__name__}
+        if record.name in taken:
+            raise RegistrationError(
+                f"the mechanism name {record.name!r} is taken by {_path(other.cls)}; give {own} another name"
+            )
+        if record.cls.__name__ in taken:
+            raise RegistrationError(
+                f"the class name {record.cls.__name__!r}, by which rows of a YAML find a mechanism, is taken by "
+                f"{_path(other.cls)}; rename the class {own}"
+            )
 
 
 def provenance(module_doc: str) -> dict[str, Any]:
