@@ -54,6 +54,28 @@ class Halves(Plain):
         return super().forward(x)[:, :, ::2]
 
 
+class DoubleInside(Plain):
+    """Half precision converts the buffer and hides it."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.register_buffer("scale", torch.ones(channels, 1, 1, dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * self.scale
+
+
+class NoVarianceOfOne(Plain):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * _variance(x).sigmoid()
+
+
+def _variance(x: Tensor) -> Tensor:
+    """Return `x.var((2, 3), keepdim=True)`, which warns besides."""
+    off = x - x.mean((2, 3), keepdim=True)
+    return off.square().sum((2, 3), keepdim=True) / (x.shape[2] * x.shape[3] - 1)
+
+
 class FixedTable(Plain):
     def __init__(self, channels: int) -> None:
         super().__init__(channels)
@@ -209,6 +231,8 @@ class Quadratic(nn.Module):
 
 BROKEN = [
     ("builds", Halves, r"returns \(2, 64, 10, 20\) for \(2, 64, 20, 20\)"),
+    ("builds", DoubleInside, r"^returns torch.float64 for torch.float32$"),
+    ("sizes", NoVarianceOfOne, r"^1x1: ValueError: values are not finite$"),
     ("sizes", FixedTable, r"^1x1: ValueError: returns \(1, 64, 20, 20\) for .*; 2x3: RuntimeError.*; 40x40: "),
     ("widths", OneWidth, "128 channels: RuntimeError"),
     ("widths", RefusesWidths, r"does not build at 192 \(ValueError: channels must be a multiple of 128\), 320"),

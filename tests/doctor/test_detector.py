@@ -43,6 +43,12 @@ class FixedTable(Plain):
         return self.conv(x) + self.table
 
 @attngraft.register
+class NanSmall(Plain):
+    def forward(self, x):
+        off = x - x.mean((2, 3), keepdim=True)
+        return x * self.conv(off.square().sum((2, 3), keepdim=True) / (x.shape[2] * x.shape[3] - 1)).sigmoid()
+
+@attngraft.register
 class InPlace(Plain):
     def forward(self, x):
         with torch.no_grad():
@@ -128,6 +134,7 @@ def test_a_healthy_detector_passes_every_row(tiny_data: Callable[[str], str]) ->
     ("check", "recipe", "message"),
     [
         ("opens", "fixed_table@P3", r"size of tensor a \(\d+\) must match the size of tensor b \(14\)"),
+        ("mechanisms", "nan_small@P3", "NanSmall: sizes: 1x1: .*values are not finite"),
         ("mechanisms", "in_place@P3", "InPlace: input kept: modified in training and inference mode"),
         ("mechanisms", "mixes_batch@P3", "MixesBatch: batch: "),
         ("identity", "in_place@P3", "differs from the base"),

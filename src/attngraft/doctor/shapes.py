@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from attngraft.doctor._compare import CLOSE, distance, problems
+from attngraft.doctor._compare import CLOSE, distance, problems, sick
 from attngraft.doctor.findings import Outcome, check, failed, passed, said, warned
 from attngraft.doctor.module import Subject
 
@@ -18,13 +18,14 @@ HOST_NAMES = frozenset({"f", "i", "type", "np"})
 """Attributes that the host's parser sets on every layer."""
 
 
-@check(remedy="take the number of channels as the first argument and return one map of the input's shape", vital=True)
+@check(remedy="take channels as the first argument, and return one map of the input's shape and type", vital=True)
 def builds(subject: Subject) -> Outcome:
-    """It builds for a width and returns a map of its input's shape."""
+    """It builds for a width and returns a map of its input's shape and type."""
     x = subject.map(20, 20)
     y = subject.fresh().eval()(x)
-    if not isinstance(y, Tensor) or y.shape != x.shape:
-        return failed(f"returns {tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__} for {tuple(x.shape)}")
+    wrong = _unlike(y, x)
+    if wrong:
+        return failed(wrong)
     return passed(f"{subject.channels} channels, {tuple(x.shape)}")
 
 
@@ -48,7 +49,7 @@ def widths(subject: Subject) -> Outcome:
 
 @check(remedy="take the size from x.shape in every forward; keep no table for one size, pad in place of dividing")
 def sizes(subject: Subject) -> Outcome:
-    """Maps of any size work: square, rectangular, odd, tiny, large, alone and in a batch."""
+    """Maps of any size give finite values: square, rectangular, odd, tiny, large, alone and in a batch."""
     module = subject.shaken().eval()
     trials = {
         f"{height}x{width}": partial(_keep_shape, module, subject.map(height, width, 1), subject.map(height, width, 2))
@@ -84,5 +85,13 @@ def _keep_shape(module: nn.Module, *maps: Tensor) -> None:
     with torch.no_grad():
         for x in maps:
             y = module(x)
-            if y.shape != x.shape:
-                raise ValueError(f"returns {tuple(y.shape)} for {tuple(x.shape)}")
+            wrong = _unlike(y, x) or ("values are not finite" if sick(y) else "")
+            if wrong:
+                raise ValueError(wrong)
+
+
+def _unlike(y: object, x: Tensor) -> str:
+    """Say how an output is not a map like the input, if it is not."""
+    if not isinstance(y, Tensor) or y.shape != x.shape:
+        return f"returns {tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__} for {tuple(x.shape)}"
+    return f"returns {y.dtype} for {x.dtype}" if y.dtype != x.dtype else ""
