@@ -14,7 +14,8 @@ from torch import nn
 
 import attngraft.doctor
 from attngraft._core.errors import OptionError, UnknownNameError
-from attngraft.doctor import Outcome, check, diagnose, examine, failed, passed, skipped, subject, warned
+from attngraft.doctor import Check, Outcome, check, diagnose, examine, failed, passed, skipped, subject, warned
+from attngraft.doctor.findings import Wrong, broken, expected
 
 
 @check(remedy="feed it")
@@ -71,6 +72,63 @@ def test_nothing_is_looked_at_after_a_vital_check_failed() -> None:
     first, second = examine({}, [there, alive])
     assert (first.status, first.detail) == ("fail", "LookupError: nobody")
     assert (second.status, second.detail) == ("skip", "needs 'there', which failed")
+
+
+@check(remedy="hold it by the collar")
+def walks(animal: dict[str, float]) -> Outcome:
+    """It walks."""
+    with expected():
+        animal["legs"] / animal["none"]
+    return passed("walks")
+
+
+@check(remedy="wait", needs=("walks", "alive"))
+def runs(animal: dict[str, float]) -> Outcome:
+    """It runs."""
+    return passed("runs")
+
+
+def test_an_error_that_a_check_expects_has_its_remedy() -> None:
+    (finding,) = examine({"legs": 4.0, "none": 0.0}, [walks])
+    assert (finding.status, finding.remedy) == ("fail", "hold it by the collar")
+    assert finding.detail == "ZeroDivisionError: float division by zero"
+
+
+def test_an_error_of_ours_says_itself_what_to_do() -> None:
+    def raises(animal: object) -> Outcome:
+        """It raises."""
+        raise OptionError("give it a bone")
+
+    (finding,) = examine({}, [check(remedy="sleep")(raises)])
+    assert (finding.detail, finding.remedy) == ("OptionError: give it a bone", "")
+
+
+def test_what_needs_a_check_that_failed_is_skipped_and_the_rest_is_not() -> None:
+    found = list(examine({"breath": 0.0, "legs": 4.0, "none": 1.0}, [walks, alive, runs, draws]))
+    assert [f.status for f in found] == ["pass", "fail", "skip", "warn"]
+    assert found[2].detail == "needs 'alive', which failed"
+    assert next(examine({"breath": 0.0}, [runs])).status == "pass", "what was not looked at has not failed"
+
+
+def test_an_error_that_was_seen_is_named_once() -> None:
+    def asks(number: int) -> Check[dict[int, float]]:
+        def ask(animal: dict[int, float]) -> Outcome:
+            """It has a tail."""
+            return passed(str(animal[number]))
+
+        return check(remedy="look again")(ask)
+
+    first, second, third = examine({}, [asks(1), asks(2), alive])  # type: ignore[list-item]
+    assert (first.status, first.detail) == ("fail", "KeyError: 1")
+    assert (second.status, second.detail, second.remedy) == ("skip", "same as 'ask': mend that first", "")
+    assert third.status == "fail", "another error"
+
+
+def test_trials_that_fail_alike_are_named_together() -> None:
+    errors = {"8": ValueError("8 is odd"), "9": ValueError("9 is odd"), "10": Wrong("limps")}
+    outcome = broken(errors, " km")
+    assert outcome.detail == "8, 9 km: ValueError: 8 is odd; 10 km: limps"
+    assert outcome.errors == ("ValueError: # is odd", "")
 
 
 def test_checks_draw_the_same_numbers_and_leave_the_callers_alone() -> None:

@@ -33,7 +33,10 @@ def true_flops(subject: Subject) -> Outcome:
     return passed(f"{parameters(module)} parameters, {', '.join(counts)}")
 
 
-@check(remedy="place it on a smaller map (P5), train with a smaller batch, or take a mechanism of linear memory")
+@check(
+    remedy="place it on a smaller map (P5), train with a smaller batch, or take a mechanism of linear memory",
+    needs=("input kept",),
+)
 def memory_growth(subject: Subject) -> Outcome:
     """A training step on the largest map fits into the free memory."""
     module = subject.fresh()

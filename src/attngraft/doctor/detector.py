@@ -19,6 +19,8 @@ from attngraft.yolo import YOLO
 from attngraft.yolo.grafting import Graft
 from attngraft.yolo.training import detection_batch, host_arguments
 
+SAME = ("same seed",)
+"""What a check needs that compares two runs of a detector."""
 UNTRAINED = -1
 """Epoch of a checkpoint that no training wrote, or that one finished."""
 SOFTER = 0.25

@@ -17,6 +17,8 @@ from attngraft._core.registry import fitted
 
 NOISE = 0.1
 """How far weights are moved from where they start: gates that start at zero would hide what is behind them."""
+SAME = ("input kept", "repeats")
+"""What a check needs that compares two calls on one input."""
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from ultralytics.utils.torch_utils import ModelEMA
 from attngraft._core.calls import backward
 from attngraft.doctor._compare import CLOSE, distance, problems, sick
 from attngraft.doctor.costs import flops_at
-from attngraft.doctor.detector import SIDE, Built, Patient, grafted, loss, predict
-from attngraft.doctor.findings import Outcome, check, examine, failed, passed, skipped, warned
+from attngraft.doctor.detector import SAME, SIDE, Built, Patient, grafted, loss, predict
+from attngraft.doctor.findings import Outcome, Wrong, broken, check, examine, expected, failed, passed, skipped, warned
 from attngraft.doctor.shapes import sizes
 from attngraft.doctor.survival import training_after_validation
 from attngraft.doctor.values import STEPS, batch, dead_maps, gradient, input_kept, repeats
@@ -24,7 +24,7 @@ MOST_FLOPS = 60e9
 """Above this a picture is not run: it would take this check alone half a minute."""
 FUSED_CLOSE = 1e-3
 HALF_CLOSE = 0.1
-ON_MECHANISMS = (sizes, gradient, dead_maps, repeats, batch, input_kept, training_after_validation)
+ON_MECHANISMS = (sizes, input_kept, repeats, gradient, dead_maps, batch, training_after_validation)
 
 
 @check(remedy="look at the mechanism alone: attngraft doctor FILE.py:CLASS", vital=True)
@@ -73,11 +73,11 @@ def picture_sizes(patient: Patient) -> Outcome:
     def trial(height: int, width: int) -> None:
         y = predict(model, patient.pictures(height, width, 1))
         if sick(y):
-            raise ValueError("the output is not finite")
+            raise Wrong("the output is not finite")
 
-    broken = problems({f"{height}x{width}": partial(trial, height, width) for height, width in tried})
-    if broken:
-        return failed("; ".join(broken))
+    wrong = problems({f"{height}x{width}": partial(trial, height, width) for height, width in tried})
+    if wrong:
+        return broken(wrong)
     shown = ", ".join(f"{height}x{width}" for height, width in tried)
     rest = f"; {largest[0]}x{largest[1]} not run, about {expected / 1e9:.0f} GFLOPs" if left_out else ""
     return passed(shown + rest)
@@ -171,7 +171,7 @@ def same_seed(patient: Patient) -> Outcome:
     return passed("an inference and a training step, bit for bit")
 
 
-@check(remedy="look for a soft-max, mean or reshape that runs over the first axis")
+@check(remedy="look for a soft-max, mean or reshape that runs over the first axis", needs=SAME)
 def batches(patient: Patient) -> Outcome:
     """Pictures of a batch do not see each other."""
     model, x = patient.shaken(), patient.pictures(batch=3)
@@ -181,7 +181,10 @@ def batches(patient: Patient) -> Outcome:
     return passed("three pictures, together and alone")
 
 
-@check(remedy="compute norms and soft-max in float32; make new tensors with x.new_zeros and the like, in its type")
+@check(
+    remedy="compute norms and soft-max in float32; make new tensors with x.new_zeros and the like, in its type",
+    needs=SAME,
+)
 def half_precision(patient: Patient) -> Outcome:
     """Autocast and float16 weights, as checkpoints store them, give finite values about as near as the base's."""
     model, x = patient.shaken(), patient.pictures()
@@ -194,25 +197,25 @@ def half_precision(patient: Patient) -> Outcome:
             with torch.autocast("cpu", dtype, enabled=autocast):
                 y = predict(twin, x if autocast else x.to(dtype))
             if sick(y):
-                raise ValueError("values are not finite")
+                raise Wrong("values are not finite")
             return distance(y.float(), predict(network, x))
 
         off[name] = far(model), far(base)
 
-    broken = problems(
+    wrong = problems(
         {
             "autocast": partial(trial, "autocast", torch.bfloat16, autocast=True),
             "float16": partial(trial, "float16", torch.float16, autocast=False),
         }
     )
-    if broken:
-        return failed("; ".join(broken))
+    if wrong:
+        return broken(wrong)
     detail = ", ".join(f"{name} {mine:.1%} off (without grafts {stock:.1%})" for name, (mine, stock) in off.items())
     far = any(mine > max(HALF_CLOSE, 3 * stock) for mine, stock in off.values())
     return warned(detail) if far else passed(detail)
 
 
-@check(remedy="keep the mechanism's norms and convolutions where they are; the host folds its own only")
+@check(remedy="keep the mechanism's norms and convolutions where they are; the host folds its own only", needs=SAME)
 def fuse(patient: Patient) -> Outcome:
     """The host's fusing, before validation, prediction and export, changes no number and loses no graft."""
     model, x = patient.shaken(), patient.pictures()
@@ -225,12 +228,15 @@ def fuse(patient: Patient) -> Outcome:
     return passed(f"relative {off:.1e}") if off <= FUSED_CLOSE else failed(f"differs by {off:.1e}")
 
 
-@check(remedy="keep nothing of a forward on self; compute it again, or keep it as a buffer made in __init__")
+@check(
+    remedy="keep nothing of a forward on self; compute it again, or keep it as a buffer made in __init__", needs=SAME
+)
 def averaged_copy(patient: Patient) -> Outcome:
     """The host's averaged copy (EMA), made and updated between steps, is whole."""
     model = patient.shaken()
     loss(patient, model).backward()  # type: ignore[no-untyped-call]
-    ema = ModelEMA(model)
+    with expected():
+        ema = ModelEMA(model)
     x = patient.pictures(SIDE, 64)
     if distance(predict(ema.ema, x), predict(model, x)) > CLOSE:
         return failed("the copy gives other numbers")

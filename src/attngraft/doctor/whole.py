@@ -17,8 +17,8 @@ from attngraft._core.extras import extra_package
 from attngraft.data import beacons
 from attngraft.doctor._compare import CLOSE, distance
 from attngraft.doctor.costs import GIB, flops_at, growth
-from attngraft.doctor.detector import SIDE, Patient, grafted, predict
-from attngraft.doctor.findings import Outcome, check, failed, passed, skipped, warned
+from attngraft.doctor.detector import SAME, SIDE, Patient, grafted, predict
+from attngraft.doctor.findings import Outcome, check, expected, failed, passed, skipped, warned
 from attngraft.doctor.survival import last_line, new_process, silenced
 from attngraft.measure import memory, weight_bytes
 from attngraft.yolo import checkpoint, export
@@ -102,32 +102,36 @@ def memory_of_exports(patient: Patient) -> Outcome:
     return warned(detail) if largest > GIB else passed(detail)
 
 
-@check(remedy="attngraft doctor FILE.py:CLASS shows which operation; size by x.shape only")
+@check(remedy="attngraft doctor FILE.py:CLASS shows which operation; size by x.shape only", needs=SAME)
 def torchscript(patient: Patient) -> Outcome:
     """A TorchScript file of the host gives the model's boxes and scores."""
     return _exported(patient, "torchscript", dynamic=False)
 
 
-@check(remedy="size by x.shape only, no Python int of it kept on self, no adaptive pooling, opset 18 operators")
+@check(
+    remedy="size by x.shape only, no Python int of it kept on self, no adaptive pooling, opset 18 operators",
+    needs=SAME,
+)
 def onnx(patient: Patient) -> Outcome:
     """A dynamic ONNX file of the host gives the model's boxes and scores, at other sizes too."""
     extra_package("onnxruntime", "export")
     return _exported(patient, "onnx", dynamic=True, simplify=False)
 
 
-@check(remedy="size by x.shape only, no Python int of it kept on self, no adaptive pooling")
+@check(remedy="size by x.shape only, no Python int of it kept on self, no adaptive pooling", needs=SAME)
 def openvino(patient: Patient) -> Outcome:
     """A dynamic OpenVINO file of the host gives the model's boxes and scores, at other sizes too."""
     return _exported(patient, "openvino", dynamic=True)
 
 
-@check(remedy="give the mechanism's file with --plugin, or install it as a package")
+@check(remedy="give the mechanism's file with --plugin, or install it as a package", needs=SAME)
 def reload(patient: Patient) -> Outcome:
     """A new process that never imported attngraft loads the checkpoint with the stock host, and gets its numbers."""
     model, x = patient.shaken().half().float(), patient.pictures(SIDE, 64)
     with tempfile.TemporaryDirectory() as folder:
         saved, given, result = (Path(folder, name) for name in ("model.pt", "x.pt", "y.pt"))
-        checkpoint.save(model, saved, arguments={"task": patient.task, "model": patient.recipe})
+        with expected("keep no lambda, open file or local class on self"):
+            checkpoint.save(model, saved, arguments={"task": patient.task, "model": patient.recipe})
         torch.save(x, given)
         ran = new_process(RELOAD, saved, given, result)
         if ran.returncode:
@@ -176,7 +180,7 @@ def data(patient: Patient) -> Outcome:
 
 
 def _exported(patient: Patient, kind: str, *, dynamic: bool, **more: Any) -> Outcome:
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, silenced():
+    with expected(), tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, silenced():
         opened = copy.copy(patient.opened)
         opened.model = patient.shaken()
         opened.model.pt_path = str(Path(folder, "model.pt"))
