@@ -181,15 +181,34 @@ def test_global_attention_on_a_large_map_is_refused_with_the_number(monkeypatch:
     from attngraft.measure import memory
 
     monkeypatch.setattr(memory, "free", lambda *_: 16 * 2**30)
-    finding = find("memory of exports", f"{MICRO}+mhsa(heads=4)@P3", side=1280)
+    finding = find("memory of exports", f"{MICRO}+mhsa(heads=4)@P3", imgsz=1280)
     assert finding.status == "fail"
     assert "9.8 GiB a picture at 1280: mhsa at 3.grafts.0.mechanism, 25,600 cells" in finding.detail
-    training = find("memory at largest", f"{MICRO}+mhsa@P3", side=1280, batch=64)
+    training = find("memory at largest", f"{MICRO}+mhsa@P3", imgsz=1280, batch=64)
     assert training.status == "fail"
     assert int(training.detail.rpartition(" ")[2]) < 64
-    dear = find("true flops", f"{MICRO}+mhsa@P3", side=1280)
+    dear = find("true flops", f"{MICRO}+mhsa@P3", imgsz=1280)
     assert dear.status == "warn"
     assert "the host's profiler would print" in dear.detail
+
+
+@pytest.mark.parametrize(
+    ("recipe", "imgsz", "side", "stride"),
+    [
+        (MICRO, 100, 128, 32),
+        ("yolov8n-p6.yaml", 100, 128, 64),
+        ("yolo11n-cls.yaml", 100, 100, 32),
+    ],
+)
+def test_pictures_follow_the_strides_of_the_model(recipe: str, imgsz: int, side: int, stride: int) -> None:
+    with quiet():
+        patient = Patient(recipe, imgsz)
+        opens, *others = examine(patient, [CHECKS[name] for name in ("opens", "picture sizes", "memory at largest")])
+    assert (patient.side, patient.stride) == (side, stride)
+    assert (f"imgsz={imgsz} is {side}, as the stride is {stride}" in opens.detail) == (imgsz != side)
+    assert {f.status for f in others} == {"pass"}, others
+    assert others[0].detail.startswith(f"{2 * stride}x{2 * stride}, {stride}x{stride}, ")
+    assert f"{side}x{side}" in others[1].detail
 
 
 def test_flops_of_large_pictures_are_extended_exactly() -> None:

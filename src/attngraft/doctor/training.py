@@ -12,14 +12,15 @@ from ultralytics.utils.torch_utils import ModelEMA
 from attngraft._core.calls import backward
 from attngraft.doctor._compare import CLOSE, distance, problems, sick
 from attngraft.doctor.costs import flops_at
-from attngraft.doctor.detector import SAME, SIDE, Built, Patient, grafted, loss, predict
+from attngraft.doctor.detector import SAME, Built, Patient, grafted, loss, predict
 from attngraft.doctor.findings import Outcome, Wrong, broken, check, examine, expected, failed, passed, skipped, warned
 from attngraft.doctor.shapes import sizes
 from attngraft.doctor.survival import training_after_validation
 from attngraft.doctor.values import STEPS, batch, dead_maps, gradient, input_kept, repeats
 from attngraft.yolo.grafting import Graft, stripped
 
-PICTURES = ((64, 64), (32, 32), (96, 160), (224, 416))
+PICTURES = ((2, 2), (1, 1), (3, 5), (7, 13))
+"""Heights and widths, in strides."""
 MOST_FLOPS = 60e9
 """Above this a picture is not run: it would take this check alone half a minute."""
 FUSED_CLOSE = 1e-3
@@ -32,8 +33,10 @@ def opens(patient: Patient) -> Outcome:
     """The recipe builds."""
     model = patient.opened.model
     count = sum(p.numel() for p in model.parameters())
+    rounded = f"; imgsz={patient.imgsz} is {patient.side}, as the stride is {patient.stride}"
+    rounded = rounded if patient.side != patient.imgsz else ""
     if not patient.mechanisms:
-        return passed(f"{count:,} parameters, {patient.task}; a stock model, with no mechanism in it")
+        return passed(f"{count:,} parameters, {patient.task}; a stock model, with no mechanism in it{rounded}")
     ours = sum(p.numel() for p in grafted(model, patient.mechanisms).values())
     shapes = patient.shapes()
     where = ", ".join(
@@ -41,7 +44,7 @@ def opens(patient: Patient) -> Outcome:
         for path, part in patient.mechanisms.items()
         if path in shapes
     )
-    return passed(f"{count:,} parameters, {ours:,} of them grafted: {where}")
+    return passed(f"{count:,} parameters, {ours:,} of them grafted: {where}{rounded}")
 
 
 @check(remedy="attngraft doctor FILE.py:CLASS, or attngraft doctor NAME, shows every check on it")
@@ -64,11 +67,12 @@ def mechanisms(patient: Patient) -> Outcome:
 
 @check(remedy="take sizes from x.shape in every forward; keep no table for one size")
 def picture_sizes(patient: Patient) -> Outcome:
-    """Pictures of any size work: square, tiny, rectangular, odd multiples of 32, and the largest."""
+    """Pictures of any size work: square, tiny, rectangular, odd multiples of the stride, and the largest."""
     model, largest = patient.shaken(), (patient.side, patient.side)
     expected = flops_at(model, patient.side)
     left_out = expected > MOST_FLOPS
-    tried = [*PICTURES, *([] if left_out else [largest])]
+    small = [(height * patient.stride, width * patient.stride) for height, width in PICTURES]
+    tried = [*small, *([] if left_out else [largest])]
 
     def trial(height: int, width: int) -> None:
         y = predict(model, patient.pictures(height, width, 1))
@@ -237,7 +241,7 @@ def averaged_copy(patient: Patient) -> Outcome:
     loss(patient, model).backward()  # type: ignore[no-untyped-call]
     with expected():
         ema = ModelEMA(model)
-    x = patient.pictures(SIDE, 64)
+    x = patient.pictures(width=2 * patient.stride)
     if distance(predict(ema.ema, x), predict(model, x)) > CLOSE:
         return failed("the copy gives other numbers")
     loss(patient, model)

@@ -17,14 +17,16 @@ from attngraft._core.extras import extra_package
 from attngraft.data import beacons
 from attngraft.doctor._compare import CLOSE, distance
 from attngraft.doctor.costs import GIB, flops_at, growth
-from attngraft.doctor.detector import SAME, SIDE, Patient, grafted, predict
+from attngraft.doctor.detector import SAME, Patient, grafted, predict
 from attngraft.doctor.findings import Outcome, check, expected, failed, passed, skipped, warned
 from attngraft.doctor.survival import last_line, new_process, silenced
 from attngraft.measure import memory, weight_bytes
 from attngraft.yolo import checkpoint, export
 from attngraft.yolo.grafting import stripped
 
-MEMORY_SIDES = (128, 192, 256)
+MEMORY_SIDES = (4, 6, 8)
+"""In strides; a classifier's last map is smaller."""
+CLASSIFIER_SIDES = (2, 3, 4)
 COPIES_OF_WEIGHTS = 5
 """Weights, their gradients, two moments of the optimizer, the averaged copy."""
 DEAR = 1.0
@@ -62,10 +64,8 @@ def true_flops(patient: Patient) -> Outcome:
 def memory_at_largest(patient: Patient) -> Outcome:
     """A training step at the largest size fits into the memory that is free."""
     model = patient.fresh().train()
-    peaks = {
-        side**2: memory.peak(model, patient.pictures(side, side, 1), train=True)
-        for side in (MEMORY_SIDES if patient.task != "classify" else (64, 96, 128))
-    }
+    sides = [n * patient.stride for n in (CLASSIFIER_SIDES if patient.task == "classify" else MEMORY_SIDES)]
+    peaks = {side**2: memory.peak(model, patient.pictures(side, side, 1), train=True) for side in sides}
     bytes_at, quadratic = growth(peaks)
     fixed, one = COPIES_OF_WEIGHTS * weight_bytes(model), bytes_at(patient.side**2)
     need = fixed + patient.batch * one
@@ -89,7 +89,7 @@ def memory_of_exports(patient: Patient) -> Outcome:
         record = zoo.mechanism(type(part).__name__)
         if not record.family.startswith("global self-attention"):
             continue
-        cells = (shape[2] * patient.side // SIDE) * (shape[3] * patient.side // SIDE)
+        cells = (shape[2] * patient.side // patient.small) * (shape[3] * patient.side // patient.small)
         pairs = 4 * getattr(part, "heads", 1) * cells**2
         if pairs > largest:
             largest, where = pairs, f"{record.name} at {path.removeprefix('model.')}, {cells:,} cells"
@@ -127,7 +127,7 @@ def openvino(patient: Patient) -> Outcome:
 @check(remedy="give the mechanism's file with --plugin, or install it as a package", needs=SAME)
 def reload(patient: Patient) -> Outcome:
     """A new process that never imported attngraft loads the checkpoint with the stock host, and gets its numbers."""
-    model, x = patient.shaken().half().float(), patient.pictures(SIDE, 64)
+    model, x = patient.shaken().half().float(), patient.pictures(width=2 * patient.stride)
     with tempfile.TemporaryDirectory() as folder:
         saved, given, result = (Path(folder, name) for name in ("model.pt", "x.pt", "y.pt"))
         with expected("keep no lambda, open file or local class on self"):
@@ -184,9 +184,8 @@ def _exported(patient: Patient, kind: str, *, dynamic: bool, **more: Any) -> Out
         opened = copy.copy(patient.opened)
         opened.model = patient.shaken()
         opened.model.pt_path = str(Path(folder, "model.pt"))
-        record = export(
-            opened, format=kind, imgsz=SIDE, dynamic=dynamic, pictures=1, data=patient.data, check=False, **more
-        )
+        options = {"imgsz": patient.small, "dynamic": dynamic, "data": patient.data, **more}
+        record = export(opened, format=kind, pictures=1, check=False, **options)
     if record.deviation is None:
         return skipped(record.reason)
     return passed(str(record.deviation)) if record.deviation.within else failed(str(record.deviation))
