@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 import attngraft
 from attngraft._core import plugins
+from attngraft._core.errors import OptionError, UnknownNameError
 from attngraft._core.registry import unregister
 from attngraft.cli import main
 from attngraft.doctor import Finding, examine
@@ -246,9 +247,18 @@ class TestCommand:
         ("words", "message"),
         [
             (["model=x.yaml", "imgz=3"], "no key 'imgz'; did you mean imgsz"),
+            (["eca", "imgz=3"], "no key 'imgz'; did you mean imgsz"),
+            (["eca", "kernel=3"], "no key 'kernel'; did you mean kernel_size"),
             (["eca", "se"], "say what to examine"),
             ([f"model={MICRO}+ecaa@P3"], "did you mean eca"),
+            (["ecca"], "no mechanism or model is called 'ecca'; did you mean eca"),
+            (["nowhere.yaml"], "the model 'nowhere.yaml' does not exist; check the path"),
+            (["model=nowhere.yaml+eca@P3"], "the model 'nowhere.yaml' does not exist; check the path"),
             (["nowhere.py:Mine"], "is no Python file"),
+            (["eca", "batch=-1"], "needs batch to be a whole number of 1 or more, got -1"),
+            (["eca", "imgsz=abc"], "needs imgsz to be a whole number of 1 or more, got 'abc'"),
+            (["eca", "channels=abc"], "needs channels to be a whole number of 1 or more, got 'abc'"),
+            ([MICRO, "imgsz=64.5"], "needs imgsz to be a whole number of 1 or more, got 64.5"),
         ],
     )
     def test_mistakes_are_one_sentence(self, words: list[str], message: str) -> None:
@@ -256,6 +266,16 @@ class TestCommand:
         assert result.exit_code in (1, 2)
         assert message in result.output
         assert "Traceback" not in result.output
+        assert "skip" not in result.output, "nothing is examined"
+
+    def test_a_mechanism_takes_its_own_options(self) -> None:
+        result = self.run("eca", "kernel_size=4")
+        assert result.exit_code == 1
+        assert "needs an odd kernel_size" in " ".join(result.output.split())
+        with pytest.raises(UnknownNameError, match=r"option of ECA is called 'kernel'; did you mean kernel_size\?"):
+            attngraft.doctor("eca", options={"kernel": 3})
+        with pytest.raises(OptionError, match="in a recipe they stand in it"):
+            attngraft.doctor(MICRO, options={"kernel_size": 3})
 
 
 def test_the_package_is_the_function() -> None:

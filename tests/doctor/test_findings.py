@@ -149,6 +149,9 @@ def test_a_diagnosis_is_json_and_text() -> None:
     assert diagnose("dog", {"breath": 1.0}, [there, alive, draws, later]).healthy
 
 
+MODULES = "from torch import nn\nfrom torch.nn import Conv2d\nclass Other: pass\nclass Mina(nn.Module): pass\n"
+
+
 class TestSubject:
     @pytest.fixture
     def folder(self, tmp_path: Path) -> Iterator[Path]:
@@ -175,6 +178,16 @@ class TestSubject:
         assert str(folder) not in sys.path
         assert subject(f"{folder}/mechanism_of_mine.py:Mine").cls is found.cls
 
+    def test_options_are_those_of_the_class(self, folder: Path) -> None:
+        with pytest.raises(UnknownNameError, match=r"no option of Mine is called 'head'; did you mean heads\?"):
+            subject(f"{folder}/mechanism_of_mine.py:Mine", options={"head": 3})
+
+        class TakesAny(nn.Identity):
+            def __init__(self, channels: int, **rest: int) -> None:
+                super().__init__()
+
+        assert subject(TakesAny, options={"anything": 1}).fresh(8)
+
     def test_weights_are_shaken_off_their_start(self) -> None:
         found = subject(nn.BatchNorm2d)
         assert torch.equal(found.fresh().weight, torch.ones(64))
@@ -184,8 +197,10 @@ class TestSubject:
         ("text", "name", "error", "message"),
         [
             ("x = 1", "mine.py:Mine", UnknownNameError, "no module class in mine.py is called 'Mine'"),
-            ("class Mina: pass", "mine.py:Mine", UnknownNameError, "there are: Mina"),
-            ("class Mine: pass", "mine.py:Mine", UnknownNameError, "no module class in mine.py"),
+            (MODULES, "mine.py:Mine", UnknownNameError, r"did you mean Mina\?"),
+            (MODULES, "mine.py:Other", UnknownNameError, "'Other'; there are: Mina$"),
+            (MODULES, "mine.py", OptionError, "a file and no class; say which, as in mine.py:NAME; there are: Mina$"),
+            ("class Mine: pass", "mine.py:Mine", UnknownNameError, "no module class in mine.py .*; there is none$"),
             ("1 / 0", "mine.py:Mine", OptionError, "cannot be imported: ZeroDivisionError.*run it alone"),
             ("x = ", "mine.py:Mine", OptionError, "cannot be imported: SyntaxError"),
             ("", "none.py:Mine", OptionError, "none.py, which is no Python file; check the path"),

@@ -138,9 +138,9 @@ def doctor(words: tuple[str, ...], as_json: bool) -> None:
     \b
     attngraft doctor model=yolo11n+ema@P4 imgsz=640 batch=16 data=my.yaml
     attngraft doctor model=runs/detect/train/weights/best.pt
-    attngraft doctor my_attention.py:MyAttention channels=128
+    attngraft doctor my_attention.py:MyAttention channels=128 heads=4
 
-    About a minute for a small detector. Ends with 1 if a check fails.
+    About a minute for a small detector; a mechanism alone takes its own options too. Ends with 1 if a check fails.
     """
     from attngraft.cli.doctor import run_doctor
 
