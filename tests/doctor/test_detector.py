@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copyreg
 import json
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -242,6 +244,19 @@ class TestCommand:
         stored = json.loads(result.output)
         assert (stored["schema"], stored["healthy"]) == ("attngraft.doctor/1", False)
         assert stored["findings"][0]["name"] == "opens"
+
+    def test_json_is_alone_on_stdout_where_the_host_greets(self, tmp_path: Path) -> None:
+        jsonschema = pytest.importorskip("jsonschema")
+        ran = subprocess.run(
+            [sys.executable, "-m", "attngraft", "doctor", "eca", "kernel_size=4", "--json"],
+            env={**os.environ, "YOLO_CONFIG_DIR": str(tmp_path / "fresh")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ran.returncode == 1
+        jsonschema.validate(json.loads(ran.stdout), attngraft.doctor.schema())
+        assert "Ultralytics Settings" in ran.stderr
 
     @pytest.mark.parametrize(
         ("words", "message"),

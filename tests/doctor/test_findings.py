@@ -152,6 +152,19 @@ def test_a_diagnosis_is_json_and_text() -> None:
 MODULES = "from torch import nn\nfrom torch.nn import Conv2d\nclass Other: pass\nclass Mina(nn.Module): pass\n"
 
 
+def test_a_diagnosis_satisfies_its_schema() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    described = attngraft.doctor.schema()
+    jsonschema.Draft202012Validator.check_schema(described)
+    found = diagnose("dog", {"breath": 0.0}, [there, alive, draws, later]).to_dict()
+    stored = json.loads(json.dumps(found, allow_nan=False))
+    assert {finding["status"] for finding in stored["findings"]} == {"pass", "fail", "warn", "skip"}
+    jsonschema.validate(stored, described)
+    for broken_part in ({"healthy": 1}, {"more": 1}, {"findings": [{**stored["findings"][0], "status": "well"}]}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**stored, **broken_part}, described)
+
+
 class TestSubject:
     @pytest.fixture
     def folder(self, tmp_path: Path) -> Iterator[Path]:

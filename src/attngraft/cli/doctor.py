@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 
 import click
 from rich.console import Console
@@ -34,7 +37,9 @@ def run_doctor(words: Sequence[str], *, as_json: bool) -> int:
         UsageError: If the words make no sense.
     """
     if as_json:
-        diagnosis = _examine(words, Console(stderr=True), found=None)
+        with _stdout_kept():
+            console = Console(stderr=True)
+            diagnosis = _examine(words, console, found=None)
         click.echo(json.dumps(diagnosis.to_dict(), indent=1))
         return HEALTHY if diagnosis.healthy else SICK
     console = Console()
@@ -63,6 +68,21 @@ def _examine(words: Sequence[str], console: Console, found: Callable[[Finding], 
             started=lambda name: status.update(f"looking at: {name}"),
             found=found,
         )
+
+
+@contextmanager
+def _stdout_kept() -> Iterator[None]:
+    """Send to stderr what others print, some of it below Python: stdout is for one JSON object."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _print(console: Console, finding: Finding) -> None:

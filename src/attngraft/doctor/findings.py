@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, get_args
 
 import torch
 
 from attngraft._core.errors import AttngraftError, MissingExtraError, first_line
 from attngraft.measure import Environment, environment
+from attngraft.measure import schema as measure_schema
 
 Status: TypeAlias = Literal["pass", "warn", "fail", "skip"]
 T = TypeVar("T")
@@ -282,6 +283,40 @@ class Diagnosis:
             f"{f.status:4}  {f.name:22} {f.detail}" + (f" -> {f.remedy}" if f.remedy else "") for f in self.findings
         ]
         return "\n".join([self.subject, *rows])
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON schema (draft 2020-12) of `Diagnosis.to_dict`."""
+    measured = measure_schema()
+    texts = {key: {"type": "string"} for key in ("name", "promise", "detail", "remedy")}
+    finding = {
+        **texts,
+        "status": {"enum": list(get_args(Status))},
+        "seconds": {"type": "number", "minimum": 0},
+    }
+    properties = {
+        "schema": {"const": SCHEMA},
+        "healthy": {"type": "boolean", "description": "whether no status is fail"},
+        "subject": {"type": "string"},
+        "findings": {"type": "array", "items": {"$ref": "#/$defs/finding"}},
+        "environment": measured["properties"]["environment"],
+    }
+    return {
+        "$schema": measured["$schema"],
+        "title": "attngraft.doctor",
+        "description": "What was looked for in a mechanism or a detector, and what was found.",
+        **_closed(properties),
+        "$defs": {"finding": _closed(finding), "environment": measured["$defs"]["environment"]},
+    }
+
+
+def _closed(properties: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": list(properties),
+        "properties": properties,
+    }
 
 
 def diagnose(name: str, subject: T, checks: Iterable[Check[T]]) -> Diagnosis:
