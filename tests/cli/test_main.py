@@ -96,6 +96,8 @@ def test_list_and_show_take_a_mechanism_of_the_users_own(monkeypatch: pytest.Mon
         return subprocess.run([*command, *words], capture_output=True, text=True, check=True).stdout
 
     listed = said("list", "*_of_a_test")
+    after = [sys.executable, "-m", "attngraft", "list", "--plugin", "own_of_a_test.py", "*_of_a_test"]
+    assert subprocess.run(after, capture_output=True, text=True, check=True).stdout == listed
     assert re.search(r"^plain_of_a_test +65,792 +26.21 *$", listed, re.MULTILINE)
     failure = "fails at 256 channels, 20 x 20: ValueError: at most 64 channels"
     assert re.search(rf"^narrow_of_a_test +{failure}", listed, re.MULTILINE)
@@ -108,6 +110,8 @@ def test_list_and_show_take_a_mechanism_of_the_users_own(monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("line", "code", "message"),
     [
+        ("bench --plugin none.py yolo11n", 1, "none.py is no file"),
+        ("--plugin none.py list", 1, "none.py is no file"),
         ("show mhsaa", 2, "did you mean mhsa"),
         ("train data=x.yaml", 2, "say which model"),
         ("train model=yolo11n epochs", 2, "expected key=value, got 'epochs'"),

@@ -287,6 +287,7 @@ class TestCommand:
         result = self.run("eca", "kernel_size=4")
         assert result.exit_code == 1
         assert "needs an odd kernel_size" in " ".join(result.output.split())
+        assert "…" not in result.output, "names of rows are whole"
         with pytest.raises(UnknownNameError, match=r"option of ECA is called 'kernel'; did you mean kernel_size\?"):
             attngraft.doctor("eca", options={"kernel": 3})
         with pytest.raises(OptionError, match="in a recipe they stand in it"):

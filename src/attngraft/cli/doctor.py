@@ -88,7 +88,7 @@ def _stdout_kept() -> Iterator[None]:
 def _print(console: Console, finding: Finding) -> None:
     row = Table.grid(padding=(0, 2))
     for width in (4, 18):
-        row.add_column(width=width, no_wrap=True)
+        row.add_column(width=width)
     row.add_column()
     row.add_row(f"[{COLOURS[finding.status]}]{finding.status}[/]", finding.name, escape(finding.detail))
     if finding.remedy:
