@@ -52,6 +52,13 @@ class NanSmall(Plain):
         return x * self.conv(off.square().sum((2, 3), keepdim=True) / (x.shape[2] * x.shape[3] - 1)).sigmoid()
 
 @attngraft.register
+class AllPairs(Plain):
+    def forward(self, x):
+        q = self.conv(x).flatten(2).unflatten(1, (4, -1)).transpose(2, 3)  # (B, 4, N, C / 4)
+        y = F.scaled_dot_product_attention(q, q, q)
+        return y.transpose(2, 3).flatten(1, 2).view_as(x)
+
+@attngraft.register
 class InPlace(Plain):
     def forward(self, x):
         with torch.no_grad():
@@ -193,6 +200,18 @@ def test_global_attention_on_a_large_map_is_refused_with_the_number(monkeypatch:
     dear = find("true flops", f"{MICRO}+mhsa@P3", imgsz=1280)
     assert dear.status == "warn"
     assert "the host's profiler would print" in dear.detail
+
+
+def test_all_pairs_of_a_users_own_attention_are_measured(broken: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    from attngraft.measure import memory
+
+    monkeypatch.setattr(memory, "free", lambda *_: 16 * 2**30)
+    finding = find("memory of exports", f"{MICRO}+all_pairs@P3", imgsz=1280)
+    assert finding.status == "fail"
+    need = float(finding.detail.partition(" ")[0])
+    assert need == pytest.approx(4 * 4 * 25_600**2 / 2**30, rel=0.15), "four heads in float32"
+    assert "all_pairs at 3.grafts.0.mechanism, 25,600 cells" in finding.detail
+    assert find("memory of exports", f"{MICRO}+mixes_batch@P3", imgsz=1280).status == "pass"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import attngraft.attention as zoo
 from attngraft._core.extras import extra_package
 from attngraft.data import beacons
 from attngraft.doctor._compare import CLOSE, distance
-from attngraft.doctor.costs import GIB, flops_at, growth
+from attngraft.doctor.costs import GIB, flops_at, free_for_training, growth, pairs_bytes
 from attngraft.doctor.detector import SAME, Patient, grafted, predict
 from attngraft.doctor.findings import Outcome, check, expected, failed, passed, skipped, warned
 from attngraft.doctor.survival import last_line, new_process, silenced
@@ -29,6 +29,7 @@ MEMORY_SIDES = (4, 6, 8)
 CLASSIFIER_SIDES = (2, 3, 4)
 COPIES_OF_WEIGHTS = 5
 """Weights, their gradients, two moments of the optimizer, the averaged copy."""
+OURS = "attngraft."
 DEAR = 1.0
 """Part of the base's FLOPs from which grafts are called dear."""
 
@@ -69,12 +70,12 @@ def memory_at_largest(patient: Patient) -> Outcome:
     bytes_at, quadratic = growth(peaks)
     fixed, one = COPIES_OF_WEIGHTS * weight_bytes(model), bytes_at(patient.side**2)
     need = fixed + patient.batch * one
-    free = memory.free("cuda" if torch.cuda.is_available() else "cpu")
+    free, words = free_for_training()
     detail = f"{need / GIB:.1f} GiB at {patient.side}x{patient.side}, batch {patient.batch}"
     detail += ", growing with the square of the pixels" if quadratic else ""
     if free is None:
         return warned(detail, "compare it with the memory that is free, which this system does not tell")
-    detail += f"; {free / GIB:.1f} GiB are free"
+    detail += f"; {words}"
     if need <= free:
         return passed(detail)
     return failed(f"{detail}, enough for batch {max(0, int((free - fixed) / one))}")
@@ -83,16 +84,14 @@ def memory_at_largest(patient: Patient) -> Outcome:
 @check(remedy="deploy it on a smaller map (P5) or at a smaller size: other runtimes do not fuse this attention")
 def memory_of_exports(patient: Patient) -> Outcome:
     """Runtimes that hold all pairs of cells at once have the memory for it at the largest size."""
-    largest, where = 0, ""
+    largest, where = 0.0, ""
     for path, shape in patient.shapes().items():
-        part: Any = patient.mechanisms[path]
-        record = zoo.mechanism(type(part).__name__)
-        if not record.family.startswith("global self-attention"):
-            continue
+        part = patient.mechanisms[path]
         cells = (shape[2] * patient.side // patient.small) * (shape[3] * patient.side // patient.small)
-        pairs = 4 * getattr(part, "heads", 1) * cells**2
-        if pairs > largest:
-            largest, where = pairs, f"{record.name} at {path.removeprefix('model.')}, {cells:,} cells"
+        need = _pairs(part, shape[1], cells)
+        if need > largest:
+            name = zoo.mechanism(type(part).__name__).name
+            largest, where = need, f"{name} at {path.removeprefix('model.')}, {cells:,} cells"
     if not largest:
         return passed("no mechanism relates all pairs of cells")
     free = memory.free()
@@ -100,6 +99,16 @@ def memory_of_exports(patient: Patient) -> Outcome:
     if free is not None and largest > free / 2:
         return failed(f"{detail}; {free / GIB:.1f} GiB are free, and runtimes hold it about twice")
     return warned(detail) if largest > GIB else passed(detail)
+
+
+def _pairs(part: Any, channels: int, cells: int) -> float:
+    """Return the bytes of all pairs of cells that a mechanism relates: by the record of ours, by measuring another."""
+    record = zoo.mechanism(type(part).__name__)
+    if record.cls.__module__.startswith(OURS):
+        related = record.family.startswith("global self-attention")
+        return 4.0 * getattr(part, "heads", 1) * cells**2 if related else 0.0
+    bytes_at = pairs_bytes(copy.deepcopy(part).float(), channels)
+    return bytes_at(cells) if bytes_at else 0.0
 
 
 @check(remedy="attngraft doctor FILE.py:CLASS shows which operation; size by x.shape only", needs=SAME)
