@@ -101,6 +101,42 @@ def test_a_name_is_taken_once(mine: Path) -> None:
         attngraft.load_plugin(zoo)
 
 
+def test_a_class_name_is_taken_once_too(mine: Path) -> None:
+    mine.write_text(MINE.replace("HalfGate", "MHSA").replace('role="gate"', 'name="half_gate"'))
+    with pytest.raises(
+        RegistrationError, match=r"class name 'MHSA'.* is taken by attngraft.*; rename the class mine_of"
+    ):
+        attngraft.load_plugin(mine)
+    mine.write_text(MINE.replace("HalfGate", "eca").replace('role="gate"', 'name="half_gate"'))
+    with pytest.raises(RegistrationError, match=r"class name 'eca'.* is taken by attngraft.*ECA"):
+        attngraft.load_plugin(mine)
+    assert mechanism("mhsa").cls is mechanism("MHSA").cls
+    assert "half_gate" not in names()
+
+
+def test_a_plugin_without_a_mechanism_is_refused_until_it_has_one(mine: Path) -> None:
+    mine.write_text(MINE.replace("@attngraft.register", "# "))
+    cls = plugins.import_file(mine).HalfGate  # as FILE.py:CLASS it is welcome
+    assert not plugins.is_remembered(cls)
+    with pytest.raises(RegistrationError, match=r"mine_of_a_test.py has no mechanism in it; put @attngraft.register"):
+        attngraft.load_plugin(mine)
+    assert plugins.VARIABLE not in os.environ
+    plugins.announce(mine)
+    with pytest.raises(RegistrationError, match="has no mechanism in it"):
+        names()
+    mine.write_text(MINE)
+    assert "half_gate" in names()
+
+
+def test_a_plugin_may_bring_mechanisms_of_its_neighbours(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = attngraft.load_plugin(mine)
+    other = mine.with_name("importing_of_a_test.py")
+    other.write_text(f"from {mine.stem} import HalfGate\n")
+    monkeypatch.delitem(sys.modules, other.stem, raising=False)
+    assert attngraft.load_plugin(other).HalfGate is module.HalfGate
+    monkeypatch.delitem(sys.modules, other.stem)
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [

@@ -54,6 +54,28 @@ class Halves(Plain):
         return super().forward(x)[:, :, ::2]
 
 
+class DoubleInside(Plain):
+    """Half precision converts the buffer and hides it."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.register_buffer("scale", torch.ones(channels, 1, 1, dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * self.scale
+
+
+class NoVarianceOfOne(Plain):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * _variance(x).sigmoid()
+
+
+def _variance(x: Tensor) -> Tensor:
+    """Return `x.var((2, 3), keepdim=True)`, which warns besides."""
+    off = x - x.mean((2, 3), keepdim=True)
+    return off.square().sum((2, 3), keepdim=True) / (x.shape[2] * x.shape[3] - 1)
+
+
 class FixedTable(Plain):
     def __init__(self, channels: int) -> None:
         super().__init__(channels)
@@ -150,6 +172,19 @@ class InPlace(Plain):
         return super().forward(x)
 
 
+class WritesToInput(Plain):
+    def forward(self, x: Tensor) -> Tensor:
+        x += 1
+        return super().forward(x)
+
+
+class FailsInTraining(Plain):
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            raise RuntimeError("no training here")
+        return super().forward(x)
+
+
 class KeepsItsOutput(Plain):
     def forward(self, x: Tensor) -> Tensor:
         self.last = super().forward(x)
@@ -209,9 +244,11 @@ class Quadratic(nn.Module):
 
 BROKEN = [
     ("builds", Halves, r"returns \(2, 64, 10, 20\) for \(2, 64, 20, 20\)"),
-    ("sizes", FixedTable, r"^1x1: ValueError: returns \(1, 64, 20, 20\) for .*; 2x3: RuntimeError.*; 40x40: "),
-    ("widths", OneWidth, "128 channels: RuntimeError"),
-    ("widths", RefusesWidths, r"does not build at 192 \(ValueError: channels must be a multiple of 128\), 320"),
+    ("builds", DoubleInside, r"^returns torch.float64 for torch.float32$"),
+    ("sizes", NoVarianceOfOne, r"^1x1: values are not finite$"),
+    ("sizes", FixedTable, r"^1x1: returns \(1, 64, 20, 20\) for .*; 2x3, .*, 40x40: RuntimeError[^;]*$"),
+    ("widths", OneWidth, "^128, .*, 768 channels: RuntimeError[^;]*$"),
+    ("widths", RefusesWidths, r"does not build at 192, 320, 576 \(ValueError: channels must be a multiple of 128\)$"),
     ("host", RankFive, "table has rank 5"),
     ("host", ChildCalledType, "a child is called 'type'"),
     ("gradient", Detached, "none reaches weight$"),
@@ -220,8 +257,8 @@ BROKEN = [
     ("dead maps", RootOfZero, "not finite: its gradient at 0$"),
     ("training", Explodes, "the loss is (inf|nan) at step [1-9]"),
     ("training", StandsStill, "no parameter moved in 20 steps"),
-    ("half precision", FloatInside, "^bfloat16: TypeError: returns torch.float32; float16: TypeError[^;]*$"),
-    ("half precision", Overflows, "^float16: ValueError: values or gradients are not finite$"),
+    ("half precision", FloatInside, "^bfloat16, float16: returns torch.float32$"),
+    ("half precision", Overflows, "^float16: values or gradients are not finite$"),
     ("half precision", Coarse, "bfloat16 .*% off"),
     ("repeats", Noisy, "two calls differ by .*e-04"),
     ("batch", MixesBatch, "changes by .* with its neighbours"),
@@ -251,6 +288,36 @@ def test_every_check_catches_what_it_is_for(name: str, cls: type[nn.Module], det
     assert finding.status == ("warn" if cls in WARNINGS else "fail"), finding.detail
     assert re.search(detail, finding.detail), finding.detail
     assert finding.remedy
+
+
+def examined(cls: type[nn.Module]) -> dict[str, Finding]:
+    """Run every check that needs no other process and no exporter."""
+    slow = ("torchscript", "onnx", "openvino", "reload")
+    return {f.name: f for f in examine(subject(cls), [item for item in MODULE_CHECKS if item.name not in slow])}
+
+
+def test_one_cause_is_one_failure() -> None:
+    found = examined(FixedTable)
+    assert [f.name for f in found.values() if f.status == "fail"] == ["sizes"]
+    same = [f for f in found.values() if f.status == "skip"]
+    assert {f.detail for f in same} == {"same as 'sizes': mend that first"}
+    assert {"widths", "gradient", "dead maps", "true flops", "memory growth"} <= {f.name for f in same}
+
+
+@pytest.mark.parametrize(("cls", "cause"), [(InPlace, "input kept"), (WritesToInput, "input kept"), (Noisy, "repeats")])
+def test_what_cannot_be_trusted_is_not_looked_at(cls: type[nn.Module], cause: str) -> None:
+    found = examined(cls)
+    assert [f.name for f in found.values() if f.status == "fail"] == [cause]
+    left_out = {f.name for f in found.values() if f.status == "skip"}
+    assert {"batch", "half precision", "deepcopy", "channels last"} <= left_out
+    assert {found[name].detail for name in left_out} == {f"needs {cause!r}, which failed"}
+    assert found["gradient"].status == "pass"
+
+
+def test_an_error_that_no_check_expects_names_the_line_that_raises() -> None:
+    finding = find(CHECKS["gradient"], FailsInTraining)
+    assert (finding.status, finding.detail) == ("fail", "RuntimeError: no training here")
+    assert re.match(r'look at test_checks.py, line \d+: raise RuntimeError\("no training here"\)$', finding.remedy)
 
 
 def test_every_check_has_something_it_catches() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copyreg
 import json
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ from click.testing import CliRunner
 
 import attngraft
 from attngraft._core import plugins
+from attngraft._core.errors import OptionError, UnknownNameError
 from attngraft._core.registry import unregister
 from attngraft.cli import main
 from attngraft.doctor import Finding, examine
@@ -41,6 +44,19 @@ class FixedTable(Plain):
         self.table = nn.Parameter(torch.zeros(channels, 14, 14))
     def forward(self, x):
         return self.conv(x) + self.table
+
+@attngraft.register
+class NanSmall(Plain):
+    def forward(self, x):
+        off = x - x.mean((2, 3), keepdim=True)
+        return x * self.conv(off.square().sum((2, 3), keepdim=True) / (x.shape[2] * x.shape[3] - 1)).sigmoid()
+
+@attngraft.register
+class AllPairs(Plain):
+    def forward(self, x):
+        q = self.conv(x).flatten(2).unflatten(1, (4, -1)).transpose(2, 3)  # (B, 4, N, C / 4)
+        y = F.scaled_dot_product_attention(q, q, q)
+        return y.transpose(2, 3).flatten(1, 2).view_as(x)
 
 @attngraft.register
 class InPlace(Plain):
@@ -128,13 +144,14 @@ def test_a_healthy_detector_passes_every_row(tiny_data: Callable[[str], str]) ->
     ("check", "recipe", "message"),
     [
         ("opens", "fixed_table@P3", r"size of tensor a \(\d+\) must match the size of tensor b \(14\)"),
+        ("mechanisms", "nan_small@P3", "NanSmall: sizes: 1x1: .*values are not finite"),
         ("mechanisms", "in_place@P3", "InPlace: input kept: modified in training and inference mode"),
         ("mechanisms", "mixes_batch@P3", "MixesBatch: batch: "),
         ("identity", "in_place@P3", "differs from the base"),
         ("batches", "mixes_batch@P3", "a picture's output changes by"),
         ("gradients", "detached@P3", "none reaches .*conv.weight"),
         ("training", "explodes@P3", "the loss is nan at step 0"),
-        ("half precision", "overflows@P3", "float16: ValueError: values are not finite"),
+        ("half precision", "overflows@P3", "float16: values are not finite"),
         ("averaged copy", "keeps_its_output@P3", "RuntimeError: Only Tensors created explicitly"),
         ("same seed", "noisy@P3", "two inferences differ"),
     ],
@@ -144,6 +161,17 @@ def test_each_way_to_break_one_is_caught(check: str, recipe: str, message: str, 
     assert finding.status == "fail", finding
     assert re.search(message, finding.detail), finding.detail
     assert finding.remedy
+
+
+def test_a_random_detector_is_not_compared_with_itself(broken: None) -> None:
+    with quiet():
+        patient = Patient(f"{MICRO}+noisy@P3")
+        rows = [CHECKS[name] for name in ("same seed", "batches", "averaged copy", "torchscript", "reload")]
+        first, *others = examine(patient, rows)
+    assert first.status == "fail"
+    assert {(f.status, f.detail) for f in others} == {("skip", "needs 'same seed', which failed")}
+    names = [item.name for item in DETECTOR_CHECKS]
+    assert all(names.index(needed) < names.index(item.name) for item in DETECTOR_CHECKS for needed in item.needs)
 
 
 def test_adaptive_pooling_cannot_be_exported(broken: None) -> None:
@@ -163,15 +191,46 @@ def test_global_attention_on_a_large_map_is_refused_with_the_number(monkeypatch:
     from attngraft.measure import memory
 
     monkeypatch.setattr(memory, "free", lambda *_: 16 * 2**30)
-    finding = find("memory of exports", f"{MICRO}+mhsa(heads=4)@P3", side=1280)
+    finding = find("memory of exports", f"{MICRO}+mhsa(heads=4)@P3", imgsz=1280)
     assert finding.status == "fail"
     assert "9.8 GiB a picture at 1280: mhsa at 3.grafts.0.mechanism, 25,600 cells" in finding.detail
-    training = find("memory at largest", f"{MICRO}+mhsa@P3", side=1280, batch=64)
+    training = find("memory at largest", f"{MICRO}+mhsa@P3", imgsz=1280, batch=64)
     assert training.status == "fail"
     assert int(training.detail.rpartition(" ")[2]) < 64
-    dear = find("true flops", f"{MICRO}+mhsa@P3", side=1280)
+    dear = find("true flops", f"{MICRO}+mhsa@P3", imgsz=1280)
     assert dear.status == "warn"
     assert "the host's profiler would print" in dear.detail
+
+
+def test_all_pairs_of_a_users_own_attention_are_measured(broken: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    from attngraft.measure import memory
+
+    monkeypatch.setattr(memory, "free", lambda *_: 16 * 2**30)
+    finding = find("memory of exports", f"{MICRO}+all_pairs@P3", imgsz=1280)
+    assert finding.status == "fail"
+    need = float(finding.detail.partition(" ")[0])
+    assert need == pytest.approx(4 * 4 * 25_600**2 / 2**30, rel=0.15), "four heads in float32"
+    assert "all_pairs at 3.grafts.0.mechanism, 25,600 cells" in finding.detail
+    assert find("memory of exports", f"{MICRO}+mixes_batch@P3", imgsz=1280).status == "pass"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "imgsz", "side", "stride"),
+    [
+        (MICRO, 100, 128, 32),
+        ("yolov8n-p6.yaml", 100, 128, 64),
+        ("yolo11n-cls.yaml", 100, 100, 32),
+    ],
+)
+def test_pictures_follow_the_strides_of_the_model(recipe: str, imgsz: int, side: int, stride: int) -> None:
+    with quiet():
+        patient = Patient(recipe, imgsz)
+        opens, *others = examine(patient, [CHECKS[name] for name in ("opens", "picture sizes", "memory at largest")])
+    assert (patient.side, patient.stride) == (side, stride)
+    assert (f"imgsz={imgsz} is {side}, as the stride is {stride}" in opens.detail) == (imgsz != side)
+    assert {f.status for f in others} == {"pass"}, others
+    assert others[0].detail.startswith(f"{2 * stride}x{2 * stride}, {stride}x{stride}, ")
+    assert f"{side}x{side}" in others[1].detail
 
 
 def test_flops_of_large_pictures_are_extended_exactly() -> None:
@@ -205,13 +264,35 @@ class TestCommand:
         assert (stored["schema"], stored["healthy"]) == ("attngraft.doctor/1", False)
         assert stored["findings"][0]["name"] == "opens"
 
+    def test_json_is_alone_on_stdout_where_the_host_greets(self, tmp_path: Path) -> None:
+        jsonschema = pytest.importorskip("jsonschema")
+        ran = subprocess.run(
+            [sys.executable, "-m", "attngraft", "doctor", "eca", "kernel_size=4", "--json"],
+            env={**os.environ, "YOLO_CONFIG_DIR": str(tmp_path / "fresh")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ran.returncode == 1
+        jsonschema.validate(json.loads(ran.stdout), attngraft.doctor.schema())
+        assert "Ultralytics Settings" in ran.stderr
+
     @pytest.mark.parametrize(
         ("words", "message"),
         [
             (["model=x.yaml", "imgz=3"], "no key 'imgz'; did you mean imgsz"),
+            (["eca", "imgz=3"], "no key 'imgz'; did you mean imgsz"),
+            (["eca", "kernel=3"], "no key 'kernel'; did you mean kernel_size"),
             (["eca", "se"], "say what to examine"),
             ([f"model={MICRO}+ecaa@P3"], "did you mean eca"),
+            (["ecca"], "no mechanism or model is called 'ecca'; did you mean eca"),
+            (["nowhere.yaml"], "the model 'nowhere.yaml' does not exist; check the path"),
+            (["model=nowhere.yaml+eca@P3"], "the model 'nowhere.yaml' does not exist; check the path"),
             (["nowhere.py:Mine"], "is no Python file"),
+            (["eca", "batch=-1"], "needs batch to be a whole number of 1 or more, got -1"),
+            (["eca", "imgsz=abc"], "needs imgsz to be a whole number of 1 or more, got 'abc'"),
+            (["eca", "channels=abc"], "needs channels to be a whole number of 1 or more, got 'abc'"),
+            ([MICRO, "imgsz=64.5"], "needs imgsz to be a whole number of 1 or more, got 64.5"),
         ],
     )
     def test_mistakes_are_one_sentence(self, words: list[str], message: str) -> None:
@@ -219,6 +300,17 @@ class TestCommand:
         assert result.exit_code in (1, 2)
         assert message in result.output
         assert "Traceback" not in result.output
+        assert "skip" not in result.output, "nothing is examined"
+
+    def test_a_mechanism_takes_its_own_options(self) -> None:
+        result = self.run("eca", "kernel_size=4")
+        assert result.exit_code == 1
+        assert "needs an odd kernel_size" in " ".join(result.output.split())
+        assert "…" not in result.output, "names of rows are whole"
+        with pytest.raises(UnknownNameError, match=r"option of ECA is called 'kernel'; did you mean kernel_size\?"):
+            attngraft.doctor("eca", options={"kernel": 3})
+        with pytest.raises(OptionError, match="in a recipe they stand in it"):
+            attngraft.doctor(MICRO, options={"kernel_size": 3})
 
 
 def test_the_package_is_the_function() -> None:

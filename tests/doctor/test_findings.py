@@ -14,7 +14,8 @@ from torch import nn
 
 import attngraft.doctor
 from attngraft._core.errors import OptionError, UnknownNameError
-from attngraft.doctor import Outcome, check, diagnose, examine, failed, passed, skipped, subject, warned
+from attngraft.doctor import Check, Outcome, check, diagnose, examine, failed, passed, skipped, subject, warned
+from attngraft.doctor.findings import Wrong, broken, expected
 
 
 @check(remedy="feed it")
@@ -73,6 +74,63 @@ def test_nothing_is_looked_at_after_a_vital_check_failed() -> None:
     assert (second.status, second.detail) == ("skip", "needs 'there', which failed")
 
 
+@check(remedy="hold it by the collar")
+def walks(animal: dict[str, float]) -> Outcome:
+    """It walks."""
+    with expected():
+        animal["legs"] / animal["none"]
+    return passed("walks")
+
+
+@check(remedy="wait", needs=("walks", "alive"))
+def runs(animal: dict[str, float]) -> Outcome:
+    """It runs."""
+    return passed("runs")
+
+
+def test_an_error_that_a_check_expects_has_its_remedy() -> None:
+    (finding,) = examine({"legs": 4.0, "none": 0.0}, [walks])
+    assert (finding.status, finding.remedy) == ("fail", "hold it by the collar")
+    assert finding.detail == "ZeroDivisionError: float division by zero"
+
+
+def test_an_error_of_ours_says_itself_what_to_do() -> None:
+    def raises(animal: object) -> Outcome:
+        """It raises."""
+        raise OptionError("give it a bone")
+
+    (finding,) = examine({}, [check(remedy="sleep")(raises)])
+    assert (finding.detail, finding.remedy) == ("OptionError: give it a bone", "")
+
+
+def test_what_needs_a_check_that_failed_is_skipped_and_the_rest_is_not() -> None:
+    found = list(examine({"breath": 0.0, "legs": 4.0, "none": 1.0}, [walks, alive, runs, draws]))
+    assert [f.status for f in found] == ["pass", "fail", "skip", "warn"]
+    assert found[2].detail == "needs 'alive', which failed"
+    assert next(examine({"breath": 0.0}, [runs])).status == "pass", "what was not looked at has not failed"
+
+
+def test_an_error_that_was_seen_is_named_once() -> None:
+    def asks(number: int) -> Check[dict[int, float]]:
+        def ask(animal: dict[int, float]) -> Outcome:
+            """It has a tail."""
+            return passed(str(animal[number]))
+
+        return check(remedy="look again")(ask)
+
+    first, second, third = examine({}, [asks(1), asks(2), alive])  # type: ignore[list-item]
+    assert (first.status, first.detail) == ("fail", "KeyError: 1")
+    assert (second.status, second.detail, second.remedy) == ("skip", "same as 'ask': mend that first", "")
+    assert third.status == "fail", "another error"
+
+
+def test_trials_that_fail_alike_are_named_together() -> None:
+    errors = {"8": ValueError("8 is odd"), "9": ValueError("9 is odd"), "10": Wrong("limps")}
+    outcome = broken(errors, " km")
+    assert outcome.detail == "8, 9 km: ValueError: 8 is odd; 10 km: limps"
+    assert outcome.errors == ("ValueError: # is odd", "")
+
+
 def test_checks_draw_the_same_numbers_and_leave_the_callers_alone() -> None:
     state = torch.get_rng_state()
     one, two = examine({}, [draws, draws])
@@ -89,6 +147,22 @@ def test_a_diagnosis_is_json_and_text() -> None:
     assert "fail  alive" in str(sick)
     assert "does not breathe -> feed it" in str(sick)
     assert diagnose("dog", {"breath": 1.0}, [there, alive, draws, later]).healthy
+
+
+MODULES = "from torch import nn\nfrom torch.nn import Conv2d\nclass Other: pass\nclass Mina(nn.Module): pass\n"
+
+
+def test_a_diagnosis_satisfies_its_schema() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    described = attngraft.doctor.schema()
+    jsonschema.Draft202012Validator.check_schema(described)
+    found = diagnose("dog", {"breath": 0.0}, [there, alive, draws, later]).to_dict()
+    stored = json.loads(json.dumps(found, allow_nan=False))
+    assert {finding["status"] for finding in stored["findings"]} == {"pass", "fail", "warn", "skip"}
+    jsonschema.validate(stored, described)
+    for broken_part in ({"healthy": 1}, {"more": 1}, {"findings": [{**stored["findings"][0], "status": "well"}]}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**stored, **broken_part}, described)
 
 
 class TestSubject:
@@ -117,6 +191,16 @@ class TestSubject:
         assert str(folder) not in sys.path
         assert subject(f"{folder}/mechanism_of_mine.py:Mine").cls is found.cls
 
+    def test_options_are_those_of_the_class(self, folder: Path) -> None:
+        with pytest.raises(UnknownNameError, match=r"no option of Mine is called 'head'; did you mean heads\?"):
+            subject(f"{folder}/mechanism_of_mine.py:Mine", options={"head": 3})
+
+        class TakesAny(nn.Identity):
+            def __init__(self, channels: int, **rest: int) -> None:
+                super().__init__()
+
+        assert subject(TakesAny, options={"anything": 1}).fresh(8)
+
     def test_weights_are_shaken_off_their_start(self) -> None:
         found = subject(nn.BatchNorm2d)
         assert torch.equal(found.fresh().weight, torch.ones(64))
@@ -126,8 +210,10 @@ class TestSubject:
         ("text", "name", "error", "message"),
         [
             ("x = 1", "mine.py:Mine", UnknownNameError, "no module class in mine.py is called 'Mine'"),
-            ("class Mina: pass", "mine.py:Mine", UnknownNameError, "there are: Mina"),
-            ("class Mine: pass", "mine.py:Mine", UnknownNameError, "no module class in mine.py"),
+            (MODULES, "mine.py:Mine", UnknownNameError, r"did you mean Mina\?"),
+            (MODULES, "mine.py:Other", UnknownNameError, "'Other'; there are: Mina$"),
+            (MODULES, "mine.py", OptionError, "a file and no class; say which, as in mine.py:NAME; there are: Mina$"),
+            ("class Mine: pass", "mine.py:Mine", UnknownNameError, "no module class in mine.py .*; there is none$"),
             ("1 / 0", "mine.py:Mine", OptionError, "cannot be imported: ZeroDivisionError.*run it alone"),
             ("x = ", "mine.py:Mine", OptionError, "cannot be imported: SyntaxError"),
             ("", "none.py:Mine", OptionError, "none.py, which is no Python file; check the path"),

@@ -161,11 +161,16 @@ def suggest(name: str, known: Iterable[str]) -> str:
     Example:
         >>> suggest("msha", ["ema", "mhsa", "mlca"])
         'did you mean mhsa?'
+        >>> suggest("mien", ["Mine"])
+        'did you mean Mine?'
         >>> suggest("xyz", ["ema", "mhsa"])
         'there are: ema, mhsa'
+        >>> suggest("xyz", [])
+        'there is none'
     """
     names = list(known)
-    close = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.6)
+    spelled = {known_name.lower(): known_name for known_name in names}
+    close = difflib.get_close_matches(name.lower(), spelled, n=3, cutoff=0.6)
     if close:
-        return f"did you mean {' or '.join(close)}?"
-    return f"there are: {', '.join(names)}"
+        return f"did you mean {' or '.join(spelled[match] for match in close)}?"
+    return f"there are: {', '.join(names)}" if names else "there is none"

@@ -20,13 +20,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from attngraft._core.errors import CheckpointError, OptionError, first_line
+from attngraft._core.errors import CheckpointError, OptionError, RegistrationError, first_line
 
 VARIABLE = "ATTNGRAFT_PLUGINS"
 """Environment variable that names files, separated as in ``PATH``; every process imports them."""
 
 MARK = "attngraft plugin: "
 """How a path begins inside a pickle, so that it can be found without unpickling."""
+
+_registered: list[type] = []
+_without: set[Path] = set()
+"""Files that were imported and brought no mechanism."""
 
 
 def load_plugin(path: str | Path) -> ModuleType:
@@ -40,9 +44,9 @@ def load_plugin(path: str | Path) -> ModuleType:
 
     Raises:
         OptionError: If the file is not there, cannot be imported, or has the name of a module that is loaded.
-        RegistrationError: If a mechanism's name in it is taken.
+        RegistrationError: If a mechanism's name in it is taken, or there is no mechanism in it.
     """
-    module = import_file(Path(path))
+    module = _import_plugin(Path(path))
     announce(path)
     return module
 
@@ -62,9 +66,14 @@ def announce(path: str | Path) -> None:
 
 
 def load_announced() -> None:
-    """Import the files that the environment names, each once."""
+    """Import the files that the environment names, each once.
+
+    Raises:
+        OptionError: If one cannot be imported.
+        RegistrationError: If a mechanism's name in one is taken, or there is no mechanism in it.
+    """
     for path in _named():
-        import_file(Path(path))
+        _import_plugin(Path(path))
 
 
 def import_file(path: Path) -> ModuleType:
@@ -84,6 +93,7 @@ def import_file(path: Path) -> ModuleType:
         raise OptionError(f"expected a Python file, got {path}, which is no Python file; check the path")
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
+    before = len(_registered)
     try:
         with _on_path(path.parent):
             spec.loader.exec_module(module)
@@ -92,11 +102,15 @@ def import_file(path: Path) -> ModuleType:
         if type(error).__module__.startswith("attngraft"):
             raise
         raise OptionError(f"{path} cannot be imported: {first_line(error)}; run it alone to see where") from error
+    imported = (value for value in vars(module).values() if isinstance(value, type))
+    if len(_registered) == before and not any(map(is_remembered, imported)):
+        _without.add(path)
     return module
 
 
 def remember(cls: type) -> None:
-    """Let pickles of a class carry the file that it is defined in; a package's class is found by its import name."""
+    """Note a class that is registered, and let its pickles carry its file; a package's is found by its import name."""
+    _registered.append(cls)
     if _file(cls) is not None:
         copyreg.pickle(cls, _reduce)
 
@@ -151,6 +165,18 @@ def rebuild(marked: str, qualified_name: str, *arguments: Any) -> Any:
             "it was trained with"
         )
     return cls.__new__(cls, *arguments)
+
+
+def _import_plugin(path: Path) -> ModuleType:
+    """Import a file from which its user expects a mechanism."""
+    module, file = import_file(path), path.resolve()
+    if file in _without:
+        _without.remove(file)
+        del sys.modules[file.stem]  # it is imported anew when it is mended
+        raise RegistrationError(
+            f"the plugin {path} has no mechanism in it; put @attngraft.register above the class that is one"
+        )
+    return module
 
 
 def _reduce(instance: Any) -> Any:

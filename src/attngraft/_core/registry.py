@@ -59,7 +59,7 @@ class Mechanism:
         cost: Multiply-adds of one image, as an expression over C, H, W, N = H*W and the instance's attributes.
         row: Names of the positional arguments that circulated YAML rows give, in order.
         growth: Order in which the training memory grows with the number of cells N.
-        summary: The first line of the module's docstring.
+        summary: The first line of the module's docstring, or of the class's where the module has none.
         paper: Title, authors, venue, arXiv number.
         code: Reference repository, file, licence, and how it was used.
         differs: Each deviation from the paper or the reference, or "Nothing."
@@ -113,8 +113,8 @@ def register(cls: _Module | None = None, /, **fields: Any) -> _Module | Callable
         The class itself, unchanged.
 
     Raises:
-        RegistrationError: If the name is taken by another class or is not snake case, or if the first argument of the
-            class is not ``channels``.
+        RegistrationError: If the name or the class's own, by which YAML rows find it, is taken by another class, if the
+            name is not snake case, or if the first argument of the class is not ``channels``.
 
     Example:
         >>> from torch import nn
@@ -129,11 +129,7 @@ def register(cls: _Module | None = None, /, **fields: Any) -> _Module | Callable
 
     def enter(cls: _Module) -> _Module:
         record = _describe(cls, **fields)
-        taken = _TABLE.get(record.name)
-        if taken is not None and _path(taken.cls) != _path(cls):
-            raise RegistrationError(
-                f"the mechanism name {record.name!r} is taken by {_path(taken.cls)}; give {_path(cls)} another name"
-            )
+        _require_free(record)
         _TABLE[record.name] = record
         remember(cls)
         return cls
@@ -169,6 +165,17 @@ def mechanism(name: str) -> Mechanism:
 
 info = mechanism
 """`mechanism` under the name that the package shows: ``attngraft.info("mhsa")``."""
+
+
+def fitted(cls: type[nn.Module], channels: int) -> dict[str, Any]:
+    """Return the options to change from a class's defaults so that it works at a width: none without a ``fit``.
+
+    Args:
+        cls: A module class whose first argument is ``channels``, of the zoo or a user's own.
+        channels: The width.
+    """
+    fit = getattr(cls, "fit", None)
+    return dict(fit(channels)) if callable(fit) else {}
 
 
 def names() -> list[str]:
@@ -207,7 +214,27 @@ def _describe(cls: type[nn.Module], *, name: str | None = None, **fields: Any) -
         if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     }
     module_doc = inspect.cleandoc(sys.modules[cls.__module__].__doc__ or "") if cls.__module__ in sys.modules else ""
-    return Mechanism(name=name, cls=cls, options=MappingProxyType(options), **provenance(module_doc), **fields)
+    described = provenance(module_doc)
+    described["summary"] = described["summary"] or inspect.cleandoc(cls.__doc__ or "").partition("\n")[0]
+    return Mechanism(name=name, cls=cls, options=MappingProxyType(options), **described, **fields)
+
+
+def _require_free(record: Mechanism) -> None:
+    """Raise a `RegistrationError` where another class can be found under one of a record's two names."""
+    own = _path(record.cls)
+    for other in _TABLE.values():
+        if _path(other.cls) == own:
+            continue
+        taken = {other.name, other.cls.__name__}
+        if record.name in taken:
+            raise RegistrationError(
+                f"the mechanism name {record.name!r} is taken by {_path(other.cls)}; give {own} another name"
+            )
+        if record.cls.__name__ in taken:
+            raise RegistrationError(
+                f"the class name {record.cls.__name__!r}, by which rows of a YAML find a mechanism, is taken by "
+                f"{_path(other.cls)}; rename the class {own}"
+            )
 
 
 def provenance(module_doc: str) -> dict[str, Any]:

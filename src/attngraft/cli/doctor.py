@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 
 import click
 from rich.console import Console
@@ -11,9 +14,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from attngraft.cli.host import parse_pairs, require_known
-from attngraft.doctor import Finding, doctor
+from attngraft.doctor import Diagnosis, Finding, doctor, subject
+from attngraft.doctor.front import is_mechanism
+from attngraft.doctor.module import options_of
 
-KEYS = ("model", "imgsz", "batch", "data", "channels")
+KEYS = ("imgsz", "batch", "data", "channels")
 COLOURS = {"pass": "green", "warn": "yellow", "fail": "bold red", "skip": "dim"}
 HEALTHY, SICK = 0, 1
 
@@ -22,7 +27,7 @@ def run_doctor(words: Sequence[str], *, as_json: bool) -> int:
     """Examine what the words name and print what is found.
 
     Args:
-        words: A mechanism or ``model=``, and ``key=value``.
+        words: A mechanism or ``model=``, and ``key=value``, among them options of a mechanism.
         as_json: Whether to print JSON instead of rows.
 
     Returns:
@@ -31,34 +36,59 @@ def run_doctor(words: Sequence[str], *, as_json: bool) -> int:
     Raises:
         UsageError: If the words make no sense.
     """
-    named = [word for word in words if "=" not in word]
-    options = parse_pairs([word for word in words if "=" in word])
-    require_known("doctor", options, KEYS)
-    targets = [*named, *([options.pop("model")] if "model" in options else [])]
-    if len(targets) != 1:
-        raise click.UsageError("say what to examine, as in: attngraft doctor model=yolo11n+ema@P4")
     if as_json:
-        diagnosis = doctor(targets[0], **options)
+        with _stdout_kept():
+            console = Console(stderr=True)
+            diagnosis = _examine(words, console, found=None)
         click.echo(json.dumps(diagnosis.to_dict(), indent=1))
         return HEALTHY if diagnosis.healthy else SICK
     console = Console()
-    with console.status("") as status:
-        diagnosis = doctor(
-            targets[0],
-            **options,
-            started=lambda name: status.update(f"looking at: {name}"),
-            found=lambda finding: _print(console, finding),
-        )
+    diagnosis = _examine(words, console, found=lambda finding: _print(console, finding))
     counts = [sum(f.status == word for f in diagnosis.findings) for word in COLOURS]
     said = ", ".join(f"{count} {word}" for count, word in zip(counts, COLOURS, strict=True) if count)
     console.print(f"{escape(diagnosis.subject)}: {said} in {sum(f.seconds for f in diagnosis.findings):.0f} s")
     return HEALTHY if diagnosis.healthy else SICK
 
 
+def _examine(words: Sequence[str], console: Console, found: Callable[[Finding], object] | None) -> Diagnosis:
+    named = [word for word in words if "=" not in word]
+    given = parse_pairs([word for word in words if "=" in word])
+    targets = [*named, *([given.pop("model")] if "model" in given else [])]
+    if len(targets) != 1:
+        raise click.UsageError("say what to examine, as in: attngraft doctor model=yolo11n+ema@P4")
+    circumstances = {key: given.pop(key) for key in KEYS if key in given}
+    own = options_of(subject(targets[0]).cls) if is_mechanism(targets[0]) else []
+    if own is not None:
+        require_known("doctor", given, ["model", *KEYS, *own])
+    with console.status("") as status:
+        return doctor(
+            targets[0],
+            **circumstances,
+            options=given,
+            started=lambda name: status.update(f"looking at: {name}"),
+            found=found,
+        )
+
+
+@contextmanager
+def _stdout_kept() -> Iterator[None]:
+    """Send to stderr what others print, some of it below Python: stdout is for one JSON object."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
 def _print(console: Console, finding: Finding) -> None:
     row = Table.grid(padding=(0, 2))
     for width in (4, 18):
-        row.add_column(width=width, no_wrap=True)
+        row.add_column(width=width)
     row.add_column()
     row.add_row(f"[{COLOURS[finding.status]}]{finding.status}[/]", finding.name, escape(finding.detail))
     if finding.remedy:

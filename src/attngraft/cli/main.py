@@ -18,13 +18,26 @@ HOST_VERBS = {
     "track": "Track objects in a video: attngraft track model=best.pt source=video.mp4",
     "tune": "Search hyperparameters: attngraft tune model=yolo11n+mhsa@P5 data=my.yaml iterations=30",
 }
+PLUGIN: dict[str, Any] = {
+    "multiple": True,
+    "metavar": "FILE.py",
+    "help": "A file with mechanisms of your own; repeatable, before or after the command.",
+}
+
+
+def _announce(_: click.Context, __: click.Parameter, plugins: tuple[str, ...]) -> None:
+    from attngraft._core.plugins import announce
+
+    for plugin in plugins:
+        announce(plugin)
 
 
 class Commands(click.Group):
     """The group of commands, with one way to end for every error."""
 
     def add_command(self, cmd: click.Command, name: str | None = None) -> None:
-        """Add a command; the mark that keeps lines apart may stand in a raw docstring."""
+        """Add a command that takes --plugin too; the mark that keeps lines apart may stand in a raw docstring."""
+        cmd.params.append(click.Option(["--plugin"], callback=_announce, expose_value=False, **PLUGIN))
         cmd.help = (cmd.help or "").replace("\\b\n", "\b\n")
         super().add_command(cmd, name)
 
@@ -49,19 +62,15 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="attngraft")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-@click.option(
-    "--plugin", "plugins", multiple=True, metavar="FILE.py", help="A file with mechanisms of your own; repeatable."
-)
-def main(debug: bool, plugins: tuple[str, ...]) -> None:
+@click.option("--plugin", "plugins", **PLUGIN)
+@click.pass_context
+def main(context: click.Context, debug: bool, plugins: tuple[str, ...]) -> None:
     """Put attention mechanisms into YOLO detectors, and find out honestly whether they helped.
 
     A recipe is BASE+MECHANISM(options)@PLACE, such as yolo11n+mhsa@P5 or yolov8s.pt+ema(groups=8)@P3,P4. Keys are the
     host's own: attngraft train model=yolo11n+mhsa@P5 data=my.yaml epochs=50 imgsz=640.
     """
-    from attngraft._core.plugins import announce
-
-    for plugin in plugins:
-        announce(plugin)
+    _announce(context, context.command.params[0], plugins)
 
 
 def _host_verb(verb: str, about: str) -> click.Command:
@@ -138,9 +147,9 @@ def doctor(words: tuple[str, ...], as_json: bool) -> None:
     \b
     attngraft doctor model=yolo11n+ema@P4 imgsz=640 batch=16 data=my.yaml
     attngraft doctor model=runs/detect/train/weights/best.pt
-    attngraft doctor my_attention.py:MyAttention channels=128
+    attngraft doctor my_attention.py:MyAttention channels=128 heads=4
 
-    About a minute for a small detector. Ends with 1 if a check fails.
+    About a minute for a small detector; a mechanism alone takes its own options too. Ends with 1 if a check fails.
     """
     from attngraft.cli.doctor import run_doctor
 

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from fnmatch import fnmatch
 
+import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from attngraft.attention import info, names
+from attngraft._core.errors import first_line
+from attngraft._core.registry import fitted
+from attngraft.attention import Attention, Mechanism, info, names
+from attngraft.measure import flops
+from attngraft.measure import parameters as count
 
 EXAMPLE_CHANNELS, EXAMPLE_SIDE = 256, 20
+EXAMPLE = f"{EXAMPLE_CHANNELS} channels, {EXAMPLE_SIDE} x {EXAMPLE_SIDE}"
 """The map of the figures: 256 channels, 20 x 20 cells, as at P5 of a 640-pixel picture."""
 
 
@@ -22,8 +29,8 @@ def print_list(pattern: str) -> None:
     for name in names():
         record = info(name)
         if fnmatch(name, pattern):
-            about = record.summary.partition(": ")[2].rstrip(".")
-            table.add_row(name, str(record.year or ""), *_cost(name), about)
+            parameters, macs, failure = _example(record)
+            table.add_row(name, str(record.year or ""), parameters, macs, escape(failure or _about(record)))
     console = Console()
     if not table.row_count:
         console.print(f"no mechanism matches {pattern!r}; attngraft list shows all of them")
@@ -43,8 +50,9 @@ def print_card(name: str) -> None:
     """
     record = info(name)
     console = Console()
-    parameters, macs = _cost(record.name)
-    console.print(f"[bold]{record.summary}[/bold]")
+    parameters, macs, failure = _example(record)
+    figures = f"{parameters} parameters, {macs} M multiply-adds at {EXAMPLE}"
+    console.print(f"[bold]{escape(record.summary or record.name)}[/bold]")
     card = Table(box=None, show_header=False, pad_edge=False)
     card.add_column(style="cyan", no_wrap=True)
     card.add_column()
@@ -54,10 +62,12 @@ def print_card(name: str) -> None:
         "code": record.code,
         "differs": record.differs,
         "family": f"{record.family} ({record.role})",
-        "cost": f"{record.cost} multiply-adds; memory grows with {record.growth}",
-        "example": f"{parameters} parameters, {macs} M multiply-adds at 256 channels, 20 x 20",
+        "cost": record.cost and f"{record.cost} multiply-adds",
+        "memory": record.growth and f"grows with {record.growth}",
+        "example": failure or figures,
     }.items():
-        card.add_row(label, text, end_section=True)
+        if text:
+            card.add_row(label, escape(text), end_section=True)
     console.print(card)
     if record.options:
         table = Table("option", "default", "meaning", box=None, pad_edge=False)
@@ -67,9 +77,22 @@ def print_card(name: str) -> None:
     console.print(f"\nUse it: attngraft train model=yolo11n+{record.name}@P5 data=my.yaml", style="dim")
 
 
-def _cost(name: str) -> tuple[str, str]:
-    """Return the parameters and the millions of multiply-adds of the example map, as text."""
-    cls = info(name).cls
-    module = cls(EXAMPLE_CHANNELS, **cls.fit(EXAMPLE_CHANNELS))  # type: ignore[attr-defined]
-    parameters = sum(p.numel() for p in module.parameters())
-    return f"{parameters:,}", f"{module.macs(EXAMPLE_SIDE, EXAMPLE_SIDE) / 1e6:.2f}"  # type: ignore[operator]
+def _about(record: Mechanism) -> str:
+    """Return the summary in a few words: without the mechanism's name before the colon."""
+    return (record.summary.partition(": ")[2] or record.summary).rstrip(".")
+
+
+def _example(record: Mechanism) -> tuple[str, str, str]:
+    """Return the parameters and the millions of multiply-adds of the example map, and why there are none.
+
+    What has no formula, as a user's own may, is counted.
+    """
+    try:
+        module = record.cls(EXAMPLE_CHANNELS, **fitted(record.cls, EXAMPLE_CHANNELS))
+        if record.cost and isinstance(module, Attention):
+            macs = module.macs(EXAMPLE_SIDE, EXAMPLE_SIDE)
+        else:
+            macs = flops(module, torch.zeros(1, EXAMPLE_CHANNELS, EXAMPLE_SIDE, EXAMPLE_SIDE)) // 2
+    except Exception as error:  # noqa: BLE001 (a user's own must not take the list with it)
+        return "", "", f"fails at {EXAMPLE}: {first_line(error)}"
+    return f"{count(module):,}", f"{macs / 1e6:.2f}", ""

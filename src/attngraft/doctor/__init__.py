@@ -12,6 +12,7 @@ from attngraft.doctor.findings import (
     examine,
     failed,
     passed,
+    schema,
     skipped,
     warned,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "examine",
     "failed",
     "passed",
+    "schema",
     "skipped",
     "subject",
     "warned",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
-from attngraft.doctor.findings import said
+from attngraft._core.errors import MissingExtraError
 
 CLOSE = 1e-4
 """Relative difference up to which two float32 results are the same computation in another order."""
@@ -27,12 +27,14 @@ def sick(values: Tensor | None) -> bool:
     return values is not None and not bool(values.isfinite().all())
 
 
-def problems(trials: Mapping[str, Callable[[], object]]) -> list[str]:
-    """Run each trial, and list those that raise with what they say."""
-    found = []
+def problems(trials: Mapping[str, Callable[[], object]]) -> dict[str, Exception]:
+    """Run each trial, and return what those raise that do."""
+    found: dict[str, Exception] = {}
     for name, trial in trials.items():
         try:
             trial()
+        except MissingExtraError:
+            raise
         except Exception as error:  # noqa: BLE001 (a stranger's code)
-            found.append(f"{name}: {said(error)}")
+            found[name] = error
     return found

@@ -33,7 +33,10 @@ def true_flops(subject: Subject) -> Outcome:
     return passed(f"{parameters(module)} parameters, {', '.join(counts)}")
 
 
-@check(remedy="place it on a smaller map (P5), train with a smaller batch, or take a mechanism of linear memory")
+@check(
+    remedy="place it on a smaller map (P5), train with a smaller batch, or take a mechanism of linear memory",
+    needs=("input kept",),
+)
 def memory_growth(subject: Subject) -> Outcome:
     """A training step on the largest map fits into the free memory."""
     module = subject.fresh()
@@ -45,12 +48,12 @@ def memory_growth(subject: Subject) -> Outcome:
     need = subject.batch * bytes_at(height * width)
     order = "quadratically" if quadratic else "linearly"
     detail = f"{need / GIB:.2g} GiB at {height}x{width}, batch {subject.batch}; grows {order}"
-    free = memory.free("cuda" if torch.cuda.is_available() else "cpu")
+    free, words = free_for_training()
     if free is None:
         return warned(detail, "compare it with the memory that is free, which this system does not tell")
     if need > free:
         fits = next((side for side in range(max(height, width), 0, -1) if subject.batch * bytes_at(side**2) <= free), 0)
-        return failed(f"{detail}; {free / GIB:.2g} GiB are free, enough for {fits}x{fits}")
+        return failed(f"{detail}; {words}, enough for {fits}x{fits}")
     record = _record(subject)
     if quadratic and record and record.growth == "N":
         return failed(f"{detail}; its record claims linear memory", "correct the record, or the kernel")
@@ -68,6 +71,30 @@ def flops_at(model: nn.Module, side: int) -> float:
     sides = [side] if side <= FLOPS_SIDES[-1] else FLOPS_SIDES
     counts = {s**2: flops(model, torch.zeros(1, channels, s, s)) for s in sides}
     return counts[side**2] if side**2 in counts else growth(counts, share=0.0)[0](side**2)
+
+
+def free_for_training() -> tuple[int | None, str]:
+    """Return the bytes that are free where a training would run, and how to say it."""
+    gpu = torch.cuda.is_available()
+    free = memory.free("cuda" if gpu else "cpu")
+    where = " on the GPU (the need was measured on the CPU)" if gpu else ""
+    return free, "" if free is None else f"{free / GIB:.1f} GiB are free{where}"
+
+
+def pairs_bytes(module: nn.Module, channels: int) -> Callable[[int], float] | None:
+    """Return the bytes of all pairs of cells by the number of cells, for a module that relates them; None for another.
+
+    Measured on inferences of small maps with PyTorch's fused attention taken apart, as other runtimes hold it. Logits
+    and soft-max are both alive there, so half of it is one of them.
+
+    Args:
+        module: A mechanism.
+        channels: Width of its map.
+    """
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        peaks = {side**2: memory.peak(module, torch.randn(1, channels, side, side)) for side in MEMORY_SIDES}
+    bytes_at, quadratic = growth(peaks)
+    return (lambda cells: bytes_at(cells) / 2) if quadratic else None
 
 
 def growth(peaks: Mapping[int, int], *, share: float = QUADRATIC_SHARE) -> tuple[Callable[[int], float], bool]:

@@ -19,12 +19,14 @@ from attngraft.yolo import YOLO
 from attngraft.yolo.grafting import Graft
 from attngraft.yolo.training import detection_batch, host_arguments
 
+SAME = ("same seed",)
+"""What a check needs that compares two runs of a detector."""
 UNTRAINED = -1
 """Epoch of a checkpoint that no training wrote, or that one finished."""
 SOFTER = 0.25
 """What an untrained head's last weights are multiplied by, so that its scores are not all 0 or 1."""
-SIDE = 96
-"""Side of the pictures where any size will do."""
+STRIDE = 32
+"""What the host rounds the sides of pictures up to at the least, whatever the model's strides are."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +35,13 @@ class Patient:
 
     Attributes:
         recipe: What to open.
-        side: Side of the pictures in training, in pixels.
+        imgsz: Side of the pictures in training, in pixels, as asked for.
         batch: Pictures in a training step.
         data: The host's data file, where there is one.
     """
 
     recipe: str
-    side: int = 640
+    imgsz: int = 640
     batch: int = 16
     data: str | None = None
 
@@ -53,6 +55,23 @@ class Patient:
         """Every module of the registry in it, by path."""
         classes = tuple(record.cls for record in zoo.mechanisms().values())
         return {path: part for path, part in self.opened.model.named_modules() if isinstance(part, classes)}
+
+    @cached_property
+    def stride(self) -> int:
+        """What the sides of pictures are multiples of: the model's largest stride, or the host's least."""
+        return max(STRIDE, *map(int, getattr(self.opened.model, "stride", ())))
+
+    @property
+    def side(self) -> int:
+        """Side of the pictures in training, rounded up as the host does for all but classifiers."""
+        if self.task == "classify":
+            return self.imgsz
+        return -(-self.imgsz // self.stride) * self.stride
+
+    @property
+    def small(self) -> int:
+        """Side of the pictures where any size will do."""
+        return 3 * self.stride
 
     @property
     def task(self) -> str:
@@ -88,13 +107,20 @@ class Patient:
                 _wake(model, self.pictures(batch=8))
         return model
 
-    def pictures(self, height: int = SIDE, width: int = SIDE, batch: int = 2) -> Tensor:
-        """Return random pictures: clouds, since pure noise looks alike to every deep layer."""
-        clouds = F.interpolate(torch.rand(batch, self.channels, 5, 5), (height, width), mode="bilinear")
-        return 0.8 * clouds + 0.2 * torch.rand(batch, self.channels, height, width)
+    def pictures(self, height: int = 0, width: int = 0, batch: int = 2) -> Tensor:
+        """Return random pictures: clouds, since pure noise looks alike to every deep layer.
+
+        Args:
+            height: In pixels; 0 takes `small`.
+            width: In pixels; 0 takes `small`.
+            batch: How many.
+        """
+        size = (height or self.small, width or self.small)
+        clouds = F.interpolate(torch.rand(batch, self.channels, 5, 5), size, mode="bilinear")
+        return 0.8 * clouds + 0.2 * torch.rand(batch, self.channels, *size)
 
     def shapes(self) -> Mapping[str, torch.Size]:
-        """Return the shape of the map that each mechanism gets, of one picture of `SIDE`."""
+        """Return the shape of the map that each mechanism gets, of one picture of `small`."""
         found: dict[str, torch.Size] = {}
 
         def note(path: str) -> Any:
@@ -152,7 +178,7 @@ def loss(patient: Patient, model: Any, batch: int = 2) -> Tensor:
     if patient.task != "detect":
         return mean_square(model(patient.pictures(batch=batch)))
     model.args = host_arguments({})
-    made = detection_batch(batch, SIDE)
+    made = detection_batch(batch, patient.small)
     made["img"] = patient.pictures(batch=batch)
     total, _ = model(made)
     summed: Tensor = total.sum()

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import inspect
+import re
+import sysconfig
 import textwrap
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
-from typing import Any, Generic, Literal, TypeAlias, TypeVar
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, get_args
 
 import torch
 
-from attngraft._core.errors import MissingExtraError, first_line
+from attngraft._core.errors import AttngraftError, MissingExtraError, first_line
 from attngraft.measure import Environment, environment
+from attngraft.measure import schema as measure_schema
 
 Status: TypeAlias = Literal["pass", "warn", "fail", "skip"]
 T = TypeVar("T")
@@ -21,6 +27,35 @@ T_contra = TypeVar("T_contra", contravariant=True)
 SCHEMA = "attngraft.doctor/1"
 LONGEST = 240
 """Characters of an error's text that are kept."""
+INSTALLED = {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "purelib", "platlib")}
+OURS = Path(__file__).resolve().parents[1]
+
+
+class _Expected(Exception):  # noqa: N818
+    """Carries what was raised where a check expects it."""
+
+    def __init__(self, error: Exception, remedy: str) -> None:
+        self.error, self.remedy = error, remedy
+        super().__init__(error, remedy)
+
+
+@contextmanager
+def expected(remedy: str = "") -> Iterator[None]:
+    """Take what is raised inside for what the check looks for, so that its remedy is for it.
+
+    Args:
+        remedy: The way out; empty takes the check's own.
+    """
+    try:
+        yield
+    except MissingExtraError:
+        raise
+    except Exception as error:
+        raise _Expected(error, remedy) from error
+
+
+class Wrong(Exception):  # noqa: N818 (a verdict of ours, no error of the subject's)
+    """What one trial of a check finds wrong: raised in it where the subject's code itself raises nothing."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +66,13 @@ class Outcome:
         status: Pass, warn (works, but know this), fail (will break), skip (could not be looked at).
         detail: What was seen, with the numbers.
         remedy: The way out; empty takes the check's own.
+        errors: What the subject's code raised, each as `kind` names it; empty text for a verdict of ours.
     """
 
     status: Status
     detail: str
     remedy: str = ""
+    errors: tuple[str, ...] = ()
 
 
 def passed(detail: str) -> Outcome:
@@ -51,6 +88,21 @@ def warned(detail: str, remedy: str = "") -> Outcome:
 def failed(detail: str, remedy: str = "") -> Outcome:
     """Say that it will break."""
     return Outcome("fail", detail, remedy)
+
+
+def broken(errors: Mapping[str, Exception], unit: str = "") -> Outcome:
+    """Say that it will break where trials of a check raised; those that raise alike are named together.
+
+    Args:
+        errors: What each trial raised, by its name.
+        unit: Of the names, such as " channels".
+    """
+    alike: dict[str, list[str]] = {}
+    for name, error in errors.items():
+        alike.setdefault(kind(error), []).append(name)
+    detail = [f"{', '.join(names)}{unit}: {said(errors[names[0]])}".removeprefix(": ") for names in alike.values()]
+    ours = {kind(error) for error in errors.values() if isinstance(error, Wrong)}
+    return Outcome("fail", "; ".join(detail), errors=tuple("" if name in ours else name for name in alike))
 
 
 def skipped(detail: str, remedy: str = "") -> Outcome:
@@ -89,6 +141,7 @@ class Check(Generic[T_contra]):
         remedy: The way out where it does not.
         run: Looks at a subject; whatever it raises is a failure.
         vital: Whether nothing else can be looked at where it fails.
+        needs: Names of the checks that must not fail for this one to be trusted.
     """
 
     name: str
@@ -96,14 +149,18 @@ class Check(Generic[T_contra]):
     remedy: str
     run: Callable[[T_contra], Outcome]
     vital: bool = False
+    needs: tuple[str, ...] = ()
 
 
-def check(*, remedy: str, vital: bool = False) -> Callable[[Callable[[T], Outcome]], Check[T]]:
+def check(
+    *, remedy: str, vital: bool = False, needs: tuple[str, ...] = ()
+) -> Callable[[Callable[[T], Outcome]], Check[T]]:
     """Make a check of a function: its name is the function's, its promise the first line of the docstring.
 
     Args:
         remedy: The way out where it fails.
         vital: Whether nothing else can be looked at where it fails.
+        needs: Names of the checks that must not fail for this one to be trusted.
 
     Example:
         >>> @check(remedy="eat less")
@@ -116,7 +173,7 @@ def check(*, remedy: str, vital: bool = False) -> Callable[[Callable[[T], Outcom
 
     def make(function: Callable[[T], Outcome]) -> Check[T]:
         promise = (inspect.getdoc(function) or "").partition("\n")[0].rstrip(".")
-        return Check(function.__name__.replace("_", " "), promise, remedy, function, vital)
+        return Check(function.__name__.replace("_", " "), promise, remedy, function, vital, needs)
 
     return make
 
@@ -133,34 +190,69 @@ def examine(
         checks: What to look for, in order.
         started: Called with the name of each check before it runs.
     """
-    missing = ""
+    failures: list[str] = []
+    vital: list[str] = []
+    raised: dict[str, str] = {}
     for item in checks:
         if started:
             started(item.name)
         start = time.perf_counter()
+        missing = next((name for name in (*vital, *item.needs) if name in failures), "")
         with torch.random.fork_rng():
             torch.manual_seed(0)
             outcome = skipped(f"needs {missing!r}, which failed") if missing else _run(item, subject)
-        bad = outcome.status in ("warn", "fail")
-        remedy = outcome.remedy or (item.remedy if bad else "")
+        if outcome.errors and all(error in raised for error in outcome.errors):
+            outcome = skipped(f"same as {raised[outcome.errors[0]]!r}: mend that first")
+        for error in filter(None, outcome.errors):
+            raised.setdefault(error, item.name)
         seconds = round(time.perf_counter() - start, 3)
-        yield Finding(item.name, item.promise, outcome.status, outcome.detail, remedy, seconds)
-        if item.vital and outcome.status == "fail":
-            missing = item.name
+        yield Finding(item.name, item.promise, outcome.status, outcome.detail, outcome.remedy, seconds)
+        if outcome.status == "fail":
+            failures.append(item.name)
+            vital += [item.name] if item.vital else []
 
 
 def _run(item: Check[T], subject: T) -> Outcome:
+    """Run one check; its remedy is for what it finds, and not for what it never expected to be raised."""
     try:
-        return item.run(subject)
+        outcome = item.run(subject)
     except MissingExtraError as error:
         return skipped(str(error))
+    except _Expected as found:
+        outcome = replace(broken({"": found.error}), remedy=found.remedy)
+    except AttngraftError as error:
+        return Outcome("fail", said(error), errors=(kind(error),))  # it says what to do
     except Exception as error:  # noqa: BLE001 (the subject is a stranger's code: all it raises is a finding)
-        return failed(said(error))
+        return Outcome("fail", said(error), f"look at {where(error)}", (kind(error),))
+    bad = outcome.status in ("warn", "fail")
+    return replace(outcome, remedy=item.remedy) if bad and not outcome.remedy else outcome
+
+
+def kind(error: BaseException) -> str:
+    """Name what errors of one cause have in common: the type, and the text without its numbers."""
+    return re.sub(r"\d+", "#", first_line(error))
+
+
+def where(error: BaseException) -> str:
+    """Name the line of the subject's code that an error came from, or the line that raised it where there is none.
+
+    Args:
+        error: As it was caught.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [f for f in frames if f.filename[0] != "<" and not _is_library(Path(f.filename))]
+    frame = (theirs or frames)[-1]
+    return f"{Path(frame.filename).name}, line {frame.lineno}: {frame.line}"
+
+
+def _is_library(file: Path) -> bool:
+    return any(file.resolve().is_relative_to(folder) for folder in (*INSTALLED, OURS))
 
 
 def said(error: BaseException) -> str:
-    """Return an exception as one line, cut where it gets long."""
-    return textwrap.shorten(first_line(error), LONGEST, placeholder=" ...")
+    """Return an exception as one line, cut where it gets long; what we found wrong needs no type."""
+    text = str(error) if isinstance(error, Wrong) else first_line(error)
+    return textwrap.shorten(text, LONGEST, placeholder=" ...")
 
 
 @dataclass(frozen=True)
@@ -191,6 +283,40 @@ class Diagnosis:
             f"{f.status:4}  {f.name:22} {f.detail}" + (f" -> {f.remedy}" if f.remedy else "") for f in self.findings
         ]
         return "\n".join([self.subject, *rows])
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON schema (draft 2020-12) of `Diagnosis.to_dict`."""
+    measured = measure_schema()
+    texts = {key: {"type": "string"} for key in ("name", "promise", "detail", "remedy")}
+    finding = {
+        **texts,
+        "status": {"enum": list(get_args(Status))},
+        "seconds": {"type": "number", "minimum": 0},
+    }
+    properties = {
+        "schema": {"const": SCHEMA},
+        "healthy": {"type": "boolean", "description": "whether no status is fail"},
+        "subject": {"type": "string"},
+        "findings": {"type": "array", "items": {"$ref": "#/$defs/finding"}},
+        "environment": measured["properties"]["environment"],
+    }
+    return {
+        "$schema": measured["$schema"],
+        "title": "attngraft.doctor",
+        "description": "What was looked for in a mechanism or a detector, and what was found.",
+        **_closed(properties),
+        "$defs": {"finding": _closed(finding), "environment": measured["$defs"]["environment"]},
+    }
+
+
+def _closed(properties: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": list(properties),
+        "properties": properties,
+    }
 
 
 def diagnose(name: str, subject: T, checks: Iterable[Check[T]]) -> Diagnosis:

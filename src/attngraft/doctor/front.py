@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,6 +10,8 @@ import torch
 from torch import nn
 
 import attngraft.attention as zoo
+from attngraft._core.checks import positive
+from attngraft._core.errors import CheckpointError, OptionError, UnknownNameError
 from attngraft.doctor.checks import MODULE_CHECKS
 from attngraft.doctor.findings import Check, Diagnosis, Finding, examine
 from attngraft.doctor.module import subject
@@ -27,6 +29,7 @@ def doctor(
     batch: int = 16,
     data: str | None = None,
     channels: int = 64,
+    options: Mapping[str, Any] | None = None,
     started: Callable[[str], object] | None = None,
     found: Callable[[Finding], object] | None = None,
 ) -> Diagnosis:
@@ -38,6 +41,7 @@ def doctor(
         batch: Pictures in a training step.
         data: The host's data file, whose pictures exports are then compared on.
         channels: Width of the maps that a mechanism alone is examined on.
+        options: Keyword arguments that a mechanism alone is built with; a recipe has them inside.
         started: Called with the name of each check before it runs.
         found: Called with each finding as it comes.
 
@@ -45,31 +49,57 @@ def doctor(
         Every finding; ``healthy`` if none is a failure.
 
     Raises:
-        UnknownNameError: If there is no such mechanism or class.
+        UnknownNameError: If there is no such mechanism, class, option or model.
+        OptionError: If a number is no whole number of 1 or more, a file cannot be imported, or no class of it is named.
         RecipeError: If the recipe cannot be read.
+        CheckpointError: If the recipe's base is not there.
     """
-    if _is_mechanism(target):
+    positive("the doctor", imgsz=imgsz, batch=batch, channels=channels)
+    given = dict(options or {})
+    if is_mechanism(target):
         side = max(1, imgsz // CELL)
-        one = subject(target, channels=channels, largest=(side, side), batch=batch)  # type: ignore[arg-type]
+        name = target if isinstance(target, type) else str(target)
+        one = subject(name, channels=channels, options=given, largest=(side, side), batch=batch)
         return _examined(one.name, one, MODULE_CHECKS, started, found)
 
     from attngraft.doctor.detector import Patient
     from attngraft.doctor.detector_checks import DETECTOR_CHECKS
     from attngraft.doctor.whole import data as data_check
-    from attngraft.yolo import Recipe
     from attngraft.yolo.model import quiet
 
-    Recipe.parse(str(target))
+    if given:
+        raise OptionError(f"options= is for a mechanism alone; in a recipe they stand in it, got {given} for {target}")
+    _require_base(str(target))
     checks = [check for check in DETECTOR_CHECKS if data is not None or check is not data_check]
     with quiet():
         return _examined(str(target), Patient(str(target), imgsz, batch, data), checks, started, found)
 
 
-def _is_mechanism(target: Any) -> bool:
+def is_mechanism(target: object) -> bool:
+    """Tell whether a target is a mechanism alone, and not a detector."""
     if isinstance(target, type):
         return True
     text = str(target)
-    return text.rpartition(":")[0].endswith(".py") or text.lower() in zoo.names() or text in _classes()
+    in_file = text.endswith(".py") or text.rpartition(":")[0].endswith(".py")
+    return in_file or text.lower() in zoo.names() or text in _classes()
+
+
+def _require_base(text: str) -> None:
+    """Raise where a recipe's base is nowhere: nothing could be looked at."""
+    from attngraft.yolo import Recipe
+    from attngraft.yolo.model import CONFIGS, load_yaml, quiet, resolve_base
+
+    recipe = Recipe.parse(text)
+    with quiet():
+        base = resolve_base(recipe.base)
+    if not base.lower().endswith(CONFIGS):
+        return
+    try:
+        load_yaml(base)
+    except CheckpointError:
+        if recipe.grafts or Path(text).suffix:
+            raise
+        raise UnknownNameError("mechanism or model", text, zoo.names()) from None
 
 
 def _classes() -> set[str]:

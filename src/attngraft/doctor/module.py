@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import attngraft.attention as zoo
-from attngraft._core.errors import UnknownNameError
+from attngraft._core.errors import OptionError, UnknownNameError, suggest
 from attngraft._core.plugins import import_file
+from attngraft._core.registry import fitted
 
 NOISE = 0.1
 """How far weights are moved from where they start: gates that start at zero would hide what is behind them."""
+SAME = ("input kept", "repeats")
+"""What a check needs that compares two calls on one input."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +48,7 @@ class Subject:
     def fresh(self, channels: int | None = None) -> nn.Module:
         """Build the module as it starts, at a width."""
         width = self.channels if channels is None else channels
-        fit = getattr(self.cls, "fit", None)
-        fitted = fit(width) if callable(fit) else {}
-        return self.cls(width, **{**fitted, **self.options})
+        return self.cls(width, **{**fitted(self.cls, width), **self.options})
 
     def shaken(self) -> nn.Module:
         """Build the module with weights moved from where they start."""
@@ -69,22 +72,47 @@ def subject(target: str | type[nn.Module], *, name: str = "", **circumstances: A
         **circumstances: Fields of `Subject`.
 
     Raises:
-        UnknownNameError: If the registry or the file has no such name.
-        OptionError: If the file is not there, cannot be imported, or the class is no module.
+        UnknownNameError: If the registry or the file has no such name, or the class no such option.
+        OptionError: If the file is not there or cannot be imported, or no class of it is named.
 
     Example:
         >>> subject("eca", channels=128).fresh().kernel_size
         5
     """
+    found = _find(target, name, circumstances)
+    known = options_of(found.cls)
+    unknown = [] if known is None else [key for key in found.options if key not in known]
+    if unknown:
+        raise UnknownNameError(f"option of {found.cls.__name__}", unknown[0], known or ())
+    return found
+
+
+def options_of(cls: type[nn.Module]) -> list[str] | None:
+    """List the keyword arguments of a class besides its first argument; None where it takes any."""
+    rest = list(inspect.signature(cls).parameters.values())[1:]
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in rest):
+        return None
+    return [parameter.name for parameter in rest if parameter.kind is not parameter.VAR_POSITIONAL]
+
+
+def _find(target: str | type[nn.Module], name: str, circumstances: Mapping[str, Any]) -> Subject:
     if not isinstance(target, str):
         return Subject(name or target.__name__, target, **circumstances)
-    file, colon, class_name = target.rpartition(":")
-    if not colon:
+    file, _, class_name = target.rpartition(":") if not target.endswith(".py") else (target, "", "")
+    if not file:
         record = zoo.mechanism(target)
         return Subject(name or record.name, record.cls, **circumstances)
     path = Path(file).resolve()
-    found = getattr(import_file(path), class_name, None)
+    module = import_file(path)
+    classes = {key: value for key, value in vars(module).items() if _is_module_of(value, module)}
+    if not class_name:
+        raise OptionError(f"{file} names a file and no class; say which, as in {file}:NAME; {suggest('', classes)}")
+    found = getattr(module, class_name, None)
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        classes = [key for key, value in vars(import_file(path)).items() if isinstance(value, type)]
         raise UnknownNameError(f"module class in {path.name}", class_name, classes)
     return Subject(name or target, found, folder=path.parent, **circumstances)
+
+
+def _is_module_of(value: object, home: ModuleType) -> bool:
+    """Tell whether something is a module class that a file defines."""
+    return isinstance(value, type) and issubclass(value, nn.Module) and value.__module__ == home.__name__

@@ -2,60 +2,68 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from attngraft.doctor._compare import CLOSE, distance, problems
-from attngraft.doctor.findings import Outcome, check, failed, passed, said, warned
-from attngraft.doctor.module import Subject
+from attngraft.doctor._compare import CLOSE, distance, problems, sick
+from attngraft.doctor.findings import Outcome, Wrong, broken, check, expected, failed, passed, said, warned
+from attngraft.doctor.module import SAME, Subject
 
 SIZES = ((1, 1), (2, 3), (7, 5), (13, 13), (8, 20), (20, 20), (40, 40))
 WIDTHS = (64, 128, 192, 256, 320, 384, 512, 576, 640, 768)
 """Channels at P3, P4 and P5 of the size classes n to x of YOLOv8 to YOLO26."""
+NOT_FINITE = "values are not finite"
 HOST_NAMES = frozenset({"f", "i", "type", "np"})
 """Attributes that the host's parser sets on every layer."""
 
 
-@check(remedy="take the number of channels as the first argument and return one map of the input's shape", vital=True)
+@check(remedy="take channels as the first argument, and return one map of the input's shape and type", vital=True)
 def builds(subject: Subject) -> Outcome:
-    """It builds for a width and returns a map of its input's shape."""
+    """It builds for a width and returns a map of its input's shape and type."""
     x = subject.map(20, 20)
     y = subject.fresh().eval()(x)
-    if not isinstance(y, Tensor) or y.shape != x.shape:
-        return failed(f"returns {tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__} for {tuple(x.shape)}")
+    wrong = _unlike(y, x)
+    if wrong:
+        return failed(wrong)
     return passed(f"{subject.channels} channels, {tuple(x.shape)}")
 
 
 @check(remedy="derive options from the width, or give the class a fit(channels) that returns options that work")
 def widths(subject: Subject) -> Outcome:
     """Every size class of a detector, n to x, can have it."""
-    refused, broken = [], []
+    refused: dict[str, list[int]] = {}
+    trials = {}
     for channels in WIDTHS:
         try:
             module = subject.fresh(channels).eval()
         except Exception as error:  # noqa: BLE001 (a stranger's code)
-            refused.append(f"{channels} ({said(error)})")
+            refused.setdefault(said(error), []).append(channels)
             continue
-        broken += problems({f"{channels} channels": partial(_keep_shape, module, torch.randn(1, channels, 4, 5))})
-    if broken:
-        return failed("; ".join(broken))
+        trials[str(channels)] = partial(_keep_shape, module, torch.randn(1, channels, 4, 5))
+    wrong = problems(trials)
+    if wrong:
+        return broken(wrong, " channels")
     if refused:
-        return warned(f"does not build at {', '.join(refused)}")
+        groups = (f"{', '.join(map(str, widths))} ({why})" for why, widths in refused.items())
+        return warned(f"does not build at {', '.join(groups)}")
     return passed(f"{', '.join(map(str, WIDTHS))} channels")
 
 
 @check(remedy="take the size from x.shape in every forward; keep no table for one size, pad in place of dividing")
 def sizes(subject: Subject) -> Outcome:
-    """Maps of any size work: square, rectangular, odd, tiny, large, alone and in a batch."""
+    """Maps of any size give finite values: square, rectangular, odd, tiny, large, alone and in a batch."""
     module = subject.shaken().eval()
     trials = {
         f"{height}x{width}": partial(_keep_shape, module, subject.map(height, width, 1), subject.map(height, width, 2))
         for height, width in SIZES
     }
-    broken = problems(trials)
-    return failed("; ".join(broken)) if broken else passed(", ".join(trials))
+    wrong = problems(trials)
+    if wrong and all(str(error) == NOT_FINITE for error in wrong.values()):
+        return replace(broken(wrong), remedy="mind the variance of one cell, and divisions and roots of what can be 0")
+    return broken(wrong) if wrong else passed(", ".join(trials))
 
 
 @check(remedy="keep tables at rank 1 to 4 (5 breaks channels_last) and give the child modules other names")
@@ -68,13 +76,14 @@ def host(subject: Subject) -> Outcome:
     return failed("; ".join(wrong)) if wrong else passed(f"{len(held)} tensors of rank 4 or less")
 
 
-@check(remedy="use reshape in place of view on maps")
+@check(remedy="use reshape in place of view on maps", needs=SAME)
 def channels_last(subject: Subject) -> Outcome:
     """The memory layout that the host converts to gives the same numbers."""
     module, x = subject.shaken().eval(), subject.map(8, 6)
-    expected = module(x)
+    usual = module(x)
     module.to(memory_format=torch.channels_last)
-    off = distance(module(x.to(memory_format=torch.channels_last)), expected)
+    with expected():
+        off = distance(module(x.to(memory_format=torch.channels_last)), usual)
     if off > CLOSE:
         return failed(f"differs by {off:.1e}")
     return passed("same numbers")
@@ -84,5 +93,13 @@ def _keep_shape(module: nn.Module, *maps: Tensor) -> None:
     with torch.no_grad():
         for x in maps:
             y = module(x)
-            if y.shape != x.shape:
-                raise ValueError(f"returns {tuple(y.shape)} for {tuple(x.shape)}")
+            wrong = _unlike(y, x) or (NOT_FINITE if sick(y) else "")
+            if wrong:
+                raise Wrong(wrong)
+
+
+def _unlike(y: object, x: Tensor) -> str:
+    """Say how an output is not a map like the input, if it is not."""
+    if not isinstance(y, Tensor) or y.shape != x.shape:
+        return f"returns {tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__} for {tuple(x.shape)}"
+    return f"returns {y.dtype} for {x.dtype}" if y.dtype != x.dtype else ""

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,11 +19,12 @@ import attngraft
 from attngraft import export
 from attngraft._core.calls import backward, mode
 from attngraft._core.plugins import is_remembered
-from attngraft.doctor._compare import CLOSE, distance
-from attngraft.doctor.findings import Outcome, check, failed, passed, warned
-from attngraft.doctor.module import Subject
+from attngraft.doctor._compare import CLOSE, distance, problems
+from attngraft.doctor.findings import Outcome, broken, check, expected, failed, passed, warned
+from attngraft.doctor.module import SAME, Subject
 from attngraft.export import Exported
 
+STATE_REMEDY = "register what it needs as parameters and buffers, made in __init__"
 PARITY_SIZES = ((10, 12), (15, 7))
 RELOAD = """
 import sys, torch
@@ -32,13 +34,17 @@ with torch.no_grad():
 """
 
 
-@check(remedy="keep nothing of a forward on self; compute it again, or keep it as a buffer made in __init__")
+@check(
+    remedy="keep nothing of a forward on self; compute it again, or keep it as a buffer made in __init__",
+    needs=SAME,
+)
 def deepcopy(subject: Subject) -> Outcome:
     """A copy made after training steps, as EMA makes one, is whole."""
     module, x = subject.shaken().train(), subject.map(7, 6)
     module(x)
     backward(module(x.requires_grad_()))
-    twin = copy.deepcopy(module).eval()
+    with expected():
+        twin = copy.deepcopy(module).eval()
     if distance(twin(x), module.eval()(x)) > CLOSE:
         return failed("the copy gives other numbers")
     return passed("after a training step")
@@ -51,29 +57,37 @@ def training_after_validation(subject: Subject) -> Outcome:
     for height, width in ((8, 8), (6, 9)):
         with torch.inference_mode(), mode(module, train=False):
             module(subject.map(height, width))
-    for height, width in ((8, 8), (6, 9)):
+
+    def trial(height: int, width: int) -> None:
         for _ in range(2):
-            backward(module.train()(subject.map(height, width).requires_grad_()))
-    return passed("8x8 and 6x9")
+            backward(module.train()(subject.map(height, width).requires_grad_().clone()))
+
+    wrong = problems({f"{height}x{width}": partial(trial, height, width) for height, width in ((8, 8), (6, 9))})
+    return broken(wrong) if wrong else passed("8x8 and 6x9")
 
 
-@check(remedy="define the class at the top level of an importable file, and keep no lambda or open file on self")
+@check(
+    remedy="define the class at the top level of an importable file, and keep no lambda or open file on self",
+    needs=SAME,
+)
 def reload(subject: Subject) -> Outcome:
     """A new process loads it whole and gets the same numbers, and a strict state dict fits a fresh one."""
     module, x = subject.shaken().eval(), subject.map(7, 6)
     twin = subject.fresh().eval()
-    twin.load_state_dict(module.state_dict())
-    expected = module(x).detach()
-    if distance(twin(x), expected) > CLOSE:
-        return failed("a fresh module with its state dict gives other numbers", "register what it needs as buffers")
+    usual = module(x).detach()
+    with expected(STATE_REMEDY):
+        twin.load_state_dict(module.state_dict())
+    if distance(twin(x), usual) > CLOSE:
+        return failed("a fresh module with its state dict gives other numbers", STATE_REMEDY)
     with tempfile.TemporaryDirectory() as folder:
         saved, result = Path(folder, "module.pt"), Path(folder, "result.pt")
-        torch.save({"module": module, "x": x}, saved)
+        with expected():
+            torch.save({"module": module, "x": x}, saved)
         folder_needed = None if is_remembered(subject.cls) else subject.folder
         ran = new_process(RELOAD, saved, result, folder=folder_needed)
         if ran.returncode:
             return failed(f"a new process fails: {last_line(ran.stderr)}")
-        off = distance(torch.load(result), expected)
+        off = distance(torch.load(result), usual)
     if off > CLOSE:
         return failed(f"a new process gets numbers {off:.1e} off", "keep all state in parameters and buffers")
     if folder_needed is not None and str(folder_needed) not in _python_path():
@@ -84,19 +98,22 @@ def reload(subject: Subject) -> Outcome:
     return passed("a new process gets the same numbers")
 
 
-@check(remedy="size by x.shape only, no Python int of it kept on self")
+@check(remedy="size by x.shape only, no Python int of it kept on self", needs=SAME)
 def torchscript(subject: Subject) -> Outcome:
     """TorchScript gives the module's numbers at the exported and at another size."""
     return _parity(subject, "model.torchscript", export.to_torchscript)
 
 
-@check(remedy="size by x.shape only, no Python int of it kept on self, no adaptive pooling, opset 18 operators")
+@check(
+    remedy="size by x.shape only, no Python int of it kept on self, no adaptive pooling, opset 18 operators",
+    needs=SAME,
+)
 def onnx(subject: Subject) -> Outcome:
     """ONNX gives the module's numbers at the exported and at another size."""
     return _parity(subject, "model.onnx", lambda m, x, path: export.to_onnx(m, x, path, dynamic=True))
 
 
-@check(remedy="size by x.shape only, no Python int of it kept on self, no adaptive pooling")
+@check(remedy="size by x.shape only, no Python int of it kept on self, no adaptive pooling", needs=SAME)
 def openvino(subject: Subject) -> Outcome:
     """OpenVINO gives the module's numbers at the exported and at another size."""
     return _parity(subject, "model.xml", lambda m, x, path: export.to_openvino(m, x, path, dynamic=True))
@@ -143,6 +160,6 @@ def _python_path() -> list[str]:
 def _parity(subject: Subject, name: str, write: Callable[[nn.Module, Tensor, Path], Exported]) -> Outcome:
     module = subject.shaken().eval()
     traced, other = (subject.map(*size, batch) for batch, size in enumerate(PARITY_SIZES, start=1))
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, silenced():
+    with expected(), tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, silenced():
         deviation = export.parity(module, write(module, traced, Path(folder, name)), [traced, other])
     return passed(str(deviation)) if deviation.within else failed(str(deviation))

@@ -12,19 +12,20 @@ from ultralytics.utils.torch_utils import ModelEMA
 from attngraft._core.calls import backward
 from attngraft.doctor._compare import CLOSE, distance, problems, sick
 from attngraft.doctor.costs import flops_at
-from attngraft.doctor.detector import SIDE, Built, Patient, grafted, loss, predict
-from attngraft.doctor.findings import Outcome, check, examine, failed, passed, skipped, warned
+from attngraft.doctor.detector import SAME, Built, Patient, grafted, loss, predict
+from attngraft.doctor.findings import Outcome, Wrong, broken, check, examine, expected, failed, passed, skipped, warned
 from attngraft.doctor.shapes import sizes
 from attngraft.doctor.survival import training_after_validation
 from attngraft.doctor.values import STEPS, batch, dead_maps, gradient, input_kept, repeats
 from attngraft.yolo.grafting import Graft, stripped
 
-PICTURES = ((64, 64), (32, 32), (96, 160), (224, 416))
+PICTURES = ((2, 2), (1, 1), (3, 5), (7, 13))
+"""Heights and widths, in strides."""
 MOST_FLOPS = 60e9
 """Above this a picture is not run: it would take this check alone half a minute."""
 FUSED_CLOSE = 1e-3
 HALF_CLOSE = 0.1
-ON_MECHANISMS = (sizes, gradient, dead_maps, repeats, batch, input_kept, training_after_validation)
+ON_MECHANISMS = (sizes, input_kept, repeats, gradient, dead_maps, batch, training_after_validation)
 
 
 @check(remedy="look at the mechanism alone: attngraft doctor FILE.py:CLASS", vital=True)
@@ -32,8 +33,10 @@ def opens(patient: Patient) -> Outcome:
     """The recipe builds."""
     model = patient.opened.model
     count = sum(p.numel() for p in model.parameters())
+    rounded = f"; imgsz={patient.imgsz} is {patient.side}, as the stride is {patient.stride}"
+    rounded = rounded if patient.side != patient.imgsz else ""
     if not patient.mechanisms:
-        return passed(f"{count:,} parameters, {patient.task}; a stock model, with no mechanism in it")
+        return passed(f"{count:,} parameters, {patient.task}; a stock model, with no mechanism in it{rounded}")
     ours = sum(p.numel() for p in grafted(model, patient.mechanisms).values())
     shapes = patient.shapes()
     where = ", ".join(
@@ -41,7 +44,7 @@ def opens(patient: Patient) -> Outcome:
         for path, part in patient.mechanisms.items()
         if path in shapes
     )
-    return passed(f"{count:,} parameters, {ours:,} of them grafted: {where}")
+    return passed(f"{count:,} parameters, {ours:,} of them grafted: {where}{rounded}")
 
 
 @check(remedy="attngraft doctor FILE.py:CLASS, or attngraft doctor NAME, shows every check on it")
@@ -64,20 +67,21 @@ def mechanisms(patient: Patient) -> Outcome:
 
 @check(remedy="take sizes from x.shape in every forward; keep no table for one size")
 def picture_sizes(patient: Patient) -> Outcome:
-    """Pictures of any size work: square, tiny, rectangular, odd multiples of 32, and the largest."""
+    """Pictures of any size work: square, tiny, rectangular, odd multiples of the stride, and the largest."""
     model, largest = patient.shaken(), (patient.side, patient.side)
     expected = flops_at(model, patient.side)
     left_out = expected > MOST_FLOPS
-    tried = [*PICTURES, *([] if left_out else [largest])]
+    small = [(height * patient.stride, width * patient.stride) for height, width in PICTURES]
+    tried = [*small, *([] if left_out else [largest])]
 
     def trial(height: int, width: int) -> None:
         y = predict(model, patient.pictures(height, width, 1))
         if sick(y):
-            raise ValueError("the output is not finite")
+            raise Wrong("the output is not finite")
 
-    broken = problems({f"{height}x{width}": partial(trial, height, width) for height, width in tried})
-    if broken:
-        return failed("; ".join(broken))
+    wrong = problems({f"{height}x{width}": partial(trial, height, width) for height, width in tried})
+    if wrong:
+        return broken(wrong)
     shown = ", ".join(f"{height}x{width}" for height, width in tried)
     rest = f"; {largest[0]}x{largest[1]} not run, about {expected / 1e9:.0f} GFLOPs" if left_out else ""
     return passed(shown + rest)
@@ -171,7 +175,7 @@ def same_seed(patient: Patient) -> Outcome:
     return passed("an inference and a training step, bit for bit")
 
 
-@check(remedy="look for a soft-max, mean or reshape that runs over the first axis")
+@check(remedy="look for a soft-max, mean or reshape that runs over the first axis", needs=SAME)
 def batches(patient: Patient) -> Outcome:
     """Pictures of a batch do not see each other."""
     model, x = patient.shaken(), patient.pictures(batch=3)
@@ -181,7 +185,10 @@ def batches(patient: Patient) -> Outcome:
     return passed("three pictures, together and alone")
 
 
-@check(remedy="compute norms and soft-max in float32; make new tensors with x.new_zeros and the like, in its type")
+@check(
+    remedy="compute norms and soft-max in float32; make new tensors with x.new_zeros and the like, in its type",
+    needs=SAME,
+)
 def half_precision(patient: Patient) -> Outcome:
     """Autocast and float16 weights, as checkpoints store them, give finite values about as near as the base's."""
     model, x = patient.shaken(), patient.pictures()
@@ -194,25 +201,25 @@ def half_precision(patient: Patient) -> Outcome:
             with torch.autocast("cpu", dtype, enabled=autocast):
                 y = predict(twin, x if autocast else x.to(dtype))
             if sick(y):
-                raise ValueError("values are not finite")
+                raise Wrong("values are not finite")
             return distance(y.float(), predict(network, x))
 
         off[name] = far(model), far(base)
 
-    broken = problems(
+    wrong = problems(
         {
             "autocast": partial(trial, "autocast", torch.bfloat16, autocast=True),
             "float16": partial(trial, "float16", torch.float16, autocast=False),
         }
     )
-    if broken:
-        return failed("; ".join(broken))
+    if wrong:
+        return broken(wrong)
     detail = ", ".join(f"{name} {mine:.1%} off (without grafts {stock:.1%})" for name, (mine, stock) in off.items())
     far = any(mine > max(HALF_CLOSE, 3 * stock) for mine, stock in off.values())
     return warned(detail) if far else passed(detail)
 
 
-@check(remedy="keep the mechanism's norms and convolutions where they are; the host folds its own only")
+@check(remedy="keep the mechanism's norms and convolutions where they are; the host folds its own only", needs=SAME)
 def fuse(patient: Patient) -> Outcome:
     """The host's fusing, before validation, prediction and export, changes no number and loses no graft."""
     model, x = patient.shaken(), patient.pictures()
@@ -225,13 +232,16 @@ def fuse(patient: Patient) -> Outcome:
     return passed(f"relative {off:.1e}") if off <= FUSED_CLOSE else failed(f"differs by {off:.1e}")
 
 
-@check(remedy="keep nothing of a forward on self; compute it again, or keep it as a buffer made in __init__")
+@check(
+    remedy="keep nothing of a forward on self; compute it again, or keep it as a buffer made in __init__", needs=SAME
+)
 def averaged_copy(patient: Patient) -> Outcome:
     """The host's averaged copy (EMA), made and updated between steps, is whole."""
     model = patient.shaken()
     loss(patient, model).backward()  # type: ignore[no-untyped-call]
-    ema = ModelEMA(model)
-    x = patient.pictures(SIDE, 64)
+    with expected():
+        ema = ModelEMA(model)
+    x = patient.pictures(width=2 * patient.stride)
     if distance(predict(ema.ema, x), predict(model, x)) > CLOSE:
         return failed("the copy gives other numbers")
     loss(patient, model)

@@ -9,8 +9,8 @@ import torch
 
 from attngraft._core.calls import backward, mean_square, mode
 from attngraft.doctor._compare import CLOSE, distance, problems, sick
-from attngraft.doctor.findings import Outcome, check, failed, passed, warned
-from attngraft.doctor.module import Subject
+from attngraft.doctor.findings import Outcome, Wrong, broken, check, failed, passed, warned
+from attngraft.doctor.module import SAME, Subject
 
 STEPS = 20
 HALF_CLOSE = 0.1
@@ -22,7 +22,7 @@ def gradient(subject: Subject) -> Outcome:
     """The gradient reaches every parameter, and the layer below."""
     module = subject.shaken().train()
     x = subject.map(9, 8).requires_grad_()
-    backward(module(x))
+    backward(module(x.clone()))  # in a detector it is no leaf either, and may be written to
     learned = {name: p.grad for name, p in module.named_parameters() if p.requires_grad}
     wrong = [name for name, grad in {**learned, "the input": x.grad}.items() if grad is None or not grad.any()]
     if wrong:
@@ -37,7 +37,7 @@ def dead_maps(subject: Subject) -> Outcome:
     wrong = []
     for value in (0.0, 1.0):
         x = torch.full_like(subject.map(6, 6), value).requires_grad_()
-        y = module(x)
+        y = module(x.clone())
         backward(y)
         wrong += [f"{name} at {value:g}" for name, t in (("the output", y), ("its gradient", x.grad)) if sick(t)]
         wrong += [f"the gradient of {name} at {value:g}" for name, p in module.named_parameters() if sick(p.grad)]
@@ -45,7 +45,10 @@ def dead_maps(subject: Subject) -> Outcome:
     return failed(f"not finite: {', '.join(wrong)}") if wrong else passed("zeros and ones, forward and backward")
 
 
-@check(remedy="look for divisions, logarithms and exponentials without a bound; start gates near the identity")
+@check(
+    remedy="look for divisions, logarithms and exponentials without a bound; start gates near the identity",
+    needs=("input kept",),
+)
 def training(subject: Subject) -> Outcome:
     """Twenty steps of SGD on random data stay finite and move the weights."""
     module = subject.fresh().train()
@@ -71,11 +74,14 @@ def training(subject: Subject) -> Outcome:
     return passed(f"loss {losses[0]:.3g} to {losses[-1]:.3g}")
 
 
-@check(remedy="compute norms and soft-max in float32; make new tensors with x.new_zeros and the like, in its type")
+@check(
+    remedy="compute norms and soft-max in float32; make new tensors with x.new_zeros and the like, in its type",
+    needs=SAME,
+)
 def half_precision(subject: Subject) -> Outcome:
     """bfloat16, float16 and autocast give finite values near those of float32."""
     module, x = subject.shaken().train(), subject.map(9, 8) * 4
-    expected = copy.deepcopy(module)(x)
+    usual = copy.deepcopy(module)(x)
     off: dict[str, float] = {}
 
     def trial(name: str, dtype: torch.dtype, autocast: bool) -> None:
@@ -84,25 +90,28 @@ def half_precision(subject: Subject) -> Outcome:
         with torch.autocast("cpu", dtype, enabled=autocast):
             y = twin(given)
         if not autocast and y.dtype != dtype:
-            raise TypeError(f"returns {y.dtype}")
+            raise Wrong(f"returns {y.dtype}")
         backward(y)
         if any(sick(t) for t in (y, given.grad, *(p.grad for p in twin.parameters()))):
-            raise ValueError("values or gradients are not finite")
-        off[name] = distance(y.float(), expected)
+            raise Wrong("values or gradients are not finite")
+        off[name] = distance(y.float(), usual)
 
     trials = {
         "bfloat16": partial(trial, "bfloat16", torch.bfloat16, False),
         "float16": partial(trial, "float16", torch.float16, False),
         "autocast": partial(trial, "autocast", torch.bfloat16, True),
     }
-    broken = problems(trials)
-    if broken:
-        return failed("; ".join(broken))
+    wrong = problems(trials)
+    if wrong:
+        return broken(wrong)
     detail = ", ".join(f"{name} {value:.1%} off" for name, value in off.items())
     return warned(detail) if max(off.values()) > HALF_CLOSE else passed(detail)
 
 
-@check(remedy="keep dropout and noise to training mode, and avoid operators that add up in any order")
+@check(
+    remedy="keep dropout and noise to training mode, and avoid operators that add up in any order",
+    needs=("input kept",),
+)
 def repeats(subject: Subject) -> Outcome:
     """The same input gives the same bits."""
     module, x = subject.shaken().eval(), subject.map(9, 8)
@@ -112,7 +121,7 @@ def repeats(subject: Subject) -> Outcome:
     return passed("two calls, bit for bit")
 
 
-@check(remedy="look for a soft-max, mean or reshape that runs over the first axis")
+@check(remedy="look for a soft-max, mean or reshape that runs over the first axis", needs=SAME)
 def batch(subject: Subject) -> Outcome:
     """Images of a batch do not see each other."""
     module = subject.shaken().eval()

@@ -16,17 +16,20 @@ import attngraft.attention as zoo
 from attngraft._core.extras import extra_package
 from attngraft.data import beacons
 from attngraft.doctor._compare import CLOSE, distance
-from attngraft.doctor.costs import GIB, flops_at, growth
-from attngraft.doctor.detector import SIDE, Patient, grafted, predict
-from attngraft.doctor.findings import Outcome, check, failed, passed, skipped, warned
+from attngraft.doctor.costs import GIB, flops_at, free_for_training, growth, pairs_bytes
+from attngraft.doctor.detector import SAME, Patient, grafted, predict
+from attngraft.doctor.findings import Outcome, check, expected, failed, passed, skipped, warned
 from attngraft.doctor.survival import last_line, new_process, silenced
 from attngraft.measure import memory, weight_bytes
 from attngraft.yolo import checkpoint, export
 from attngraft.yolo.grafting import stripped
 
-MEMORY_SIDES = (128, 192, 256)
+MEMORY_SIDES = (4, 6, 8)
+"""In strides; a classifier's last map is smaller."""
+CLASSIFIER_SIDES = (2, 3, 4)
 COPIES_OF_WEIGHTS = 5
 """Weights, their gradients, two moments of the optimizer, the averaged copy."""
+OURS = "attngraft."
 DEAR = 1.0
 """Part of the base's FLOPs from which grafts are called dear."""
 
@@ -62,19 +65,17 @@ def true_flops(patient: Patient) -> Outcome:
 def memory_at_largest(patient: Patient) -> Outcome:
     """A training step at the largest size fits into the memory that is free."""
     model = patient.fresh().train()
-    peaks = {
-        side**2: memory.peak(model, patient.pictures(side, side, 1), train=True)
-        for side in (MEMORY_SIDES if patient.task != "classify" else (64, 96, 128))
-    }
+    sides = [n * patient.stride for n in (CLASSIFIER_SIDES if patient.task == "classify" else MEMORY_SIDES)]
+    peaks = {side**2: memory.peak(model, patient.pictures(side, side, 1), train=True) for side in sides}
     bytes_at, quadratic = growth(peaks)
     fixed, one = COPIES_OF_WEIGHTS * weight_bytes(model), bytes_at(patient.side**2)
     need = fixed + patient.batch * one
-    free = memory.free("cuda" if torch.cuda.is_available() else "cpu")
+    free, words = free_for_training()
     detail = f"{need / GIB:.1f} GiB at {patient.side}x{patient.side}, batch {patient.batch}"
     detail += ", growing with the square of the pixels" if quadratic else ""
     if free is None:
         return warned(detail, "compare it with the memory that is free, which this system does not tell")
-    detail += f"; {free / GIB:.1f} GiB are free"
+    detail += f"; {words}"
     if need <= free:
         return passed(detail)
     return failed(f"{detail}, enough for batch {max(0, int((free - fixed) / one))}")
@@ -83,16 +84,14 @@ def memory_at_largest(patient: Patient) -> Outcome:
 @check(remedy="deploy it on a smaller map (P5) or at a smaller size: other runtimes do not fuse this attention")
 def memory_of_exports(patient: Patient) -> Outcome:
     """Runtimes that hold all pairs of cells at once have the memory for it at the largest size."""
-    largest, where = 0, ""
+    largest, where = 0.0, ""
     for path, shape in patient.shapes().items():
-        part: Any = patient.mechanisms[path]
-        record = zoo.mechanism(type(part).__name__)
-        if not record.family.startswith("global self-attention"):
-            continue
-        cells = (shape[2] * patient.side // SIDE) * (shape[3] * patient.side // SIDE)
-        pairs = 4 * getattr(part, "heads", 1) * cells**2
-        if pairs > largest:
-            largest, where = pairs, f"{record.name} at {path.removeprefix('model.')}, {cells:,} cells"
+        part = patient.mechanisms[path]
+        cells = (shape[2] * patient.side // patient.small) * (shape[3] * patient.side // patient.small)
+        need = _pairs(part, shape[1], cells)
+        if need > largest:
+            name = zoo.mechanism(type(part).__name__).name
+            largest, where = need, f"{name} at {path.removeprefix('model.')}, {cells:,} cells"
     if not largest:
         return passed("no mechanism relates all pairs of cells")
     free = memory.free()
@@ -102,32 +101,46 @@ def memory_of_exports(patient: Patient) -> Outcome:
     return warned(detail) if largest > GIB else passed(detail)
 
 
-@check(remedy="attngraft doctor FILE.py:CLASS shows which operation; size by x.shape only")
+def _pairs(part: Any, channels: int, cells: int) -> float:
+    """Return the bytes of all pairs of cells that a mechanism relates: by the record of ours, by measuring another."""
+    record = zoo.mechanism(type(part).__name__)
+    if record.cls.__module__.startswith(OURS):
+        related = record.family.startswith("global self-attention")
+        return 4.0 * getattr(part, "heads", 1) * cells**2 if related else 0.0
+    bytes_at = pairs_bytes(copy.deepcopy(part).float(), channels)
+    return bytes_at(cells) if bytes_at else 0.0
+
+
+@check(remedy="attngraft doctor FILE.py:CLASS shows which operation; size by x.shape only", needs=SAME)
 def torchscript(patient: Patient) -> Outcome:
     """A TorchScript file of the host gives the model's boxes and scores."""
     return _exported(patient, "torchscript", dynamic=False)
 
 
-@check(remedy="size by x.shape only, no Python int of it kept on self, no adaptive pooling, opset 18 operators")
+@check(
+    remedy="size by x.shape only, no Python int of it kept on self, no adaptive pooling, opset 18 operators",
+    needs=SAME,
+)
 def onnx(patient: Patient) -> Outcome:
     """A dynamic ONNX file of the host gives the model's boxes and scores, at other sizes too."""
     extra_package("onnxruntime", "export")
     return _exported(patient, "onnx", dynamic=True, simplify=False)
 
 
-@check(remedy="size by x.shape only, no Python int of it kept on self, no adaptive pooling")
+@check(remedy="size by x.shape only, no Python int of it kept on self, no adaptive pooling", needs=SAME)
 def openvino(patient: Patient) -> Outcome:
     """A dynamic OpenVINO file of the host gives the model's boxes and scores, at other sizes too."""
     return _exported(patient, "openvino", dynamic=True)
 
 
-@check(remedy="give the mechanism's file with --plugin, or install it as a package")
+@check(remedy="give the mechanism's file with --plugin, or install it as a package", needs=SAME)
 def reload(patient: Patient) -> Outcome:
     """A new process that never imported attngraft loads the checkpoint with the stock host, and gets its numbers."""
-    model, x = patient.shaken().half().float(), patient.pictures(SIDE, 64)
+    model, x = patient.shaken().half().float(), patient.pictures(width=2 * patient.stride)
     with tempfile.TemporaryDirectory() as folder:
         saved, given, result = (Path(folder, name) for name in ("model.pt", "x.pt", "y.pt"))
-        checkpoint.save(model, saved, arguments={"task": patient.task, "model": patient.recipe})
+        with expected("keep no lambda, open file or local class on self"):
+            checkpoint.save(model, saved, arguments={"task": patient.task, "model": patient.recipe})
         torch.save(x, given)
         ran = new_process(RELOAD, saved, given, result)
         if ran.returncode:
@@ -176,13 +189,12 @@ def data(patient: Patient) -> Outcome:
 
 
 def _exported(patient: Patient, kind: str, *, dynamic: bool, **more: Any) -> Outcome:
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, silenced():
+    with expected(), tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, silenced():
         opened = copy.copy(patient.opened)
         opened.model = patient.shaken()
         opened.model.pt_path = str(Path(folder, "model.pt"))
-        record = export(
-            opened, format=kind, imgsz=SIDE, dynamic=dynamic, pictures=1, data=patient.data, check=False, **more
-        )
+        options = {"imgsz": patient.small, "dynamic": dynamic, "data": patient.data, **more}
+        record = export(opened, format=kind, pictures=1, check=False, **options)
     if record.deviation is None:
         return skipped(record.reason)
     return passed(str(record.deviation)) if record.deviation.within else failed(str(record.deviation))

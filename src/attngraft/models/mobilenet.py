@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from attngraft._core.checks import feature_map, positive
-from attngraft._core.registry import mechanism
+from attngraft._core.registry import fitted, mechanism
 from attngraft.models._registry import model
 
 
@@ -186,8 +186,7 @@ def _classifier(num_classes: int, dropout: float) -> nn.Sequential:
 
 def _gate(name: str, channels: int, options: Mapping[str, Any]) -> nn.Module:
     cls: Any = mechanism(name).cls
-    fitted = {key: value for key, value in cls.fit(channels).items() if key not in options}
-    module: nn.Module = cls(channels, **fitted, **options)
+    module: nn.Module = cls(channels, **{**fitted(cls, channels), **options})
     return module
 
 

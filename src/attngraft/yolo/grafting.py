@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from attngraft._core.errors import PlaceError
-from attngraft._core.registry import Role
+from attngraft._core.registry import Role, fitted
 from attngraft.yolo.places import Host, Layout, layout
 from attngraft.yolo.recipe import GraftSpec
 
@@ -139,10 +139,9 @@ def build(spec: GraftSpec, channels: int) -> tuple[nn.Module, str]:
     """
     given = dict(spec.options)
     cls: Any = spec.record.cls
-    fit = getattr(cls, "fit", None)
-    fitted = {k: v for k, v in (fit(channels) if fit else {}).items() if k not in given}
-    module: nn.Module = cls(channels, **fitted, **given)
-    note = "".join(f", {key}={value} fitted to {channels} channels" for key, value in fitted.items())
+    changed = {key: value for key, value in fitted(cls, channels).items() if key not in given}
+    module: nn.Module = cls(channels, **changed, **given)
+    note = "".join(f", {key}={value} fitted to {channels} channels" for key, value in changed.items())
     return module, note
 
 

@@ -111,13 +111,28 @@ def open_stock(base: str, *, task: str | None = None, verbose: bool = False) -> 
     """Open a base with the host's class for it.
 
     Raises:
-        CheckpointError: If it is a file that the host cannot open.
+        CheckpointError: If it is not there, or a file that the host cannot open.
     """
     if base.endswith(".pt") and Path(base).is_file():
         checkpoint.inspect_file(Path(base))
-    if base.lower().endswith(CONFIGS) and "RTDETR" in tasks.yaml_model_load(base)["head"][-1][2]:
+    if base.lower().endswith(CONFIGS) and "RTDETR" in load_yaml(base)["head"][-1][2]:
         return RTDETR(base)
     return StockYOLO(base, task=task, verbose=verbose)
+
+
+def load_yaml(base: str) -> dict[str, Any]:
+    """Load a model YAML by file or name.
+
+    Raises:
+        CheckpointError: If it, or the one that it is based on, is not there.
+    """
+    try:
+        loaded: dict[str, Any] = tasks.yaml_model_load(base)
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"the model {error}; check the path, or take a name of the host's such as yolo11n.yaml"
+        ) from error
+    return loaded
 
 
 def resolve_base(base: str) -> str:

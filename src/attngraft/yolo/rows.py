@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from attngraft._core.errors import OptionError
-from attngraft._core.registry import Mechanism, mechanisms
+from attngraft._core.registry import Mechanism, fitted, mechanisms
 from attngraft.yolo.recipe import GraftSpec, parse_grafts
 
 GUARD = "Attngraft"
@@ -56,9 +56,7 @@ class Row(nn.Module):
                 f"a {name} row has no option {', '.join(unknown)}; there are: {', '.join(cls.record.options)}"
             )
         module_class: Any = cls.record.cls
-        fit = getattr(module_class, "fit", None)
-        fitted = fit(channels) if fit else {}
-        return module_class(channels, **{**fitted, **options})
+        return module_class(channels, **{**fitted(module_class, channels), **options})
 
 
 def row_classes() -> dict[str, type[Row]]:
