@@ -161,6 +161,16 @@ def test_an_existing_file_is_replaced_only_when_asked(kind: str, tmp_path: Path)
     assert not np.array_equal(second(x), before)
 
 
+def test_files_put_aside_never_replace_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "model.bin.rejected").write_text("the user's")
+    for expected in ("model.xml.rejected-2", "model.xml.rejected-3"):
+        exported = write("openvino", nn.Conv2d(2, 2, 1), tmp_path, torch.randn(1, 2, 3, 3))
+        kept = exported.put_aside()
+        assert kept.name == expected
+        assert kept.with_name(expected.replace("xml", "bin")).is_file()
+    assert (tmp_path / "model.bin.rejected").read_text() == "the user's"
+
+
 def test_weights_beside_a_missing_file_are_not_replaced_either(tmp_path: Path) -> None:
     (tmp_path / "model.bin").touch()
     with pytest.raises(OutputError, match=r"model\.bin is there already"):

@@ -13,11 +13,12 @@ import torch
 from click.testing import CliRunner
 
 import attngraft
-from attngraft._core.errors import DataError, MissingExtraError, OptionError
+from attngraft._core.errors import DataError, ExportParityError, MissingExtraError, OptionError
 from attngraft._core.registry import register, unregister
 from attngraft.cli import main
+from attngraft.export import Bound
 from attngraft.yolo import export
-from attngraft.yolo.deviations import pairs
+from attngraft.yolo.deviations import BOUNDS, pairs
 from attngraft.yolo.exporting import _runner
 
 MICRO = "attngraft-micro.yaml+mhsa(init=paper)@P3"
@@ -148,6 +149,16 @@ class TestPairs:
         found = pairs([one], [other], 2, "int8")
         assert np.abs(np.subtract(*found["boxes"])).max() == 2
         assert np.abs(np.subtract(*pairs([one], [other], 2, "fp32")["boxes"])).max() == 50
+
+
+def test_a_rejected_folder_takes_a_free_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino", reason="needs the [export] extra")
+    monkeypatch.setitem(BOUNDS["fp32"], "boxes", Bound(absolute=-1.0))
+    for number in ("", "-2"):
+        with pytest.raises(ExportParityError, match=rf"kept as .*_openvino_model\.rejected{number}$") as caught:
+            export("attngraft-micro.yaml", format="openvino", imgsz=64, pictures=1)
+        assert list(caught.value.kept.glob("*.xml"))
+    assert not list(Path.cwd().glob("*_openvino_model"))
 
 
 def test_an_opened_model_is_exported_as_well() -> None:

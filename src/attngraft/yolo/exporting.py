@@ -6,7 +6,6 @@ Pictures go through the model and through the file, and the largest deviation of
 from __future__ import annotations
 
 import json
-import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -27,7 +26,7 @@ from attngraft._core.extras import extra_package
 from attngraft._core.files import write_text
 from attngraft.data.scenes import beacon_scene, generator
 from attngraft.export import Deviation, load
-from attngraft.export.exported import Array, rejected, without_telemetry
+from attngraft.export.exported import Array, put_aside, without_telemetry
 from attngraft.measure import Environment, environment
 from attngraft.yolo.deviations import Precision, Run, compare
 from attngraft.yolo.model import YOLO
@@ -101,8 +100,9 @@ def export(
 ) -> ExportRecord:
     """Export a model as the host does, and hold the file against it.
 
-    A file that is not within `BOUNDS` is renamed to ``*.rejected``. What is found is written to
-    ``FILE.parity.json`` in either case. With ``dynamic=True`` sizes other than the exported one are compared too.
+    A file that is not within `BOUNDS` is renamed to ``*.rejected``, or ``*.rejected-2``, ... beside older ones. What is
+    found is written to ``FILE.parity.json`` in either case. With ``dynamic=True`` sizes other than the exported one are
+    compared too.
 
     Args:
         model: A recipe, a checkpoint, or an opened model.
@@ -146,8 +146,7 @@ def export(
     record = ExportRecord(file, name, format, precision, dynamic, said, sizes, deviation, reason, environment("cpu"))
     write_text(record.record_file, json.dumps(record.to_dict(), indent=1))
     if check and deviation is not None and not deviation.within:
-        kept = rejected(file)
-        os.replace(file, kept)
+        (kept,) = put_aside([file])
         raise ExportParityError(f"{file.name} does not give the numbers of {name}: {deviation}", kept)
     return record
 
