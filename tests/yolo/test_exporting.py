@@ -13,7 +13,7 @@ import torch
 from click.testing import CliRunner
 
 import attngraft
-from attngraft._core.errors import DataError, ExportParityError, MissingExtraError, OptionError
+from attngraft._core.errors import DataError, ExportParityError, MissingExtraError, MissingPackageError, OptionError
 from attngraft._core.registry import register, unregister
 from attngraft.cli import main
 from attngraft.export import Bound
@@ -159,6 +159,27 @@ def test_a_rejected_folder_takes_a_free_name(monkeypatch: pytest.MonkeyPatch) ->
             export("attngraft-micro.yaml", format="openvino", imgsz=64, pictures=1)
         assert list(caught.value.kept.glob("*.xml"))
     assert not list(Path.cwd().glob("*_openvino_model"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"pictures": 0}, "export needs pictures to be a whole number of 1 or more, got 0"),
+        ({"pictures": "many"}, "got 'many'"),
+        ({"format": "onxx"}, "export knows no format 'onxx'; did you mean onnx"),
+        ({"format": "zip"}, "there are: torchscript, onnx, openvino"),
+    ],
+)
+def test_our_own_options_are_checked_before_anything_is_written(options: dict[str, object], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        export(MICRO, imgsz=64, **options)
+    assert not list(Path.cwd().iterdir())
+
+
+def test_a_package_that_the_host_lacks_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ncnn", None)
+    with pytest.raises(MissingPackageError, match="format=ncnn is written with the Python package ncnn, which is not"):
+        export(MICRO, format="ncnn", imgsz=64)
 
 
 def test_an_opened_model_is_exported_as_well() -> None:

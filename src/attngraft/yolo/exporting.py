@@ -18,10 +18,12 @@ import torch
 from torch import Tensor
 from ultralytics.data.augment import LetterBox
 from ultralytics.data.utils import IMG_FORMATS, check_det_dataset
+from ultralytics.engine.exporter import export_formats
 from ultralytics.nn.autobackend import AutoBackend
 
 from attngraft._core.calls import tensors
-from attngraft._core.errors import DataError, ExportParityError, OptionError, first_line
+from attngraft._core.checks import positive
+from attngraft._core.errors import DataError, ExportParityError, MissingPackageError, OptionError, first_line, suggest
 from attngraft._core.extras import extra_package
 from attngraft._core.files import write_text
 from attngraft.data.scenes import beacon_scene, generator
@@ -38,6 +40,12 @@ PRECISIONS: Mapping[str, Precision] = {
     "8": "int8", "int8": "int8", "w8a8": "int8", "16": "fp16", "fp16": "fp16", "w16a16": "fp16",
 }  # fmt: skip
 """What the host's ``quantize`` stands for; anything else is compared as fp32, so that no deviation passes unseen."""
+
+ALIASES = (
+    "tensorrt", "trt", "mlmodel", "mlpackage", "mlprogram", "apple", "ios", "huawei", "cann", "om", "vitis", "vitisai",
+    "versal", "tflite", "tfjs",
+)  # fmt: skip
+"""Words that the host takes for one of the formats that it lists."""
 
 STEP = 32
 """Sides of the pictures are multiples of it, as the host's are."""
@@ -117,11 +125,14 @@ def export(
         The file and its deviation.
 
     Raises:
-        OptionError: If int8 is asked for without ``data``.
-        MissingExtraError: If a package that writes the format is not installed.
+        OptionError: If the host has no such format, ``pictures`` is below 1, or int8 is asked for without ``data``.
+        MissingExtraError: If a package of ours that writes the format is not installed.
+        MissingPackageError: If one is not installed that only the host needs.
         DataError: If ``source`` has no pictures.
         ExportParityError: If the file does not give the model's numbers.
     """
+    positive("export", pictures=pictures)
+    kind = _format(format)
     options = _precise(options)
     precision = PRECISIONS.get(str(options.get("quantize") or 32), "fp32")
     if precision == "int8":
@@ -135,20 +146,29 @@ def export(
     network: Any = opened.model
     if not isinstance(model, YOLO) and Recipe.parse(str(model)).grafts and getattr(network, "pt_path", None):
         network.pt_path = str(Path.cwd() / Path(network.pt_path).name)  # and not in the cache of seed checkpoints
-    file = _write(opened, format, precision, options)
+    file = _write(opened, kind, precision, options)
     side = _sides(options.get("imgsz") or network.args.get("imgsz", 640))
     dynamic = bool(options.get("dynamic"))
     sides = _other_sizes(side) if dynamic else [side]
     inputs = [x for size in sides for x in _batches(found, size, int(options.get("batch") or 1), network)]
-    run, reason = _runner(file, format, options)
+    run, reason = _runner(file, kind, options)
     deviation = compare(network, run, inputs, precision) if run else None
     sizes = tuple(tuple(x.shape) for x in inputs)
-    record = ExportRecord(file, name, format, precision, dynamic, said, sizes, deviation, reason, environment("cpu"))
+    record = ExportRecord(file, name, kind, precision, dynamic, said, sizes, deviation, reason, environment("cpu"))
     write_text(record.record_file, json.dumps(record.to_dict(), indent=1))
     if check and deviation is not None and not deviation.within:
         (kept,) = put_aside([file])
         raise ExportParityError(f"{file.name} does not give the numbers of {name}: {deviation}", kept)
     return record
+
+
+def _format(word: str) -> str:
+    """Return the host's word for a format; the host itself takes the nearest where there is none."""
+    kind = str(word).lower()
+    listed = [name for name in export_formats()["Argument"] if name != "-"]
+    if kind not in (*listed, *ALIASES):
+        raise OptionError(f"export knows no format {word!r}; {suggest(kind, listed)}")
+    return kind
 
 
 def _precise(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -170,7 +190,13 @@ def _write(model: YOLO, kind: str, precision: Precision, options: Mapping[str, A
             extra_package("openvino", "export")
             if precision == "int8":
                 extra_package("nncf", "int8")
-        return Path(model.export(format=kind, **options))
+        try:
+            return Path(model.export(format=kind, **options))
+        except ModuleNotFoundError as error:
+            raise MissingPackageError(
+                f"format={kind} is written with the Python package {error.name}, which is not installed; install it as "
+                "https://docs.ultralytics.com/modes/export says, or choose another format"
+            ) from error
 
 
 def _pictures(source: str | Path | None, data: str | None, count: int) -> Iterator[Array]:
