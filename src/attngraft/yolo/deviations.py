@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, Literal, TypeAlias
 
@@ -11,14 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from attngraft._core.calls import tensors
-from attngraft._core.errors import MissingExtraError, first_line
-from attngraft.export import Bound, Deviation, OutputDeviation
+from attngraft.export import Bound, Deviation
 from attngraft.export.exported import Array
-from attngraft.export.parity import distance
+from attngraft.export.parity import Pairs, Run, furthest
 
 Precision: TypeAlias = Literal["fp32", "fp16", "int8"]
-Run: TypeAlias = Callable[[Tensor], Sequence[Array]]
-Pairs: TypeAlias = dict[str, tuple[Array, Array]]
 
 BOUNDS: Mapping[Precision, Mapping[str, Bound]] = {
     "fp32": {"boxes": Bound(absolute=0.1), "scores": Bound(absolute=1e-3), "": Bound(relative=1e-3)},
@@ -56,27 +53,19 @@ def compare(network: Any, run: Run, inputs: Iterable[Tensor], precision: Precisi
     Raises:
         MissingExtraError: If what runs the file is not installed.
     """
-    module, classes = reference(network), len(network.names)
-    furthest: dict[str, OutputDeviation] = {}
-    for x in inputs:
-        shapes = (tuple(x.shape),)
+    module, classes, bounds = reference(network), len(network.names), BOUNDS[precision]
+
+    def expect(x: Tensor) -> list[Array]:
         with torch.no_grad():
-            expected = [y.numpy() for y in tensors(module(x))]
-        try:
-            actual = list(run(x))
-        except MissingExtraError:
-            raise
-        except Exception as error:  # noqa: BLE001 (each runtime has errors of its own)
-            return Deviation(tuple(furthest.values()), f"the file fails at {shapes}: {first_line(error)}")
-        if [y.shape for y in actual] != [y.shape for y in expected]:
-            shown = f"gives {[y.shape for y in actual]} at {shapes}, the model {[y.shape for y in expected]}"
-            return Deviation(tuple(furthest.values()), shown)
-        for name, (wanted, got) in pairs(expected, actual, classes, precision).items():
-            bound = BOUNDS[precision].get(name, BOUNDS[precision][""])
-            found = OutputDeviation(name, *distance(wanted, got), bound, shapes)
-            if name not in furthest or found.absolute > furthest[name].absolute:
-                furthest[name] = found
-    return Deviation(tuple(furthest.values()))
+            return [y.numpy() for y in tensors(module(x))]
+
+    return furthest(
+        expect,
+        run,
+        inputs,
+        pair=lambda expected, actual: pairs(expected, actual, classes, precision),
+        bound=lambda name: bounds.get(name, bounds[""]),
+    )
 
 
 def pairs(expected: Sequence[Array], actual: Sequence[Array], classes: int, precision: Precision) -> Pairs:
@@ -116,7 +105,7 @@ def _sorted_rows(first: Array, second: Array) -> Pairs:
             same = got[got[:, 5] == row[5]] if first.shape[2] == 6 else got
             if len(same):
                 boxes.append((row[:4], same[np.abs(same[:, :4] - row[:4]).max(1).argmin(), :4]))
-    found: Pairs = {"scores": (ranked[0], ranked[1])}
+    found = {"scores": (ranked[0], ranked[1])}
     if boxes:
         found["boxes"] = (np.stack([one for one, _ in boxes]), np.stack([other for _, other in boxes]))
     return found

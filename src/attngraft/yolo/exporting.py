@@ -29,8 +29,9 @@ from attngraft._core.files import write_text
 from attngraft.data.scenes import beacon_scene, generator
 from attngraft.export import Deviation, load
 from attngraft.export.exported import Array, put_aside, without_telemetry
+from attngraft.export.parity import Run
 from attngraft.measure import Environment, environment
-from attngraft.yolo.deviations import Precision, Run, compare
+from attngraft.yolo.deviations import Precision, compare
 from attngraft.yolo.model import YOLO
 from attngraft.yolo.recipe import Recipe
 
