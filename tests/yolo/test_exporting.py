@@ -13,12 +13,18 @@ import torch
 from click.testing import CliRunner
 
 import attngraft
-from attngraft._core.errors import DataError, ExportParityError, MissingExtraError, MissingPackageError, OptionError
+from attngraft._core.errors import (
+    DataError,
+    ExportParityError,
+    MissingExtraError,
+    MissingPackageError,
+    OptionError,
+)
 from attngraft._core.registry import register, unregister
 from attngraft.cli import main
 from attngraft.export import Bound
 from attngraft.yolo import export
-from attngraft.yolo.deviations import BOUNDS, pairs
+from attngraft.yolo.deviations import BOUNDS, Layout, pairs
 from attngraft.yolo.exporting import _runner
 
 MICRO = "attngraft-micro.yaml+mhsa(init=paper)@P3"
@@ -76,12 +82,6 @@ def test_the_same_model_exported_at_one_size_passes(frozen: object) -> None:
     assert record.deviation.within
 
 
-def test_sorted_outputs_are_compared_as_detections() -> None:
-    record = export("yolo26n.yaml+se@P5", imgsz=64, pictures=1)
-    assert record.deviation.within
-    assert "scores" in {o.name for o in record.deviation.outputs}
-
-
 def test_half_precision_has_a_bound_of_its_own() -> None:
     pytest.importorskip("onnxruntime", reason="needs the [export] extra")
     record = export(MICRO, format="onnx", imgsz=64, half=True, pictures=1)
@@ -125,30 +125,91 @@ def test_what_cannot_be_run_here_is_said(tmp_path: Path) -> None:
     assert _runner(tmp_path / "model.onnx", "onnx", {"nms": True})[0] is None
 
 
-class TestPairs:
-    def rows(self, *scores: float) -> np.ndarray:
-        return np.array([[[10.0 * i, 0, 10 * i + 5, 5, score, i % 2] for i, score in enumerate(scores)]])
+ROWS, COLUMNS = Layout("rows", 1, labelled=True), Layout("columns", 2)
 
-    def test_two_rows_of_equal_score_may_swap(self) -> None:
-        one = self.rows(0.9, 0.5, 0.5, 0.1)
-        found = pairs([one], [one[:, [0, 2, 1, 3]]], 2, "fp32")
-        assert np.array_equal(*found["scores"])
-        assert np.array_equal(*found["boxes"])
+
+class TestPairs:
+    def rows(self, *scores: float, more: int = 0) -> np.ndarray:
+        rows = [[10.0 * i, 0, 10 * i + 5, 5, score, i % 2, *range(i, i + more)] for i, score in enumerate(scores)]
+        return np.array([rows])
+
+    @pytest.mark.parametrize("more", [0, 32, 1], ids=["boxes", "masks", "angle"])
+    def test_two_rows_of_equal_score_may_swap(self, more: int) -> None:
+        one = self.rows(0.9, 0.5, 0.5, 0.1, more=more)
+        found = pairs([one], [one[:, [0, 2, 1, 3]]], ROWS, "fp32")
+        assert set(found) == {"scores", "boxes", *(["other channels"] if more else [])}
+        assert all(np.array_equal(*pair) for pair in found.values())
         assert len(found["boxes"][0]) == 3
 
     def test_a_moved_box_is_seen(self) -> None:
         one, other = self.rows(0.9, 0.5), self.rows(0.9, 0.5)
         other[0, 1, 0] += 3
-        assert np.abs(np.subtract(*pairs([one], [other], 2, "fp32")["boxes"])).max() == 3
+        assert np.abs(np.subtract(*pairs([one], [other], ROWS, "fp32")["boxes"])).max() == 3
+
+    def test_a_row_of_another_class_is_no_match(self) -> None:
+        one, other = self.rows(0.9), self.rows(0.9)
+        other[0, 0, 5] = 1
+        assert np.isinf(np.subtract(*pairs([one], [other], ROWS, "fp32")["boxes"])).all()
+
+    def test_as_many_cells_as_numbers_are_no_rows(self) -> None:
+        one = np.zeros((1, 6, 6))
+        one[0, 4:, :] = 0.8
+        other = one.copy()
+        other[0, 2, 5] += 7
+        assert np.abs(np.subtract(*pairs([one], [other], COLUMNS, "fp32")["boxes"])).max() == 7
+        assert pairs([one], [other], COLUMNS, "fp32")["boxes"][0].shape == (1, 6, 4)
 
     def test_quantized_numbers_count_where_a_detection_is_sure(self) -> None:
         one = np.zeros((1, 6, 3))
         one[0, 4, 1] = 0.8
         other = one.copy()
         other[0, 0] += [50, 2, 50]
-        found = pairs([one], [other], 2, "int8")
+        found = pairs([one], [other], COLUMNS, "int8")
         assert np.abs(np.subtract(*found["boxes"])).max() == 2
-        assert np.abs(np.subtract(*pairs([one], [other], 2, "fp32")["boxes"])).max() == 50
+        assert np.abs(np.subtract(*pairs([one], [other], COLUMNS, "fp32")["boxes"])).max() == 50
+
+
+@pytest.mark.parametrize(
+    ("model", "layout"),
+    [
+        ("yolo11n.yaml", Layout("columns", 80)),
+        ("yolo11n-obb.yaml", Layout("columns", 80)),
+        ("yolo11n-cls.yaml", Layout("scores")),
+        ("rtdetr-resnet50.yaml", Layout("rows", 1, labelled=True)),
+        ("yolo26n-sem.yaml", Layout("maps")),
+    ],
+)
+def test_the_head_says_how_its_output_is_laid_out(model: str, layout: Layout) -> None:
+    assert Layout.of(attngraft.YOLO(model).model) == layout
+
+
+def sure(model: str) -> attngraft.YOLO:
+    """Open a model whose scores are near a half, as those of a trained one."""
+    opened = attngraft.YOLO(model)
+    head = opened.model.model[-1]
+    with torch.no_grad():
+        for branch in [*head.cv3, *getattr(head, "one2one_cv3", [])]:
+            branch[-1].bias.copy_(torch.randn(len(branch[-1].bias)))
+    return opened
+
+
+@pytest.mark.parametrize("task", ["", "-seg", "-pose", "-obb"])
+def test_sorted_rows_are_compared_as_detections(task: str) -> None:
+    record = export(sure(f"yolo26n{task}.yaml"), imgsz=64, pictures=1, nms=False)
+    assert record.deviation.within
+    more = {"-seg": {"other channels", "output 1"}, "-pose": {"other channels"}, "-obb": {"other channels"}}
+    assert {o.name for o in record.deviation.outputs} == {"boxes", "scores"} | more.get(task, set())
+
+
+def test_the_options_of_the_export_are_those_of_the_comparison() -> None:
+    record = export("yolov10n.yaml", imgsz=64, pictures=1, nms=False, max_det=20)
+    assert record.deviation.within
+
+
+def test_sides_are_multiples_of_the_models_own_stride() -> None:
+    record = export("yolov8n-p6.yaml", imgsz=96, dynamic=True, pictures=1)
+    assert record.deviation.within
+    assert {size[2:] for size in record.sizes} == {(128, 128), (64, 64), (128, 256)}
 
 
 def test_a_rejected_folder_takes_a_free_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,10 @@ from attngraft.export import Deviation, load
 from attngraft.export.exported import Array, put_aside, without_telemetry
 from attngraft.export.parity import Run
 from attngraft.measure import Environment, environment
-from attngraft.yolo.deviations import Precision, compare
+from attngraft.yolo.deviations import HEAD_SETTINGS, Precision, compare
 from attngraft.yolo.model import YOLO
 from attngraft.yolo.recipe import Recipe
+from attngraft.yolo.sizes import largest_stride
 
 SCHEMA = "attngraft.export/1"
 OWN_FORMATS = {"torchscript": "*.torchscript", "onnx": "*.onnx", "openvino": "*.xml"}
@@ -47,9 +49,6 @@ ALIASES = (
     "versal", "tflite", "tfjs",
 )  # fmt: skip
 """Words that the host takes for one of the formats that it lists."""
-
-STEP = 32
-"""Sides of the pictures are multiples of it, as the host's are."""
 
 
 @dataclass(frozen=True)
@@ -147,13 +146,13 @@ def export(
     network: Any = opened.model
     if not isinstance(model, YOLO) and Recipe.parse(str(model)).grafts and getattr(network, "pt_path", None):
         network.pt_path = str(Path.cwd() / Path(network.pt_path).name)  # and not in the cache of seed checkpoints
-    file = _write(opened, kind, precision, options)
-    side = _sides(options.get("imgsz") or network.args.get("imgsz", 640))
+    with _noted(opened) as noted:
+        file = _write(opened, kind, precision, options)
     dynamic = bool(options.get("dynamic"))
-    sides = _other_sizes(side) if dynamic else [side]
+    sides = _other_sizes(noted.sides, largest_stride(network)) if dynamic else [noted.sides]
     inputs = [x for size in sides for x in _batches(found, size, int(options.get("batch") or 1), network)]
     run, reason = _runner(file, kind, options)
-    deviation = compare(network, run, inputs, precision) if run else None
+    deviation = compare(network, run, inputs, precision, noted.head) if run else None
     sizes = tuple(tuple(x.shape) for x in inputs)
     record = ExportRecord(file, name, kind, precision, dynamic, said, sizes, deviation, reason, environment("cpu"))
     write_text(record.record_file, json.dumps(record.to_dict(), indent=1))
@@ -170,6 +169,37 @@ def _format(word: str) -> str:
     if kind not in (*listed, *ALIASES):
         raise OptionError(f"export knows no format {word!r}; {suggest(kind, listed)}")
     return kind
+
+
+@dataclass
+class _Noted:
+    """What the host's exporter settled.
+
+    Attributes:
+        sides: Height and width of the pictures that the file takes.
+        head: What it set of `HEAD_SETTINGS`.
+    """
+
+    sides: tuple[int, int] = (0, 0)
+    head: dict[str, Any] = field(default_factory=dict)
+
+
+@contextmanager
+def _noted(model: YOLO) -> Iterator[_Noted]:
+    """Note what the host's exporter settles inside."""
+    noted = _Noted()
+
+    def note(exporter: Any) -> None:
+        height, width = exporter.imgsz
+        head = getattr(exporter.model, "model", [None])[-1]
+        noted.sides = int(height), int(width)
+        noted.head = {name: getattr(head, name) for name in HEAD_SETTINGS if hasattr(head, name)}
+
+    model.add_callback("on_export_end", note)
+    try:
+        yield noted
+    finally:
+        model.callbacks["on_export_end"].remove(note)
 
 
 def _precise(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -223,15 +253,10 @@ def _files(source: Any) -> list[Path]:
     return [file for file in [*places, *listed, *inside] if file.suffix[1:].lower() in IMG_FORMATS]
 
 
-def _sides(imgsz: int | Sequence[int]) -> tuple[int, int]:
-    height, width = (imgsz, imgsz) if isinstance(imgsz, int) else (imgsz[0], imgsz[-1])
-    return -(-height // STEP) * STEP, -(-width // STEP) * STEP
-
-
-def _other_sizes(side: tuple[int, int]) -> list[tuple[int, int]]:
+def _other_sizes(sides: tuple[int, int], step: int) -> list[tuple[int, int]]:
     """Return the exported size, a smaller upright and a larger lying one."""
-    height, width = side
-    return [side, (max(STEP, height - STEP), max(STEP, width // 2 // STEP * STEP)), (height, width + 2 * STEP)]
+    height, width = sides
+    return [sides, (max(step, height - step), max(step, width // 2 // step * step)), (height, width + 2 * step)]
 
 
 def _batches(found: Sequence[Array], size: tuple[int, int], batch: int, network: Any) -> Iterator[Tensor]:
