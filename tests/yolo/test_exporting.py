@@ -60,7 +60,7 @@ def test_a_dynamic_file_is_compared_at_other_sizes_too(kind: str, package: str) 
     assert {size[2:] for size in record.sizes} == {(64, 64), (32, 32), (64, 128)}
     assert record.file.parent == Path.cwd()
     stored = json.loads(record.record_file.read_text())
-    assert (stored["schema"], stored["precision"], stored["dynamic"]) == ("attngraft.export/1", "fp32", True)
+    assert (stored["schema"], stored["precision"], stored["dynamic"]) == ("attngraft.export/2", "fp32", True)
     assert stored["deviation"]["within"] is True
     assert stored["pictures"] == "2 generated pictures"
 
@@ -197,6 +197,7 @@ def sure(model: str) -> attngraft.YOLO:
 def test_sorted_rows_are_compared_as_detections(task: str) -> None:
     record = export(sure(f"yolo26n{task}.yaml"), imgsz=64, pictures=1, nms=False)
     assert record.deviation.within
+    assert record.sure
     more = {"-seg": {"other channels", "output 1"}, "-pose": {"other channels"}, "-obb": {"other channels"}}
     assert {o.name for o in record.deviation.outputs} == {"boxes", "scores"} | more.get(task, set())
 
@@ -204,6 +205,16 @@ def test_sorted_rows_are_compared_as_detections(task: str) -> None:
 def test_the_options_of_the_export_are_those_of_the_comparison() -> None:
     record = export("yolov10n.yaml", imgsz=64, pictures=1, nms=False, max_det=20)
     assert record.deviation.within
+
+
+def test_a_model_that_is_sure_of_nothing_proves_little() -> None:
+    record = export(MICRO, imgsz=64, pictures=1)
+    assert record.sure is False
+    assert "sure of nothing on them (no score of 0.25), so this proves little" in str(record)
+    assert json.loads(record.record_file.read_text())["sure"] is False
+    told = export(sure(MICRO), imgsz=64, pictures=1)
+    assert told.sure is True
+    assert "proves little" not in str(told)
 
 
 def test_sides_are_multiples_of_the_models_own_stride() -> None:

@@ -76,6 +76,20 @@ class Layout:
         return scores.max(-1)
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """How far a file is from its model, and whether the pictures could show it.
+
+    Attributes:
+        deviation: The largest deviation of each part; None where the file cannot be run.
+        sure: Whether the model is sure of anything on any picture, that is has a score of `SURE` or more; None where it
+            gives no scores.
+    """
+
+    deviation: Deviation | None
+    sure: bool | None
+
+
 def reference(network: Any, settings: Mapping[str, Any] | None = None) -> nn.Module:
     """Return a model as the host's exporter sees it: fused, on the CPU, and giving what a file gives.
 
@@ -95,7 +109,7 @@ def reference(network: Any, settings: Mapping[str, Any] | None = None) -> nn.Mod
 
 def compare(
     network: Any, run: Run, inputs: Iterable[Tensor], precision: Precision, settings: Mapping[str, Any] | None = None
-) -> Deviation:
+) -> Comparison:
     """Run pictures through a model and through its file.
 
     Args:
@@ -110,18 +124,23 @@ def compare(
     """
     module = reference(network, settings)
     layout, bounds = Layout.of(module), BOUNDS[precision]
+    best: list[float] = []
 
     def expect(x: Tensor) -> list[Array]:
         with torch.no_grad():
-            return [y.numpy() for y in tensors(module(x))]
+            outputs = [y.numpy() for y in tensors(module(x))]
+        if layout.kind != "maps":
+            best.append(float(layout.best(outputs[0]).max(initial=0.0)))
+        return outputs
 
-    return furthest(
+    deviation = furthest(
         expect,
         run,
         inputs,
         pair=lambda expected, actual: pairs(expected, actual, layout, precision),
         bound=lambda name: bounds.get(name, bounds[""]),
     )
+    return Comparison(deviation, max(best) >= SURE if best else None)
 
 
 def pairs(expected: Sequence[Array], actual: Sequence[Array], layout: Layout, precision: Precision) -> Pairs:

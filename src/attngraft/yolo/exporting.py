@@ -32,12 +32,13 @@ from attngraft.export import Deviation, load
 from attngraft.export.exported import Array, put_aside, without_telemetry
 from attngraft.export.parity import Run
 from attngraft.measure import Environment, environment
-from attngraft.yolo.deviations import HEAD_SETTINGS, Precision, compare
+from attngraft.yolo.deviations import HEAD_SETTINGS, SURE, Comparison, Precision, compare
 from attngraft.yolo.model import YOLO
 from attngraft.yolo.recipe import Recipe
 from attngraft.yolo.sizes import largest_stride
 
-SCHEMA = "attngraft.export/1"
+SCHEMA = "attngraft.export/2"
+"""Since version 2 with ``sure``."""
 OWN_FORMATS = {"torchscript": "*.torchscript", "onnx": "*.onnx", "openvino": "*.xml"}
 PRECISIONS: Mapping[str, Precision] = {
     "8": "int8", "int8": "int8", "w8a8": "int8", "16": "fp16", "fp16": "fp16", "w16a16": "fp16",
@@ -64,6 +65,8 @@ class ExportRecord:
         pictures: How many were compared, and of which kind.
         sizes: Batch, channels, height and width of what was compared.
         deviation: The largest deviations; None where the file cannot be run here.
+        sure: Whether the model is sure of anything on the pictures; where it is not, the deviation proves little. None
+            where it gives no scores, or the file cannot be run here.
         reason: Why it cannot.
         environment: What it was compared on.
     """
@@ -76,6 +79,7 @@ class ExportRecord:
     pictures: str
     sizes: tuple[tuple[int, ...], ...]
     deviation: Deviation | None
+    sure: bool | None
     reason: str
     environment: Environment
 
@@ -93,7 +97,13 @@ class ExportRecord:
     def __str__(self) -> str:
         if self.deviation is None:
             return f"{self.file}: not compared with the model: {self.reason}"
-        return f"{self.file}: {self.deviation}; on {self.pictures}"
+        if self.sure is not False or not self.deviation.within:
+            return f"{self.file}: {self.deviation}; on {self.pictures}"
+        weak = (
+            f". The model is sure of nothing on them (no score of {SURE}), so this proves little; "
+            "compare on pictures with objects that it finds: source=pictures/"
+        )
+        return f"{self.file}: {self.deviation}; on {self.pictures}{weak}"
 
 
 def export(
@@ -152,9 +162,11 @@ def export(
     sides = _other_sizes(noted.sides, largest_stride(network)) if dynamic else [noted.sides]
     inputs = [x for size in sides for x in _batches(found, size, int(options.get("batch") or 1), network)]
     run, reason = _runner(file, kind, options)
-    deviation = compare(network, run, inputs, precision, noted.head) if run else None
-    sizes = tuple(tuple(x.shape) for x in inputs)
-    record = ExportRecord(file, name, kind, precision, dynamic, said, sizes, deviation, reason, environment("cpu"))
+    compared = compare(network, run, inputs, precision, noted.head) if run else Comparison(None, None)
+    deviation, sizes = compared.deviation, tuple(tuple(x.shape) for x in inputs)
+    record = ExportRecord(
+        file, name, kind, precision, dynamic, said, sizes, deviation, compared.sure, reason, environment("cpu")
+    )
     write_text(record.record_file, json.dumps(record.to_dict(), indent=1))
     if check and deviation is not None and not deviation.within:
         (kept,) = put_aside([file])
