@@ -47,13 +47,17 @@ class Forecast:
 
 def forecast(fixed: Fixed, folder: Path, workers: int | None) -> Forecast:
     """Say what a study in a folder will take; see `Study.forecast`."""
+    import torch
+
     from attngraft.yolo.training import parameters, pictures, step
 
     plan = fixed.plan
     step_ms, weights = {}, {}
+    # A study may be planned where its accelerator is not.
+    options = plan.train if torch.cuda.is_available() else {**plan.train, "device": "cpu"}
     with own_cache():
         for arm in fixed.arms:  # one after another: together they would need the memory of all
-            (timing,) = latency.compare({arm.name: step(arm.model, plan.train)}, rounds=ROUNDS, warmup=1)
+            (timing,) = latency.compare({arm.name: step(arm.model, options)}, rounds=ROUNDS, warmup=1)
             step_ms[arm.name], weights[arm.name] = timing.p50_ms, parameters(arm.model)
     train, val = pictures(plan.data, "train") * float(plan.train["fraction"]), pictures(plan.data, "val")
     seen = train + VALIDATION_SHARE * val * bool(plan.train["val"])
