@@ -133,7 +133,12 @@ def test_the_command_prints_and_writes(tmp_path: Path, tiny_data: Callable[[str]
 
 
 @pytest.mark.parametrize(
-    ("line", "message"), [("imgsz=64", "say what to measure"), (f"model={MICRO} sizes=3", "no key 'sizes'")]
+    ("line", "message"),
+    [
+        ("imgsz=64", "say what to measure"),
+        (f"model={MICRO} sizes=3", "no key 'sizes'"),
+        (f"model={MICRO} backends=eagre", "no backend 'eagre'"),
+    ],
 )
 def test_mistakes_on_the_command_line_are_one_sentence(line: str, message: str) -> None:
     result = CliRunner().invoke(main, ["bench", *line.split()])
