@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
+from rich.console import Console
 
 import attngraft
 from attngraft._core.errors import OptionError, OutputError, UnknownNameError
@@ -18,6 +20,7 @@ from attngraft.attention import MHSA
 from attngraft.bench import BACKENDS, Bench, draw, schema
 from attngraft.bench import backends as module
 from attngraft.cli import main
+from attngraft.cli.bench import _print
 from attngraft.measure import flops, parameters
 
 MICRO = "attngraft-micro.yaml"
@@ -105,6 +108,19 @@ def test_the_compiled_backend_computes_the_modules_numbers(tmp_path: Path) -> No
 def test_mistakes_are_named(models: list[str], options: dict[str, object], error: type, message: str) -> None:
     with pytest.raises((error, UnknownNameError), match=message):
         attngraft.bench(models, imgsz=64, **options)
+
+
+def test_the_tables_are_whole_at_80_columns(found: Bench) -> None:
+    stream = io.StringIO()
+    _print(Console(file=stream, width=80), found)
+    printed = stream.getvalue()
+    assert "…" not in printed
+    for m in found.measurements:
+        for timing in filter(None, (m.latency, m.train_latency)):
+            assert f"{timing.ratio_low:.2f}-{timing.ratio_high:.2f}" in printed
+            assert f" {timing.p50_ms:.1f} " in printed
+    assert max(map(len, printed.split(found.environment.device)[0].splitlines())) <= 80
+    assert "training step, 64 x 64, batch 2" in printed
 
 
 def test_the_picture_is_light_and_nothing_is_overwritten(found: Bench, tmp_path: Path) -> None:

@@ -14,13 +14,15 @@ from rich.table import Table
 
 from attngraft._core.errors import MissingExtraError
 from attngraft._core.files import free_path
-from attngraft.bench import Bench, bench, draw
+from attngraft.bench import Bench, Settings, bench, draw
 from attngraft.cli.host import parse_pairs, require_known
 from attngraft.measure import Timing
 
 KEYS = ("model", "imgsz", "batch", "backends", "train", "rounds", "device")
 PAIR = re.compile(r"[a-z_]+=")
 MEBI = 2**20
+WIDTH = 80
+"""Columns that a table needs to show its figures whole."""
 
 
 def run_bench(words: Sequence[str], out: Path) -> None:
@@ -41,6 +43,7 @@ def run_bench(words: Sequence[str], out: Path) -> None:
     if "backends" in options:
         options["backends"] = _words(options["backends"])
     console = Console()
+    console.width = max(WIDTH, console.width)
     with console.status("") as status:
         found = bench(_listed(models), **options, started=lambda what: status.update(what))
     _print(console, found)
@@ -68,39 +71,59 @@ def _listed(models: Sequence[str]) -> list[str]:
 def _print(console: Console, found: Bench) -> None:
     settings = found.settings
     for backend in found.backends:
-        measured = found.on(backend)
-        trains = any(m.train_latency for m in measured)
-        title = f"{backend}, {settings.imgsz} x {settings.imgsz}, batch {settings.batch}"
-        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        table.add_column("model", overflow="fold", min_width=14)
-        headings = ["M parameters", "GFLOPs", "weights MiB", "peak MiB", "p50 ms", "p90 ms", "ratio"]
-        for heading in [*headings, *(("step ms", "step ratio", "step peak MiB") if trains else ())]:
-            table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
-        for m in measured:
-            time = m.latency
-            row = [
-                _in(m.parameters, 1e6, 3), _in(m.flops, 1e9, 2),
-                _in(m.weight_bytes, MEBI, 1), _in(m.peak_bytes, MEBI, 1),
-                f"{time.p50_ms:.1f}" if time else "", f"{time.p90_ms:.1f}" if time else "", _ratio(time),
-            ]  # fmt: skip
-            if trains:
-                step = m.train_latency
-                row += [f"{step.p50_ms:.1f}" if step else "", _ratio(step), _in(m.train_peak_bytes, MEBI, 1)]
-            table.add_row(m.name, *row)
-        console.print(table)
+        _print_inference(console, found, backend)
+    if any(m.train_latency for m in found.measurements):
+        _print_training(console, found)
     for backend, why in found.absent.items():
         console.print(f"{backend}: not measured: {why}", soft_wrap=True, markup=False)
     console.print(
         f"{found.environment.device}, {found.environment.threads} thread(s), "
         f"torch {found.environment.versions['torch']}; {settings.rounds} interleaved rounds. "
-        "Ratios are against the first, with 95 % intervals; without the search for duplicates.",
+        "Ratios are against the first of a table, with 95 % intervals; without the search for "
+        "duplicates.",
         soft_wrap=True,
     )
+
+
+def _print_inference(console: Console, found: Bench, backend: str) -> None:
+    measured = found.on(backend)
+    headings = ("M parameters", "GFLOPs", "weights MiB", "peak MiB", "p50 ms", "p90 ms", "ratio")
+    table = _table(f"{backend}, {_size(found.settings)}", headings)
+    for m in measured:
+        table.add_row(
+            m.name, _in(m.parameters, 1e6, 3), _in(m.flops, 1e9, 2),
+            _in(m.weight_bytes, MEBI, 1), _in(m.peak_bytes, MEBI, 1), *_times(m.latency),
+        )  # fmt: skip
+    console.print(table)
+
+
+def _print_training(console: Console, found: Bench) -> None:
+    trained = [m for m in found.measurements if m.train_latency]
+    headings = ("GFLOPs", "peak MiB", "p50 ms", "p90 ms", "ratio")
+    table = _table(f"training step, {_size(found.settings)}", headings)
+    for m in trained:
+        table.add_row(m.name, _in(m.train_flops, 1e9, 2), _in(m.train_peak_bytes, MEBI, 1), *_times(m.train_latency))
+    console.print(table)
+
+
+def _size(settings: Settings) -> str:
+    return f"{settings.imgsz} x {settings.imgsz}, batch {settings.batch}"
+
+
+def _table(title: str, headings: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("model", overflow="fold", min_width=14)
+    for heading in headings:
+        table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
+    return table
 
 
 def _in(count: int | None, unit: float, digits: int) -> str:
     return "" if count is None else f"{count / unit:.{digits}f}"
 
 
-def _ratio(timing: Timing | None) -> str:
-    return f"{timing.ratio:.2f}\n{timing.ratio_low:.2f}-{timing.ratio_high:.2f}" if timing else ""
+def _times(timing: Timing | None) -> tuple[str, str, str]:
+    if timing is None:
+        return "", "", ""
+    ratio = f"{timing.ratio:.2f}\n{timing.ratio_low:.2f}-{timing.ratio_high:.2f}"
+    return f"{timing.p50_ms:.1f}", f"{timing.p90_ms:.1f}", ratio
