@@ -21,7 +21,8 @@ from attngraft.bench import BACKENDS, Bench, draw, schema
 from attngraft.bench import backends as module
 from attngraft.cli import main
 from attngraft.cli.bench import _print
-from attngraft.measure import flops, parameters
+from attngraft.measure import flops, memory, parameters
+from attngraft.yolo.training import TrainingLoss
 
 MICRO = "attngraft-micro.yaml"
 GRAFTED = f"{MICRO}+mhsa(init=paper)@P3"
@@ -108,6 +109,16 @@ def test_the_compiled_backend_computes_the_modules_numbers(tmp_path: Path) -> No
 def test_mistakes_are_named(models: list[str], options: dict[str, object], error: type, message: str) -> None:
     with pytest.raises((error, UnknownNameError), match=message):
         attngraft.bench(models, imgsz=64, **options)
+
+
+def test_training_figures_are_of_the_hosts_loss() -> None:
+    """FLOPs alike, since a loss has no products; the memory is that of a loss on every class of every cell."""
+    (alone,) = attngraft.bench(MICRO, imgsz=64, batch=2, rounds=1, train=True).measurements
+    model = attngraft.YOLO(MICRO).model
+    loss = TrainingLoss(model, 2, (64, 64), {"imgsz": 64, "batch": 2})
+    x = torch.rand(2, 3, 64, 64)
+    assert alone.train_peak_bytes == memory.peak(loss, x, train=True) != memory.peak(model, x, train=True)
+    assert alone.train_flops == flops(loss, x, train=True)
 
 
 def test_the_tables_are_whole_at_80_columns(found: Bench) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from attngraft.bench.backends import BACKENDS, Call, deployed
 from attngraft.bench.report import Bench, Settings
 from attngraft.measure import Measurement, Timing, environment, flops, latency, memory, parameters, weight_bytes
 from attngraft.yolo import YOLO
-from attngraft.yolo.training import in_place, step
+from attngraft.yolo.training import TrainingLoss
 
 
 def bench(
@@ -70,6 +71,12 @@ class _Entry:
     name: str
     model: Any
     x: torch.Tensor
+
+    def loss(self) -> TrainingLoss:
+        """Return what a training step of a copy is made of."""
+        batch, _, height, width = self.x.shape
+        options = {"imgsz": max(height, width), "batch": batch}
+        return TrainingLoss(deepcopy(self.model), batch, (height, width), options).to(self.x.device)
 
 
 def _check(names: list[str], wanted: list[str]) -> None:
@@ -128,11 +135,11 @@ def _figures(entry: _Entry, *, train: bool) -> dict[str, int]:
     }
     if not train:
         return found
-    model = in_place(entry.model, wanted=False).requires_grad_(True)
+    loss = entry.loss()
     return {
         **found,
-        "train_flops": flops(model, entry.x, train=True),
-        "train_peak_bytes": memory.peak(model, entry.x, train=True),
+        "train_flops": flops(loss, entry.x, train=True),
+        "train_peak_bytes": memory.peak(loss, entry.x, train=True),
     }
 
 
@@ -147,8 +154,7 @@ def _timed(backend: str, entries: list[_Entry], rounds: int) -> dict[str, Timing
 
 def _training(entries: list[_Entry], settings: Settings, started: Callable[[str], object]) -> dict[str, Timing]:
     started("timing training steps")
-    options = {"imgsz": settings.imgsz, "batch": settings.batch, "device": settings.device}
-    calls: dict[str, Call] = {entry.name: step(entry.name, options) for entry in entries}
+    calls: dict[str, Call] = {entry.name: entry.loss().step(entry.x) for entry in entries}
     return {timing.name: timing for timing in latency.compare(calls, rounds=settings.rounds, warmup=2)}
 
 
