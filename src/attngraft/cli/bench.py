@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from rich.table import Table
 
 from attngraft._core.errors import MissingExtraError
 from attngraft._core.files import free_path
-from attngraft.bench import Bench, Settings, bench, draw
+from attngraft.bench import Bench, bench, draw
 from attngraft.cli.host import parse_pairs, require_known
 from attngraft.measure import Timing
 
@@ -34,6 +34,7 @@ def run_bench(words: Sequence[str], out: Path) -> None:
 
     Raises:
         UsageError: If the words make no sense.
+        ClickException: If nothing could be measured.
     """
     models = [word.removeprefix("model=") for word in words if word.startswith("model=") or not PAIR.match(word)]
     options = parse_pairs([word for word in words if PAIR.match(word) and not word.startswith("model=")])
@@ -47,6 +48,8 @@ def run_bench(words: Sequence[str], out: Path) -> None:
     with console.status("") as status:
         found = bench(_listed(models), **options, started=lambda what: status.update(what))
     _print(console, found)
+    if not found.measurements:
+        raise click.ClickException("nothing was measured: no backend that was asked for is here; add eager")
     out = free_path(out)
     console.print(f"{found.write(out / 'bench.json')} written", soft_wrap=True)
     try:
@@ -70,16 +73,26 @@ def _listed(models: Sequence[str]) -> list[str]:
 
 def _print(console: Console, found: Bench) -> None:
     settings = found.settings
+    if settings.imgsz != settings.asked:
+        asked = "{} x {}".format(*settings.asked)
+        console.print(
+            f"{asked} pixels become {settings.size}, the next multiples of the largest stride", soft_wrap=True
+        )
     for backend in found.backends:
         _print_inference(console, found, backend)
     if any(m.train_latency for m in found.measurements):
         _print_training(console, found)
-    for backend, why in found.absent.items():
-        console.print(f"{backend}: not measured: {why}", soft_wrap=True, markup=False)
+    for backend, failed in found.absent.items():
+        for why, names in _by_reason(failed).items():
+            all_of_them = backend not in found.backends and len(names) == len(failed)
+            who = backend if all_of_them else f"{backend}, {', '.join(names)}"
+            console.print(f"{who}: not measured: {why}", soft_wrap=True, markup=False)
+        if backend in found.backends:
+            first = found.on(backend)[0].name
+            console.print(f"{backend}: ratios are against {first}, the first that it takes", soft_wrap=True)
     console.print(
-        f"{found.environment.device}, {found.environment.threads} thread(s), "
-        f"torch {found.environment.versions['torch']}; {settings.rounds} interleaved rounds. "
-        "Ratios are against the first of a table, with 95 % intervals; without the search for "
+        f"{found.environment.threads} thread(s), torch {found.environment.versions['torch']}; {settings.rounds} "
+        "interleaved rounds. Ratios are against the first of a table, with 95 % intervals; without the search for "
         "duplicates.",
         soft_wrap=True,
     )
@@ -88,7 +101,7 @@ def _print(console: Console, found: Bench) -> None:
 def _print_inference(console: Console, found: Bench, backend: str) -> None:
     measured = found.on(backend)
     headings = ("M parameters", "GFLOPs", "weights MiB", "peak MiB", "p50 ms", "p90 ms", "ratio")
-    table = _table(f"{backend}, {_size(found.settings)}", headings)
+    table = _table(f"{backend}, {_where(found, measured[0].device)}", headings)
     for m in measured:
         table.add_row(
             m.name, _in(m.parameters, 1e6, 3), _in(m.flops, 1e9, 2),
@@ -100,14 +113,14 @@ def _print_inference(console: Console, found: Bench, backend: str) -> None:
 def _print_training(console: Console, found: Bench) -> None:
     trained = [m for m in found.measurements if m.train_latency]
     headings = ("GFLOPs", "peak MiB", "p50 ms", "p90 ms", "ratio")
-    table = _table(f"training step, {_size(found.settings)}", headings)
+    table = _table(f"training step, {_where(found, trained[0].device)}", headings)
     for m in trained:
         table.add_row(m.name, _in(m.train_flops, 1e9, 2), _in(m.train_peak_bytes, MEBI, 1), *_times(m.train_latency))
     console.print(table)
 
 
-def _size(settings: Settings) -> str:
-    return f"{settings.imgsz} x {settings.imgsz}, batch {settings.batch}"
+def _where(found: Bench, device: str) -> str:
+    return f"{found.settings.size}, batch {found.settings.batch}, on {device}"
 
 
 def _table(title: str, headings: Sequence[str]) -> Table:
@@ -116,6 +129,13 @@ def _table(title: str, headings: Sequence[str]) -> Table:
     for heading in headings:
         table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
     return table
+
+
+def _by_reason(failed: Mapping[str, str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, why in failed.items():
+        found.setdefault(why, []).append(name)
+    return found
 
 
 def _in(count: int | None, unit: float, digits: int) -> str:
