@@ -98,8 +98,10 @@ def reference(network: Any, settings: Mapping[str, Any] | None = None) -> nn.Mod
         settings: Attributes of the head that an export sets, of `HEAD_SETTINGS`.
     """
     module: Any = deepcopy(network).float().cpu().eval()
+    head = module.model[-1]
     for name, value in (settings or {}).items():
-        setattr(module.model[-1], name, value)
+        if getattr(head, name) != value:  # of older releases end2end can be read only
+            setattr(head, name, value)
     module = module.fuse(verbose=False)
     for part in module.modules():
         if hasattr(part, "export"):

@@ -21,6 +21,7 @@ from ultralytics.data.augment import LetterBox
 from ultralytics.data.utils import IMG_FORMATS, check_det_dataset
 from ultralytics.engine.exporter import export_formats
 from ultralytics.nn.autobackend import AutoBackend
+from ultralytics.utils import DEFAULT_CFG_DICT
 
 from attngraft._core.calls import tensors
 from attngraft._core.checks import positive
@@ -143,8 +144,7 @@ def export(
     """
     positive("export", pictures=pictures)
     kind = _format(format)
-    options = _precise(options)
-    precision = PRECISIONS.get(str(options.get("quantize") or 32), "fp32")
+    options, precision = _precise(options)
     if precision == "int8":
         if data is None:
             raise OptionError("an int8 export is calibrated on pictures of yours; say which, as in data=my.yaml")
@@ -214,13 +214,16 @@ def _noted(model: YOLO) -> Iterator[_Noted]:
         model.callbacks["on_export_end"].remove(note)
 
 
-def _precise(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Say ``half`` and ``int8`` in the host's newer word."""
+def _precise(options: Mapping[str, Any]) -> tuple[dict[str, Any], Precision]:
+    """Say ``half`` and ``int8`` in the host's newer word where it knows that, and return what they stand for."""
     said = dict(options)
     half, int8 = said.pop("half", False), said.pop("int8", False)
     if half or int8:
         said.setdefault("quantize", 8 if int8 else 16)
-    return said
+    precision = PRECISIONS.get(str(said.get("quantize") or 32), "fp32")
+    if "quantize" not in DEFAULT_CFG_DICT and said.pop("quantize", None):
+        said |= {"half": precision == "fp16", "int8": precision == "int8"}
+    return said, precision
 
 
 def _write(model: YOLO, kind: str, precision: Precision, options: Mapping[str, Any]) -> Path:

@@ -410,6 +410,7 @@ def training_batch(model: Any, batch: int, sides: tuple[int, int]) -> dict[str, 
     """
     made = detection_batch(batch, *sides)
     del made["img"]
+    made["resized_shape"] = torch.tensor([sides] * batch)  # older releases look at it for rotated boxes
     head = model.model[-1]
     if isinstance(head, Classify):
         made["cls"] = torch.zeros(batch, dtype=torch.long)
