@@ -26,6 +26,7 @@ import scipy
 from attngraft.study.bootstrap import resample
 from attngraft.study.evaluator import load_predictions, load_truth, match
 
+SCHEMA = "attngraft.bootstrap/1"
 CLASSES = 80
 OBJECTS = 7.3
 DETECTIONS = 36
@@ -111,6 +112,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     result = {
+        "schema": SCHEMA,
         "date": datetime.date.today().isoformat(),
         "commit": subprocess.run(
             ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True

@@ -16,6 +16,7 @@ from _timing import RESULTS
 
 import attngraft
 from attngraft.bench import draw
+from attngraft.measure import Timing
 
 BASE = "yolo11n.yaml"
 GRAFTS = ("eca@P5", "se@P5", "ema@P5", "mlca@P5", "mhsa@P5", "mhsa@P4")
@@ -34,8 +35,9 @@ def main() -> None:
     backends = ["eager"] if options.quick else options.backends.split(",")
     found = attngraft.bench(models, imgsz=side, rounds=rounds, train=True, backends=backends)
     for m in found.measurements:
-        step = f", training step {m.train_latency.ratio:.2f}" if m.train_latency else ""
-        print(f"{m.backend:12} {m.name:24} inference {m.latency.ratio:.2f}{step} times the stock model's")
+        step = f", training step {_ratio(m.train_latency)}" if m.train_latency else ""
+        print(f"{m.backend:12} {m.name:24} inference {_ratio(m.latency)}{step} times the stock model's")
+    print(f"ratios of {rounds} interleaved rounds, with 95 % intervals")
     if options.quick:
         return
     device = re.sub(r"[^a-z0-9]+", "-", found.environment.device.lower()).strip("-")
@@ -44,6 +46,10 @@ def main() -> None:
     print(
         "written:", found.write(RESULTS / f"detectors-{device}.json"), draw(found, RESULTS / f"detectors-{device}.png")
     )
+
+
+def _ratio(timing: Timing) -> str:
+    return f"{timing.ratio:.2f} ({timing.ratio_low:.2f}-{timing.ratio_high:.2f})"
 
 
 if __name__ == "__main__":

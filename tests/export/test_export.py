@@ -17,7 +17,7 @@ from attngraft import export
 from attngraft._core.errors import ExportParityError, MissingExtraError, OptionError, OutputError
 from attngraft.export import Bound, Exported
 from attngraft.export.exported import _without
-from attngraft.export.parity import number
+from attngraft.export.parity import furthest, number
 
 RUNTIME = {"onnx": "onnxruntime", "openvino": "openvino", "torchscript": "torch"}
 SUFFIX = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".torchscript"}
@@ -94,8 +94,7 @@ def test_a_frozen_size_is_found_and_the_file_put_aside(kind: str, how: str, tmp_
 def test_a_transposed_size_that_runs_is_found_by_its_numbers(tmp_path: Path) -> None:
     exported = write("torchscript", FixedTable(), tmp_path, torch.randn(1, 1, 6, 1))
     deviation = export.parity(FixedTable(), exported, [torch.zeros(1, 1, 1, 6)])
-    assert "gives {'y0': (1, 1, 6, 6)}" in deviation.error
-    assert "the module {'y0': (1, 1, 1, 6)}" in deviation.error
+    assert deviation.error == ("gives {'y0': (1, 1, 6, 6)} at ((1, 1, 1, 6),), the module {'y0': (1, 1, 1, 6)}")
 
 
 def test_another_weight_is_a_deviation_with_its_size_and_place(tmp_path: Path) -> None:
@@ -129,6 +128,22 @@ def test_outputs_can_be_split_and_bounded_in_their_own_units(tmp_path: Path) -> 
         assert [(o.name, o.within) for o in deviation.outputs] == [("boxes", within), ("scores", True)]
 
 
+@pytest.mark.parametrize(("bound", "outside"), [(Bound(absolute=0.9), 100), (Bound(relative=0.1), 1)])
+def test_what_is_outside_its_bound_comes_before_what_is_further_and_inside(bound: Bound, outside: int) -> None:
+    given = [torch.full((1, size), float(size)) for size in (1, 100)]
+    off = {1: 0.5, 100: 1.0}
+    for inputs in (given, given[::-1]):
+        deviation = furthest(
+            lambda x: [x.numpy()],
+            lambda x: [x.numpy() + off[x.shape[1]]],
+            inputs,
+            pair=lambda expected, actual: {"y": (expected[0], actual[0])},
+            bound=lambda name: bound,
+        )
+        assert not deviation.within
+        assert deviation.outputs[0].inputs == ((1, outside),)
+
+
 def test_not_a_number_is_never_within(tmp_path: Path) -> None:
     module = nn.ReLU()
     exported = write("torchscript", module, tmp_path, torch.zeros(1, 2))
@@ -159,6 +174,16 @@ def test_an_existing_file_is_replaced_only_when_asked(kind: str, tmp_path: Path)
     assert np.array_equal(export.load(first.path)(x), before)
     second = write(kind, nn.Conv2d(2, 2, 1), tmp_path, x, overwrite=True)
     assert not np.array_equal(second(x), before)
+
+
+def test_files_put_aside_never_replace_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "model.bin.rejected").write_text("the user's")
+    for expected in ("model.xml.rejected-2", "model.xml.rejected-3"):
+        exported = write("openvino", nn.Conv2d(2, 2, 1), tmp_path, torch.randn(1, 2, 3, 3))
+        kept = exported.put_aside()
+        assert kept.name == expected
+        assert kept.with_name(expected.replace("xml", "bin")).is_file()
+    assert (tmp_path / "model.bin.rejected").read_text() == "the user's"
 
 
 def test_weights_beside_a_missing_file_are_not_replaced_either(tmp_path: Path) -> None:

@@ -11,13 +11,21 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from ultralytics.nn.modules import RTDETRDecoder, head
 
 import attngraft
-from attngraft._core.errors import DataError, MissingExtraError, OptionError
+from attngraft._core.errors import (
+    DataError,
+    ExportParityError,
+    MissingExtraError,
+    MissingPackageError,
+    OptionError,
+)
 from attngraft._core.registry import register, unregister
 from attngraft.cli import main
+from attngraft.export import Bound
 from attngraft.yolo import export
-from attngraft.yolo.deviations import pairs
+from attngraft.yolo.deviations import BOUNDS, Layout, pairs
 from attngraft.yolo.exporting import _runner
 
 MICRO = "attngraft-micro.yaml+mhsa(init=paper)@P3"
@@ -53,7 +61,7 @@ def test_a_dynamic_file_is_compared_at_other_sizes_too(kind: str, package: str) 
     assert {size[2:] for size in record.sizes} == {(64, 64), (32, 32), (64, 128)}
     assert record.file.parent == Path.cwd()
     stored = json.loads(record.record_file.read_text())
-    assert (stored["schema"], stored["precision"], stored["dynamic"]) == ("attngraft.export/1", "fp32", True)
+    assert (stored["schema"], stored["precision"], stored["dynamic"]) == ("attngraft.export/2", "fp32", True)
     assert stored["deviation"]["within"] is True
     assert stored["pictures"] == "2 generated pictures"
 
@@ -62,7 +70,7 @@ def test_a_file_that_keeps_one_size_is_put_aside_and_ends_with_1(frozen: object)
     line = "export model=attngraft-micro.yaml+frozen_for_a_test@P3 format=torchscript imgsz=64 dynamic=True pictures=1"
     result = CliRunner().invoke(main, line.split())
     assert result.exit_code == 1
-    assert "the file fails at ((1, 3, 32, 32),)" in result.output
+    assert ": fails at ((1, 3, 32, 32),)" in result.output
     (kept,) = Path.cwd().glob("*.rejected")
     assert kept.name in result.output
     assert not list(Path.cwd().glob("*.torchscript"))
@@ -73,12 +81,6 @@ def test_a_file_that_keeps_one_size_is_put_aside_and_ends_with_1(frozen: object)
 def test_the_same_model_exported_at_one_size_passes(frozen: object) -> None:
     record = export("attngraft-micro.yaml+frozen_for_a_test@P3", imgsz=64, pictures=1)
     assert record.deviation.within
-
-
-def test_sorted_outputs_are_compared_as_detections() -> None:
-    record = export("yolo26n.yaml+se@P5", imgsz=64, pictures=1)
-    assert record.deviation.within
-    assert "scores" in {o.name for o in record.deviation.outputs}
 
 
 def test_half_precision_has_a_bound_of_its_own() -> None:
@@ -124,30 +126,139 @@ def test_what_cannot_be_run_here_is_said(tmp_path: Path) -> None:
     assert _runner(tmp_path / "model.onnx", "onnx", {"nms": True})[0] is None
 
 
-class TestPairs:
-    def rows(self, *scores: float) -> np.ndarray:
-        return np.array([[[10.0 * i, 0, 10 * i + 5, 5, score, i % 2] for i, score in enumerate(scores)]])
+ROWS, COLUMNS = Layout("rows", 1, labelled=True), Layout("columns", 2)
 
-    def test_two_rows_of_equal_score_may_swap(self) -> None:
-        one = self.rows(0.9, 0.5, 0.5, 0.1)
-        found = pairs([one], [one[:, [0, 2, 1, 3]]], 2, "fp32")
-        assert np.array_equal(*found["scores"])
-        assert np.array_equal(*found["boxes"])
+
+class TestPairs:
+    def rows(self, *scores: float, more: int = 0) -> np.ndarray:
+        rows = [[10.0 * i, 0, 10 * i + 5, 5, score, i % 2, *range(i, i + more)] for i, score in enumerate(scores)]
+        return np.array([rows])
+
+    @pytest.mark.parametrize("more", [0, 32, 1], ids=["boxes", "masks", "angle"])
+    def test_two_rows_of_equal_score_may_swap(self, more: int) -> None:
+        one = self.rows(0.9, 0.5, 0.5, 0.1, more=more)
+        found = pairs([one], [one[:, [0, 2, 1, 3]]], ROWS, "fp32")
+        assert set(found) == {"scores", "boxes", *(["other channels"] if more else [])}
+        assert all(np.array_equal(*pair) for pair in found.values())
         assert len(found["boxes"][0]) == 3
 
     def test_a_moved_box_is_seen(self) -> None:
         one, other = self.rows(0.9, 0.5), self.rows(0.9, 0.5)
         other[0, 1, 0] += 3
-        assert np.abs(np.subtract(*pairs([one], [other], 2, "fp32")["boxes"])).max() == 3
+        assert np.abs(np.subtract(*pairs([one], [other], ROWS, "fp32")["boxes"])).max() == 3
+
+    def test_a_row_of_another_class_is_no_match(self) -> None:
+        one, other = self.rows(0.9), self.rows(0.9)
+        other[0, 0, 5] = 1
+        assert np.isinf(np.subtract(*pairs([one], [other], ROWS, "fp32")["boxes"])).all()
+
+    def test_as_many_cells_as_numbers_are_no_rows(self) -> None:
+        one = np.zeros((1, 6, 6))
+        one[0, 4:, :] = 0.8
+        other = one.copy()
+        other[0, 2, 5] += 7
+        assert np.abs(np.subtract(*pairs([one], [other], COLUMNS, "fp32")["boxes"])).max() == 7
+        assert pairs([one], [other], COLUMNS, "fp32")["boxes"][0].shape == (1, 6, 4)
 
     def test_quantized_numbers_count_where_a_detection_is_sure(self) -> None:
         one = np.zeros((1, 6, 3))
         one[0, 4, 1] = 0.8
         other = one.copy()
         other[0, 0] += [50, 2, 50]
-        found = pairs([one], [other], 2, "int8")
+        found = pairs([one], [other], COLUMNS, "int8")
         assert np.abs(np.subtract(*found["boxes"])).max() == 2
-        assert np.abs(np.subtract(*pairs([one], [other], 2, "fp32")["boxes"])).max() == 50
+        assert np.abs(np.subtract(*pairs([one], [other], COLUMNS, "fp32")["boxes"])).max() == 50
+
+
+needs_semantic = pytest.mark.skipif(not hasattr(head, "SemanticSegment"), reason="this host segments no whole pictures")
+
+
+@pytest.mark.parametrize(
+    ("model", "layout"),
+    [
+        ("yolo11n.yaml", Layout("columns", 80)),
+        ("yolo11n-obb.yaml", Layout("columns", 80)),
+        ("yolo11n-cls.yaml", Layout("scores")),
+        ("rtdetr-resnet50.yaml", ROWS if hasattr(RTDETRDecoder, "postprocess") else Layout("rows", 80)),
+        pytest.param("yolo26n-sem.yaml", Layout("maps"), marks=needs_semantic),
+    ],
+)
+def test_the_head_says_how_its_output_is_laid_out(model: str, layout: Layout) -> None:
+    assert Layout.of(attngraft.YOLO(model).model) == layout
+
+
+def sure(model: str) -> attngraft.YOLO:
+    """Open a model whose scores are near a half, as those of a trained one."""
+    opened = attngraft.YOLO(model)
+    last = opened.model.model[-1]
+    with torch.no_grad():
+        for branch in [*last.cv3, *getattr(last, "one2one_cv3", [])]:
+            branch[-1].bias.copy_(torch.randn(len(branch[-1].bias)))
+    return opened
+
+
+@pytest.mark.parametrize("task", ["", "-seg", "-pose", "-obb"])
+def test_sorted_rows_are_compared_as_detections(task: str) -> None:
+    record = export(sure(f"yolo26n{task}.yaml"), imgsz=64, pictures=1, nms=False)
+    assert record.deviation.within
+    assert record.sure
+    more = {"-seg": {"other channels", "output 1"}, "-pose": {"other channels"}, "-obb": {"other channels"}}
+    assert {o.name for o in record.deviation.outputs} == {"boxes", "scores"} | more.get(task, set())
+
+
+def test_the_options_of_the_export_are_those_of_the_comparison() -> None:
+    record = export("yolov10n.yaml", imgsz=64, pictures=1, nms=False, max_det=20)
+    assert record.deviation.within
+
+
+def test_a_model_that_is_sure_of_nothing_proves_little() -> None:
+    record = export(MICRO, imgsz=64, pictures=1)
+    assert record.sure is False
+    assert "sure of nothing on them (no score of 0.25), so this proves little" in str(record)
+    assert json.loads(record.record_file.read_text())["sure"] is False
+    told = export(sure(MICRO), imgsz=64, pictures=1)
+    assert told.sure is True
+    assert "proves little" not in str(told)
+
+
+def test_sides_are_multiples_of_the_models_own_stride() -> None:
+    record = export("yolov8n-p6.yaml", imgsz=96, dynamic=True, pictures=1)
+    assert record.deviation.within
+    assert {size[2:] for size in record.sizes} == {(128, 128), (64, 64), (128, 256)}
+
+
+def test_a_rejected_folder_takes_a_free_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino", reason="needs the [export] extra")
+    monkeypatch.setitem(BOUNDS["fp32"], "boxes", Bound(absolute=-1.0))
+    before = Path("attngraft-micro_openvino_model.rejected", "older.xml")
+    before.parent.mkdir()
+    before.touch()
+    with pytest.raises(ExportParityError, match=r"kept as .*_openvino_model\.rejected-2$") as caught:
+        export("attngraft-micro.yaml", format="openvino", imgsz=64, pictures=1)
+    assert list(caught.value.kept.glob("*.xml"))
+    assert before.is_file()
+    assert not Path("attngraft-micro_openvino_model").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"pictures": 0}, "export needs pictures to be a whole number of 1 or more, got 0"),
+        ({"pictures": "many"}, "got 'many'"),
+        ({"format": "onxx"}, "export knows no format 'onxx'; did you mean onnx"),
+        ({"format": "zip"}, "there are: torchscript, onnx, openvino"),
+    ],
+)
+def test_our_own_options_are_checked_before_anything_is_written(options: dict[str, object], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        export(MICRO, imgsz=64, **options)
+    assert not list(Path.cwd().iterdir())
+
+
+def test_a_package_that_the_host_lacks_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ncnn", None)
+    with pytest.raises(MissingPackageError, match="format=ncnn is written with the Python package ncnn, which is not"):
+        export(MICRO, format="ncnn", imgsz=64)
 
 
 def test_an_opened_model_is_exported_as_well() -> None:

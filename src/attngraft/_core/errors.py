@@ -15,6 +15,7 @@
     ├── OutputError        (OSError)      a file or folder that cannot be written
     ├── ExportParityError  (RuntimeError) an exported file that does not give the module's numbers
     ├── HostError          (RuntimeError) an Ultralytics release outside the supported range
+    ├── MissingPackageError (ImportError) a package of others' that the host needs and is not installed
     └── MissingExtraError  (ImportError)  an optional dependency that is not installed
 
 Each also derives from the built-in that a caller would expect, so ``except ValueError`` keeps its meaning.
@@ -135,6 +136,10 @@ class ExportParityError(AttngraftError, RuntimeError):
 
 class HostError(AttngraftError, RuntimeError):
     """An Ultralytics release outside the supported range."""
+
+
+class MissingPackageError(AttngraftError, ImportError):
+    """A package of others' that the host needs and is not installed; none of our extras brings it."""
 
 
 class MissingExtraError(AttngraftError, ImportError):

@@ -55,9 +55,9 @@ def tensorrt(network: nn.Module, x: Tensor, file: Path) -> Call:
     runtime = extra_package("onnxruntime", "export")
     if "TensorrtExecutionProvider" not in runtime.get_available_providers():
         raise OptionError("this ONNX Runtime has no TensorRT provider; run: pip install onnxruntime-gpu tensorrt")
-    path = file.with_suffix(".onnx")
+    path, index = file.with_suffix(".onnx"), device_of("tensorrt", x.device).index or 0
     export.to_onnx(network.cpu(), x.cpu(), path)
-    session = runtime.InferenceSession(path, providers=["TensorrtExecutionProvider"])
+    session = runtime.InferenceSession(path, providers=[("TensorrtExecutionProvider", {"device_id": index})])
     given = {session.get_inputs()[0].name: x.cpu().numpy()}
     return lambda: session.run(None, given)
 
@@ -65,6 +65,16 @@ def tensorrt(network: nn.Module, x: Tensor, file: Path) -> Call:
 BACKENDS: Mapping[str, Callable[[nn.Module, Tensor, Path], Call]] = {
     backend.__name__: backend for backend in (eager, compiled, onnxruntime, openvino, tensorrt)
 }
+
+ON_CPU = ("onnxruntime", "openvino")
+"""Backends that run on the processor, wherever PyTorch runs."""
+
+
+def device_of(backend: str, device: torch.device) -> torch.device:
+    """Return where a backend runs when PyTorch runs on a device."""
+    if backend in ON_CPU:
+        return torch.device("cpu")
+    return torch.device("cuda:0") if backend == "tensorrt" and device.type != "cuda" else device
 
 
 def deployed(network: Any) -> nn.Module:

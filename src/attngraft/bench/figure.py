@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,7 @@ def draw(found: Bench, file: str | Path) -> Path:
     extra_package("matplotlib", "study")
     from matplotlib.figure import Figure
 
-    panels = _panels(found)
-    names = list(dict.fromkeys(m.name for m in found.measurements))
+    panels, names = _panels(found), found.names
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
     label = max(len(name) for name in names)
@@ -48,13 +48,13 @@ def draw(found: Bench, file: str | Path) -> Path:
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
-    for index, (axis, (title, values, intervals, texts)) in enumerate(zip(axes.flat, panels, strict=False)):
-        _bars(axis, title, values, intervals, texts)
+    for index, (axis, panel) in enumerate(zip(axes.flat, panels, strict=False)):
+        _bars(axis, panel, names)
         axis.set_yticks(range(len(names)), names if index % columns == 0 else [""] * len(names))
-    side, batch = found.settings.imgsz, found.settings.batch
     figure.suptitle(
-        f"{side} x {side} pixels, batch {batch}; {found.environment.device}, {found.environment.threads} thread(s), "
-        f"torch {found.environment.versions['torch']}, {found.environment.date[:10]}",
+        f"{found.settings.size} pixels, batch {found.settings.batch}; {found.environment.device}, "
+        f"{found.environment.threads} thread(s), torch {found.environment.versions['torch']}, "
+        f"{found.environment.date[:10]}",
         fontsize=8, color=INK, x=0.01, ha="left",
     )  # fmt: skip
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -62,53 +62,67 @@ def draw(found: Bench, file: str | Path) -> Path:
     return file
 
 
-Panel = tuple[str, list[float], list[tuple[float, float]] | None, list[str]]
+@dataclass(frozen=True)
+class _Panel:
+    """Bars of one figure: a value for each detector that has one, its text, and the interval of a time."""
+
+    title: str
+    values: dict[str, float]
+    texts: dict[str, str]
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
-def _panels(found: Bench) -> list[Panel]:
-    panels: list[Panel] = []
+def _panels(found: Bench) -> list[_Panel]:
+    panels: list[_Panel] = []
     for backend in found.backends:
-        timed = [m.latency for m in found.on(backend) if m.latency]
-        panels.append(_times(f"inference, {backend}, ms", timed))
-    eager = found.on("eager")
-    steps = [m.train_latency for m in eager if m.train_latency]
-    if steps:
-        panels.append(_times("training step, ms", steps))
-    figures: list[tuple[str, Sequence[float | None], str]] = [
-        ("parameters, millions", [m.parameters and m.parameters / 1e6 for m in found.on(found.backends[0])], "{:.2f}"),
-        ("GFLOPs of an inference", [m.flops and m.flops / 1e9 for m in found.on(found.backends[0])], "{:.2f}"),
-        ("peak memory of an inference, MiB", [m.peak_bytes and m.peak_bytes / 2**20 for m in eager], "{:.1f}"),
-        ("peak memory of training, MiB", [m.train_peak_bytes and m.train_peak_bytes / 2**20 for m in eager], "{:.1f}"),
+        measured = found.on(backend)
+        where = "" if measured[0].device == found.environment.device else f" on {measured[0].device}"
+        panels.append(_times(f"inference, {backend}{where}, ms", {m.name: m.latency for m in measured}))
+    first = {name: next(m for m in found.measurements if m.name == name) for name in found.names}
+    eager = {m.name: m for m in found.on("eager")}
+    panels.append(_times("training step, ms", {name: m.train_latency for name, m in eager.items()}))
+    panels += [
+        _counts("parameters, millions", {name: m.parameters for name, m in first.items()}, 1e6, 2),
+        _counts("GFLOPs of an inference", {name: m.flops for name, m in first.items()}, 1e9, 2),
+        _counts("peak memory of an inference, MiB", {name: m.peak_bytes for name, m in eager.items()}, 2**20, 1),
+        _counts("peak memory of training, MiB", {name: m.train_peak_bytes for name, m in eager.items()}, 2**20, 1),
     ]
-    for title, values, form in figures:
-        known = [value for value in values if value is not None]
-        if known and len(known) == len(values):
-            panels.append((title, known, None, [form.format(value) for value in known]))
-    return panels
+    return [panel for panel in panels if panel.values]
 
 
-def _times(title: str, timed: Sequence[Timing]) -> Panel:
-    intervals = [bootstrap_median(np.array(timing.samples_ms), 0) for timing in timed]
-    texts = [f"{t.p50_ms:.1f}" + (f"  ({t.ratio:.2f}x)" if index else "") for index, t in enumerate(timed)]
-    return title, [timing.p50_ms for timing in timed], intervals, texts
+def _times(title: str, timed: Mapping[str, Timing | None]) -> _Panel:
+    known = {name: timing for name, timing in timed.items() if timing}
+    first = next(iter(known), "")
+    return _Panel(
+        title,
+        {name: timing.p50_ms for name, timing in known.items()},
+        {n: f"{t.p50_ms:.1f}" + ("" if n == first else f"  ({t.ratio:.2f}x)") for n, t in known.items()},
+        {name: bootstrap_median(np.array(timing.samples_ms), 0) for name, timing in known.items()},
+    )
 
 
-def _bars(
-    axis: Any, title: str, values: list[float], intervals: list[tuple[float, float]] | None, texts: list[str]
-) -> None:
-    places = range(len(values))
-    axis.barh(places, values, height=0.62, color=[FIRST, *[OTHERS] * (len(values) - 1)], zorder=2)
-    ends = [max(value, high) for value, (_, high) in zip(values, intervals or [(v, v) for v in values], strict=True)]
-    if intervals:
+def _counts(title: str, counted: Mapping[str, int | None], unit: float, digits: int) -> _Panel:
+    values = {name: count / unit for name, count in counted.items() if count is not None}
+    return _Panel(title, values, {name: f"{value:.{digits}f}" for name, value in values.items()})
+
+
+def _bars(axis: Any, panel: _Panel, names: Sequence[str]) -> None:
+    places = [names.index(name) for name in panel.values]
+    values = list(panel.values.values())
+    colours = [FIRST if index == 0 else OTHERS for index in range(len(values))]
+    axis.barh(places, values, height=0.62, color=colours, zorder=2)
+    intervals = [panel.intervals.get(name, (value, value)) for name, value in panel.values.items()]
+    ends = [max(value, high) for value, (_, high) in zip(values, intervals, strict=True)]
+    if panel.intervals:
         below = [max(0.0, value - low) for value, (low, _) in zip(values, intervals, strict=True)]
         above = [max(0.0, high - value) for value, (_, high) in zip(values, intervals, strict=True)]
         axis.errorbar(values, places, xerr=[below, above], fmt="none", ecolor=INK, elinewidth=1, capsize=2.5, zorder=3)
     widest = max(ends) or 1.0
-    for place, end, text in zip(places, ends, texts, strict=True):
+    for place, end, text in zip(places, ends, panel.texts.values(), strict=True):
         axis.text(end + 0.025 * widest, place, text, va="center", fontsize=8, color=INK)
     axis.set_xlim(0, ROOM * widest)
-    axis.invert_yaxis()
-    axis.set_title(title, fontsize=9, loc="left", color=INK)
+    axis.set_ylim(len(names) - 0.5, -0.5)  # the first on top, and a place for those that are absent
+    axis.set_title(panel.title, fontsize=9, loc="left", color=INK)
     axis.tick_params(axis="y", length=0, labelsize=8.5, colors=INK)
     axis.tick_params(axis="x", labelsize=7, colors=INK)
     axis.grid(axis="x", color=FAINT, linewidth=0.6, zorder=0)

@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from attngraft._core.errors import AttngraftError, OptionError, first_line, suggest
-from attngraft.bench.backends import BACKENDS, Call, deployed
+from attngraft.bench.backends import BACKENDS, Call, deployed, device_of
 from attngraft.bench.report import Bench, Settings
 from attngraft.measure import Measurement, Timing, environment, flops, latency, memory, parameters, weight_bytes
+from attngraft.measure.environment import device_name
 from attngraft.yolo import YOLO
-from attngraft.yolo.training import in_place, step
+from attngraft.yolo.devices import one_device
+from attngraft.yolo.sizes import largest_stride, rounded_up, sides
+from attngraft.yolo.training import TrainingLoss
 
 
 def bench(
     models: str | Iterable[str],
     *,
-    imgsz: int = 640,
+    imgsz: int | Sequence[int] = 640,
     batch: int = 1,
     backends: Iterable[str] = ("eager",),
     train: bool = False,
     rounds: int = 30,
-    device: str = "cpu",
+    device: str | int = "cpu",
     started: Callable[[str], object] = lambda what: None,
 ) -> Bench:
     """Measure detectors side by side.
@@ -36,31 +40,37 @@ def bench(
     of one run, never milliseconds of two. The search for duplicates after a detector is not in them.
 
     Args:
-        models: Recipes, YAMLs or checkpoints; ratios are against the first.
-        imgsz: Side of the pictures.
+        models: Recipes, YAMLs or checkpoints; ratios are against the first that can be measured.
+        imgsz: Side of the pictures, or height and width; brought to the next multiples of the largest stride, as the
+            host does.
         batch: Pictures at once.
-        backends: Of `BACKENDS`; one that is not here is noted, and the others are measured.
+        backends: Of `BACKENDS`; one that is not here, or cannot take a model, is noted, and the others are measured.
         train: Whether to measure a training step (forward, the host's loss, backward) too.
         rounds: How often to time each.
-        device: Where PyTorch runs them.
+        device: Where PyTorch runs them, by the host's word; ONNX Runtime and OpenVINO run on the CPU.
         started: Called with what is being done.
 
     Returns:
         The figures.
 
     Raises:
-        OptionError: If there is no model, one is given twice, or a backend is unknown.
+        OptionError: If there is no model, one is given twice, a backend is unknown, or the device is not here.
 
     Example:
         >>> found = bench("attngraft-micro.yaml", imgsz=64, rounds=2)
         >>> found.measurements[0].backend, found.measurements[0].parameters
         ('eager', 141568)
     """
-    names, wanted = [models] if isinstance(models, str) else list(models), list(backends)
-    _check(names, wanted)
-    settings = Settings(imgsz, batch, rounds, train, device)
+    names, wanted = [models] if isinstance(models, str) else list(models), list(dict.fromkeys(backends))
+    _check(names, wanted, train=train)
+    asked, place = sides("bench", imgsz), one_device("bench", device)
+    settings = Settings(asked, asked, batch, rounds, train, str(place))
     with _threads_kept():
-        return _bench([_open(name, settings, started) for name in names], wanted, settings, started)
+        opened = {name: _open(name, place, started) for name in names}
+        step = max(map(largest_stride, opened.values()))
+        height, width = (rounded_up(side, step) for side in asked)
+        settings = replace(settings, imgsz=(height, width))
+        return _bench([_Entry.of(name, model, settings) for name, model in opened.items()], wanted, settings, started)
 
 
 @dataclass(frozen=True)
@@ -71,8 +81,19 @@ class _Entry:
     model: Any
     x: torch.Tensor
 
+    @classmethod
+    def of(cls, name: str, model: Any, settings: Settings) -> _Entry:
+        shape = settings.batch, model.yaml.get("channels", 3), *settings.imgsz
+        return cls(name, model, torch.rand(shape, device=settings.device))
 
-def _check(names: list[str], wanted: list[str]) -> None:
+    def loss(self) -> TrainingLoss:
+        """Return what a training step of a copy is made of."""
+        batch, _, height, width = self.x.shape
+        options = {"imgsz": max(height, width), "batch": batch}
+        return TrainingLoss(deepcopy(self.model), batch, (height, width), options).to(self.x.device)
+
+
+def _check(names: list[str], wanted: list[str], *, train: bool) -> None:
     if not names:
         raise OptionError("bench needs at least one model, got none; name recipes, YAMLs or checkpoints")
     for name in names:
@@ -81,15 +102,16 @@ def _check(names: list[str], wanted: list[str]) -> None:
     for backend in wanted:
         if backend not in BACKENDS:
             raise OptionError(f"bench knows no backend {backend!r}; {suggest(backend, BACKENDS)}")
+    if not wanted:
+        raise OptionError(f"bench needs at least one backend, got none; {suggest('', BACKENDS)}")
+    if train and "eager" not in wanted:
+        raise OptionError(f"bench measures training steps with eager, got backends={','.join(wanted)}; add it")
 
 
-def _open(name: str, settings: Settings, started: Callable[[str], object]) -> _Entry:
+def _open(name: str, device: torch.device, started: Callable[[str], object]) -> Any:
     started(f"opening {name}")
-    model: Any = YOLO(name).model.float().to(settings.device)
-    channels = model.yaml.get("channels", 3)
-    return _Entry(
-        name, model, torch.rand(settings.batch, channels, settings.imgsz, settings.imgsz, device=settings.device)
-    )
+    model: Any = YOLO(name).model
+    return model.float().to(device)
 
 
 def _bench(entries: list[_Entry], wanted: list[str], settings: Settings, started: Callable[[str], object]) -> Bench:
@@ -98,26 +120,23 @@ def _bench(entries: list[_Entry], wanted: list[str], settings: Settings, started
         started(f"counting {entry.name}")
         figures[entry.name] = _figures(entry, train=settings.train)
     steps = _training(entries, settings, started) if settings.train else {}
-    measured, absent = [], {}
+    measured: list[Measurement] = []
+    absent: dict[str, dict[str, str]] = {}
     for backend in wanted:
         started(f"timing on {backend}")
-        try:
-            timings = _timed(backend, entries, settings.rounds)
-        except Exception as error:  # a runtime that is not here, or cannot build, has errors of its own
-            if backend == "eager":
-                raise
-            absent[backend] = str(error) if isinstance(error, AttngraftError) else first_line(error)
-            continue
-        for name, x in ((entry.name, entry.x) for entry in entries):
-            everywhere = {key: figures[name][key] for key in ("parameters", "flops")}
-            own: dict[str, Any] = (
-                {**figures[name], "train_latency": steps.get(name)} if backend == "eager" else everywhere
-            )
-            measured.append(Measurement(name, backend, (tuple(x.shape),), latency=timings[name], **own))
+        timings, failed = _timed(backend, entries, settings.rounds)
+        absent |= {backend: failed} if failed else {}
+        device = device_name(device_of(backend, torch.device(settings.device))) if timings else ""
+        for entry in entries:
+            if entry.name in timings:
+                own = figures[entry.name] | {"train_latency": steps.get(entry.name)}
+                kept = own if backend == "eager" else {key: own[key] for key in ("parameters", "flops")}
+                shapes = (tuple(entry.x.shape),)
+                measured.append(Measurement(entry.name, backend, device, shapes, latency=timings[entry.name], **kept))
     return Bench(environment(settings.device), settings, tuple(measured), absent)
 
 
-def _figures(entry: _Entry, *, train: bool) -> dict[str, int]:
+def _figures(entry: _Entry, *, train: bool) -> dict[str, Any]:
     """Return what does not depend on time."""
     network = deployed(entry.model).to(entry.x.device)
     found = {
@@ -128,27 +147,42 @@ def _figures(entry: _Entry, *, train: bool) -> dict[str, int]:
     }
     if not train:
         return found
-    model = in_place(entry.model, wanted=False).requires_grad_(True)
+    loss = entry.loss()
     return {
         **found,
-        "train_flops": flops(model, entry.x, train=True),
-        "train_peak_bytes": memory.peak(model, entry.x, train=True),
+        "train_flops": flops(loss, entry.x, train=True),
+        "train_peak_bytes": memory.peak(loss, entry.x, train=True),
     }
 
 
-def _timed(backend: str, entries: list[_Entry], rounds: int) -> dict[str, Timing]:
+def _timed(backend: str, entries: list[_Entry], rounds: int) -> tuple[dict[str, Timing], dict[str, str]]:
+    """Return the times of the detectors that a backend takes, and why it does not take the others."""
+    calls: dict[str, Call] = {}
+    failed: dict[str, str] = {}
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        calls: dict[str, Call] = {}
         for index, entry in enumerate(entries):
-            network = deployed(entry.model).to(entry.x.device).eval()
-            calls[entry.name] = BACKENDS[backend](network, entry.x, Path(folder, f"{index}.model"))
-        return {timing.name: timing for timing in latency.compare(calls, rounds=rounds)}
+            try:
+                network = deployed(entry.model).to(entry.x.device).eval()
+                call = BACKENDS[backend](network, entry.x, Path(folder, f"{index}.model"))
+                call()
+            except Exception as error:  # a runtime that is not here, or cannot build, has errors of its own
+                if backend == "eager":
+                    raise
+                failed[entry.name] = str(error) if isinstance(error, AttngraftError) else _clause(error)
+            else:
+                calls[entry.name] = call
+        timings = latency.compare(calls, rounds=rounds) if calls else []
+        return {timing.name: timing for timing in timings}, failed
+
+
+def _clause(error: Exception) -> str:
+    """Return the type of an error and the first sentence of its text."""
+    return first_line(error).partition(". ")[0]
 
 
 def _training(entries: list[_Entry], settings: Settings, started: Callable[[str], object]) -> dict[str, Timing]:
     started("timing training steps")
-    options = {"imgsz": settings.imgsz, "batch": settings.batch, "device": settings.device}
-    calls: dict[str, Call] = {entry.name: step(entry.name, options) for entry in entries}
+    calls: dict[str, Call] = {entry.name: entry.loss().step(entry.x) for entry in entries}
     return {timing.name: timing for timing in latency.compare(calls, rounds=settings.rounds, warmup=2)}
 
 

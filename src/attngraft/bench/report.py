@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from attngraft._core.checks import positive
-from attngraft._core.errors import OutputError
+from attngraft._core.errors import OptionError, OutputError
 from attngraft._core.files import write_text
 from attngraft.measure import Environment, Measurement
 from attngraft.measure import schema as measure_schema
 
-SCHEMA = "attngraft.bench/1"
+SCHEMA = "attngraft.bench/2"
+"""Since version 2 every measurement names its device, sizes are height and width, and absences name the detector."""
 
 
 @dataclass(frozen=True)
@@ -22,39 +23,53 @@ class Settings:
     """How detectors are compared.
 
     Attributes:
-        imgsz: Side of the pictures, in pixels.
+        imgsz: Height and width of the pictures, in pixels.
+        asked: Those that were asked for, where they are no multiples of the largest stride.
         batch: Pictures at once.
         rounds: How often each is timed.
         train: Whether a training step is measured too.
         device: Where PyTorch runs them.
     """
 
-    imgsz: int = 640
+    imgsz: tuple[int, int] = (640, 640)
+    asked: tuple[int, int] = (640, 640)
     batch: int = 1
     rounds: int = 30
     train: bool = False
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        positive("bench", imgsz=self.imgsz, batch=self.batch, rounds=self.rounds)
+        positive("bench", height=self.imgsz[0], width=self.imgsz[1], batch=self.batch, rounds=self.rounds)
+        if not isinstance(self.train, bool):
+            raise OptionError(f"bench needs train to be True or False, got {self.train!r}")
+
+    @property
+    def size(self) -> str:
+        """The pictures' size in words."""
+        return "{} x {}".format(*self.imgsz)
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Detectors side by side; every ratio is against the first detector on the same backend.
+    """Detectors side by side; every ratio is against the first detector that was measured on the same backend.
 
     Attributes:
-        environment: What the figures were taken on.
+        environment: What the figures were taken on; ``device`` is where PyTorch ran.
         settings: How they were taken.
         measurements: One for each detector and backend. Parameters are those that are trained, FLOPs, memory and
             latency those of the fused model that is deployed, except in training.
-        absent: Why a backend was asked for and is not here, by its name.
+        absent: Why a detector was not measured on a backend, by the backend's and the detector's names.
     """
 
     environment: Environment
     settings: Settings
     measurements: tuple[Measurement, ...]
-    absent: Mapping[str, str] = field(default_factory=dict)
+    absent: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """The detectors that were measured somewhere, in order."""
+        return list(dict.fromkeys(m.name for m in self.measurements))
 
     @property
     def backends(self) -> list[str]:
@@ -91,22 +106,28 @@ def schema() -> dict[str, Any]:
     described = measure_schema()
     described["title"] = "attngraft.bench"
     described["description"] = "Cost of detectors, side by side, and what it was taken on."
+    size = {"type": "array", "minItems": 2, "maxItems": 2, "items": {"type": "integer", "minimum": 1}}
     described["properties"] = {
         **described["properties"],
         "schema": {"const": SCHEMA},
         "settings": {
             "type": "object",
             "additionalProperties": False,
-            "required": ["imgsz", "batch", "rounds", "train", "device"],
+            "required": ["imgsz", "asked", "batch", "rounds", "train", "device"],
             "properties": {
-                "imgsz": {"type": "integer", "minimum": 1, "description": "pixels, both sides"},
+                "imgsz": {**size, "description": "height and width in pixels"},
+                "asked": {**size, "description": "those asked for; imgsz is the next multiple of the largest stride"},
                 "batch": {"type": "integer", "minimum": 1},
                 "rounds": {"type": "integer", "minimum": 1},
                 "train": {"type": "boolean"},
-                "device": {"type": "string"},
+                "device": {"type": "string", "description": "where PyTorch ran"},
             },
         },
-        "absent": {"type": "object", "additionalProperties": {"type": "string"}},
+        "absent": {
+            "type": "object",
+            "description": "why, by backend and detector",
+            "additionalProperties": {"type": "object", "additionalProperties": {"type": "string"}},
+        },
     }
     described["required"] = ["schema", "environment", "settings", "measurements", "absent"]
     return described

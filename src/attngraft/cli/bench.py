@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from attngraft.measure import Timing
 KEYS = ("model", "imgsz", "batch", "backends", "train", "rounds", "device")
 PAIR = re.compile(r"[a-z_]+=")
 MEBI = 2**20
+WIDTH = 80
+"""Columns that a table needs to show its figures whole."""
 
 
 def run_bench(words: Sequence[str], out: Path) -> None:
@@ -32,6 +34,7 @@ def run_bench(words: Sequence[str], out: Path) -> None:
 
     Raises:
         UsageError: If the words make no sense.
+        ClickException: If nothing could be measured.
     """
     models = [word.removeprefix("model=") for word in words if word.startswith("model=") or not PAIR.match(word)]
     options = parse_pairs([word for word in words if PAIR.match(word) and not word.startswith("model=")])
@@ -41,9 +44,12 @@ def run_bench(words: Sequence[str], out: Path) -> None:
     if "backends" in options:
         options["backends"] = _words(options["backends"])
     console = Console()
+    console.width = max(WIDTH, console.width)
     with console.status("") as status:
         found = bench(_listed(models), **options, started=lambda what: status.update(what))
     _print(console, found)
+    if not found.measurements:
+        raise click.ClickException("nothing was measured: no backend that was asked for is here; add eager")
     out = free_path(out)
     console.print(f"{found.write(out / 'bench.json')} written", soft_wrap=True)
     try:
@@ -67,40 +73,77 @@ def _listed(models: Sequence[str]) -> list[str]:
 
 def _print(console: Console, found: Bench) -> None:
     settings = found.settings
+    if settings.imgsz != settings.asked:
+        asked = "{} x {}".format(*settings.asked)
+        console.print(
+            f"{asked} pixels become {settings.size}, the next multiples of the largest stride", soft_wrap=True
+        )
     for backend in found.backends:
-        measured = found.on(backend)
-        trains = any(m.train_latency for m in measured)
-        title = f"{backend}, {settings.imgsz} x {settings.imgsz}, batch {settings.batch}"
-        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        table.add_column("model", overflow="fold", min_width=14)
-        headings = ["M parameters", "GFLOPs", "weights MiB", "peak MiB", "p50 ms", "p90 ms", "ratio"]
-        for heading in [*headings, *(("step ms", "step ratio", "step peak MiB") if trains else ())]:
-            table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
-        for m in measured:
-            time = m.latency
-            row = [
-                _in(m.parameters, 1e6, 3), _in(m.flops, 1e9, 2),
-                _in(m.weight_bytes, MEBI, 1), _in(m.peak_bytes, MEBI, 1),
-                f"{time.p50_ms:.1f}" if time else "", f"{time.p90_ms:.1f}" if time else "", _ratio(time),
-            ]  # fmt: skip
-            if trains:
-                step = m.train_latency
-                row += [f"{step.p50_ms:.1f}" if step else "", _ratio(step), _in(m.train_peak_bytes, MEBI, 1)]
-            table.add_row(m.name, *row)
-        console.print(table)
-    for backend, why in found.absent.items():
-        console.print(f"{backend}: not measured: {why}", soft_wrap=True, markup=False)
+        _print_inference(console, found, backend)
+    if any(m.train_latency for m in found.measurements):
+        _print_training(console, found)
+    for backend, failed in found.absent.items():
+        for why, names in _by_reason(failed).items():
+            all_of_them = backend not in found.backends and len(names) == len(failed)
+            who = backend if all_of_them else f"{backend}, {', '.join(names)}"
+            console.print(f"{who}: not measured: {why}", soft_wrap=True, markup=False)
+        if backend in found.backends:
+            first = found.on(backend)[0].name
+            console.print(f"{backend}: ratios are against {first}, the first that it takes", soft_wrap=True)
     console.print(
-        f"{found.environment.device}, {found.environment.threads} thread(s), "
-        f"torch {found.environment.versions['torch']}; {settings.rounds} interleaved rounds. "
-        "Ratios are against the first, with 95 % intervals; without the search for duplicates.",
+        f"{found.environment.threads} thread(s), torch {found.environment.versions['torch']}; {settings.rounds} "
+        "interleaved rounds. Ratios are against the first of a table, with 95 % intervals; without the search for "
+        "duplicates.",
         soft_wrap=True,
     )
+
+
+def _print_inference(console: Console, found: Bench, backend: str) -> None:
+    measured = found.on(backend)
+    headings = ("M parameters", "GFLOPs", "weights MiB", "peak MiB", "p50 ms", "p90 ms", "ratio")
+    table = _table(f"{backend}, {_where(found, measured[0].device)}", headings)
+    for m in measured:
+        table.add_row(
+            m.name, _in(m.parameters, 1e6, 3), _in(m.flops, 1e9, 2),
+            _in(m.weight_bytes, MEBI, 1), _in(m.peak_bytes, MEBI, 1), *_times(m.latency),
+        )  # fmt: skip
+    console.print(table)
+
+
+def _print_training(console: Console, found: Bench) -> None:
+    trained = [m for m in found.measurements if m.train_latency]
+    headings = ("GFLOPs", "peak MiB", "p50 ms", "p90 ms", "ratio")
+    table = _table(f"training step, {_where(found, trained[0].device)}", headings)
+    for m in trained:
+        table.add_row(m.name, _in(m.train_flops, 1e9, 2), _in(m.train_peak_bytes, MEBI, 1), *_times(m.train_latency))
+    console.print(table)
+
+
+def _where(found: Bench, device: str) -> str:
+    return f"{found.settings.size}, batch {found.settings.batch}, on {device}"
+
+
+def _table(title: str, headings: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("model", overflow="fold", min_width=14)
+    for heading in headings:
+        table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
+    return table
+
+
+def _by_reason(failed: Mapping[str, str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, why in failed.items():
+        found.setdefault(why, []).append(name)
+    return found
 
 
 def _in(count: int | None, unit: float, digits: int) -> str:
     return "" if count is None else f"{count / unit:.{digits}f}"
 
 
-def _ratio(timing: Timing | None) -> str:
-    return f"{timing.ratio:.2f}\n{timing.ratio_low:.2f}-{timing.ratio_high:.2f}" if timing else ""
+def _times(timing: Timing | None) -> tuple[str, str, str]:
+    if timing is None:
+        return "", "", ""
+    ratio = f"{timing.ratio:.2f}\n{timing.ratio_low:.2f}-{timing.ratio_high:.2f}"
+    return f"{timing.p50_ms:.1f}", f"{timing.p90_ms:.1f}", ratio

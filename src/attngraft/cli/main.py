@@ -8,9 +8,11 @@ from typing import Any
 
 import click
 
-from attngraft._core.errors import PlanError, RecipeError, UnknownNameError
+from attngraft._core.errors import OptionError, PlanError, RecipeError, UnknownNameError
 
 DONE, FAILURE, USAGE = 0, 1, 2
+MISUSES = (OptionError, RecipeError, PlanError, UnknownNameError, SyntaxError)
+"""Errors that another command line would not have."""
 HOST_VERBS = {
     "train": "Train a recipe: attngraft train model=yolo11n+mhsa@P5 data=my.yaml epochs=50",
     "val": "Validate a model: attngraft val model=best.pt data=my.yaml",
@@ -56,7 +58,7 @@ class Commands(click.Group):
             if ctx.params.get("debug"):
                 raise
             click.echo(f"attngraft: {_sentence(error)}", err=True)
-            sys.exit(USAGE if isinstance(error, (RecipeError, PlanError, UnknownNameError, SyntaxError)) else FAILURE)
+            sys.exit(USAGE if isinstance(error, MISUSES) else FAILURE)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -13,11 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import attngraft.attention as zoo
-from attngraft._core.calls import mean_square, mode, tensors
+from attngraft._core.calls import mode, tensors
 from attngraft.doctor.module import NOISE, Subject
 from attngraft.yolo import YOLO
 from attngraft.yolo.grafting import Graft
-from attngraft.yolo.training import detection_batch, host_arguments
+from attngraft.yolo.sizes import largest_stride, rounded_up
+from attngraft.yolo.training import TrainingLoss
 
 SAME = ("same seed",)
 """What a check needs that compares two runs of a detector."""
@@ -25,8 +26,6 @@ UNTRAINED = -1
 """Epoch of a checkpoint that no training wrote, or that one finished."""
 SOFTER = 0.25
 """What an untrained head's last weights are multiplied by, so that its scores are not all 0 or 1."""
-STRIDE = 32
-"""What the host rounds the sides of pictures up to at the least, whatever the model's strides are."""
 
 
 @dataclass(frozen=True)
@@ -58,15 +57,15 @@ class Patient:
 
     @cached_property
     def stride(self) -> int:
-        """What the sides of pictures are multiples of: the model's largest stride, or the host's least."""
-        return max(STRIDE, *map(int, getattr(self.opened.model, "stride", ())))
+        """What the sides of pictures are multiples of."""
+        return largest_stride(self.opened.model)
 
     @property
     def side(self) -> int:
         """Side of the pictures in training, rounded up as the host does for all but classifiers."""
         if self.task == "classify":
             return self.imgsz
-        return -(-self.imgsz // self.stride) * self.stride
+        return rounded_up(self.imgsz, self.stride)
 
     @property
     def small(self) -> int:
@@ -173,13 +172,7 @@ def predict(model: nn.Module, x: Tensor) -> Tensor:
 
 
 def loss(patient: Patient, model: Any, batch: int = 2) -> Tensor:
-    """Return the host's loss on made-up pictures; for other tasks than detection the mean square of what comes out."""
-    model.train()
-    if patient.task != "detect":
-        return mean_square(model(patient.pictures(batch=batch)))
-    model.args = host_arguments({})
-    made = detection_batch(batch, patient.small)
-    made["img"] = patient.pictures(batch=batch)
-    total, _ = model(made)
-    summed: Tensor = total.sum()
-    return summed
+    """Return the host's loss on made-up pictures, with the model in training."""
+    pictures = patient.pictures(batch=batch)
+    total: Tensor = TrainingLoss(model, batch, (patient.small, patient.small), {})(pictures)
+    return total

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +21,7 @@ from torch import Tensor
 from attngraft._core.calls import tensors
 from attngraft._core.errors import OptionError
 from attngraft._core.extras import extra_package
+from attngraft._core.files import numbered
 
 Array: TypeAlias = NDArray[Any]
 Runner: TypeAlias = Callable[[tuple[Array, ...]], list[Array]]
@@ -79,21 +80,25 @@ class Exported:
         return self.format.files(self.path)
 
     def put_aside(self) -> Path:
-        """Rename its files to ``*.rejected``, over older ones of that name, and return the main one's new path."""
+        """Rename its files as `put_aside` does, and return the main one's new path."""
         self.__dict__.pop("_run", None)  # some systems do not rename a file that is open
-        for file in self.files:
-            os.replace(file, rejected(file))
-        return rejected(self.path)
+        return put_aside(self.files)[0]
 
 
-def rejected(path: Path) -> Path:
-    """Return the name under which a file that failed is kept.
+def put_aside(paths: Sequence[Path]) -> list[Path]:
+    """Rename files or folders that belong together to ``*.rejected``, or ``*.rejected-2``, ... where one is there.
 
-    Example:
-        >>> print(rejected(Path("model.onnx")))
-        model.onnx.rejected
+    Args:
+        paths: What failed.
+
+    Returns:
+        The new paths, all of one number.
     """
-    return path.with_name(path.name + ".rejected")
+    numbers = zip(*(numbered(path.with_name(f"{path.name}.rejected")) for path in paths), strict=True)
+    kept = next(list(names) for names in numbers if not any(name.exists() for name in names))
+    for path, name in zip(paths, kept, strict=True):
+        os.replace(path, name)
+    return kept
 
 
 def load(path: str | Path) -> Exported:

@@ -17,6 +17,10 @@ from attngraft.export.exported import Array, Exported
 
 Split: TypeAlias = Callable[[Sequence[Array]], Mapping[str, Array]]
 """Names the outputs, or parts of them that have a unit of their own, such as boxes and scores."""
+Run: TypeAlias = Callable[..., Sequence[Array]]
+"""Takes the tensors of one input and returns the outputs, flat."""
+Pairs: TypeAlias = Mapping[str, tuple[Array, Array]]
+"""What is held against each other, by name: what the module gave, and what the file gave."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,12 @@ class OutputDeviation:
     def within(self) -> bool:
         """Whether both deviations are inside the bound."""
         return self.absolute <= self.bound.absolute and self.relative <= self.bound.relative
+
+    @property
+    def rank(self) -> tuple[bool, float, float]:
+        """What tells which of two deviations of an output is the further: one outside its bound before any inside."""
+        used = [_used(getattr(self, key), allowed) for key, allowed in vars(self.bound).items()]
+        return not self.within, max(used), self.relative
 
     def __str__(self) -> str:
         allowed = ", ".join(f"{key} {value:.0e}" for key, value in vars(self.bound).items() if value < math.inf)
@@ -126,27 +136,63 @@ def parity(
     Raises:
         MissingExtraError: If the runtime of the file is not installed.
     """
-    bound = bound or (HALF if exported.half else FULL)
-    split = split or number
-    furthest: dict[str, OutputDeviation] = {}
+    allowed = bound or (HALF if exported.half else FULL)
+    named = split or number
+
+    def pair(expected: Sequence[Array], actual: Sequence[Array]) -> Pairs:
+        got = named(actual)
+        return {name: (wanted, got[name]) for name, wanted in named(expected).items()}
+
+    return furthest(
+        lambda *x: _outputs(module, x),
+        exported,
+        inputs,
+        pair=pair,
+        bound=lambda name: allowed if isinstance(allowed, Bound) else allowed.get(name, Bound()),
+    )
+
+
+def furthest(
+    expect: Run,
+    run: Run,
+    inputs: Iterable[Example],
+    *,
+    pair: Callable[[Sequence[Array], Sequence[Array]], Pairs],
+    bound: Callable[[str], Bound],
+) -> Deviation:
+    """Run inputs through what was exported and through its file, and keep the furthest deviation of each name.
+
+    Args:
+        expect: Runs what was exported.
+        run: Runs the file.
+        inputs: What to run.
+        pair: Says what of the outputs is held against each other, once their shapes agree.
+        bound: Says what passes, by name.
+
+    Returns:
+        The deviations; a file that cannot be run on an input is a finding, not an exception.
+
+    Raises:
+        MissingExtraError: If the runtime of the file is not installed.
+    """
+    found: dict[str, OutputDeviation] = {}
     for example in inputs:
         shapes = tuple(tuple(x.shape) for x in arguments(example))
-        expected = split(_outputs(module, example))
+        expected = expect(*arguments(example))
         try:
-            actual = split(exported(*arguments(example)))
+            actual = run(*arguments(example))
         except MissingExtraError:
             raise
         except Exception as error:  # noqa: BLE001 (each runtime has errors of its own)
-            return Deviation(tuple(furthest.values()), f"fails at {shapes}: {first_line(error)}")
+            return Deviation(tuple(found.values()), f"fails at {shapes}: {first_line(error)}")
         if _shapes(actual) != _shapes(expected):
             differ = f"gives {_shapes(actual)} at {shapes}, the module {_shapes(expected)}"
-            return Deviation(tuple(furthest.values()), differ)
-        for name in expected:
-            allowed = bound if isinstance(bound, Bound) else bound.get(name, Bound())
-            found = OutputDeviation(name, *distance(expected[name], actual[name]), allowed, shapes)
-            if name not in furthest or found.relative > furthest[name].relative:
-                furthest[name] = found
-    return Deviation(tuple(furthest.values()))
+            return Deviation(tuple(found.values()), differ)
+        for name, (wanted, got) in pair(expected, actual).items():
+            one = OutputDeviation(name, *differences(wanted, got), bound(name), shapes)
+            if name not in found or one.rank > found[name].rank:
+                found[name] = one
+    return Deviation(tuple(found.values()))
 
 
 def require_parity(
@@ -188,11 +234,11 @@ def _outputs(module: nn.Module, example: Example) -> list[Array]:
         return [y.numpy() for y in tensors(module(*arguments(example)))]
 
 
-def _shapes(outputs: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
-    return {name: output.shape for name, output in outputs.items()}
+def _shapes(outputs: Sequence[Array]) -> dict[str, tuple[int, ...]]:
+    return {name: output.shape for name, output in number(outputs).items()}
 
 
-def distance(expected: Array, actual: Array) -> tuple[float, float]:
+def differences(expected: Array, actual: Array) -> tuple[float, float]:
     """Return the largest absolute difference, and that by the largest magnitude expected."""
     difference = np.abs(expected.astype(np.float64) - actual.astype(np.float64))
     absolute = float(difference.max(initial=0.0))
@@ -200,6 +246,13 @@ def distance(expected: Array, actual: Array) -> tuple[float, float]:
         return math.inf, math.inf
     scale = float(np.abs(expected).max(initial=0.0))
     return absolute, absolute / scale if scale else (math.inf if absolute else 0.0)
+
+
+def _used(found: float, allowed: float) -> float:
+    """Return how much of what is allowed is found, 1 where all of it is."""
+    if not found or allowed == math.inf:
+        return 0.0
+    return found / allowed if allowed else math.inf
 
 
 def _finite(value: float) -> float | None:

@@ -14,10 +14,11 @@ from torch import nn
 from attngraft._core.calls import Example, arguments, forward, mode, training_step, untouched
 from attngraft.measure import latency, memory
 from attngraft.measure.counting import flops, parameters, weight_bytes
-from attngraft.measure.environment import Environment, environment
+from attngraft.measure.environment import Environment, device_name, environment
 from attngraft.measure.latency import Timing
 
-SCHEMA = "attngraft.measure/1"
+SCHEMA = "attngraft.measure/2"
+"""Since version 2 every measurement names its device."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Measurement:
     Attributes:
         name: The subject.
         backend: What ran it: "eager", "compiled", "onnxruntime", "openvino", "tensorrt".
+        device: Name of the processor or accelerator that it ran on.
         inputs: Shapes of its inputs.
         parameters: Numbers it learns.
         weight_bytes: Bytes of its parameters and buffers.
@@ -40,6 +42,7 @@ class Measurement:
 
     name: str
     backend: str
+    device: str
     inputs: tuple[tuple[int, ...], ...]
     parameters: int | None = None
     weight_bytes: int | None = None
@@ -96,6 +99,7 @@ def measure(
         Measurement(
             name=name,
             backend="eager",
+            device=device_name(arguments(example)[0].device),
             inputs=tuple(tuple(x.shape) for x in arguments(example)),
             parameters=parameters(module),
             weight_bytes=weight_bytes(module),

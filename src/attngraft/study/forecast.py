@@ -88,13 +88,12 @@ def _seconds_a_picture(arm: Arm, plan: Plan) -> float:
     """
     from attngraft.yolo.training import step
 
-    batch = max(int(plan.train["batch"]), 1)
-    if plan.train["device"] == "cpu" or not torch.cuda.is_available():
-        batch = min(batch, TIMED)
+    batch, device = max(int(plan.train["batch"]), 1), plan.train["device"]
+    if device == "cpu" or not torch.cuda.is_available():  # a study may be planned where its accelerator is not
+        batch, device = min(batch, TIMED), "cpu"
     try:
-        (timing,) = latency.compare(
-            {arm.name: step(arm.model, {**plan.train, "batch": batch})}, rounds=ROUNDS, warmup=1
-        )
+        once = step(arm.model, {**plan.train, "batch": batch, "device": device})
+        (timing,) = latency.compare({arm.name: once}, rounds=ROUNDS, warmup=1)
     except torch.OutOfMemoryError as error:
         raise PlanError(
             f"a training step of {arm.name} with batch={batch} at imgsz={plan.train['imgsz']} does not fit into this "

@@ -21,6 +21,9 @@ the globals of ``nn.tasks`` (added to)
     release, and silently 0.0 where the unrelated package ``thop`` is installed. Ours counts what is dispatched at the
     size itself, for grafted and stock models alike, so that two summaries compare. Relies on the signature
     ``(model, imgsz)``, on a figure in units of 1e9, and on ``model_info`` looking it up in its own module.
+``engine.exporter.export_formats``, and the ``Exporter`` that ``on_export_end`` is given (read)
+    An export is held against the model as it was exported. Relies on the key ``Argument``; on ``imgsz`` and
+    ``model`` of the exporter, and on what it sets on the head: ``end2end max_det agnostic_nms xyxy dynamic``.
 ``torch.serialization.add_safe_globals``
     The host's restricted loading accepts our classes. Public PyTorch.
 

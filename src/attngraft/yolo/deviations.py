@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from ultralytics.nn.modules import Classify, Detect, RTDETRDecoder
 
 from attngraft._core.calls import tensors
-from attngraft._core.errors import MissingExtraError, first_line
-from attngraft.export import Bound, Deviation, OutputDeviation
+from attngraft.export import Bound, Deviation
 from attngraft.export.exported import Array
-from attngraft.export.parity import distance
+from attngraft.export.parity import Pairs, Run, furthest
 
 Precision: TypeAlias = Literal["fp32", "fp16", "int8"]
-Run: TypeAlias = Callable[[Tensor], Sequence[Array]]
-Pairs: TypeAlias = dict[str, tuple[Array, Array]]
 
 BOUNDS: Mapping[Precision, Mapping[str, Bound]] = {
     "fp32": {"boxes": Bound(absolute=0.1), "scores": Bound(absolute=1e-3), "": Bound(relative=1e-3)},
@@ -31,9 +30,78 @@ SURE = 0.25
 """Score from which a detection counts where rows are sorted by score, or where numbers are quantized."""
 
 
-def reference(network: Any) -> nn.Module:
-    """Return a model as the host's exporter sees it: fused, on the CPU, and giving what a file gives."""
+HEAD_SETTINGS = ("end2end", "max_det", "agnostic_nms", "xyxy", "dynamic")
+"""What the host's exporter sets on a head by the options of an export, and what decides the form of the outputs."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the first output of a model's head is laid out.
+
+    Attributes:
+        kind: ``rows`` of a box, scores and more, sorted by score ``(B, n, ...)``; ``columns``, one for each cell
+            ``(B, 4 + classes + more, cells)``; ``scores`` of a whole picture ``(B, classes)``; ``maps``, anything else.
+        scores: How many scores a row or column has.
+        labelled: Whether a row names the class of its one score in the place after it.
+    """
+
+    kind: Literal["rows", "columns", "scores", "maps"]
+    scores: int = 0
+    labelled: bool = False
+
+    @classmethod
+    def of(cls, network: Any) -> Layout:
+        """Read it from the head, whose shapes may look like another's by chance.
+
+        Args:
+            network: The host's model, as it is run.
+        """
+        head = network.model[-1]
+        if isinstance(head, Classify):
+            return cls("scores")
+        if isinstance(head, RTDETRDecoder):  # of older releases it gives every score, still in the order of the best
+            labelled = hasattr(head, "postprocess")
+            return cls("rows", 1 if labelled else head.nc, labelled)
+        if not isinstance(head, Detect):
+            return cls("maps")
+        return cls("rows", 1, labelled=True) if head.end2end else cls("columns", head.nc)
+
+    def entries(self, first: Array) -> Array:
+        """Return the detections of an output along its second axis, the numbers of one along the third."""
+        return first.swapaxes(1, 2) if self.kind == "columns" else first
+
+    def best(self, first: Array) -> Array:
+        """Return the best score of each detection, or of the picture; `maps` have none."""
+        scores: Array = first if self.kind == "scores" else self.entries(first)[..., 4 : 4 + self.scores]
+        return scores.max(-1)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How far a file is from its model, and whether the pictures could show it.
+
+    Attributes:
+        deviation: The largest deviation of each part; None where the file cannot be run.
+        sure: Whether the model is sure of anything on any picture, that is has a score of `SURE` or more; None where it
+            gives no scores.
+    """
+
+    deviation: Deviation | None
+    sure: bool | None
+
+
+def reference(network: Any, settings: Mapping[str, Any] | None = None) -> nn.Module:
+    """Return a model as the host's exporter sees it: fused, on the CPU, and giving what a file gives.
+
+    Args:
+        network: The host's model.
+        settings: Attributes of the head that an export sets, of `HEAD_SETTINGS`.
+    """
     module: Any = deepcopy(network).float().cpu().eval()
+    head = module.model[-1]
+    for name, value in (settings or {}).items():
+        if getattr(head, name) != value:  # of older releases end2end can be read only
+            setattr(head, name, value)
     module = module.fuse(verbose=False)
     for part in module.modules():
         if hasattr(part, "export"):
@@ -41,7 +109,9 @@ def reference(network: Any) -> nn.Module:
     return module
 
 
-def compare(network: Any, run: Run, inputs: Iterable[Tensor], precision: Precision) -> Deviation:
+def compare(
+    network: Any, run: Run, inputs: Iterable[Tensor], precision: Precision, settings: Mapping[str, Any] | None = None
+) -> Comparison:
     """Run pictures through a model and through its file.
 
     Args:
@@ -49,74 +119,75 @@ def compare(network: Any, run: Run, inputs: Iterable[Tensor], precision: Precisi
         run: Runs the file on one batch.
         inputs: Batches of pictures, of one size each.
         precision: Of the file's numbers; names the bound.
-
-    Returns:
-        The largest deviation of each part; a file that fails on an input is a finding, not an exception.
+        settings: Attributes of the head that the export set, of `HEAD_SETTINGS`.
 
     Raises:
         MissingExtraError: If what runs the file is not installed.
     """
-    module, classes = reference(network), len(network.names)
-    furthest: dict[str, OutputDeviation] = {}
-    for x in inputs:
-        shapes = (tuple(x.shape),)
+    module = reference(network, settings)
+    layout, bounds = Layout.of(module), BOUNDS[precision]
+    best: list[float] = []
+
+    def expect(x: Tensor) -> list[Array]:
         with torch.no_grad():
-            expected = [y.numpy() for y in tensors(module(x))]
-        try:
-            actual = list(run(x))
-        except MissingExtraError:
-            raise
-        except Exception as error:  # noqa: BLE001 (each runtime has errors of its own)
-            return Deviation(tuple(furthest.values()), f"the file fails at {shapes}: {first_line(error)}")
-        if [y.shape for y in actual] != [y.shape for y in expected]:
-            shown = f"gives {[y.shape for y in actual]} at {shapes}, the model {[y.shape for y in expected]}"
-            return Deviation(tuple(furthest.values()), shown)
-        for name, (wanted, got) in pairs(expected, actual, classes, precision).items():
-            bound = BOUNDS[precision].get(name, BOUNDS[precision][""])
-            found = OutputDeviation(name, *distance(wanted, got), bound, shapes)
-            if name not in furthest or found.absolute > furthest[name].absolute:
-                furthest[name] = found
-    return Deviation(tuple(furthest.values()))
+            outputs = [y.numpy() for y in tensors(module(x))]
+        if layout.kind != "maps":
+            best.append(float(layout.best(outputs[0]).max(initial=0.0)))
+        return outputs
+
+    deviation = furthest(
+        expect,
+        run,
+        inputs,
+        pair=lambda expected, actual: pairs(expected, actual, layout, precision),
+        bound=lambda name: bounds.get(name, bounds[""]),
+    )
+    return Comparison(deviation, max(best) >= SURE if best else None)
 
 
-def pairs(expected: Sequence[Array], actual: Sequence[Array], classes: int, precision: Precision) -> Pairs:
+def pairs(expected: Sequence[Array], actual: Sequence[Array], layout: Layout, precision: Precision) -> Pairs:
     """Cut the outputs of a model and of its file into parts that have a unit, in the same order.
 
     Args:
         expected: The model's outputs.
         actual: The file's, of the same shapes.
-        classes: How many classes there are.
+        layout: Of the first output.
         precision: Quantized numbers are compared at sure detections only, or at all scores where there is none.
     """
     first, second = expected[0], actual[0]
-    rest = {f"output {index}": pair for index, pair in enumerate(zip(expected, actual, strict=True)) if index}
-    if first.ndim == 2:
-        return {"scores": (first, second), **rest}
-    if first.ndim != 3:
-        return {"output 0": (first, second), **rest}
-    if first.shape[2] in (6, 4 + classes) and first.shape[1] != 4 + classes:
-        return {**_sorted_rows(first, second), **rest}
-    first, second = first.swapaxes(1, 2), second.swapaxes(1, 2)  # (B, cells, 4 + classes + more)
+    others = {f"output {index}": pair for index, pair in enumerate(zip(expected, actual, strict=True)) if index}
+    rest = {} if precision == "int8" else others
+    if layout.kind in ("scores", "maps"):
+        return {"scores" if layout.kind == "scores" else "output 0": (first, second), **rest}
+    if layout.kind == "rows":
+        ranked = [np.sort(layout.best(output), axis=1) for output in (first, second)]
+        return {"scores": (ranked[0], ranked[1]), **_matched(first, second, layout), **rest}
+    first, second, cut = layout.entries(first), layout.entries(second), slice(4, 4 + layout.scores)
     if precision == "int8":
-        sure = first[..., 4 : 4 + classes].max(-1) >= SURE
+        sure = first[..., cut].max(-1) >= SURE
         if not sure.any():
-            return {"scores": (first[..., 4 : 4 + classes], second[..., 4 : 4 + classes])}
-        first, second, rest = first[sure], second[sure], {}
-    cuts = {"boxes": slice(4), "scores": slice(4, 4 + classes), "other channels": slice(4 + classes, None)}
-    return {name: (first[..., cut], second[..., cut]) for name, cut in cuts.items() if first[..., cut].size} | rest
+            return {"scores": (first[..., cut], second[..., cut])}
+        first, second = first[sure], second[sure]
+    return {**_cut(first, second, cut), **rest}
 
 
-def _sorted_rows(first: Array, second: Array) -> Pairs:
-    """Match rows that come sorted by score, where an equal score may swap two of them."""
-    scores = (first[..., 4:5], second[..., 4:5]) if first.shape[2] == 6 else (first[..., 4:], second[..., 4:])
-    ranked = [np.sort(score.max(-1), axis=1) for score in scores]
-    boxes: list[tuple[Array, Array]] = []
-    for wanted, got, sure in zip(first, second, scores[0].max(-1) >= SURE, strict=True):
-        for row in wanted[sure]:
-            same = got[got[:, 5] == row[5]] if first.shape[2] == 6 else got
-            if len(same):
-                boxes.append((row[:4], same[np.abs(same[:, :4] - row[:4]).max(1).argmin(), :4]))
-    found: Pairs = {"scores": (ranked[0], ranked[1])}
-    if boxes:
-        found["boxes"] = (np.stack([one for one, _ in boxes]), np.stack([other for _, other in boxes]))
-    return found
+def _cut(first: Array, second: Array, scores: slice) -> Pairs:
+    """Cut detections along their last axis."""
+    cuts = {"boxes": slice(4), "scores": scores, "other channels": slice(scores.stop, None)}
+    return {name: (first[..., cut], second[..., cut]) for name, cut in cuts.items() if first[..., cut].size}
+
+
+def _matched(first: Array, second: Array, layout: Layout) -> Pairs:
+    """Match sure rows with the nearest of the same class, since an equal score may swap two; none is infinitely far."""
+    label = 5
+    matched: list[tuple[Array, Array]] = []
+    for wanted, got, best in zip(first, second, layout.best(first), strict=True):
+        for row in wanted[best >= SURE]:
+            same = got[np.rint(got[:, label]) == row[label]] if layout.labelled else got
+            nearest = same[np.abs(same[:, :4] - row[:4]).max(1).argmin()] if len(same) else np.full_like(row, np.inf)
+            matched.append((row, nearest))
+    if not matched:
+        return {}
+    wanted, got = (np.stack(rows) for rows in zip(*matched, strict=True))
+    cut = _cut(wanted, got, slice(4, 4 + layout.scores + layout.labelled))
+    return {name: pair for name, pair in cut.items() if name != "scores"}

@@ -6,10 +6,10 @@ Pictures go through the model and through the file, and the largest deviation of
 from __future__ import annotations
 
 import json
-import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,29 +19,38 @@ import torch
 from torch import Tensor
 from ultralytics.data.augment import LetterBox
 from ultralytics.data.utils import IMG_FORMATS, check_det_dataset
+from ultralytics.engine.exporter import export_formats
 from ultralytics.nn.autobackend import AutoBackend
+from ultralytics.utils import DEFAULT_CFG_DICT
 
 from attngraft._core.calls import tensors
-from attngraft._core.errors import DataError, ExportParityError, OptionError, first_line
+from attngraft._core.checks import positive
+from attngraft._core.errors import DataError, ExportParityError, MissingPackageError, OptionError, first_line, suggest
 from attngraft._core.extras import extra_package
 from attngraft._core.files import write_text
 from attngraft.data.scenes import beacon_scene, generator
 from attngraft.export import Deviation, load
-from attngraft.export.exported import Array, rejected, without_telemetry
+from attngraft.export.exported import Array, put_aside, without_telemetry
+from attngraft.export.parity import Run
 from attngraft.measure import Environment, environment
-from attngraft.yolo.deviations import Precision, Run, compare
+from attngraft.yolo.deviations import HEAD_SETTINGS, SURE, Comparison, Precision, compare
 from attngraft.yolo.model import YOLO
 from attngraft.yolo.recipe import Recipe
+from attngraft.yolo.sizes import largest_stride
 
-SCHEMA = "attngraft.export/1"
+SCHEMA = "attngraft.export/2"
+"""Since version 2 with ``sure``."""
 OWN_FORMATS = {"torchscript": "*.torchscript", "onnx": "*.onnx", "openvino": "*.xml"}
 PRECISIONS: Mapping[str, Precision] = {
     "8": "int8", "int8": "int8", "w8a8": "int8", "16": "fp16", "fp16": "fp16", "w16a16": "fp16",
 }  # fmt: skip
 """What the host's ``quantize`` stands for; anything else is compared as fp32, so that no deviation passes unseen."""
 
-STEP = 32
-"""Sides of the pictures are multiples of it, as the host's are."""
+ALIASES = (
+    "tensorrt", "trt", "mlmodel", "mlpackage", "mlprogram", "apple", "ios", "huawei", "cann", "om", "vitis", "vitisai",
+    "versal", "tflite", "tfjs",
+)  # fmt: skip
+"""Words that the host takes for one of the formats that it lists."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +66,8 @@ class ExportRecord:
         pictures: How many were compared, and of which kind.
         sizes: Batch, channels, height and width of what was compared.
         deviation: The largest deviations; None where the file cannot be run here.
+        sure: Whether the model is sure of anything on the pictures; where it is not, the deviation proves little. None
+            where it gives no scores, or the file cannot be run here.
         reason: Why it cannot.
         environment: What it was compared on.
     """
@@ -69,6 +80,7 @@ class ExportRecord:
     pictures: str
     sizes: tuple[tuple[int, ...], ...]
     deviation: Deviation | None
+    sure: bool | None
     reason: str
     environment: Environment
 
@@ -86,7 +98,13 @@ class ExportRecord:
     def __str__(self) -> str:
         if self.deviation is None:
             return f"{self.file}: not compared with the model: {self.reason}"
-        return f"{self.file}: {self.deviation}; on {self.pictures}"
+        if self.sure is not False or not self.deviation.within:
+            return f"{self.file}: {self.deviation}; on {self.pictures}"
+        weak = (
+            f". The model is sure of nothing on them (no score of {SURE}), so this proves little; "
+            "compare on pictures with objects that it finds: source=pictures/"
+        )
+        return f"{self.file}: {self.deviation}; on {self.pictures}{weak}"
 
 
 def export(
@@ -101,8 +119,9 @@ def export(
 ) -> ExportRecord:
     """Export a model as the host does, and hold the file against it.
 
-    A file that is not within `BOUNDS` is renamed to ``*.rejected``. What is found is written to
-    ``FILE.parity.json`` in either case. With ``dynamic=True`` sizes other than the exported one are compared too.
+    A file that is not within `BOUNDS` is renamed to ``*.rejected``, or ``*.rejected-2``, ... beside older ones. What is
+    found is written to ``FILE.parity.json`` in either case. With ``dynamic=True`` sizes other than the exported one are
+    compared too.
 
     Args:
         model: A recipe, a checkpoint, or an opened model.
@@ -117,13 +136,15 @@ def export(
         The file and its deviation.
 
     Raises:
-        OptionError: If int8 is asked for without ``data``.
-        MissingExtraError: If a package that writes the format is not installed.
+        OptionError: If the host has no such format, ``pictures`` is below 1, or int8 is asked for without ``data``.
+        MissingExtraError: If a package of ours that writes the format is not installed.
+        MissingPackageError: If one is not installed that only the host needs.
         DataError: If ``source`` has no pictures.
         ExportParityError: If the file does not give the model's numbers.
     """
-    options = _precise(options)
-    precision = PRECISIONS.get(str(options.get("quantize") or 32), "fp32")
+    positive("export", pictures=pictures)
+    kind = _format(format)
+    options, precision = _precise(options)
     if precision == "int8":
         if data is None:
             raise OptionError("an int8 export is calibrated on pictures of yours; say which, as in data=my.yaml")
@@ -135,30 +156,74 @@ def export(
     network: Any = opened.model
     if not isinstance(model, YOLO) and Recipe.parse(str(model)).grafts and getattr(network, "pt_path", None):
         network.pt_path = str(Path.cwd() / Path(network.pt_path).name)  # and not in the cache of seed checkpoints
-    file = _write(opened, format, precision, options)
-    side = _sides(options.get("imgsz") or network.args.get("imgsz", 640))
+    with _noted(opened) as noted:
+        file = _write(opened, kind, precision, options)
     dynamic = bool(options.get("dynamic"))
-    sides = _other_sizes(side) if dynamic else [side]
+    sides = _other_sizes(noted.sides, largest_stride(network)) if dynamic else [noted.sides]
     inputs = [x for size in sides for x in _batches(found, size, int(options.get("batch") or 1), network)]
-    run, reason = _runner(file, format, options)
-    deviation = compare(network, run, inputs, precision) if run else None
-    sizes = tuple(tuple(x.shape) for x in inputs)
-    record = ExportRecord(file, name, format, precision, dynamic, said, sizes, deviation, reason, environment("cpu"))
+    run, reason = _runner(file, kind, options)
+    compared = compare(network, run, inputs, precision, noted.head) if run else Comparison(None, None)
+    deviation, sizes = compared.deviation, tuple(tuple(x.shape) for x in inputs)
+    record = ExportRecord(
+        file, name, kind, precision, dynamic, said, sizes, deviation, compared.sure, reason, environment("cpu")
+    )
     write_text(record.record_file, json.dumps(record.to_dict(), indent=1))
     if check and deviation is not None and not deviation.within:
-        kept = rejected(file)
-        os.replace(file, kept)
+        (kept,) = put_aside([file])
         raise ExportParityError(f"{file.name} does not give the numbers of {name}: {deviation}", kept)
     return record
 
 
-def _precise(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Say ``half`` and ``int8`` in the host's newer word."""
+def _format(word: str) -> str:
+    """Return the host's word for a format; the host itself takes the nearest where there is none."""
+    kind = str(word).lower()
+    listed = [name for name in export_formats()["Argument"] if name != "-"]
+    if kind not in (*listed, *ALIASES):
+        raise OptionError(f"export knows no format {word!r}; {suggest(kind, listed)}")
+    return kind
+
+
+@dataclass
+class _Noted:
+    """What the host's exporter settled.
+
+    Attributes:
+        sides: Height and width of the pictures that the file takes.
+        head: What it set of `HEAD_SETTINGS`.
+    """
+
+    sides: tuple[int, int] = (0, 0)
+    head: dict[str, Any] = field(default_factory=dict)
+
+
+@contextmanager
+def _noted(model: YOLO) -> Iterator[_Noted]:
+    """Note what the host's exporter settles inside."""
+    noted = _Noted()
+
+    def note(exporter: Any) -> None:
+        height, width = exporter.imgsz
+        head = getattr(exporter.model, "model", [None])[-1]
+        noted.sides = int(height), int(width)
+        noted.head = {name: getattr(head, name) for name in HEAD_SETTINGS if hasattr(head, name)}
+
+    model.add_callback("on_export_end", note)
+    try:
+        yield noted
+    finally:
+        model.callbacks["on_export_end"].remove(note)
+
+
+def _precise(options: Mapping[str, Any]) -> tuple[dict[str, Any], Precision]:
+    """Say ``half`` and ``int8`` in the host's newer word where it knows that, and return what they stand for."""
     said = dict(options)
     half, int8 = said.pop("half", False), said.pop("int8", False)
     if half or int8:
         said.setdefault("quantize", 8 if int8 else 16)
-    return said
+    precision = PRECISIONS.get(str(said.get("quantize") or 32), "fp32")
+    if "quantize" not in DEFAULT_CFG_DICT and said.pop("quantize", None):
+        said |= {"half": precision == "fp16", "int8": precision == "int8"}
+    return said, precision
 
 
 def _write(model: YOLO, kind: str, precision: Precision, options: Mapping[str, Any]) -> Path:
@@ -171,7 +236,13 @@ def _write(model: YOLO, kind: str, precision: Precision, options: Mapping[str, A
             extra_package("openvino", "export")
             if precision == "int8":
                 extra_package("nncf", "int8")
-        return Path(model.export(format=kind, **options))
+        try:
+            return Path(model.export(format=kind, **options))
+        except ModuleNotFoundError as error:
+            raise MissingPackageError(
+                f"format={kind} is written with the Python package {error.name}, which is not installed; install it as "
+                "https://docs.ultralytics.com/modes/export says, or choose another format"
+            ) from error
 
 
 def _pictures(source: str | Path | None, data: str | None, count: int) -> Iterator[Array]:
@@ -197,15 +268,10 @@ def _files(source: Any) -> list[Path]:
     return [file for file in [*places, *listed, *inside] if file.suffix[1:].lower() in IMG_FORMATS]
 
 
-def _sides(imgsz: int | Sequence[int]) -> tuple[int, int]:
-    height, width = (imgsz, imgsz) if isinstance(imgsz, int) else (imgsz[0], imgsz[-1])
-    return -(-height // STEP) * STEP, -(-width // STEP) * STEP
-
-
-def _other_sizes(side: tuple[int, int]) -> list[tuple[int, int]]:
+def _other_sizes(sides: tuple[int, int], step: int) -> list[tuple[int, int]]:
     """Return the exported size, a smaller upright and a larger lying one."""
-    height, width = side
-    return [side, (max(STEP, height - STEP), max(STEP, width // 2 // STEP * STEP)), (height, width + 2 * STEP)]
+    height, width = sides
+    return [sides, (max(step, height - step), max(step, width // 2 // step * step)), (height, width + 2 * step)]
 
 
 def _batches(found: Sequence[Array], size: tuple[int, int], batch: int, network: Any) -> Iterator[Tensor]:
