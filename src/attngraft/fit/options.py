@@ -37,7 +37,7 @@ class Options(Settings):
         val: COCO's JSON of the validation split, where it is not beside the one of training.
         images: Folder that the file names in COCO's JSON start from, where it is not beside it.
         scale: How many times larger the pictures become (superres).
-        weights: A checkpoint to begin from; what does not fit, such as the head for other classes, begins anew.
+        weights: A checkpoint to begin from; layers that it lacks and a head for other classes begin anew.
         accumulate: Parts that a batch is cut into, where it does not fit into memory.
         val_every: Epochs from one validation to the next.
         precision: Lightning's word: ``32-true``, ``16-mixed``, ``bf16-mixed``.
