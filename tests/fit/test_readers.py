@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -300,6 +301,20 @@ def test_classes_are_those_of_training_whatever_a_split_holds(colours: Path, tmp
     (tmp_path / "valid/violet").mkdir()
     with pytest.raises(DataError, match="has the class 'violet', which .*train lacks"):
         read_classes(tmp_path, "val")
+
+
+def test_what_programs_leave_is_no_class_and_a_class_needs_pictures(colours: Path, tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        shutil.copytree(colours / split, tmp_path / split)
+        for name in (".ipynb_checkpoints", "__MACOSX"):
+            (tmp_path / split / name).mkdir()
+            shutil.copy(colours / "val/red/0.png", tmp_path / split / name)
+        shutil.copy(colours / "val/red/0.png", tmp_path / split / "red/._0.png")
+        found, clean = read_classes(tmp_path, split), read_classes(colours, split)
+        assert (found.classes, found.labels) == (clean.classes, clean.labels)
+    (tmp_path / "train/violet").mkdir()
+    with pytest.raises(DataError, match="train/violet has no pictures; put the class's there, or remove the folder"):
+        read_classes(tmp_path, "train")
 
 
 def test_what_is_wrong_with_folders_is_said(colours: Path, tmp_path: Path) -> None:
