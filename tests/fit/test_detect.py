@@ -171,3 +171,24 @@ def test_masks_that_overlap_are_both_seen(tmp_path: Path) -> None:
     assert [picture.getpixel((x, 15)) for x in (8, 32)] == [once, once]
     twice = tuple(int(0.55 * before + 0.45 * colour) for before, colour in zip(once, PALETTE[0], strict=True))
     assert picture.getpixel((20, 15)) == twice
+
+
+def test_long_thin_pictures_are_trained_on_measured_and_predicted(begin: Callable[..., Fit], lines: list[str]) -> None:
+    for split in ("train", "val"):
+        for folder in ("images", "labels"):
+            Path(folder, split).mkdir(parents=True)
+        for name, size in {"wide": (900, 7), "high": (7, 900), "one": (1, 1), "plain": (64, 48)}.items():
+            Image.new("RGB", size, (200, 40, 40)).save(f"images/{split}/{name}.png")
+            Path(f"labels/{split}/{name}.txt").write_text("0 0.1 0.1 0.9 0.1 0.9 0.9 0.1 0.9")
+    Path("data.yaml").write_text("train: images/train\nval: images/val\nnames: [bar]\n")
+    small = {"model.body_options": {"width": 8}, "model.channels": 16, "model.box_score_thresh": 0.0}
+    result = begin(Path("data.yaml"), "fasterrcnn_resnet50", imgsz=64, batch=2, out="run", **small).run()
+    assert "AP" in result.best
+    trained = load(result.folder)
+    assert "AP" in validate(trained, workers=0)
+    found = predict(trained, "images/val", "out", confidence=0, say=lines.append)
+    assert len(found) == 4
+    for (width, height), one in zip([(7, 900), (1, 1), (64, 48), (900, 7)], found, strict=True):
+        assert (one["boxes"] <= torch.tensor([width, height] * 2) + 1e-3).all()
+    with Image.open("out/wide.png") as picture:
+        assert picture.size == (900, 7)

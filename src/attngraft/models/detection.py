@@ -3,8 +3,9 @@
 Paper: Mask R-CNN, He et al., ICCV 2017, arXiv 1703.06870, with the backbones of Bottleneck Transformers for Visual
     Recognition, Srinivas et al., CVPR 2021, arXiv 2101.11605.
 Code: torchvision, models/detection (BSD-3-Clause), whose classes do the work.
-Differs: Pictures keep their proportions within 1024 x 1024 pixels and are padded to a batch; the paper's pictures are
-    scaled by a random factor and cropped or padded to that size, which is the training's part and not the model's.
+Differs: Pictures keep their proportions within 1024 x 1024 pixels (those so long and thin that no pixel of the short
+    side would be left are widened to one) and are padded to a batch; the paper's pictures are scaled by a random factor
+    and cropped or padded to that size, which is the training's part and not the model's.
 """
 
 from __future__ import annotations
@@ -123,6 +124,8 @@ def _rcnn(
 ) -> nn.Module:
     from torchvision.models.detection.rpn import AnchorGenerator
 
+    from attngraft.models._fitting import Fitting
+
     one_of("R-CNN", "norm", norm, NORMS)
     positive("R-CNN", num_classes=num_classes, min_size=min_size, max_size=max_size)
     # BoTNet keeps a row a line of its map; FLatten a number a cell, too many at this size, and resizes them anyway.
@@ -131,7 +134,9 @@ def _rcnn(
     backbone = _with_norm(FeaturePyramid(classifier, channels), norm)
     anchors = AnchorGenerator(ANCHOR_SIZES, ((0.5, 1.0, 2.0),) * len(ANCHOR_SIZES))
     options = {"rpn_anchor_generator": anchors, **options}
-    return detector(backbone, num_classes + 1, min_size=min_size, max_size=max_size, **options)
+    made = detector(backbone, num_classes + 1, min_size=min_size, max_size=max_size, **options)
+    made.transform = Fitting.like(made.transform)
+    return made
 
 
 def _with_norm(module: nn.Module, norm: str) -> nn.Module:
