@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -18,6 +18,13 @@ from attngraft.models._registry import Task, record
 
 FILE = "fit.yaml"
 MODEL_PREFIX = "model."
+
+TASKS_OF: Mapping[str, tuple[Task, ...]] = {
+    **dict.fromkeys(("label_smoothing", "randaugment", "crop"), ("classify",)),
+    **dict.fromkeys(("jitter", "val", "images"), ("detect", "segment")),
+    "scale": ("superres",),
+}
+"""The options that only some tasks have."""
 
 
 def _workers() -> int:
@@ -112,20 +119,33 @@ class Options(Settings):
                 raise PlanError(f"fit needs {key}, as in: attngraft fit model=botnet50 data=FOLDER epochs=50")
         task = given.setdefault("task", record(str(given["model"])).task)
         recipe = _recipe(str(given.get("preset", "small")), task)
+        _check_task(task, given)
         if "lr" not in given and isinstance(given.get("batch"), int):
             given["lr"] = recipe.lr * given["batch"] / recipe.batch
         given["model_options"] = {**given.get("model_options", {}), **own}
         return cls(**{**asdict(recipe), **{key: _tidy(key, value) for key, value in given.items()}})
 
+    @classmethod
+    def stored(cls, values: Mapping[str, Any]) -> Options:
+        """Make options of what `plain` gave; it once gave those of other tasks too, which are left out."""
+        task = record(str(values["model"])).task
+        return cls.of({key: value for key, value in values.items() if task in TASKS_OF.get(key, (task,))})
+
     def changed(self, values: Mapping[str, Any]) -> Options:
-        """Return these options with a few others."""
+        """Return these options with a few others.
+
+        Raises:
+            PlanError: If a value cannot work, or the task has no such option.
+        """
+        _check_task(self.task, values)
         return replace(self, **{key: _tidy(key, value) for key, value in values.items()})
 
     def plain(self) -> dict[str, Any]:
-        """Return numbers, texts, lists and mappings only, as files hold them."""
+        """Return the options of the task as numbers, texts, lists and mappings only, as files hold them."""
         return {
             key: list(value) if isinstance(value, tuple) else dict(value) if isinstance(value, Mapping) else value
             for key, value in ((f.name, getattr(self, f.name)) for f in fields(self))
+            if self.task in TASKS_OF.get(key, (self.task,))
         }
 
     def save(self, folder: Path) -> None:
@@ -140,10 +160,10 @@ class Options(Settings):
             CheckpointError: If the folder has no such file, or one that cannot be read.
         """
         try:
-            return cls.of(yaml.safe_load((folder / FILE).read_text("utf-8")))
+            return cls.stored(yaml.safe_load((folder / FILE).read_text("utf-8")))
         except FileNotFoundError:
             raise CheckpointError(f"{folder} is no folder of a training: it has no {FILE}") from None
-        except (yaml.YAMLError, TypeError, AttributeError) as error:
+        except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{folder / FILE} cannot be read ({error})") from error
 
 
@@ -192,6 +212,17 @@ def _recipe(preset: str, task: Any) -> Settings:
     if task not in recipes:
         raise PlanError(f"task is one of {', '.join(recipes)}, got {task!r}")
     return recipes[task]
+
+
+def _check_task(task: Task, keys: Iterable[str]) -> None:
+    """Require options that the task has.
+
+    Raises:
+        PlanError: If one would do nothing.
+    """
+    for key in keys:
+        if task not in TASKS_OF.get(key, (task,)):
+            raise PlanError(f"{key} is an option of {' and '.join(TASKS_OF[key])}, and this is to {task}; leave it out")
 
 
 def _tidy(key: str, value: Any) -> Any:

@@ -55,7 +55,7 @@ def load(path: str | Path) -> Trained:
     if not isinstance(content.get(MARK), dict):
         raise CheckpointError(f"{file} was not written by attngraft fit; give a best.ckpt or last.ckpt of a run")
     try:
-        options = replace(Options.of(content[MARK]["options"]), weights=None)
+        options = replace(Options.stored(content[MARK]["options"]), weights=None)
         classes = tuple(content[MARK]["classes"])
         learner = LEARNERS[options.task](options, classes)
         _fill(learner, content["state_dict"], file)
