@@ -267,8 +267,29 @@ def test_a_picture_that_cannot_be_read_is_named(colours: Path, begin: Callable[.
 def test_devices_have_to_divide_the_batch(colours: Path, begin: Callable[..., Fit]) -> None:
     with pytest.raises(PlanError, match="batch=9 cannot be cut into equal parts for 2 devices with accumulate=1"):
         begin(colours, batch=9, devices=2).run()
-    with pytest.raises(PlanError, match="Lightning cannot train so: .*fp77"):
+    with pytest.raises(PlanError, match="Lightning cannot work with accelerator=cpu devices=1 precision=fp77: .*fp77"):
         begin(colours, precision="fp77").run()
+
+
+@pytest.mark.parametrize(
+    "where", [{"accelerator": "tpu"}, {"devices": 7}, {"devices": 0}, {"devices": "x"}, {"accelerator": "abacus"}]
+)
+def test_a_start_that_fails_leaves_nothing_behind(
+    colours: Path, begin: Callable[..., Fit], where: dict[str, Any]
+) -> None:
+    Path("mine").mkdir()
+    for out in ("run", "mine"):
+        with pytest.raises(PlanError, match="Lightning cannot work with|cannot be cut into equal parts for 7 devices"):
+            begin(colours, out=out, **where).run()
+    assert [file.name for file in Path().iterdir()] == ["mine"]
+    with pytest.raises(CheckpointError, match="no training in run"):
+        latest(Path("run"))
+
+
+def test_a_place_that_there_is_not_is_named_in_validation(colours: Path, begin: Callable[..., Fit]) -> None:
+    trained = load(begin(colours).run().folder)
+    with pytest.raises(PlanError, match="Lightning cannot work with accelerator=tpu"):
+        validate(trained, accelerator="tpu", workers=0)
 
 
 def test_half_precision(colours: Path, begin: Callable[..., Fit]) -> None:

@@ -57,7 +57,7 @@ def predict(
         for path, classes in zip(paths, results, strict=True):
             say(f"{path}: " + ", ".join(f"{name} {100 * probability:.1f} %" for name, probability in classes))
         return results
-    folder = free_folder(Path(out) if out is not None else trained.path.parent / "predict")
+    folder, _ = free_folder(Path(out) if out is not None else trained.path.parent / "predict")
     results = []
     for path in paths:
         if task == "superres":
