@@ -56,7 +56,30 @@ def ramped(decay: float, steps: int) -> float:
 
 
 class Bar(RichProgressBar):
-    """A bar that leaves the numbers to the lines of `History`, which appear above it."""
+    """A bar that is there while an epoch runs, and gone when `History` says its line."""
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Show the bar again."""
+        self._init_progress(trainer)
+        super().on_train_epoch_start(trainer, pl_module)
+
+    def clear(self) -> None:
+        """Take the bar off the terminal: whatever writes there next begins on a line of its own."""
+        if self.progress is not None:
+            self.progress.live.transient = True
+        self._stop_progress()
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Leave nothing of the bar behind."""
+        self.clear()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Leave nothing of the bar above the error."""
+        self.clear()
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        """Count from 1, as the lines do."""
+        return f"epoch {current_epoch + 1}/{self.trainer.max_epochs}"
 
     def get_metrics(
         self, trainer: L.Trainer, pl_module: L.LightningModule
@@ -104,6 +127,8 @@ class History(Callback):
         self.rows.append({"epoch": epoch, **numbers})
         shown = {name: value for name, value in numbers.items() if not name.startswith("loss_")}
         seconds = time.perf_counter() - self._began
+        if isinstance(trainer.progress_bar_callback, Bar):
+            trainer.progress_bar_callback.clear()
         self.say(f"epoch {epoch}/{trainer.max_epochs}  {measured(pl_module, shown)}  {seconds:.1f} s")
 
     def best(self, monitor: str) -> dict[str, float]:

@@ -227,7 +227,7 @@ def _require_same(known: tuple[str, ...], found: tuple[str, ...], where: str) ->
 def _trainer(options: Options, folder: Path, callbacks: list[Callback], monitor: str) -> L.Trainer:
     if options.ema:
         callbacks = [MovingAverage(options.ema), *callbacks]
-    if sys.stderr.isatty():
+    if sys.stdout.isatty():
         callbacks = [*callbacks, Bar()]
     trainer = _on_lightning(
         options,
@@ -237,7 +237,7 @@ def _trainer(options: Options, folder: Path, callbacks: list[Callback], monitor:
         check_val_every_n_epoch=options.val_every,
         callbacks=[*callbacks, *_checkpoints(folder, monitor, options.val_every)],
         logger=[CSVLogger(folder, name="csv"), TensorBoardLogger(folder, name="tensorboard", version="")],
-        enable_progress_bar=sys.stderr.isatty(),
+        enable_progress_bar=sys.stdout.isatty(),
         num_sanity_val_steps=0,
         log_every_n_steps=10,
         sync_batchnorm=options.accelerator != "cpu" and torch.cuda.is_available(),
