@@ -21,6 +21,7 @@ import pytest
 import torch
 import yaml
 from lightning.pytorch.callbacks import Callback
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from attngraft._core.errors import CheckpointError, DataError, OptionError, OutputError, PlanError
 from attngraft.fit import Fit, load, predict, validate
@@ -28,7 +29,7 @@ from attngraft.fit.callbacks import History, MovingAverage
 from attngraft.fit.training import latest
 
 ROOT = Path(__file__).resolve().parents[2]
-LEARN = {"epochs": 12, "batch": 4, "lr": 0.02, "randaugment": 0, "ema": 0.9, "label_smoothing": 0.0}
+LEARN: dict[str, Any] = {"epochs": 12, "batch": 4, "lr": 0.02, "randaugment": 0, "ema": 0.9, "label_smoothing": 0.0}
 
 
 def weights(file: Path, key: str = "state_dict") -> dict[str, torch.Tensor]:
@@ -48,13 +49,18 @@ def test_it_learns_and_leaves_everything_in_its_folder(
     assert result.best["top1"] > 0.9
     assert result.folder == Path("runs/fit/tiny_classifier")
     assert {file.name for file in result.folder.iterdir()} == {
-        *("best.ckpt", "last.ckpt", "fit.yaml", "result.json", "csv", "tensorboard")
+        *("best.ckpt", "last.ckpt", "fit.yaml", "result.json", "metrics.csv", "tensorboard")
     }
-    with (result.folder / "csv/version_0/metrics.csv").open() as file:
-        table = [row for row in csv.DictReader(file) if row["top1"]]
-    assert [int(row["epoch"]) for row in table] == list(range(12))
-    assert float(table[-1]["top1"]) == pytest.approx(result.last["top1"])
-    assert list((result.folder / "tensorboard").glob("events.out.tfevents.*"))
+    with (result.folder / "metrics.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert [int(row["epoch"]) for row in table] == list(range(1, 13))
+    assert float(table[-1]["top1"]) == result.last["top1"]
+    rates = [float(row["lr"]) for row in table]
+    assert 0.5 * LEARN["lr"] < max(rates) <= LEARN["lr"]
+    assert rates[-1] < 0.1 * LEARN["lr"]
+    events = EventAccumulator(str(result.folder / "tensorboard")).Reload()
+    assert {"lr", "top1", "train_loss"} <= set(events.Tags()["scalars"])
+    assert [event.value for event in events.Scalars("lr")] == pytest.approx(rates)
     written = json.loads((result.folder / "result.json").read_text())
     assert [row["epoch"] for row in written["epochs"]] == list(range(1, 13))
     assert "torch" in written["environment"]["versions"]
@@ -131,6 +137,8 @@ def test_going_on_gives_the_training_that_was_interrupted_bit_for_bit(
         assert_same(weights(cut.folder / "last.ckpt", key), weights(whole.folder / "last.ckpt", key))
     assert_same(weights(cut.folder / "best.ckpt"), weights(whole.folder / "best.ckpt"))
     assert cut.best == whole.best
+    tables = [(folder / "metrics.csv").read_text() for folder in (cut.folder, whole.folder)]
+    assert tables[0] == tables[1]
     rows = json.loads((cut.folder / "result.json").read_text())["epochs"]
     assert rows == json.loads((whole.folder / "result.json").read_text())["epochs"]
     with pytest.raises(PlanError, match="cut is finished: 4 of 4 epochs; .* weights=cut/last.ckpt"):

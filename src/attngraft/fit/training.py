@@ -20,12 +20,12 @@ import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning_utilities.core.rank_zero import rank_zero_only
 
 from attngraft._core.errors import CheckpointError, DataError, OutputError, PlanError
 from attngraft._core.files import numbered, write_text
-from attngraft.fit.callbacks import Bar, History, MovingAverage, measured
+from attngraft.fit.callbacks import TRAINING, Bar, History, MovingAverage, measured
 from attngraft.fit.learner import Learner
 from attngraft.fit.options import FILE, Options
 from attngraft.fit.tasks import LEARNERS
@@ -236,7 +236,7 @@ def _trainer(options: Options, folder: Path, callbacks: list[Callback], monitor:
         gradient_clip_val=options.clip or None,
         check_val_every_n_epoch=options.val_every,
         callbacks=[*callbacks, *_checkpoints(folder, monitor, options.val_every)],
-        logger=[CSVLogger(folder, name="csv"), TensorBoardLogger(folder, name="tensorboard", version="")],
+        logger=TensorBoardLogger(folder, name="tensorboard", version=""),
         enable_progress_bar=sys.stdout.isatty(),
         num_sanity_val_steps=0,
         log_every_n_steps=10,
@@ -286,7 +286,7 @@ def _devices(options: Options) -> Any:
 
 def _finish(say: Callable[[str], None], learner: Learner, folder: Path, history: History) -> Result:
     best, last = history.best(learner.monitor), history.rows[-1] if history.rows else {}
-    numbers = {name: value for name, value in best.items() if not name.startswith(("loss_", "train_"))}
+    numbers = {name: value for name, value in best.items() if not name.startswith(TRAINING)}
     sentence = (
         f"{learner.options.model}: {measured(learner, numbers)} in epoch {best.get('epoch', 0):.0f} of "
         f"{learner.options.epochs}; best weights in {folder / BEST}"
