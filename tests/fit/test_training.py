@@ -23,7 +23,7 @@ import yaml
 from lightning.pytorch.callbacks import Callback
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from attngraft._core.errors import CheckpointError, DataError, OptionError, OutputError, PlanError
+from attngraft._core.errors import CheckpointError, DataError, OutputError, PlanError
 from attngraft.fit import Fit, load, predict, validate
 from attngraft.fit.callbacks import History, MovingAverage
 from attngraft.fit.training import latest
@@ -71,8 +71,13 @@ def test_it_learns_and_leaves_everything_in_its_folder(
     trained = load(result.folder)
     assert validate(trained, workers=0)["top1"] == pytest.approx(result.best["top1"])
     assert validate(trained.untrained(), workers=0)["top1"] < 0.9
-    with pytest.raises(OptionError, match="a classifier writes no pictures; leave out=here out"):
-        predict(trained, colours / "test", "here")
+    found = predict(trained, colours / "test", "here", say=lines.append)
+    with Path("here/predictions.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert [row["class"] for row in table[:3]] == [name for name, _ in found[0]]
+    assert [row["rank"] for row in table] == ["1", "2", "3"] * 6
+    assert {row["picture"] for row in table} == set(map(str, (colours / "test").glob("*/*.png")))
+    assert float(table[0]["probability"]) == found[0][0][1]
     assert validate(trained, split="test", workers=0).keys() == {"val_loss", "top1", "top5"}
 
 

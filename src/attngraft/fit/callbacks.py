@@ -157,8 +157,8 @@ class History(Callback):
         self.rows = [dict(row) for row in state_dict["rows"]]
 
 
-def as_csv(rows: Sequence[Mapping[str, float]]) -> str:
-    """Write rows as a table; a number that a row has not is left empty.
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Write rows as a table; what a row has not is left empty.
 
     Example:
         >>> print(as_csv([{"epoch": 1, "lr": 0.1}, {"epoch": 2, "lr": 0.05, "top1": 0.5}]), end="")

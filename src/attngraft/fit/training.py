@@ -47,6 +47,10 @@ UNHELPFUL = (
 """Warnings of Lightning about what is not the user's concern."""
 
 
+CANNOT = (MisconfigurationException, ImportError, TypeError, ValueError, RuntimeError)
+"""What Lightning raises for a device or a precision that there is not."""
+
+
 class Stopped(KeyboardInterrupt):
     """A training that was interrupted; its text says how to go on."""
 
@@ -210,6 +214,19 @@ def validate(
     return {name: float(value) for name, value in numbers.items()}
 
 
+def device_of(accelerator: str) -> torch.device:
+    """Return the device that Lightning's word means.
+
+    Raises:
+        PlanError: If there is no such device.
+    """
+    try:
+        with _quiet():
+            return L.Fabric(accelerator=accelerator, devices=1).device
+    except CANNOT as error:
+        raise PlanError(f"Lightning cannot work with accelerator={accelerator}: {error}") from error
+
+
 def _splits(kind: type[Learner], options: Options) -> tuple[Any, Any]:
     train, val = kind.read(options, "train"), kind.read(options, "val")
     _require_same(kind.classes_of(train), kind.classes_of(val), f"the validation split of {options.data}")
@@ -261,7 +278,7 @@ def _on_lightning(options: Options, **how: Any) -> L.Trainer:
     where = {"accelerator": options.accelerator, "devices": _devices(options), "precision": options.precision}
     try:
         return L.Trainer(**where, enable_model_summary=False, use_distributed_sampler=False, **how)
-    except (MisconfigurationException, ImportError, TypeError, ValueError, RuntimeError) as error:
+    except CANNOT as error:
         raise PlanError(
             f"Lightning cannot work with accelerator={options.accelerator} devices={options.devices} "
             f"precision={options.precision}: {error}"
