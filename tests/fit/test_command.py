@@ -84,7 +84,9 @@ def test_predict_checks_its_keys(run: Callable[[str], Result], colours: Path) ->
     assert partly.output.count(" %") == 6
     assert "pictures/bad.png: left out: pictures/bad.png is not a picture that can be read" in partly.output
     assert "attngraft: 1 of 3 pictures in pictures could not be read; the lines above name them" in partly.output
+    assert "validation has no option 'spilt'; did you mean split?" in run("fit val model=run spilt=test").output
     assert run("fit val model=run color=red").exit_code == 2
+    assert run("fit val model=run color=red").output.count("data") == 1
 
 
 def test_without_lightning_the_extra_is_named(run: Callable[[str], Result], monkeypatch: pytest.MonkeyPatch) -> None:

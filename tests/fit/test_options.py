@@ -64,6 +64,16 @@ def test_they_survive_their_file(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"epoch": 3}, "fit has no option 'epoch'; did you mean epochs?"),
+        ({"learning_rate": 3}, "fit has no option 'learning_rate'; did you mean lr?"),
+        ({"seed": 2**32}, r"seed needs to be a whole number from 0 to below 2\*\*32, got 4294967296"),
+        ({"model": "may"}, "may is no network of the papers but a YOLO; train it with: attngraft train model=may$"),
+        ({"model": "yolo11n"}, "but a YOLO; train it with: attngraft train model=yolo11n$"),
+        ({"model": "yolo11n.pt+mhsa@P5"}, "attngraft train model=yolo11n.pt.mhsa@P5$"),
+        (
+            {"model": "botnet50", "task": "detect"},
+            "botnet50 is .* task given is 'detect'; take model=fasterrcnn_botnet50",
+        ),
+        ({"model": "botnet50", "task": "segment"}, "take model=maskrcnn_botnet50$"),
         ({"epochs": 0}, "epochs needs to be a whole number of 1 or more, got 0"),
         ({"batch": 2.5}, "batch needs to be a whole number of 1 or more, got 2.5"),
         ({"batch": "many"}, "batch needs to be a whole number"),
@@ -76,7 +86,10 @@ def test_they_survive_their_file(tmp_path: Path) -> None:
         ({"flip": 1}, "flip needs to be True or False, got 1"),
         ({"optimizer": "lion"}, "optimizer is one of sgd, adam, adamw, got 'lion'"),
         ({"preset": "large"}, "preset is one of small, paper, got 'large'"),
-        ({"task": "detect"}, "tiny_classifier is a network to classify, and the task given is 'detect'"),
+        (
+            {"task": "detect"},
+            "tiny_classifier is a network to classify, and the task given is 'detect'; leave task out",
+        ),
         ({"task": "dance"}, "task is one of classify, detect, segment, superres, got 'dance'"),
         ({"batch": 10, "accumulate": 4}, "batch=10 cannot be cut into accumulate=4 equal parts"),
         ({"epochs": 2, "val_every": 3}, "val_every=3 is more than epochs=2"),

@@ -220,9 +220,17 @@ def test_beginning_from_weights(colours: Path, begin: Callable[..., Fit], lines:
     torch.save({"other": torch.zeros(2)}, "other.pt")
     with pytest.raises(CheckpointError, match="weights=other.pt cannot be begun from: the state shares no tensor"):
         begin(colours, weights="other.pt").run()
-    Path("broken.ckpt").write_bytes(b"no checkpoint")
-    with pytest.raises(CheckpointError, match="broken.ckpt is not a checkpoint"):
-        begin(colours, weights="broken.ckpt").run()
+    for content in (b"no checkpoint", b"hello\n", b"(lp0", b"", (first.folder / "best.ckpt").read_bytes()[:999]):
+        Path("broken.ckpt").write_bytes(content)
+        with pytest.raises(CheckpointError, match=r"broken.ckpt is not a checkpoint .* a file of weights alone$"):
+            begin(colours, weights="broken.ckpt").run()
+    torch.save({"state_dict": partial(print, "run")}, "program.pt")
+    with pytest.raises(
+        CheckpointError, match="program.pt is not a checkpoint that can be read: .*, which would be run"
+    ):
+        begin(colours, weights="program.pt").run()
+    with pytest.raises(CheckpointError, match="cannot be read: Is a directory"):
+        begin(colours, weights=str(two)).run()
     with pytest.raises(CheckpointError, match="nowhere.ckpt does not exist"):
         begin(colours, weights="nowhere.ckpt").run()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -14,7 +15,15 @@ import yaml
 from attngraft._core.errors import CheckpointError, PlanError, suggest
 from attngraft._core.files import write_text
 from attngraft.fit.presets import PRESETS, Optimizer, Preset, Schedule, Settings
-from attngraft.models._registry import Task, record
+from attngraft.models._registry import ModelRecord, Task, models, record
+
+ALSO_CALLED = {"learning_rate": "lr", "device": "devices", "gpus": "devices", "pretrained": "weights"}
+"""What other programs call some options, too far from our word to be taken for it."""
+
+HOST = re.compile(r"(yolo|rtdetr|may(-|$))|[+@]")
+"""What names models of YOLO's and recipes begin with, or hold."""
+
+DETECTORS: Mapping[str, str] = {"detect": "fasterrcnn", "segment": "maskrcnn"}
 
 FILE = "fit.yaml"
 MODEL_PREFIX = "model."
@@ -79,9 +88,9 @@ class Options(Settings):
                 raise PlanError(f"{name} is one of {', '.join(words)}, got {getattr(self, name)!r}")
         found = record(self.model).task
         if self.task != found:
-            raise PlanError(
-                f"{self.model} is a network to {found}, and the task given is {self.task!r}; leave task out"
-            )
+            detector = f"{DETECTORS.get(self.task)}_{self.model}"
+            instead = f"take model={detector}" if detector in models() else "leave task out"
+            raise PlanError(f"{self.model} is a network to {found}, and the task given is {self.task!r}; {instead}")
         for name, rule in RULES.items():
             value = getattr(self, name)
             if not rule.holds(value):
@@ -113,11 +122,12 @@ class Options(Settings):
         known = [f.name for f in fields(cls)]
         for key in given:
             if key not in known:
-                raise PlanError(f"fit has no option {key!r}; {suggest(key, known)}")
+                near = f"did you mean {ALSO_CALLED[key]}?" if key in ALSO_CALLED else suggest(key, known)
+                raise PlanError(f"fit has no option {key!r}; {near}")
         for key in ("model", "data"):
             if not given.get(key):
                 raise PlanError(f"fit needs {key}, as in: attngraft fit model=botnet50 data=FOLDER epochs=50")
-        task = given.setdefault("task", record(str(given["model"])).task)
+        task = given.setdefault("task", _network(str(given["model"])).task)
         recipe = _recipe(str(given.get("preset", "small")), task)
         _check_task(task, given)
         if "lr" not in given and isinstance(given.get("batch"), int):
@@ -194,7 +204,11 @@ _RANGE = _Rule(
 
 RULES: Mapping[str, _Rule] = {
     **{name: _whole(1) for name in ("epochs", "batch", "imgsz", "scale", "accumulate", "val_every")},
-    **{name: _whole(0) for name in ("workers", "seed", "randaugment")},
+    **{name: _whole(0) for name in ("workers", "randaugment")},
+    "seed": _Rule(
+        "a whole number from 0 to below 2**32",
+        lambda value: _number(value) and isinstance(value, int) and 0 <= value < 2**32,
+    ),
     **dict.fromkeys(("momentum", "beta2", "warmup", "ema", "label_smoothing"), _FRACTION),
     **dict.fromkeys(("weight_decay", "clip"), _NOT_NEGATIVE),
     "lr": _POSITIVE,
@@ -203,6 +217,18 @@ RULES: Mapping[str, _Rule] = {
     "flip": _Rule("True or False", lambda value: isinstance(value, bool)),
 }
 """What each number has to be."""
+
+
+def _network(name: str) -> ModelRecord:
+    """Look up a network.
+
+    Raises:
+        PlanError: If it is a YOLO.
+        UnknownNameError: If there is none of that name.
+    """
+    if name not in models() and HOST.search(name):
+        raise PlanError(f"{name} is no network of the papers but a YOLO; train it with: attngraft train model={name}")
+    return record(name)
 
 
 def _recipe(preset: str, task: Any) -> Settings:

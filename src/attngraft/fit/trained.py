@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import struct
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,12 @@ from attngraft.models import load_shared
 
 BEST, LAST = "best.ckpt", "last.ckpt"
 NETWORK = "network."
+
+BROKEN = (
+    *(RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError),
+    *(struct.error, pickle.UnpicklingError),
+)
+"""What PyTorch raises for a file that is cut short or is no checkpoint: it takes a text for instructions."""
 
 
 class Trained(NamedTuple):
@@ -74,9 +81,13 @@ def read(file: Path) -> dict[str, Any]:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{file} does not exist") from None
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        reason = str(error).partition("\n")[0]
-        raise CheckpointError(f"{file} is not a checkpoint that can be read ({reason})") from error
+    except OSError as error:
+        raise CheckpointError(f"{file} cannot be read: {error.strerror or error}") from error
+    except BROKEN as error:  # whose text advises weights_only=False
+        raise CheckpointError(
+            f"{file} is not a checkpoint that can be read: it is broken, or holds more than tensors and plain values, "
+            "which would be run; give a best.ckpt or last.ckpt of a run, or a file of weights alone"
+        ) from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{file} holds no weights but a {type(content).__name__}")
     return content

@@ -23,7 +23,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning_utilities.core.rank_zero import rank_zero_only
 
-from attngraft._core.errors import CheckpointError, DataError, OutputError, PlanError
+from attngraft._core.errors import CheckpointError, DataError, OutputError, PlanError, suggest
 from attngraft._core.files import numbered, write_text
 from attngraft.fit.callbacks import TRAINING, Bar, History, MovingAverage, measured
 from attngraft.fit.learner import Learner
@@ -198,9 +198,10 @@ def validate(
         DataError: If the data cannot be used, or have other classes.
         PlanError: If a change is none of those.
     """
-    unknown = [key for key in changes if key not in MAY_CHANGE]
-    if unknown:
-        raise PlanError(f"validation has no option {unknown[0]!r}; it takes data, split, {', '.join(MAY_CHANGE)}")
+    known = dict.fromkeys(("data", "split", *MAY_CHANGE))
+    for key in changes:
+        if key not in known:
+            raise PlanError(f"validation has no option {key!r}; {suggest(key, known)}")
     learner = trained.learner
     options = trained.options.changed({**changes, **({} if data is None else {"data": str(data)})})
     found = type(learner).read(options, split)
