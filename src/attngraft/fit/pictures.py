@@ -64,6 +64,16 @@ def upright_size(path: Path) -> tuple[int, int]:
     return width, height
 
 
+def stored_size(path: Path) -> tuple[int, int]:
+    """Return width and height before any turning; of a PNG, the EXIF tag may stand behind the pixels.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
+    width, height = _opened(path, lambda image: image.size)
+    return width, height
+
+
 def pictures_in(folder: Path) -> list[Path]:
     """List the picture files under a folder, in alphabetical order, without what programs leave there."""
     return sorted(
