@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -31,16 +32,17 @@ def entered() -> Iterator[None]:
 
 def tiny_classifier(*, num_classes: int, width: int = 8, dropout: float = 0.1) -> nn.Module:
     """Two convolutions; dropout and batch norm, as both have state to resume."""
-    return nn.Sequential(
-        nn.Conv2d(3, width, 3, 2, 1),
-        nn.BatchNorm2d(width),
-        nn.ReLU(),
-        nn.Dropout(dropout),
-        nn.Conv2d(width, width, 3, 2, 1),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(width, num_classes),
-    )
+    layers: dict[str, nn.Module] = {
+        "conv": nn.Conv2d(3, width, 3, 2, 1),
+        "norm": nn.BatchNorm2d(width),
+        "relu": nn.ReLU(),
+        "dropout": nn.Dropout(dropout),
+        "last": nn.Conv2d(width, width, 3, 2, 1),
+        "pool": nn.AdaptiveAvgPool2d(1),
+        "flat": nn.Flatten(),
+        "fc": nn.Linear(width, num_classes),
+    }
+    return nn.Sequential(OrderedDict(layers))
 
 
 class Body(nn.Sequential):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,7 @@ def test_train_go_on_measure_and_predict(run: Callable[[str], Result], colours: 
     found = run(f"fit predict model=run/best.ckpt source={colours}/test/red/0.png")
     assert found.exit_code == 0
     assert found.output.count(" %") == 3
+    assert found.output.endswith("1 of 1 pictures are in run/predict/predictions.csv\n")
     for name in ("red", "green", "blue"):
         assert f"{name} " in found.output
     again = run("fit resume=True model=tiny_classifier out=run")
@@ -70,9 +72,21 @@ def test_what_is_wrong_is_said_in_one_sentence(
 def test_predict_checks_its_keys(run: Callable[[str], Result], colours: Path) -> None:
     run(f"fit model=tiny_classifier data={colours} epochs=1 {QUICK} out=run")
     assert "fit predict needs source" in run("fit predict model=run").output
-    unknown = run("fit predict model=run source=x conf=0.5")
-    assert "has no key 'conf'; it takes model, source, out and confidence" in unknown.output
+    unknown = run("fit predict model=run source=x confidense=0.5")
+    assert "fit predict has no key 'confidense'; did you mean confidence?" in unknown.output
+    assert (
+        "confidence is a number from 0 to 1, got 'high'" in run("fit predict model=run source=x confidence=high").output
+    )
+    shutil.copytree(colours / "test/red", "pictures")
+    Path("pictures/bad.png").write_bytes(b"no picture")
+    partly = run("fit predict model=run source=pictures accelerator=cpu")
+    assert partly.exit_code == 1
+    assert partly.output.count(" %") == 6
+    assert "pictures/bad.png: left out: pictures/bad.png is not a picture that can be read" in partly.output
+    assert "attngraft: 1 of 3 pictures in pictures could not be read; the lines above name them" in partly.output
+    assert "validation has no option 'spilt'; did you mean split?" in run("fit val model=run spilt=test").output
     assert run("fit val model=run color=red").exit_code == 2
+    assert run("fit val model=run color=red").output.count("data") == 1
 
 
 def test_without_lightning_the_extra_is_named(run: Callable[[str], Result], monkeypatch: pytest.MonkeyPatch) -> None:

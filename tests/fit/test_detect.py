@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -19,6 +21,7 @@ from attngraft.fit.loading import chance
 from attngraft.fit.pictures import read_rgb
 from attngraft.fit.predicting import drawn, predict
 from attngraft.fit.yolo_folder import read_yolo
+from attngraft.study.evaluator import decode_mask
 
 DETECT: dict[str, Any] = {"model": "tiny_detector", "imgsz": 64, "batch": 4}
 
@@ -121,10 +124,14 @@ def test_a_detector_learns_and_draws_what_it_found(
     assert set(found[0]) == {"boxes", "labels", "scores"}
     assert (read_rgb(result.folder / "predict/0.png") != read_rgb(picture)).any()
     assert lines[0].endswith("predict/0.png")
+    assert lines[1].endswith("1 of 1 pictures are in runs/fit/tiny_detector/predict/predictions.json")
     with pytest.raises(OptionError, match="confidence is a number from 0 to 1, got 2"):
         predict(trained, picture, confidence=2)
     predict(trained, picture, "none", confidence=1, say=lines.append)
-    assert "nothing found" in lines[-1]
+    assert "nothing found" in lines[-2]
+    assert json.loads(Path("none/predictions.json").read_text()) == []
+    with pytest.raises(PlanError, match="Lightning cannot work with accelerator=tpu"):
+        predict(trained, picture, accelerator="tpu")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="empty has no pictures"):
         predict(trained, tmp_path / "empty")
@@ -137,6 +144,49 @@ def test_a_segmenter_trains_and_draws_masks(shapes: Path, begin: Callable[..., F
     assert {"AP", "box_AP", "loss_mask"} <= set(result.best)
     (found,) = predict(load(result.folder), shapes / "images/val/0.png", confidence=0, say=lines.append)
     assert found["masks"].shape[1:] == (1, 48, 64)
+    rows = json.loads((result.folder / "predict/predictions.json").read_text())
+    assert len(rows) == len(found["boxes"]) > 0
+    for row, box, label, score, mask in zip(
+        rows, found["boxes"], found["labels"], found["scores"], found["masks"], strict=True
+    ):
+        left, top, right, bottom = box.tolist()
+        assert row["bbox"] == pytest.approx([left, top, right - left, bottom - top])
+        assert (row["image_id"], row["category_id"], row["score"]) == (0, int(label), float(score))
+        assert row["category_name"] == ("red", "green")[int(label) - 1]
+        drawn_mask = torch.from_numpy(decode_mask(row["segmentation"], 48, 64))
+        assert torch.equal(drawn_mask.bool(), mask[0] > 0.5)
+
+
+def test_one_bad_file_costs_no_other_its_prediction(shapes: Path, begin: Callable[..., Fit], lines: list[str]) -> None:
+    trained = load(begin(shapes / "data.yaml", **DETECT).run().folder)
+    shutil.copytree(shapes / "images/val", "pictures")
+    Path("pictures/1.png").write_bytes(b"no picture")
+    Path("pictures/more").mkdir()
+    Path("pictures/more/2.png").symlink_to("../2.png")
+    Path("pictures/name.png").symlink_to("2.png")
+    found = predict(trained, "pictures", "out", confidence=0, say=lines.append)
+    assert [result is None for result in found] == [False, True, False, False, False, False]
+    assert lines[1].startswith("pictures/1.png: left out: pictures/1.png is not a picture that can be read")
+    assert lines[-1] == "5 of 6 pictures are in out/predictions.json"
+    assert {file.name for file in Path("out").iterdir()} == {
+        *("0.png", "2.png", "2-2.png", "3.png", "name.png", "predictions.json")
+    }
+    rows = json.loads(Path("out/predictions.json").read_text())
+    assert {row["image_id"] for row in rows} == {0, 2, 3, "more/2.png", "name.png"}
+    with pytest.raises(DataError, match=r"1.png is not a picture"):
+        predict(trained, "pictures/1.png", "out")
+
+
+def test_tags_leave_a_small_picture_to_be_seen(tmp_path: Path) -> None:
+    result = {"boxes": torch.tensor([[20.0, 20, 40, 40]]), "labels": torch.tensor([1]), "scores": torch.tensor([0.9])}
+    covered = {}
+    for side in (40, 96, 400):
+        Image.new("RGB", (side, side)).save(tmp_path / "black.png")
+        plain, tagged = (np.array(drawn(tmp_path / "black.png", result, names)) for names in (["a"], ["a", "b"]))
+        covered[side] = (tagged != plain).any(2).sum()
+    assert covered[40] == 0
+    assert 0 < covered[96] < 0.06 * 96 * 96
+    assert covered[400] > covered[96]
 
 
 def test_what_is_left_out_is_said(shapes: Path, begin: Callable[..., Fit], lines: list[str], tmp_path: Path) -> None:
@@ -171,3 +221,24 @@ def test_masks_that_overlap_are_both_seen(tmp_path: Path) -> None:
     assert [picture.getpixel((x, 15)) for x in (8, 32)] == [once, once]
     twice = tuple(int(0.55 * before + 0.45 * colour) for before, colour in zip(once, PALETTE[0], strict=True))
     assert picture.getpixel((20, 15)) == twice
+
+
+def test_long_thin_pictures_are_trained_on_measured_and_predicted(begin: Callable[..., Fit], lines: list[str]) -> None:
+    for split in ("train", "val"):
+        for folder in ("images", "labels"):
+            Path(folder, split).mkdir(parents=True)
+        for name, size in {"wide": (900, 7), "high": (7, 900), "one": (1, 1), "plain": (64, 48)}.items():
+            Image.new("RGB", size, (200, 40, 40)).save(f"images/{split}/{name}.png")
+            Path(f"labels/{split}/{name}.txt").write_text("0 0.1 0.1 0.9 0.1 0.9 0.9 0.1 0.9")
+    Path("data.yaml").write_text("train: images/train\nval: images/val\nnames: [bar]\n")
+    small = {"model.body_options": {"width": 8}, "model.channels": 16, "model.box_score_thresh": 0.0}
+    result = begin(Path("data.yaml"), "fasterrcnn_resnet50", imgsz=64, batch=2, out="run", **small).run()
+    assert "AP" in result.best
+    trained = load(result.folder)
+    assert "AP" in validate(trained, workers=0)
+    found = predict(trained, "images/val", "out", confidence=0, say=lines.append)
+    assert len(found) == 4
+    for (width, height), one in zip([(7, 900), (1, 1), (64, 48), (900, 7)], found, strict=True):
+        assert (one["boxes"] <= torch.tensor([width, height] * 2) + 1e-3).all()
+    with Image.open("out/wide.png") as picture:
+        assert picture.size == (900, 7)

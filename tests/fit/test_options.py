@@ -51,7 +51,7 @@ def test_the_schedules() -> None:
 
 
 def test_they_survive_their_file(tmp_path: Path) -> None:
-    options = of(jitter=[0.5, 2], devices=(0, 1), lr=1, **{"model.width": 4})
+    options = of(model="tiny_detector", jitter=[0.5, 2], devices=(0, 1), lr=1, **{"model.min_size": 40})
     options.save(tmp_path)
     assert Options.load(tmp_path) == options
     assert options.jitter == (0.5, 2)
@@ -64,19 +64,32 @@ def test_they_survive_their_file(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"epoch": 3}, "fit has no option 'epoch'; did you mean epochs?"),
+        ({"learning_rate": 3}, "fit has no option 'learning_rate'; did you mean lr?"),
+        ({"seed": 2**32}, r"seed needs to be a whole number from 0 to below 2\*\*32, got 4294967296"),
+        ({"model": "may"}, "may is no network of the papers but a YOLO; train it with: attngraft train model=may$"),
+        ({"model": "yolo11n"}, "but a YOLO; train it with: attngraft train model=yolo11n$"),
+        ({"model": "yolo11n.pt+mhsa@P5"}, "attngraft train model=yolo11n.pt.mhsa@P5$"),
+        (
+            {"model": "botnet50", "task": "detect"},
+            "botnet50 is .* task given is 'detect'; take model=fasterrcnn_botnet50",
+        ),
+        ({"model": "botnet50", "task": "segment"}, "take model=maskrcnn_botnet50$"),
         ({"epochs": 0}, "epochs needs to be a whole number of 1 or more, got 0"),
         ({"batch": 2.5}, "batch needs to be a whole number of 1 or more, got 2.5"),
         ({"batch": "many"}, "batch needs to be a whole number"),
         ({"lr": 0}, "lr needs to be a number above 0"),
         ({"lr": "fast"}, "lr needs to be a number above 0, got 'fast'"),
         ({"ema": 1.0}, "ema needs to be a number from 0 to below 1, got 1.0"),
-        ({"jitter": (2, 1)}, "jitter needs to be two numbers above 0, the smaller first"),
-        ({"jitter": 1.5}, "jitter needs to be two numbers"),
+        ({"model": "tiny_detector", "jitter": (2, 1)}, "jitter needs to be two numbers above 0, the smaller first"),
+        ({"model": "tiny_detector", "jitter": 1.5}, "jitter needs to be two numbers"),
         ({"crop": 0}, "crop needs to be a number above 0 and up to 1"),
         ({"flip": 1}, "flip needs to be True or False, got 1"),
         ({"optimizer": "lion"}, "optimizer is one of sgd, adam, adamw, got 'lion'"),
         ({"preset": "large"}, "preset is one of small, paper, got 'large'"),
-        ({"task": "detect"}, "tiny_classifier is a network to classify, and the task given is 'detect'"),
+        (
+            {"task": "detect"},
+            "tiny_classifier is a network to classify, and the task given is 'detect'; leave task out",
+        ),
         ({"task": "dance"}, "task is one of classify, detect, segment, superres, got 'dance'"),
         ({"batch": 10, "accumulate": 4}, "batch=10 cannot be cut into accumulate=4 equal parts"),
         ({"epochs": 2, "val_every": 3}, "val_every=3 is more than epochs=2"),
@@ -86,6 +99,29 @@ def test_they_survive_their_file(tmp_path: Path) -> None:
 def test_what_cannot_work_is_said(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(PlanError, match=message):
         of(**changes)
+
+
+@pytest.mark.parametrize(
+    ("model", "changes"),
+    [
+        *(("tiny_detector", {key: value}) for key, value in {"randaugment": 5, "label_smoothing": 0.1}.items()),
+        *(("tiny_segmenter", {key: value}) for key, value in {"crop": 0.5, "scale": 2}.items()),
+        *(("tiny_classifier", {key: "x"}) for key in ("val", "images", "jitter", "scale")),
+        ("tiny_enlarger", {"jitter": (0.5, 2)}),
+    ],
+)
+def test_an_option_of_another_task_is_refused(model: str, changes: dict[str, Any]) -> None:
+    with pytest.raises(PlanError, match=f"{next(iter(changes))} is an option of .*, and this is to .*; leave it out"):
+        of(model=model, **changes)
+    with pytest.raises(PlanError, match="is an option of"):
+        of(model=model).changed(changes)
+
+
+def test_only_the_options_of_the_task_are_written_and_older_files_are_read() -> None:
+    plain = of().plain()
+    assert {"crop", "randaugment"} < plain.keys()
+    assert not {"scale", "jitter", "val", "images"} & plain.keys()
+    assert Options.stored({**plain, "scale": 2, "jitter": [1.0, 1.0], "val": None}) == of()
 
 
 def test_an_unknown_model_is_named() -> None:

@@ -91,7 +91,9 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 
 def test_pictures_are_found_in_order_and_other_files_are_not(tmp_path: Path) -> None:
-    for name in ("b.PNG", "a/c.jpeg", "notes.txt", "z.tif"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+    litter = ("._b.png", ".cache/b.png", "__MACOSX/a/._c.jpeg", "a/__MACOSX/c.jpeg", "a/.ipynb_checkpoints/c-1.jpeg")
+    for name in ("b.PNG", "a/c.jpeg", "notes.txt", "z.tif", *litter):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).touch()
     assert [file.relative_to(tmp_path).as_posix() for file in pictures_in(tmp_path)] == ["a/c.jpeg", "b.PNG", "z.tif"]
+    assert pictures_in(tmp_path / ".cache") == [tmp_path / ".cache/b.png"]  # asked for by name

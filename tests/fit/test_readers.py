@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hotcoco import mask
 from PIL import Image
 
 from attngraft._core.errors import DataError
+from attngraft.data.masks import run_counts
 from attngraft.fit.coco import coco_splits, read_coco
 from attngraft.fit.folders import read_classes, read_pairs
 from attngraft.fit.yolo_folder import read_yolo, yolo_splits
 from attngraft.study.evaluator import evaluate, mask_area
 
 Change = Callable[[dict[str, Any]], object]
+
+
+def outlined(segmentation: Any) -> Change:
+    """Give the first annotation this outline."""
+    return lambda content: content["annotations"][0].update(segmentation=segmentation)
 
 
 @pytest.fixture
@@ -91,33 +99,42 @@ def test_run_lengths_are_masks_too(coco: Callable[..., Path]) -> None:
     def as_runs(content: dict[str, Any]) -> None:
         for annotation in content["annotations"]:
             left, top, width, height = annotation["bbox"]
-            mask = np.zeros((48, 64), np.uint8)
-            mask[top : top + height, left : left + width] = 1
-            flat = mask.T.reshape(-1)
+            drawn = np.zeros((48, 64), np.uint8)
+            drawn[top : top + height, left : left + width] = 1
+            flat = drawn.T.reshape(-1)
             cuts = np.flatnonzero(np.diff(np.concatenate([[0], flat, [0]])))
             counts = np.diff(np.concatenate([[0], cuts, [flat.size]])).tolist()
             annotation["segmentation"] = {"size": [48, 64], "counts": counts}
 
-    plain, runs = read_coco(coco(), None, masks=True), read_coco(coco(as_runs), None, masks=True)
-    for one, other in zip(plain.pictures, runs.pictures, strict=True):
-        np.testing.assert_array_equal(one.masks(), other.masks())
+    def as_text(content: dict[str, Any]) -> None:
+        as_runs(content)
+        for annotation in content["annotations"]:
+            counts = annotation["segmentation"]["counts"]
+            text = mask.encode(mask.decode(mask.frPyObjects(annotation["segmentation"], 48, 64)))["counts"].decode()
+            assert run_counts(text) == counts
+            annotation["segmentation"]["counts"] = text
+
+    plain = read_coco(coco(), None, masks=True)
+    for change in (as_runs, as_text):
+        runs = read_coco(coco(change), None, masks=True)
+        for one, other in zip(plain.pictures, runs.pictures, strict=True):
+            np.testing.assert_array_equal(one.masks(), other.masks())
     with pytest.raises(DataError, match="run lengths are for a picture of 64x48 pixels, and theirs has 48x64"):
         mask_area({"size": [48, 64], "counts": [48 * 64]}, 64, 48)
 
 
 def test_what_has_no_area_is_dropped_and_counted(coco: Callable[..., Path]) -> None:
     def spoil(content: dict[str, Any]) -> None:
-        first, second, third, fourth, fifth = content["annotations"][:5]
+        first, second, third, _, fifth = content["annotations"][:5]
         first["bbox"] = [5, 5, 0, 9]
         second["bbox"] = [70, 5, 9, 9]
         third["segmentation"] = [[1, 1, 2, 2]]
-        fourth["bbox"] = [float("nan"), 1, 5, 5]
         fifth["bbox"] = [-10, 40, 20, 20]
 
     data = read_coco(coco(spoil), None, masks=True)
-    assert data.dropped == 4
+    assert data.dropped == 3
     assert data.pictures[2].things[0].box == (0, 40, 10, 48)
-    assert read_coco(coco(spoil), None, masks=False).dropped == 3
+    assert read_coco(coco(spoil), None, masks=False).dropped == 2
     assert not data.pictures[0].things
     assert data.pictures[0].boxes().shape == (0, 4)
     assert data.pictures[0].masks().shape == (0, 48, 64)
@@ -135,12 +152,37 @@ def test_a_crowd_is_left_to_the_evaluation(coco: Callable[..., Path]) -> None:
     [
         (lambda c: c["images"][0].update(file_name="images/train/x.png"), "in none of .* say where .* images=FOLDER"),
         (lambda c: c["images"][1].update(file_name="images/train/x.png"), "lists 1 pictures that are not in"),
-        (lambda c: c["annotations"][0].update(image_id=99), "annotation 1 is of an image that is not listed"),
+        (lambda c: c["annotations"][0].update(image_id=99), "annotation 1 is of image 99, which is not listed"),
         (lambda c: c["annotations"][0].update(category_id=4), "annotation 1 is of category 4, which is not listed"),
-        (lambda c: c["annotations"][0].update(bbox=[1, 2, 3]), r"needs a bbox of four numbers, got \[1, 2, 3\]"),
+        (lambda c: c["annotations"][0].update(bbox=[1, 2, 3]), r"1 needs bbox to be four numbers, .* got \[1, 2, 3\]"),
+        (lambda c: c["annotations"][0].update(bbox=[1, 2, -3, 4]), "annotation 1 needs bbox to be .* no side below 0"),
+        (lambda c: c["annotations"][0].update(bbox=[float("nan"), 1, 5, 5]), "annotation 1 needs bbox to be four"),
+        (lambda c: c["annotations"][0].update(area="big"), "annotation 1 needs area to be a number .*, got big"),
+        (lambda c: c["annotations"][0].update(image_id=[1]), r"annotation 1 needs image_id to be .*, got \[1\]"),
+        (lambda c: c["annotations"].insert(1, "x"), "entry 1 of 'annotations' needs to be a mapping, got 'x'"),
+        (lambda c: c["images"][0].update(width="64"), "image 0 needs width to be a whole number above 0, got 64"),
+        (lambda c: c["images"][0].update(width=None), "image 0 needs width to be a whole number above 0, got None"),
+        (lambda c: c["images"][0].update(width=0), "image 0 needs width to be a whole number above 0, got 0"),
+        (lambda c: c["images"][0].update(file_name=5), "image 0 needs file_name to be a text, got 5"),
+        (lambda c: c["images"][0].update(id=None), "entry 0 of 'images' needs id to be a number or a text, got None"),
+        (lambda c: c["images"][0].update(id=1), "image 1 is listed twice; give each an id of its own"),
+        (lambda c: c["categories"][0].update(id="3"), "ids of 'categories' are numbers and texts"),
+        (lambda c: c["categories"][0].update(id=7), "category 7 is listed twice"),
+        (outlined("text"), "annotation 1 needs segmentation to be lists of x and y in turn, .* got text"),
+        (outlined([["a", 1, 2, 3, 4, 5]]), "annotation 1 needs segmentation to be lists of x and y"),
+        (outlined([[1, 1, 2, 2, 3]]), "annotation 1 needs segmentation to be lists of x and y"),
+        (outlined({"size": [48, 64], "counts": [1, -1, 3072]}), "annotation 1 needs counts to be whole numbers"),
+        (outlined({"size": [48, 64], "counts": [5, 5]}), "annotation 1 has run lengths of 10 pixels, .* has 3072"),
+        (outlined({"size": [48, 64], "counts": "55"}), "annotation 1 has run lengths of 10 pixels, .* has 3072"),
+        (outlined({"size": [48, 64], "counts": "é"}), "json: annotation 1 has run lengths that cannot be read: 'é'"),
+        (outlined({"size": [48, 64], "counts": "X"}), "annotation 1 has run lengths .* ends within a number"),
+        (
+            outlined({"size": [5, 5], "counts": [25]}),
+            r"1 has run lengths of size \[5, 5\], and its image has \[48, 64\]",
+        ),
         (lambda c: c["annotations"].clear(), "none of the 8 pictures, the first of which is .*0.png, has an object"),
         (lambda c: c["images"].clear() or c["annotations"].clear(), "the data set has no pictures"),
-        (lambda c: c["images"][0].pop("width"), "an entry of 'images' has no 'width'"),
+        (lambda c: c["images"][0].pop("width"), "image 0 needs width to be .*, and has none"),
         (lambda c: c.pop("categories"), "has no list 'categories'; it should be in COCO's"),
         (lambda c: c["annotations"][0].pop("segmentation"), "0.png have boxes without outlines"),
     ],
@@ -194,6 +236,10 @@ def test_yolo_splits_may_be_lists_and_a_picture_may_have_no_label(yolo: Callable
         ("0 0.5 0.5 0.1 wide", "line 1: expected numbers, got '0 0.5 0.5 0.1 wide'"),
         ("0 0.5 0.5 0.1", "line 1: expected a class and 4 numbers of a box or 3 or more points, got 4 numbers"),
         ("0 0.5 0.5 0.1 0.1 0.9", "got 6 numbers"),
+        ("0 0.5 nan 0.1 0.1", "line 1: expected parts of the picture's width and height, from 0 to 1, got nan$"),
+        ("0 20 16 10 12", "line 1: expected parts .*, got 20; if these are pixels, divide them by its width and"),
+        ("0 0.1 0.1 0.5 1.2 0.3 0.3", "line 1: expected parts .*, got 1.2; if these are pixels"),
+        ("0 0.5 0.5 -0.001 0.1", "line 1: expected a width and a height of 0 or more, got -0.001 and 0.1"),
         ("0 0.5 0.5 0.1 0.1", "have boxes without outlines; segmentation needs polygons or masks"),
     ],
 )
@@ -207,6 +253,10 @@ def test_what_is_wrong_with_a_label_is_said(yolo: Callable[..., Path], line: str
     [
         ("names: [a]\n", "needs the keys train, val and names"),
         ("train: images\n", "needs names, a list of class names"),
+        ("train: images\nnames: {red: a, green: b}\n", "needs the keys of names to be class numbers, got 'red'"),
+        ("train: images\nnames: [a, b, c]\nnc: 5\n", "says nc: 5 and has 3 names; correct one of them"),
+        ("train: 5\nnames: [a, b]\n", "needs train to be a folder, a list file, or a list of those, got 5"),
+        ("train: [5]\nnames: [a, b]\n", "needs train to be a folder, a list file, or a list of those, got 5"),
         ("train: elsewhere\nnames: [a, b]\n", "the split 'train' is in .*elsewhere, which does not exist"),
         ("train: images\nval: [\n", "is not YAML"),
         ("train: labels\nnames: [a, b]\n", "the split 'train' has no pictures"),
@@ -228,6 +278,18 @@ def test_yolo_without_labels_or_split_is_refused(yolo: Callable[..., Path], tmp_
         read_yolo(tmp_path / "nowhere.yaml", "train", masks=False)
 
 
+def test_a_label_file_in_another_encoding_is_named(yolo: Callable[..., Path], tmp_path: Path) -> None:
+    file = yolo("0 0.5 0.5 0.1 0.1")
+    (tmp_path / "labels/0.txt").write_bytes(b"0 0.5 0.5 0.1 0.1 # gr\xfcn")
+    with pytest.raises(DataError, match=r"labels/0.txt is not a text in UTF-8 that can be read .*; save it anew"):
+        read_yolo(file, "train", masks=False)
+
+
+def test_a_coordinate_a_rounding_error_outside_is_clipped(yolo: Callable[..., Path]) -> None:
+    (picture,) = read_yolo(yolo("0 0.5 0.5 1.000001 1"), "train", masks=False).pictures
+    assert picture.boxes().tolist() == [[0, 0, 64, 48]]
+
+
 def test_classes_are_those_of_training_whatever_a_split_holds(colours: Path, tmp_path: Path) -> None:
     (tmp_path / "train").symlink_to(colours / "train")
     (tmp_path / "valid").mkdir()
@@ -239,6 +301,20 @@ def test_classes_are_those_of_training_whatever_a_split_holds(colours: Path, tmp
     (tmp_path / "valid/violet").mkdir()
     with pytest.raises(DataError, match="has the class 'violet', which .*train lacks"):
         read_classes(tmp_path, "val")
+
+
+def test_what_programs_leave_is_no_class_and_a_class_needs_pictures(colours: Path, tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        shutil.copytree(colours / split, tmp_path / split)
+        for name in (".ipynb_checkpoints", "__MACOSX"):
+            (tmp_path / split / name).mkdir()
+            shutil.copy(colours / "val/red/0.png", tmp_path / split / name)
+        shutil.copy(colours / "val/red/0.png", tmp_path / split / "red/._0.png")
+        found, clean = read_classes(tmp_path, split), read_classes(colours, split)
+        assert (found.classes, found.labels) == (clean.classes, clean.labels)
+    (tmp_path / "train/violet").mkdir()
+    with pytest.raises(DataError, match="train/violet has no pictures; put the class's there, or remove the folder"):
+        read_classes(tmp_path, "train")
 
 
 def test_what_is_wrong_with_folders_is_said(colours: Path, tmp_path: Path) -> None:

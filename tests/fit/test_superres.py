@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,9 +13,9 @@ import torch
 from PIL import Image
 
 from attngraft._core.errors import DataError
-from attngraft.fit import Fit, load, validate
+from attngraft.fit import Fit, Options, load, validate
 from attngraft.fit.predicting import predict
-from attngraft.fit.superres import bicubic, luma, measures, pair, patch
+from attngraft.fit.superres import Enlarger, bicubic, luma, measures, pair, patch
 
 
 def picture(height: int, width: int) -> np.ndarray:
@@ -97,6 +98,33 @@ def test_pairs_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         pair(tmp_path / "one.png", None, 2)
     low, high = pair(tmp_path / "high.png", None, 2)
     assert (low.shape, high.shape) == ((3, 4, 6), (3, 8, 12))
+
+
+def test_sizes_are_checked_before_anything_is_trained(
+    photos: Path, begin: Callable[..., Fit], lines: list[str]
+) -> None:
+    shutil.copytree(photos, "data")
+    Image.fromarray(picture(1, 1)).save("data/val/one.png")
+    with pytest.raises(DataError, match="data/val/one.png has 1x1 pixels, too few to be made 2 times smaller"):
+        begin(Path("data"), "tiny_enlarger", imgsz=12, batch=4, say=lines.append).run()
+    assert lines == []
+    assert not Path("runs").exists()
+
+
+def test_a_pair_of_which_one_is_turned_by_its_tag_is_a_pair(tmp_path: Path) -> None:
+    for name in ("hr", "lr"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(picture(8, 12)).save(tmp_path / "train/hr/a.png", exif=exif)
+    Image.fromarray(picture(6, 4)).save(tmp_path / "train/lr/a.png")
+    options = Options.of({"model": "tiny_enlarger", "data": str(tmp_path)})
+    data = Enlarger.read(options, "train")
+    low, high = pair(data.high[0], data.low[0], 2)
+    assert (low.shape, high.shape) == ((3, 6, 4), (3, 12, 8))
+    Image.fromarray(picture(6, 5)).save(tmp_path / "train/lr/a.png")
+    with pytest.raises(DataError, match="should have scale=2 times the 5x6 of"):
+        Enlarger.read(options, "train")
 
 
 def test_it_enlarges_better_than_bicubic(

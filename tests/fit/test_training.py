@@ -21,14 +21,15 @@ import pytest
 import torch
 import yaml
 from lightning.pytorch.callbacks import Callback
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from attngraft._core.errors import CheckpointError, DataError, OptionError, OutputError, PlanError
+from attngraft._core.errors import CheckpointError, DataError, OutputError, PlanError
 from attngraft.fit import Fit, load, predict, validate
 from attngraft.fit.callbacks import History, MovingAverage
 from attngraft.fit.training import latest
 
 ROOT = Path(__file__).resolve().parents[2]
-LEARN = {"epochs": 12, "batch": 4, "lr": 0.02, "randaugment": 0, "ema": 0.9, "label_smoothing": 0.0}
+LEARN: dict[str, Any] = {"epochs": 12, "batch": 4, "lr": 0.02, "randaugment": 0, "ema": 0.9, "label_smoothing": 0.0}
 
 
 def weights(file: Path, key: str = "state_dict") -> dict[str, torch.Tensor]:
@@ -48,13 +49,18 @@ def test_it_learns_and_leaves_everything_in_its_folder(
     assert result.best["top1"] > 0.9
     assert result.folder == Path("runs/fit/tiny_classifier")
     assert {file.name for file in result.folder.iterdir()} == {
-        *("best.ckpt", "last.ckpt", "fit.yaml", "result.json", "csv", "tensorboard")
+        *("best.ckpt", "last.ckpt", "fit.yaml", "result.json", "metrics.csv", "tensorboard")
     }
-    with (result.folder / "csv/version_0/metrics.csv").open() as file:
-        table = [row for row in csv.DictReader(file) if row["top1"]]
-    assert [int(row["epoch"]) for row in table] == list(range(12))
-    assert float(table[-1]["top1"]) == pytest.approx(result.last["top1"])
-    assert list((result.folder / "tensorboard").glob("events.out.tfevents.*"))
+    with (result.folder / "metrics.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert [int(row["epoch"]) for row in table] == list(range(1, 13))
+    assert float(table[-1]["top1"]) == result.last["top1"]
+    rates = [float(row["lr"]) for row in table]
+    assert 0.5 * LEARN["lr"] < max(rates) <= LEARN["lr"]
+    assert rates[-1] < 0.1 * LEARN["lr"]
+    events = EventAccumulator(str(result.folder / "tensorboard")).Reload()
+    assert {"lr", "top1", "train_loss"} <= set(events.Tags()["scalars"])
+    assert [event.value for event in events.Scalars("lr")] == pytest.approx(rates)
     written = json.loads((result.folder / "result.json").read_text())
     assert [row["epoch"] for row in written["epochs"]] == list(range(1, 13))
     assert "torch" in written["environment"]["versions"]
@@ -65,8 +71,13 @@ def test_it_learns_and_leaves_everything_in_its_folder(
     trained = load(result.folder)
     assert validate(trained, workers=0)["top1"] == pytest.approx(result.best["top1"])
     assert validate(trained.untrained(), workers=0)["top1"] < 0.9
-    with pytest.raises(OptionError, match="a classifier writes no pictures; leave out=here out"):
-        predict(trained, colours / "test", "here")
+    found = predict(trained, colours / "test", "here", say=lines.append)
+    with Path("here/predictions.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert [row["class"] for row in table[:3]] == [name for name, _ in found[0]]
+    assert [row["rank"] for row in table] == ["1", "2", "3"] * 6
+    assert {row["picture"] for row in table} == set(map(str, (colours / "test").glob("*/*.png")))
+    assert float(table[0]["probability"]) == found[0][0][1]
     assert validate(trained, split="test", workers=0).keys() == {"val_loss", "top1", "top5"}
 
 
@@ -131,6 +142,8 @@ def test_going_on_gives_the_training_that_was_interrupted_bit_for_bit(
         assert_same(weights(cut.folder / "last.ckpt", key), weights(whole.folder / "last.ckpt", key))
     assert_same(weights(cut.folder / "best.ckpt"), weights(whole.folder / "best.ckpt"))
     assert cut.best == whole.best
+    tables = [(folder / "metrics.csv").read_text() for folder in (cut.folder, whole.folder)]
+    assert tables[0] == tables[1]
     rows = json.loads((cut.folder / "result.json").read_text())["epochs"]
     assert rows == json.loads((whole.folder / "result.json").read_text())["epochs"]
     with pytest.raises(PlanError, match="cut is finished: 4 of 4 epochs; .* weights=cut/last.ckpt"):
@@ -175,7 +188,7 @@ def test_the_average_is_what_is_validated_and_kept(colours: Path, begin: Callabl
     averaged = begin(colours, epochs=2, ema=0.99).run().folder / "last.ckpt"
     plain = begin(colours, epochs=2, ema=0.0).run().folder / "last.ckpt"
     assert_same(weights(averaged, "current_model_state"), weights(plain))
-    name = "network.0.weight"
+    name = "network.conv.weight"
     assert not torch.equal(weights(averaged)[name], weights(plain)[name])
 
 
@@ -203,13 +216,21 @@ def test_beginning_from_weights(colours: Path, begin: Callable[..., Fit], lines:
             (two / split).mkdir(parents=True, exist_ok=True)
             (two / split / name).symlink_to(colours / split / name)
     begin(two, weights=str(first.folder / "best.ckpt"), say=lines.append).run()
-    assert lines[0] == "9 of 11 weights are from first/best.ckpt; 2 begin anew, the first is 7.weight"
+    assert lines[0] == "9 of 11 weights are from first/best.ckpt; 2 begin anew, the first is fc.weight"
     torch.save({"other": torch.zeros(2)}, "other.pt")
-    with pytest.raises(CheckpointError, match="no weight that fits"):
+    with pytest.raises(CheckpointError, match="weights=other.pt cannot be begun from: the state shares no tensor"):
         begin(colours, weights="other.pt").run()
-    Path("broken.ckpt").write_bytes(b"no checkpoint")
-    with pytest.raises(CheckpointError, match="broken.ckpt is not a checkpoint"):
-        begin(colours, weights="broken.ckpt").run()
+    for content in (b"no checkpoint", b"hello\n", b"(lp0", b"", (first.folder / "best.ckpt").read_bytes()[:999]):
+        Path("broken.ckpt").write_bytes(content)
+        with pytest.raises(CheckpointError, match=r"broken.ckpt is not a checkpoint .* a file of weights alone$"):
+            begin(colours, weights="broken.ckpt").run()
+    torch.save({"state_dict": partial(print, "run")}, "program.pt")
+    with pytest.raises(
+        CheckpointError, match="program.pt is not a checkpoint that can be read: .*, which would be run"
+    ):
+        begin(colours, weights="program.pt").run()
+    with pytest.raises(CheckpointError, match="cannot be read: Is a directory"):
+        begin(colours, weights=str(two)).run()
     with pytest.raises(CheckpointError, match="nowhere.ckpt does not exist"):
         begin(colours, weights="nowhere.ckpt").run()
 
@@ -222,7 +243,7 @@ def test_a_checkpoint_is_checked(colours: Path, begin: Callable[..., Fit]) -> No
     content = torch.load(folder / "best.ckpt", weights_only=True)
     content["attngraft"]["classes"].append("violet")
     torch.save(content, "violet.ckpt")
-    with pytest.raises(CheckpointError, match=r"violet.ckpt does not fit the network that it names .size mismatch"):
+    with pytest.raises(CheckpointError, match=r"with 4 classes, and its .*fc.weight is \(3, 8\) where that"):
         load("violet.ckpt")
     (folder / "fit.yaml").unlink()
     with pytest.raises(CheckpointError, match="no folder of a training"):
@@ -267,13 +288,34 @@ def test_a_picture_that_cannot_be_read_is_named(colours: Path, begin: Callable[.
 def test_devices_have_to_divide_the_batch(colours: Path, begin: Callable[..., Fit]) -> None:
     with pytest.raises(PlanError, match="batch=9 cannot be cut into equal parts for 2 devices with accumulate=1"):
         begin(colours, batch=9, devices=2).run()
-    with pytest.raises(PlanError, match="Lightning cannot train so: .*fp77"):
+    with pytest.raises(PlanError, match="Lightning cannot work with accelerator=cpu devices=1 precision=fp77: .*fp77"):
         begin(colours, precision="fp77").run()
+
+
+@pytest.mark.parametrize(
+    "where", [{"accelerator": "tpu"}, {"devices": 7}, {"devices": 0}, {"devices": "x"}, {"accelerator": "abacus"}]
+)
+def test_a_start_that_fails_leaves_nothing_behind(
+    colours: Path, begin: Callable[..., Fit], where: dict[str, Any]
+) -> None:
+    Path("mine").mkdir()
+    for out in ("run", "mine"):
+        with pytest.raises(PlanError, match="Lightning cannot work with|cannot be cut into equal parts for 7 devices"):
+            begin(colours, out=out, **where).run()
+    assert [file.name for file in Path().iterdir()] == ["mine"]
+    with pytest.raises(CheckpointError, match="no training in run"):
+        latest(Path("run"))
+
+
+def test_a_place_that_there_is_not_is_named_in_validation(colours: Path, begin: Callable[..., Fit]) -> None:
+    trained = load(begin(colours).run().folder)
+    with pytest.raises(PlanError, match="Lightning cannot work with accelerator=tpu"):
+        validate(trained, accelerator="tpu", workers=0)
 
 
 def test_half_precision(colours: Path, begin: Callable[..., Fit]) -> None:
     result = begin(colours, precision="bf16-mixed").run()
-    assert weights(result.folder / "last.ckpt")["network.0.weight"].dtype == torch.float32
+    assert weights(result.folder / "last.ckpt")["network.conv.weight"].dtype == torch.float32
 
 
 def test_two_devices_see_each_picture_once(

@@ -84,3 +84,26 @@ def test_what_has_no_stages_is_refused() -> None:
         FeaturePyramid(nn.Identity())
     with pytest.raises(ValueError, match="norm to be one of"):
         fasterrcnn("resnet50", norm="layer")
+
+
+@pytest.mark.parametrize("size", [(7, 900), (900, 7), (49, 49 * 64), (1, 1)])
+def test_a_picture_of_any_proportions_is_taken(size: tuple[int, int]) -> None:
+    detector = create("maskrcnn_resnet50", **TINY, box_score_thresh=0.0)
+    height, width = size
+    box = torch.tensor([[0.0, 0.0, width, height]])
+    target = {"boxes": box, "labels": torch.tensor([1]), "masks": torch.ones(1, *size, dtype=torch.uint8)}
+    images, (fitted,) = detector.transform.train()([torch.rand(3, *size)], [target])
+    fitted_size = images.image_sizes[0]
+    assert min(fitted_size) >= 1
+    assert max(fitted_size) in (63, 64)
+    assert fitted["boxes"].tolist() == [[0, 0, fitted_size[1], fitted_size[0]]]
+    assert fitted["masks"].shape == (1, *fitted_size)
+    assert bool(fitted["masks"].all())
+    assert all(loss.isfinite() for loss in detector.train()([torch.rand(3, *size)], [target]).values())
+    with torch.no_grad():
+        (found,) = detector.eval()([torch.rand(3, *size)])
+    assert found["masks"].shape[2:] == size
+    assert (found["boxes"] <= torch.tensor([width, height] * 2) + 1e-3).all()
+    detector.transform.eval()
+    (back,) = detector.transform.postprocess([{"boxes": fitted["boxes"]}], [fitted_size], [size])
+    torch.testing.assert_close(back["boxes"], box)

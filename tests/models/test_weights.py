@@ -41,6 +41,21 @@ def test_position_tables_of_another_size_are_resized_to_the_same_function() -> N
         torch.testing.assert_close(large(x), small(x))
 
 
+def test_tables_of_a_number_a_cell_are_resized_to_the_same_function() -> None:
+    small, large = (
+        randomise(
+            create("flatten_pvt_tiny", image_size=size, channels=(8, 16, 40, 64), depths=(1, 1, 1, 1), num_classes=3)
+        ).float()
+        for size in (32, 64)
+    )
+    shared = load_shared(large.eval(), small.eval().state_dict())
+    assert shared.missing == ()
+    assert len(shared.resized) == 8
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(large(x), small(x))
+
+
 def test_a_classifier_of_other_classes_stays() -> None:
     ours = create("resnet50", width=16, num_classes=7)
     before = ours.fc.weight.clone()  # type: ignore[union-attr, operator]
@@ -78,6 +93,8 @@ def test_a_detector_takes_a_classifier_into_its_backbone() -> None:
     classifier = randomise(create("resnet50", **SMALL)).float()
     shared = load_shared(detector, classifier.state_dict())
     assert shared.left == (*(f"layer4.{i}.conv2.weight" for i in range(3)), "fc.weight", "fc.bias")
+    assert all(name.startswith("backbone.body.") for name in shared.taken)
+    assert {"rpn.head.cls_logits.weight", "backbone.fpn.layer_blocks.0.0.bias"} <= set(shared.missing)
     assert torch.equal(detector.backbone.body.conv1.weight, classifier.conv1.weight)  # type: ignore[arg-type, union-attr]
 
 

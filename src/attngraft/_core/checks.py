@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
-from attngraft._core.errors import DtypeError, OptionError, ShapeError
+from attngraft._core.errors import DtypeError, OptionError, ShapeError, suggest
 
 
 def positive(who: str, **options: int) -> None:
@@ -117,6 +119,23 @@ def one_of(who: str, option: str, value: str, allowed: tuple[str, ...]) -> None:
     """
     if value not in allowed:
         raise OptionError(f"{who} needs {option} to be one of {', '.join(map(repr, allowed))}, got {value!r}")
+
+
+def known_options(who: str, options: Iterable[str], known: Iterable[str]) -> None:
+    """Require options that there are.
+
+    Args:
+        who: What is being built.
+        options: Names of the options that came.
+        known: The names there are.
+
+    Raises:
+        OptionError: If one is unknown; names the nearest.
+    """
+    known = sorted(known)
+    for name in options:
+        if name not in known:
+            raise OptionError(f"{who} has no option {name!r}; {suggest(name, known)}")
 
 
 def is_tracing() -> bool:

@@ -9,8 +9,10 @@ from typing import Any
 
 import click
 
-from attngraft.cli.host import split_pair
+from attngraft._core.errors import DataError
+from attngraft.cli.host import require_known, split_pair
 
+PREDICT_KEYS = ("model", "source", "out", "confidence", "accelerator")
 VERBS = ("predict", "val")
 PLAIN = {"true": True, "false": False, "none": None}
 
@@ -90,18 +92,17 @@ def _val(options: dict[str, Any]) -> None:
 
 
 def _predict(options: dict[str, Any]) -> None:
+    require_known("fit predict", options, PREDICT_KEYS)
+    if "source" not in options:
+        raise click.UsageError("fit predict needs source, a picture or a folder of pictures")
     trained, rest = _trained(options, "predict")
     from attngraft.fit.predicting import predict
 
-    if "source" not in rest:
-        raise click.UsageError("fit predict needs source, a picture or a folder of pictures")
-    unknown = set(rest) - {"source", "out", "confidence"}
-    if unknown:
-        raise click.UsageError(
-            f"fit predict has no key {sorted(unknown)[0]!r}; it takes model, source, out and confidence"
-        )
     source = str(rest.pop("source"))
-    predict(trained, source, say=click.echo, **rest)
+    results = predict(trained, source, say=click.echo, **rest)
+    unread = sum(result is None for result in results)
+    if unread:
+        raise DataError(f"{unread} of {len(results)} pictures in {source} could not be read; the lines above name them")
 
 
 def _trained(options: dict[str, Any], verb: str) -> tuple[Any, dict[str, Any]]:

@@ -126,6 +126,7 @@ def mark(
     class_names: Sequence[str] | None,
     colours: Sequence[Rgb] = PALETTE,
     zoom: int = 1,
+    tag_size: int = _TAG_SIZE,
 ) -> None:
     """Draw boxes just outside their objects, then their tags where they hide least; the surest come last, on top.
 
@@ -137,19 +138,20 @@ def mark(
         class_names: Names of the classes; None leaves the tags out.
         colours: Colour of each class; taken from the start again when there are more classes.
         zoom: Factor by which the picture was enlarged.
+        tag_size: Height of the tags' text in pixels.
     """
     draw = ImageDraw.Draw(picture)
-    font = ImageFont.load_default(_TAG_SIZE)
     boxes = sorted(boxes, key=lambda box: box.confidence or 0)
     frames = [_frame(box, zoom, picture.size) for box in boxes]
     for box, frame in zip(boxes, frames, strict=True):
         draw.rectangle(frame, outline=colours[box.label % len(colours)], width=_LINE)
     if class_names is None:
         return
+    font = ImageFont.load_default(tag_size)
     tags: list[Frame] = []
     for box, frame in zip(boxes, frames, strict=True):
         text = class_names[box.label] + ("" if box.confidence is None else f" {box.confidence:.2f}")
-        size = round(draw.textlength(text, font)) + 8, _TAG_SIZE + 4
+        size = round(draw.textlength(text, font)) + 8, tag_size + 4
         spots = _spots(frame, size, picture.size)
         left, top, right, bottom = min(spots, key=lambda spot: sum(_overlap(spot, other) for other in frames + tags))
         tags.append((left, top, right, bottom))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -13,7 +16,12 @@ from lightning.pytorch.callbacks import Callback, RichProgressBar, WeightAveragi
 from torch import Tensor
 
 from attngraft._core.errors import PlanError
+from attngraft._core.files import write_text
 from attngraft.fit.learner import Learner
+
+TABLE = "metrics.csv"
+TRAINING = ("train_loss", "loss_", "lr")
+"""Beginnings of the names of numbers that come of training and not of validation."""
 
 Averages = tuple[Tensor, ...] | list[Tensor]
 
@@ -56,7 +64,30 @@ def ramped(decay: float, steps: int) -> float:
 
 
 class Bar(RichProgressBar):
-    """A bar that leaves the numbers to the lines of `History`, which appear above it."""
+    """A bar that is there while an epoch runs, and gone when `History` says its line."""
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Show the bar again."""
+        self._init_progress(trainer)
+        super().on_train_epoch_start(trainer, pl_module)
+
+    def clear(self) -> None:
+        """Take the bar off the terminal: whatever writes there next begins on a line of its own."""
+        if self.progress is not None:
+            self.progress.live.transient = True
+        self._stop_progress()
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Leave nothing of the bar behind."""
+        self.clear()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Leave nothing of the bar above the error."""
+        self.clear()
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        """Count from 1, as the lines do."""
+        return f"epoch {current_epoch + 1}/{self.trainer.max_epochs}"
 
     def get_metrics(
         self, trainer: L.Trainer, pl_module: L.LightningModule
@@ -66,7 +97,9 @@ class Bar(RichProgressBar):
 
 
 class History(Callback):
-    """Keep the numbers of every epoch, in the checkpoint too, and say them as they come.
+    """Keep the numbers of every epoch, in the checkpoint and in a table too, and say them as they come.
+
+    The table is written whole every time: that of a training that goes on has the epochs before, each once.
 
     Args:
         say: What takes a line of text.
@@ -100,10 +133,14 @@ class History(Callback):
             )
         validated = epoch % int(trainer.check_val_every_n_epoch or 1) == 0
         if not validated:
-            numbers = {name: value for name, value in numbers.items() if name.startswith(("train_loss", "loss_"))}
+            numbers = {name: value for name, value in numbers.items() if name.startswith(TRAINING)}
         self.rows.append({"epoch": epoch, **numbers})
-        shown = {name: value for name, value in numbers.items() if not name.startswith("loss_")}
+        if trainer.is_global_zero:
+            write_text(Path(trainer.default_root_dir) / TABLE, as_csv(self.rows))
+        shown = {name: value for name, value in numbers.items() if not name.startswith(("loss_", "lr"))}
         seconds = time.perf_counter() - self._began
+        if isinstance(trainer.progress_bar_callback, Bar):
+            trainer.progress_bar_callback.clear()
         self.say(f"epoch {epoch}/{trainer.max_epochs}  {measured(pl_module, shown)}  {seconds:.1f} s")
 
     def best(self, monitor: str) -> dict[str, float]:
@@ -118,6 +155,22 @@ class History(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the epochs before an interruption."""
         self.rows = [dict(row) for row in state_dict["rows"]]
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Write rows as a table; what a row has not is left empty.
+
+    Example:
+        >>> print(as_csv([{"epoch": 1, "lr": 0.1}, {"epoch": 2, "lr": 0.05, "top1": 0.5}]), end="")
+        epoch,lr,top1
+        1,0.1,
+        2,0.05,0.5
+    """
+    text = io.StringIO()
+    table = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    return text.getvalue()
 
 
 def measured(learner: Learner | type[Learner], numbers: Mapping[str, float]) -> str:

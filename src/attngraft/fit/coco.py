@@ -3,17 +3,50 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from attngraft._core.errors import DataError
+from attngraft.data.masks import run_counts
 from attngraft.fit.objects import ObjectSet, Segmentation, Thing, object_set
 
 PREFIX = "instances_"
+
+
+@dataclass(frozen=True)
+class _Field:
+    """What a field of an entry needs to be, in words and as a test; None stands for a field that is not there."""
+
+    words: str
+    holds: Callable[[Any], bool]
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+_KEY = _Field("a number or a text", lambda value: isinstance(value, str) or _number(value))
+_TEXT = _Field("a text", lambda value: isinstance(value, str))
+_SIDE = _Field("a whole number above 0", lambda value: _number(value) and value > 0 and value == int(value))
+_AREA = _Field("a number of 0 or more", lambda value: value is None or (_number(value) and value >= 0))
+_FLAG = _Field("0 or 1", lambda value: value in (None, 0, 1))
+_BOX = _Field(
+    "four numbers, left, top, width and height, no side below 0",
+    lambda value: isinstance(value, list) and len(value) == 4 and all(map(_number, value)) and min(value[2:]) >= 0,
+)
+
+FIELDS: Mapping[str, Mapping[str, _Field]] = {
+    "images": {"id": _KEY, "file_name": _TEXT, "width": _SIDE, "height": _SIDE},
+    "annotations": {"image_id": _KEY, "category_id": _KEY, "bbox": _BOX, "area": _AREA, "iscrowd": _FLAG},
+    "categories": {"id": _KEY, "name": _KEY},
+}
+"""The lists of a file and the fields of their entries."""
 
 
 def read_coco(file: Path, images: Path | None, *, masks: bool) -> ObjectSet:
@@ -25,24 +58,27 @@ def read_coco(file: Path, images: Path | None, *, masks: bool) -> ObjectSet:
         masks: Whether every object needs a mask.
 
     Raises:
-        DataError: If something is missing, or does not fit together; names it.
+        DataError: If something is missing, is no value that it can be, or does not fit together; names the entry.
     """
     content = _content(file)
-    categories = sorted(content["categories"], key=lambda category: category["id"])
-    labels = {category["id"]: index for index, category in enumerate(categories)}
+    rows = {key: _rows(file, content, key) for key in FIELDS}
+    categories = _by_id(file, "categories", rows["categories"])
+    if len({isinstance(key, str) for key in categories}) > 1:
+        raise DataError(f"{file}: the ids of 'categories' are numbers and texts, and they need to be of one kind")
+    labels = {key: index for index, key in enumerate(sorted(categories))}
+    listed = _by_id(file, "images", rows["images"])
     things: dict[Any, list[Thing]] = defaultdict(list)
-    known = {image["id"] for image in content["images"]}
-    for annotation in content["annotations"]:
-        if annotation.get("image_id") not in known:
-            raise DataError(f"{file}: annotation {annotation.get('id')} is of an image that is not listed")
-        if annotation.get("category_id") not in labels:
-            raise DataError(
-                f"{file}: annotation {annotation.get('id')} is of category {annotation.get('category_id')!r}, "
-                f"which is not listed"
-            )
-        things[annotation["image_id"]].append(_thing(file, annotation, labels))
-    folder = images or _images_folder(file, content["images"])
-    missing = [image["file_name"] for image in content["images"] if not (folder / image["file_name"]).is_file()]
+    for place, annotation in enumerate(rows["annotations"]):
+        where = f"{file}: {_entry('annotations', place, annotation)}"
+        if annotation["image_id"] not in listed:
+            raise DataError(f"{where} is of image {annotation['image_id']!r}, which is not listed")
+        if annotation["category_id"] not in labels:
+            raise DataError(f"{where} is of category {annotation['category_id']!r}, which is not listed")
+        image = listed[annotation["image_id"]]
+        outline = _segmentation(where, annotation.get("segmentation"), image) if masks else None
+        things[image["id"]].append(_thing(annotation, labels, outline))
+    folder = images or _images_folder(file, rows["images"])
+    missing = [image["file_name"] for image in rows["images"] if not (folder / image["file_name"]).is_file()]
     if missing:
         raise DataError(
             f"{file} lists {len(missing)} pictures that are not in {folder}, the first is {missing[0]}; "
@@ -50,9 +86,9 @@ def read_coco(file: Path, images: Path | None, *, masks: bool) -> ObjectSet:
         )
     pictures = (
         (folder / image["file_name"], int(image["width"]), int(image["height"]), things[image["id"]])
-        for image in content["images"]
+        for image in rows["images"]
     )
-    return object_set(pictures, [str(category["name"]) for category in categories], masks=masks)
+    return object_set(pictures, [str(categories[key]["name"]) for key in labels], masks=masks)
 
 
 def coco_splits(data: Path) -> dict[str, Path]:
@@ -78,51 +114,86 @@ def coco_splits(data: Path) -> dict[str, Path]:
     return found
 
 
-def _content(file: Path) -> dict[str, Any]:
+def _content(file: Path) -> Any:
     try:
-        content = json.loads(file.read_text("utf-8"))
+        return json.loads(file.read_text("utf-8"))
     except FileNotFoundError:
         raise DataError(f"{file} does not exist") from None
     except (OSError, ValueError) as error:
         raise DataError(f"{file} is not JSON ({error})") from error
-    needed = {
-        "images": ("id", "file_name", "width", "height"),
-        "annotations": ("image_id",),
-        "categories": ("id", "name"),
-    }
-    for key, fields in needed.items():
-        rows = content.get(key) if isinstance(content, dict) else None
-        if not isinstance(rows, list):
-            raise DataError(f"{file} has no list {key!r}; it should be in COCO's instances format")
-        for row in rows:
-            lacking = [field for field in fields if field not in row]
-            if lacking:
-                raise DataError(f"{file}: an entry of {key!r} has no {lacking[0]!r}: {str(row)[:80]}")
-    return dict(content)
 
 
-def _thing(file: Path, annotation: Mapping[str, Any], labels: Mapping[Any, int]) -> Thing:
-    box = annotation.get("bbox")
-    if not isinstance(box, list) or len(box) != 4 or not all(isinstance(edge, (int, float)) for edge in box):
-        raise DataError(f"{file}: annotation {annotation.get('id')} needs a bbox of four numbers, got {box!r}")
-    left, top, width, height = map(float, box)
+def _rows(file: Path, content: Any, key: str) -> list[dict[str, Any]]:
+    """Return one of the lists, every field of every entry checked."""
+    rows = content.get(key) if isinstance(content, dict) else None
+    if not isinstance(rows, list):
+        raise DataError(f"{file} has no list {key!r}; it should be in COCO's instances format")
+    for place, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise DataError(f"{file}: entry {place} of {key!r} needs to be a mapping, got {str(row)[:60]!r}")
+        for name, field in FIELDS[key].items():
+            if not field.holds(row.get(name)):
+                got = f"got {str(row[name])[:60]}" if name in row else "and has none"
+                raise DataError(f"{file}: {_entry(key, place, row)} needs {name} to be {field.words}, {got}")
+    return rows
+
+
+def _entry(key: str, place: int, row: Mapping[str, Any]) -> str:
+    """Name an entry by its id, or by its place where it has none."""
+    one = {"images": "image", "annotations": "annotation", "categories": "category"}[key]
+    return f"{one} {row['id']}" if _KEY.holds(row.get("id")) else f"entry {place} of {key!r}"
+
+
+def _by_id(file: Path, key: str, rows: Sequence[dict[str, Any]]) -> dict[Any, dict[str, Any]]:
+    found: dict[Any, dict[str, Any]] = {}
+    for place, row in enumerate(rows):
+        if row["id"] in found:
+            raise DataError(f"{file}: {_entry(key, place, row)} is listed twice; give each an id of its own")
+        found[row["id"]] = row
+    return found
+
+
+def _thing(annotation: Mapping[str, Any], labels: Mapping[Any, int], outline: Segmentation | None) -> Thing:
+    left, top, width, height = map(float, annotation["bbox"])
     area = annotation.get("area")
     return Thing(
         labels[annotation["category_id"]],
         (left, top, left + width, top + height),
-        _segmentation(annotation.get("segmentation")),
+        outline,
         float(area) if area else None,
         bool(annotation.get("iscrowd", 0)),
     )
 
 
-def _segmentation(given: Any) -> Segmentation | None:
-    if isinstance(given, Mapping) and {"size", "counts"} <= set(given):
-        return dict(given)
-    if isinstance(given, list) and given:
-        parts = [given] if isinstance(given[0], (int, float)) else given
-        return [np.array(part[: len(part) // 2 * 2], np.float64).reshape(-1, 2) for part in parts]
-    return None
+def _segmentation(where: str, given: Any, image: Mapping[str, Any]) -> Segmentation | None:
+    """Return polygons or run lengths, checked; None where an annotation has neither."""
+    if not given:
+        return None
+    if isinstance(given, Mapping):
+        return _runs(where, given, [int(image["height"]), int(image["width"])])
+    parts = [given] if isinstance(given, list) and not isinstance(given[0], list) else given
+    if not isinstance(parts, list) or not all(
+        isinstance(part, list) and len(part) % 2 == 0 and all(map(_number, part)) for part in parts
+    ):
+        raise DataError(
+            f"{where} needs segmentation to be lists of x and y in turn, or run lengths, got {str(given)[:60]}"
+        )
+    return [np.array(part, np.float64).reshape(-1, 2) for part in parts]
+
+
+def _runs(where: str, given: Mapping[str, Any], size: list[int]) -> dict[str, Any]:
+    counts = given.get("counts")
+    try:
+        numbers = run_counts(counts) if isinstance(counts, str) else counts
+    except ValueError as error:
+        raise DataError(f"{where} has run lengths that cannot be read: {error}") from error
+    if not isinstance(numbers, list) or not all(isinstance(n, int) and n >= 0 for n in numbers):
+        raise DataError(f"{where} needs counts to be whole numbers of 0 or more, or COCO's text of them")
+    if given.get("size") != size:
+        raise DataError(f"{where} has run lengths of size {given.get('size')}, and its image has {size}, height first")
+    if sum(numbers) != size[0] * size[1]:
+        raise DataError(f"{where} has run lengths of {sum(numbers)} pixels, and its image has {size[0] * size[1]}")
+    return dict(given)
 
 
 def _images_folder(file: Path, images: Sequence[Mapping[str, Any]]) -> Path:
@@ -132,7 +203,7 @@ def _images_folder(file: Path, images: Sequence[Mapping[str, Any]]) -> Path:
     if not images:
         return home
     for folder in near:
-        if (folder / str(images[0]["file_name"])).is_file():
+        if (folder / images[0]["file_name"]).is_file():
             return folder
     tried = ", ".join(str(folder) for folder in dict.fromkeys(near))
     raise DataError(

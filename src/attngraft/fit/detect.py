@@ -173,9 +173,9 @@ class Segmenter(Detector):
         self.log_dict({name: value for name, value in scores.items() if not math.isnan(value)})
 
 
-def coco_results(image_id: int, output: Mapping[str, Tensor]) -> list[dict[str, Any]]:
+def coco_results(image_id: int | str, output: Mapping[str, Tensor]) -> list[dict[str, Any]]:
     """Write what a detector found in a picture as COCO's evaluation takes it."""
-    boxes = output["boxes"].float().cpu()
+    boxes = output["boxes"].float().cpu().clone()
     boxes[:, 2:] -= boxes[:, :2]
     rows: list[dict[str, Any]] = [
         {"image_id": image_id, "category_id": label, "bbox": box, "score": score}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attngraft._core.errors import DataError
-from attngraft.fit.pictures import pictures_in
+from attngraft.fit.pictures import is_litter, pictures_in
 
 ALSO_CALLED = {"train": ("training",), "val": ("valid", "validation"), "test": ("testing",)}
 HIGH, LOW = "hr", "lr"
@@ -46,20 +46,28 @@ def read_classes(data: Path, split: str) -> ClassSet:
     Classes are those of the training split: a split that holds only some of them keeps their numbers.
 
     Raises:
-        DataError: If the layout is another one, or a split has a class that training has not.
+        DataError: If the layout is another one, a class has no pictures to train on, or a split has a class that
+            training has not.
     """
     training = split_folder(data, "train")
-    classes = sorted(folder.name for folder in training.iterdir() if folder.is_dir())
+    classes = _class_names(training)
     if not classes:
         raise DataError(f"{training} needs a folder a class with the pictures in it, and has no folders")
     home = split_folder(data, split)
-    unknown = sorted({folder.name for folder in home.iterdir() if folder.is_dir()} - set(classes))
+    unknown = sorted(set(_class_names(home)) - set(classes))
     if unknown:
         raise DataError(f"{home} has the class {unknown[0]!r}, which {training} lacks")
     files = [(file, label) for label, name in enumerate(classes) for file in pictures_in(home / name)]
     if not files:
         raise DataError(f"{home} has no pictures in the folders of its classes")
+    empty = sorted(set(range(len(classes))) - {label for _, label in files})
+    if home == training and empty:
+        raise DataError(f"{home / classes[empty[0]]} has no pictures; put the class's there, or remove the folder")
     return ClassSet(tuple(file for file, _ in files), tuple(label for _, label in files), tuple(classes))
+
+
+def _class_names(home: Path) -> list[str]:
+    return sorted(folder.name for folder in home.iterdir() if folder.is_dir() and not is_litter(folder.name))
 
 
 def read_pairs(data: Path, split: str) -> PairSet:

@@ -95,7 +95,9 @@ class Learner(L.LightningModule, ABC):
         )
 
     def noted(self, loss: Tensor, pictures: int) -> None:
-        """Log the loss of a batch, to be averaged over the epoch and the devices."""
+        """Log the loss and the learning rate of a batch, to be averaged over the epoch and the devices."""
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        self.log("lr", rate, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=pictures, sync_dist=True)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:

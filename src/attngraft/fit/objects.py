@@ -143,8 +143,6 @@ def object_set(
 
 def _inside(thing: Thing, width: int, height: int, masks: bool) -> Thing | None:
     """Clip an object to its picture; None if nothing of it is left."""
-    if not np.isfinite(thing.box).all():
-        return None
     left, right = np.clip(thing.box[::2], 0, width)
     top, bottom = np.clip(thing.box[1::2], 0, height)
     if right <= left or bottom <= top:

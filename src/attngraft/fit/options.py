@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -14,10 +15,25 @@ import yaml
 from attngraft._core.errors import CheckpointError, PlanError, suggest
 from attngraft._core.files import write_text
 from attngraft.fit.presets import PRESETS, Optimizer, Preset, Schedule, Settings
-from attngraft.models._registry import Task, record
+from attngraft.models._registry import ModelRecord, Task, models, record
+
+ALSO_CALLED = {"learning_rate": "lr", "device": "devices", "gpus": "devices", "pretrained": "weights"}
+"""What other programs call some options, too far from our word to be taken for it."""
+
+HOST = re.compile(r"(yolo|rtdetr|may(-|$))|[+@]")
+"""What names models of YOLO's and recipes begin with, or hold."""
+
+DETECTORS: Mapping[str, str] = {"detect": "fasterrcnn", "segment": "maskrcnn"}
 
 FILE = "fit.yaml"
 MODEL_PREFIX = "model."
+
+TASKS_OF: Mapping[str, tuple[Task, ...]] = {
+    **dict.fromkeys(("label_smoothing", "randaugment", "crop"), ("classify",)),
+    **dict.fromkeys(("jitter", "val", "images"), ("detect", "segment")),
+    "scale": ("superres",),
+}
+"""The options that only some tasks have."""
 
 
 def _workers() -> int:
@@ -37,7 +53,7 @@ class Options(Settings):
         val: COCO's JSON of the validation split, where it is not beside the one of training.
         images: Folder that the file names in COCO's JSON start from, where it is not beside it.
         scale: How many times larger the pictures become (superres).
-        weights: A checkpoint to begin from; what does not fit, such as the head for other classes, begins anew.
+        weights: A checkpoint to begin from; layers that it lacks and a head for other classes begin anew.
         accumulate: Parts that a batch is cut into, where it does not fit into memory.
         val_every: Epochs from one validation to the next.
         precision: Lightning's word: ``32-true``, ``16-mixed``, ``bf16-mixed``.
@@ -72,9 +88,9 @@ class Options(Settings):
                 raise PlanError(f"{name} is one of {', '.join(words)}, got {getattr(self, name)!r}")
         found = record(self.model).task
         if self.task != found:
-            raise PlanError(
-                f"{self.model} is a network to {found}, and the task given is {self.task!r}; leave task out"
-            )
+            detector = f"{DETECTORS.get(self.task)}_{self.model}"
+            instead = f"take model={detector}" if detector in models() else "leave task out"
+            raise PlanError(f"{self.model} is a network to {found}, and the task given is {self.task!r}; {instead}")
         for name, rule in RULES.items():
             value = getattr(self, name)
             if not rule.holds(value):
@@ -106,26 +122,40 @@ class Options(Settings):
         known = [f.name for f in fields(cls)]
         for key in given:
             if key not in known:
-                raise PlanError(f"fit has no option {key!r}; {suggest(key, known)}")
+                near = f"did you mean {ALSO_CALLED[key]}?" if key in ALSO_CALLED else suggest(key, known)
+                raise PlanError(f"fit has no option {key!r}; {near}")
         for key in ("model", "data"):
             if not given.get(key):
                 raise PlanError(f"fit needs {key}, as in: attngraft fit model=botnet50 data=FOLDER epochs=50")
-        task = given.setdefault("task", record(str(given["model"])).task)
+        task = given.setdefault("task", _network(str(given["model"])).task)
         recipe = _recipe(str(given.get("preset", "small")), task)
+        _check_task(task, given)
         if "lr" not in given and isinstance(given.get("batch"), int):
             given["lr"] = recipe.lr * given["batch"] / recipe.batch
         given["model_options"] = {**given.get("model_options", {}), **own}
         return cls(**{**asdict(recipe), **{key: _tidy(key, value) for key, value in given.items()}})
 
+    @classmethod
+    def stored(cls, values: Mapping[str, Any]) -> Options:
+        """Make options of what `plain` gave; it once gave those of other tasks too, which are left out."""
+        task = record(str(values["model"])).task
+        return cls.of({key: value for key, value in values.items() if task in TASKS_OF.get(key, (task,))})
+
     def changed(self, values: Mapping[str, Any]) -> Options:
-        """Return these options with a few others."""
+        """Return these options with a few others.
+
+        Raises:
+            PlanError: If a value cannot work, or the task has no such option.
+        """
+        _check_task(self.task, values)
         return replace(self, **{key: _tidy(key, value) for key, value in values.items()})
 
     def plain(self) -> dict[str, Any]:
-        """Return numbers, texts, lists and mappings only, as files hold them."""
+        """Return the options of the task as numbers, texts, lists and mappings only, as files hold them."""
         return {
             key: list(value) if isinstance(value, tuple) else dict(value) if isinstance(value, Mapping) else value
             for key, value in ((f.name, getattr(self, f.name)) for f in fields(self))
+            if self.task in TASKS_OF.get(key, (self.task,))
         }
 
     def save(self, folder: Path) -> None:
@@ -140,10 +170,10 @@ class Options(Settings):
             CheckpointError: If the folder has no such file, or one that cannot be read.
         """
         try:
-            return cls.of(yaml.safe_load((folder / FILE).read_text("utf-8")))
+            return cls.stored(yaml.safe_load((folder / FILE).read_text("utf-8")))
         except FileNotFoundError:
             raise CheckpointError(f"{folder} is no folder of a training: it has no {FILE}") from None
-        except (yaml.YAMLError, TypeError, AttributeError) as error:
+        except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{folder / FILE} cannot be read ({error})") from error
 
 
@@ -174,7 +204,11 @@ _RANGE = _Rule(
 
 RULES: Mapping[str, _Rule] = {
     **{name: _whole(1) for name in ("epochs", "batch", "imgsz", "scale", "accumulate", "val_every")},
-    **{name: _whole(0) for name in ("workers", "seed", "randaugment")},
+    **{name: _whole(0) for name in ("workers", "randaugment")},
+    "seed": _Rule(
+        "a whole number from 0 to below 2**32",
+        lambda value: _number(value) and isinstance(value, int) and 0 <= value < 2**32,
+    ),
     **dict.fromkeys(("momentum", "beta2", "warmup", "ema", "label_smoothing"), _FRACTION),
     **dict.fromkeys(("weight_decay", "clip"), _NOT_NEGATIVE),
     "lr": _POSITIVE,
@@ -185,6 +219,18 @@ RULES: Mapping[str, _Rule] = {
 """What each number has to be."""
 
 
+def _network(name: str) -> ModelRecord:
+    """Look up a network.
+
+    Raises:
+        PlanError: If it is a YOLO.
+        UnknownNameError: If there is none of that name.
+    """
+    if name not in models() and HOST.search(name):
+        raise PlanError(f"{name} is no network of the papers but a YOLO; train it with: attngraft train model={name}")
+    return record(name)
+
+
 def _recipe(preset: str, task: Any) -> Settings:
     if preset not in get_args(Preset):
         raise PlanError(f"preset is one of {', '.join(get_args(Preset))}, got {preset!r}")
@@ -192,6 +238,17 @@ def _recipe(preset: str, task: Any) -> Settings:
     if task not in recipes:
         raise PlanError(f"task is one of {', '.join(recipes)}, got {task!r}")
     return recipes[task]
+
+
+def _check_task(task: Task, keys: Iterable[str]) -> None:
+    """Require options that the task has.
+
+    Raises:
+        PlanError: If one would do nothing.
+    """
+    for key in keys:
+        if task not in TASKS_OF.get(key, (task,)):
+            raise PlanError(f"{key} is an option of {' and '.join(TASKS_OF[key])}, and this is to {task}; leave it out")
 
 
 def _tidy(key: str, value: Any) -> Any:

@@ -64,9 +64,35 @@ def upright_size(path: Path) -> tuple[int, int]:
     return width, height
 
 
+def stored_size(path: Path) -> tuple[int, int]:
+    """Return width and height before any turning; of a PNG, the EXIF tag may stand behind the pixels.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
+    width, height = _opened(path, lambda image: image.size)
+    return width, height
+
+
 def pictures_in(folder: Path) -> list[Path]:
-    """List the picture files under a folder, in alphabetical order."""
-    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    """List the picture files under a folder, in alphabetical order, without what programs leave there."""
+    return sorted(
+        file
+        for file in folder.rglob("*")
+        if file.suffix.lower() in SUFFIXES
+        and not any(map(is_litter, file.relative_to(folder).parts))
+        and file.is_file()
+    )
+
+
+def is_litter(name: str) -> bool:
+    """Tell whether a program left a file or folder of this name, not the user: ``.ipynb_checkpoints``, ``._x.jpg``.
+
+    Example:
+        >>> [name for name in (".DS_Store", "._a.jpg", "__MACOSX", "_a.jpg") if not is_litter(name)]
+        ['_a.jpg']
+    """
+    return name.startswith(".") or name == "__MACOSX"
 
 
 def _opened(path: Path, use: Callable[[Image.Image], _Got]) -> _Got:

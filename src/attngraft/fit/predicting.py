@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,22 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
 from attngraft._core.errors import DataError, OptionError, OutputError
+from attngraft._core.files import write_text
 from attngraft.data.pictures import PALETTE, Box, mark
+from attngraft.fit.callbacks import as_csv
+from attngraft.fit.detect import coco_results
 from attngraft.fit.pictures import SUFFIXES, pictures_in, read_bytes
 from attngraft.fit.trained import Trained
-from attngraft.fit.training import free_folder
+from attngraft.fit.training import device_of, free_folder
 
 OPACITY = 0.45
 """Of a mask over its object."""
+
+TAG = 15
+LEAST_TAG = 8
+"""Height of a tag's text in pixels, and the least that can be read."""
+
+DETECTIONS, CLASSES = "predictions.json", "predictions.csv"
 
 
 def predict(
@@ -26,53 +36,101 @@ def predict(
     out: str | Path | None = None,
     *,
     confidence: float = 0.5,
+    accelerator: str = "auto",
     say: Callable[[str], None] = print,
 ) -> list[Any]:
-    """Predict on pictures, say what came of it, and write the pictures that show it.
+    """Predict on pictures one by one, say what came of each, and write it down.
+
+    The folder gets ``predictions.csv`` (classify), pictures with boxes and masks and ``predictions.json``, a list as
+    COCO's evaluation takes it (detect, segment), or the enlarged pictures (superres).
 
     Args:
-        trained: What `load` returned.
+        trained: What `load` returned; it is moved to where it predicts.
         source: A picture, or a folder of pictures.
         out: The folder to make, the next free name if it is taken; None takes ``predict`` beside the checkpoint.
-        confidence: Detections of a lower score are not shown.
+        confidence: Detections of a lower score are left out.
+        accelerator: Lightning's word: ``auto``, ``cpu``, ``gpu``, ...
         say: What takes the lines that are said.
 
     Returns:
         What the network makes of each picture: classes with probabilities (classify), torchvision's boxes, labels,
-        scores and masks above the confidence (detect, segment), the enlarged picture (superres).
+        scores and masks above the confidence (detect, segment), the enlarged picture (superres); None for one in a
+        folder that cannot be read, which is said.
 
     Raises:
-        DataError: If there are no pictures, or one cannot be read.
-        OptionError: If the confidence is not from 0 to 1, or a classifier is given a folder to write to.
+        DataError: If there are no pictures, or the only one cannot be read.
+        OptionError: If the confidence is not from 0 to 1.
         OutputError: If something cannot be written.
+        PlanError: If there is no such accelerator.
     """
-    if not 0 <= confidence <= 1:
+    if isinstance(confidence, bool) or not isinstance(confidence, (int, float)) or not 0 <= confidence <= 1:
         raise OptionError(f"confidence is a number from 0 to 1, got {confidence!r}")
-    paths = _sources(Path(source))
-    task = trained.options.task
-    if task == "classify":
-        if out is not None:
-            raise OptionError(f"a classifier writes no pictures; leave out={out} out")
-        results = [trained.learner.predict(path) for path in paths]
-        for path, classes in zip(paths, results, strict=True):
-            say(f"{path}: " + ", ".join(f"{name} {100 * probability:.1f} %" for name, probability in classes))
-        return results
-    folder = free_folder(Path(out) if out is not None else trained.path.parent / "predict")
-    results = []
+    source = Path(source)
+    paths = _sources(source)
+    trained.learner.to(device_of(accelerator))
+    folder, _ = free_folder(Path(out) if out is not None else trained.path.parent / "predict")
+    results: list[Any] = []
     for path in paths:
-        if task == "superres":
-            result = trained.learner.predict(path)
-            picture, words = TF.to_pil_image(result), f"{result.shape[-1]}x{result.shape[-2]} pixels"
-        else:
-            result = _confident(trained.learner.predict(path), confidence)
-            picture, words = drawn(path, result, trained.classes), _counted(result, trained.classes)
-        say(f"{path}: {words}; {_written(picture, folder, path.stem)}")
+        try:
+            result, words = _predicted(trained, path, folder, confidence)
+        except DataError as error:
+            if path == source:
+                raise
+            result, words = None, f"left out: {error}"
         results.append(result)
+        say(f"{path}: {words}")
+    if file := _written_down(trained, source, paths, results, folder):
+        say(f"{len(paths) - sum(result is None for result in results)} of {len(paths)} pictures are in {file}")
     return results
 
 
+def _predicted(trained: Trained, path: Path, folder: Path, confidence: float) -> tuple[Any, str]:
+    """Return what the network makes of a picture, and that in words; the picture that shows it is written."""
+    result = trained.learner.predict(path)
+    if trained.options.task == "classify":
+        return result, ", ".join(f"{name} {100 * probability:.1f} %" for name, probability in result)
+    if trained.options.task == "superres":
+        result = result.cpu()
+        picture, words = TF.to_pil_image(result), f"{result.shape[-1]}x{result.shape[-2]} pixels"
+    else:
+        result = _confident(result, confidence)
+        picture, words = drawn(path, result, trained.classes), _counted(result, trained.classes)
+    return result, f"{words}; {_written(picture, folder, path.stem)}"
+
+
+def _written_down(
+    trained: Trained, source: Path, paths: Sequence[Path], results: Sequence[Any], folder: Path
+) -> Path | None:
+    """Write what was found for a program to read; of enlarged pictures there is nothing to write."""
+    found = [(path, result) for path, result in zip(paths, results, strict=True) if result is not None]
+    if trained.options.task == "superres":
+        return None
+    if trained.options.task == "classify":
+        rows = [
+            {"picture": str(path), "rank": rank, "class": name, "probability": probability}
+            for path, classes in found
+            for rank, (name, probability) in enumerate(classes, 1)
+        ]
+        write_text(folder / CLASSES, as_csv(rows))
+        return folder / CLASSES
+    boxes = [
+        {**row, "file_name": str(path), "category_name": trained.classes[row["category_id"] - 1]}
+        for path, result in found
+        for row in coco_results(_image_id(path, source), result)
+    ]
+    write_text(folder / DETECTIONS, json.dumps(boxes) + "\n")
+    return folder / DETECTIONS
+
+
+def _image_id(path: Path, source: Path) -> int | str:
+    """Return the number that a picture is named by, as COCO's are, or its name below the source."""
+    if path.stem.isdecimal() and source in (path, path.parent):
+        return int(path.stem)
+    return path.name if path == source else path.relative_to(source).as_posix()
+
+
 def drawn(path: Path, result: dict[str, Tensor], classes: Sequence[str]) -> Image.Image:
-    """Draw masks and boxes onto a picture, with tags where there is more than one class."""
+    """Draw masks and boxes onto a picture, with tags where there is more than one class and room for text."""
     image = read_bytes(path).contiguous()
     found = [label - 1 for label in result["labels"].tolist()]
     for label, mask in zip(found, result["masks"], strict=True) if "masks" in result else ():
@@ -82,7 +140,9 @@ def drawn(path: Path, result: dict[str, Tensor], classes: Sequence[str]) -> Imag
     picture: Image.Image = TF.to_pil_image(image)
     rows = zip(result["boxes"].tolist(), found, result["scores"].tolist(), strict=True)
     boxes = [Box(left, top, right, bottom, label, score) for (left, top, right, bottom), label, score in rows]
-    mark(picture, boxes, class_names=classes if len(classes) > 1 else None)
+    tag = min(TAG, min(picture.size) // 10)  # larger ones hide a small picture
+    tagged = len(classes) > 1 and tag >= LEAST_TAG
+    mark(picture, boxes, class_names=classes if tagged else None, tag_size=tag)
     return picture
 
 

@@ -23,7 +23,7 @@ from attngraft.fit.folders import PairSet, read_pairs
 from attngraft.fit.learner import Learner
 from attngraft.fit.loading import Key, chance
 from attngraft.fit.options import Options
-from attngraft.fit.pictures import read_unit
+from attngraft.fit.pictures import read_unit, stored_size
 
 Pair = tuple[Tensor, Tensor]
 
@@ -63,8 +63,13 @@ class Enlarger(Learner):
 
     @classmethod
     def read(cls, options: Options, split: str) -> PairSet:
-        """Read a split of the data set."""
-        return read_pairs(Path(options.data), split)
+        """Read a split of the data set, and check the sizes of its pictures by the heads of their files."""
+        data = read_pairs(Path(options.data), split)
+        for high, low in zip(data.high, data.low, strict=True):
+            size, small = stored_size(high), None if low is None else stored_size(low)
+            turned = small is not None and (size[0] < size[1]) != (small[0] < small[1])  # perhaps by a tag
+            _check_sizes(high, size[::-1] if turned else size, low, small, options.scale)
+        return data
 
     @classmethod
     def classes_of(cls, data: PairSet) -> tuple[str, ...]:
@@ -110,19 +115,26 @@ def pair(high: Path, low: Path | None, scale: int) -> Pair:
         DataError: If the large one is not ``scale`` times as large, or has fewer pixels than that.
     """
     large = read_unit(high)
+    small = None if low is None else read_unit(low)
     height, width = large.shape[-2:]
-    if low is not None:
-        small = read_unit(low)
-        if (height, width) != (small.shape[-2] * scale, small.shape[-1] * scale):
-            raise DataError(
-                f"{high} has {width}x{height} pixels and should have scale={scale} times the "
-                f"{small.shape[-1]}x{small.shape[-2]} of {low}"
-            )
+    _check_sizes(high, (width, height), low, None if small is None else (small.shape[-1], small.shape[-2]), scale)
+    if small is not None:
         return small, large
-    if min(height, width) < scale:
-        raise DataError(f"{high} has {width}x{height} pixels, too few to be made {scale} times smaller")
     large = large[:, : height // scale * scale, : width // scale * scale]
     return bicubic(large[None], (height // scale, width // scale))[0], large
+
+
+def _check_sizes(
+    high: Path, size: tuple[int, int], low: Path | None, small: tuple[int, int] | None, scale: int
+) -> None:
+    """Require widths and heights that go together."""
+    width, height = size
+    if small is not None and size != (small[0] * scale, small[1] * scale):
+        raise DataError(
+            f"{high} has {width}x{height} pixels and should have scale={scale} times the {small[0]}x{small[1]} of {low}"
+        )
+    if min(size) < scale:
+        raise DataError(f"{high} has {width}x{height} pixels, too few to be made {scale} times smaller")
 
 
 def bicubic(images: Tensor, size: Sequence[int]) -> Tensor:

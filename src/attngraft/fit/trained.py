@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import struct
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,13 +12,20 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from attngraft._core.errors import AttngraftError, CheckpointError
+from attngraft._core.errors import CheckpointError
 from attngraft.fit.learner import MARK, Learner
 from attngraft.fit.options import Options
 from attngraft.fit.tasks import LEARNERS
+from attngraft.models import load_shared
 
 BEST, LAST = "best.ckpt", "last.ckpt"
 NETWORK = "network."
+
+BROKEN = (
+    *(RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError),
+    *(struct.error, pickle.UnpicklingError),
+)
+"""What PyTorch raises for a file that is cut short or is no checkpoint: it takes a text for instructions."""
 
 
 class Trained(NamedTuple):
@@ -53,15 +62,12 @@ def load(path: str | Path) -> Trained:
     if not isinstance(content.get(MARK), dict):
         raise CheckpointError(f"{file} was not written by attngraft fit; give a best.ckpt or last.ckpt of a run")
     try:
-        options = replace(Options.of(content[MARK]["options"]), weights=None)
+        options = replace(Options.stored(content[MARK]["options"]), weights=None)
         classes = tuple(content[MARK]["classes"])
         learner = LEARNERS[options.task](options, classes)
-        learner.load_state_dict(content["state_dict"])
-    except AttngraftError:
-        raise
-    except (KeyError, RuntimeError, TypeError) as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise CheckpointError(f"{file} does not fit the network that it names ({reason})") from error
+        _fill(learner, content["state_dict"], file)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{file} lacks a part of what attngraft fit writes ({error}); train again") from error
     return Trained(learner.eval(), options, classes, file)
 
 
@@ -75,36 +81,61 @@ def read(file: Path) -> dict[str, Any]:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{file} does not exist") from None
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        reason = str(error).partition("\n")[0]
-        raise CheckpointError(f"{file} is not a checkpoint that can be read ({reason})") from error
+    except OSError as error:
+        raise CheckpointError(f"{file} cannot be read: {error.strerror or error}") from error
+    except BROKEN as error:  # whose text advises weights_only=False
+        raise CheckpointError(
+            f"{file} is not a checkpoint that can be read: it is broken, or holds more than tensors and plain values, "
+            "which would be run; give a best.ckpt or last.ckpt of a run, or a file of weights alone"
+        ) from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{file} holds no weights but a {type(content).__name__}")
     return content
 
 
 def begin_from(network: nn.Module, file: Path) -> str:
-    """Give a network the weights of a checkpoint as far as names and shapes agree.
+    """Give a network the weights of a checkpoint, as far as they share layers.
 
     Args:
         network: The network.
-        file: A checkpoint of `Fit`, or a file of the network's own weights.
+        file: A checkpoint of `Fit`, or a file of weights of this network or, for a detector, of its classifier.
 
     Returns:
-        A sentence on what was taken.
+        A sentence on what was taken and what begins anew.
 
     Raises:
-        CheckpointError: If nothing fits.
+        CheckpointError: If nothing is shared, or what is shared has another shape.
     """
     content = read(file)
     found = content.get("state_dict", content)
     prefix = NETWORK if any(str(name).startswith(NETWORK) for name in found) else ""
     weights = {str(name).removeprefix(prefix): value for name, value in found.items() if isinstance(value, Tensor)}
-    own = network.state_dict()
-    taken = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
-    if not taken:
-        raise CheckpointError(f"{file} has no weight that fits; it is of another network")
-    network.load_state_dict(taken, strict=False)
-    anew = [name for name in own if name not in taken]
-    beginning = f"; {len(anew)} begin anew, the first is {anew[0]}" if anew else ""
-    return f"{len(taken)} of {len(own)} weights are from {file}{beginning}"
+    try:
+        shared = load_shared(network, weights)
+    except CheckpointError as error:
+        raise CheckpointError(f"weights={file} cannot be begun from: {error}") from error
+    resized = f", {len(shared.resized)} position tables among them resized" if shared.resized else ""
+    beginning = f"; {len(shared.missing)} begin anew, the first is {shared.missing[0]}" if shared.missing else ""
+    whole = len(shared.taken) + len(shared.missing)
+    return f"{len(shared.taken)} of {whole} weights are from {file}{resized}{beginning}"
+
+
+def _fill(learner: Learner, state: Mapping[str, Tensor], file: Path) -> None:
+    """Load a whole state.
+
+    Raises:
+        CheckpointError: If it is of another network; names the first layer that differs.
+    """
+    own = learner.state_dict()
+    who = f"{file} names {learner.options.model} with {len(learner.classes)} classes"
+    for name in dict.fromkeys([*own, *state]):
+        tensor = name.removeprefix(NETWORK)
+        if name not in state or name not in own:
+            which = "lack" if name not in state else "also have"
+            raise CheckpointError(f"{who}, and its weights {which} {tensor}; load it with the version that wrote it")
+        if own[name].shape != state[name].shape:
+            raise CheckpointError(
+                f"{who}, and its {tensor} is {tuple(state[name].shape)} where that needs {tuple(own[name].shape)}; "
+                "take the file as it was written, or train again"
+            )
+    learner.load_state_dict(state)

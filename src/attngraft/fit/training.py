@@ -20,12 +20,12 @@ import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning_utilities.core.rank_zero import rank_zero_only
 
-from attngraft._core.errors import CheckpointError, DataError, OutputError, PlanError
+from attngraft._core.errors import CheckpointError, DataError, OutputError, PlanError, suggest
 from attngraft._core.files import numbered, write_text
-from attngraft.fit.callbacks import Bar, History, MovingAverage, measured
+from attngraft.fit.callbacks import TRAINING, Bar, History, MovingAverage, measured
 from attngraft.fit.learner import Learner
 from attngraft.fit.options import FILE, Options
 from attngraft.fit.tasks import LEARNERS
@@ -45,6 +45,10 @@ UNHELPFUL = (
     ".*treespec.*is deprecated.*",  # Lightning 2.6 with PyTorch 2.14
 )
 """Warnings of Lightning about what is not the user's concern."""
+
+
+CANNOT = (MisconfigurationException, ImportError, TypeError, ValueError, RuntimeError)
+"""What Lightning raises for a device or a precision that there is not."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -147,19 +151,11 @@ class Fit:
                 self.say(f"{split}: {note}")
         if options.weights is not None and self._resumed is None:
             self.say(begin_from(learner.network, Path(options.weights)))
-        folder = self.out if self._resumed else free_folder(self.out)
-        if self._resumed is None:
-            _on_main(options.save)(folder)
-        self.say(f"training {options.model} on {options.data} into {folder}")
         history = History(self.say)
         with _quiet():
-            trainer = _trainer(options, folder, [history], learner.monitor)
+            folder, trainer = self._prepared(history, learner.monitor)
+            self.say(f"training {options.model} on {options.data} into {folder}")
             parts = trainer.world_size * options.accumulate
-            if options.batch % parts:
-                raise PlanError(
-                    f"batch={options.batch} cannot be cut into equal parts for {trainer.world_size} devices with "
-                    f"accumulate={options.accumulate}; take a multiple of {parts}"
-                )
             loaders = (
                 learner.loader(train, training=True, parts=parts),
                 learner.loader(val, training=False, parts=parts),
@@ -167,6 +163,21 @@ class Fit:
             with _interruptible(trainer, folder):
                 trainer.fit(learner, *loaders, ckpt_path=self._resumed, weights_only=True)
         return _finish(self.say, learner, folder, history)
+
+    def _prepared(self, history: History, monitor: str) -> tuple[Path, L.Trainer]:
+        """Return folder and trainer; a start that fails leaves no folder, as it would pass for a training to resume."""
+        options, folder = self.options, self.out
+        if self._resumed is not None:
+            return folder, _trainer(options, folder, [history], monitor)
+        folder, own = free_folder(folder)
+        try:
+            trainer = _trainer(options, folder, [history], monitor)
+        except PlanError:
+            if own:
+                _on_main(folder.rmdir)()
+            raise
+        _on_main(options.save)(folder)
+        return folder, trainer
 
 
 def validate(
@@ -187,29 +198,34 @@ def validate(
         DataError: If the data cannot be used, or have other classes.
         PlanError: If a change is none of those.
     """
-    unknown = [key for key in changes if key not in MAY_CHANGE]
-    if unknown:
-        raise PlanError(f"validation has no option {unknown[0]!r}; it takes data, split, {', '.join(MAY_CHANGE)}")
+    known = dict.fromkeys(("data", "split", *MAY_CHANGE))
+    for key in changes:
+        if key not in known:
+            raise PlanError(f"validation has no option {key!r}; {suggest(key, known)}")
     learner = trained.learner
     options = trained.options.changed({**changes, **({} if data is None else {"data": str(data)})})
     found = type(learner).read(options, split)
     _require_same(trained.classes, type(learner).classes_of(found), f"the split {split!r} of {options.data}")
     with _quiet():
-        trainer = L.Trainer(
-            accelerator=options.accelerator,
-            devices=_devices(options),
-            precision=options.precision,  # type: ignore[arg-type]
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-        )
+        trainer = _on_lightning(options, logger=False, enable_checkpointing=False, enable_progress_bar=False)
         with _plain_data_errors(), _under(learner, options):
             loader = learner.loader(found, training=False, parts=options.accumulate)
             (numbers,) = trainer.validate(learner, loader, verbose=False)
     learner.eval()
     return {name: float(value) for name, value in numbers.items()}
+
+
+def device_of(accelerator: str) -> torch.device:
+    """Return the device that Lightning's word means.
+
+    Raises:
+        PlanError: If there is no such device.
+    """
+    try:
+        with _quiet():
+            return L.Fabric(accelerator=accelerator, devices=1).device
+    except CANNOT as error:
+        raise PlanError(f"Lightning cannot work with accelerator={accelerator}: {error}") from error
 
 
 def _splits(kind: type[Learner], options: Options) -> tuple[Any, Any]:
@@ -229,29 +245,45 @@ def _require_same(known: tuple[str, ...], found: tuple[str, ...], where: str) ->
 def _trainer(options: Options, folder: Path, callbacks: list[Callback], monitor: str) -> L.Trainer:
     if options.ema:
         callbacks = [MovingAverage(options.ema), *callbacks]
-    if sys.stderr.isatty():
+    if sys.stdout.isatty():
         callbacks = [*callbacks, Bar()]
-    try:
-        return L.Trainer(
-            accelerator=options.accelerator,
-            devices=_devices(options),
-            precision=options.precision,  # type: ignore[arg-type]
-            max_epochs=options.epochs,
-            accumulate_grad_batches=options.accumulate,
-            gradient_clip_val=options.clip or None,
-            check_val_every_n_epoch=options.val_every,
-            callbacks=[*callbacks, *_checkpoints(folder, monitor, options.val_every)],
-            logger=[CSVLogger(folder, name="csv"), TensorBoardLogger(folder, name="tensorboard", version="")],
-            enable_progress_bar=sys.stderr.isatty(),
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            log_every_n_steps=10,
-            use_distributed_sampler=False,
-            sync_batchnorm=options.accelerator != "cpu" and torch.cuda.is_available(),
-            default_root_dir=folder,
+    trainer = _on_lightning(
+        options,
+        max_epochs=options.epochs,
+        accumulate_grad_batches=options.accumulate,
+        gradient_clip_val=options.clip or None,
+        check_val_every_n_epoch=options.val_every,
+        callbacks=[*callbacks, *_checkpoints(folder, monitor, options.val_every)],
+        logger=TensorBoardLogger(folder, name="tensorboard", version=""),
+        enable_progress_bar=sys.stdout.isatty(),
+        num_sanity_val_steps=0,
+        log_every_n_steps=10,
+        sync_batchnorm=options.accelerator != "cpu" and torch.cuda.is_available(),
+        default_root_dir=folder,
+    )
+    parts = trainer.world_size * options.accumulate
+    if options.batch % parts:
+        raise PlanError(
+            f"batch={options.batch} cannot be cut into equal parts for {trainer.world_size} devices with "
+            f"accumulate={options.accumulate}; take a multiple of {parts}"
         )
-    except (MisconfigurationException, ValueError, RuntimeError) as error:
-        raise PlanError(f"Lightning cannot train so: {error}") from error
+    return trainer
+
+
+def _on_lightning(options: Options, **how: Any) -> L.Trainer:
+    """Return a trainer where the options say.
+
+    Raises:
+        PlanError: If there is no such place.
+    """
+    where = {"accelerator": options.accelerator, "devices": _devices(options), "precision": options.precision}
+    try:
+        return L.Trainer(**where, enable_model_summary=False, use_distributed_sampler=False, **how)
+    except CANNOT as error:
+        raise PlanError(
+            f"Lightning cannot work with accelerator={options.accelerator} devices={options.devices} "
+            f"precision={options.precision}: {error}"
+        ) from error
 
 
 def _checkpoints(folder: Path, monitor: str, val_every: int) -> list[ModelCheckpoint]:
@@ -272,7 +304,7 @@ def _devices(options: Options) -> Any:
 
 def _finish(say: Callable[[str], None], learner: Learner, folder: Path, history: History) -> Result:
     best, last = history.best(learner.monitor), history.rows[-1] if history.rows else {}
-    numbers = {name: value for name, value in best.items() if not name.startswith(("loss_", "train_"))}
+    numbers = {name: value for name, value in best.items() if not name.startswith(TRAINING)}
     sentence = (
         f"{learner.options.model}: {measured(learner, numbers)} in epoch {best.get('epoch', 0):.0f} of "
         f"{learner.options.epochs}; best weights in {folder / BEST}"
@@ -292,11 +324,15 @@ def _without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def free_folder(out: Path) -> Path:
-    """Make the folder, or the next of its name that is free: a run never overwrites another."""
+def free_folder(out: Path) -> tuple[Path, bool]:
+    """Make the folder, or the next of its name that is free: a run never overwrites another.
+
+    Returns:
+        The folder, and whether it was not there before.
+    """
     for folder in numbered(out):
         if folder.is_dir() and not any(folder.iterdir()):
-            return folder
+            return folder, False
         if folder.exists():
             continue
         if getattr(rank_zero_only, "rank", 0) == 0:
@@ -304,7 +340,7 @@ def free_folder(out: Path) -> Path:
                 folder.mkdir(parents=True)
             except OSError as error:
                 raise OutputError(f"cannot make {folder}: {error.strerror or error}") from error
-        return folder
+        return folder, True
     raise OutputError(f"{out} and 9999 folders of its name are taken")
 
 

@@ -13,6 +13,9 @@ from attngraft._core.errors import DataError
 from attngraft.fit.objects import ObjectSet, Thing, object_set
 from attngraft.fit.pictures import pictures_in, upright_size
 
+SLACK = 0.01
+"""What a coordinate may lie outside its picture, as a part of the side: tools round, and boxes are clipped."""
+
 
 def read_yolo(file: Path, split: str, *, masks: bool) -> ObjectSet:
     """Read one split.
@@ -57,30 +60,45 @@ def _content(file: Path) -> dict[str, Any]:
 
 
 def _names(file: Path, content: Mapping[str, Any]) -> dict[int, str]:
-    names = content.get("names", content.get("nc"))
-    if isinstance(names, int):
-        names = range(names)
-    if isinstance(names, Mapping):
-        return {int(number): str(name) for number, name in names.items()}
-    if not names or isinstance(names, str):
+    names, count = content.get("names"), content.get("nc")
+    if names is None and isinstance(count, int):
+        names = range(count)
+    if not names or not isinstance(names, (Mapping, list, range)):
         raise DataError(f"{file} needs names, a list of class names")
-    return {number: str(name) for number, name in enumerate(names)}
+    if isinstance(names, Mapping):
+        wrong = [key for key in names if not (isinstance(key, int) or str(key).isdecimal())]
+        if wrong:
+            raise DataError(f"{file} needs the keys of names to be class numbers, got {wrong[0]!r}")
+    numbered = names.items() if isinstance(names, Mapping) else enumerate(names)
+    found = {int(number): str(name) for number, name in numbered}
+    if count is not None and count != len(found):
+        raise DataError(f"{file} says nc: {count} and has {len(found)} names; correct one of them")
+    return found
 
 
 def _pictures(file: Path, content: Mapping[str, Any], split: str) -> Iterator[Path]:
     entries = content.get(split)
     if not entries:
         raise DataError(f"{file} has no split {split!r}")
+    entries = entries if isinstance(entries, list) else [entries]
     root = file.parent / str(content.get("path") or "")
-    for entry in [entries] if isinstance(entries, str) else entries:
+    for entry in entries:
+        if not isinstance(entry, str):
+            raise DataError(f"{file} needs {split} to be a folder, a list file, or a list of those, got {entry!r}")
         place = root / entry
         if place.is_dir():
             yield from pictures_in(place)
         elif place.is_file():
-            lines = filter(None, map(str.strip, place.read_text("utf-8").splitlines()))
-            yield from (place.parent / line for line in lines)
+            yield from (place.parent / line.strip() for line in _lines(place) if line.strip())
         else:
             raise DataError(f"{file}: the split {split!r} is in {place}, which does not exist")
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file} is not a text in UTF-8 that can be read ({error}); save it anew") from error
 
 
 def _label_file(picture: Path) -> Path:
@@ -93,7 +111,7 @@ def _label_file(picture: Path) -> Path:
 
 def _sized(path: Path, label: Path, index: Mapping[int, int], data: Path) -> tuple[int, int, list[Thing]]:
     width, height = upright_size(path)
-    lines = label.read_text("utf-8").splitlines() if label.is_file() else []
+    lines = _lines(label) if label.is_file() else []
     things = [
         _thing(line.split(), np.array([width, height], float), index, f"{label}, line {number}", data)
         for number, line in enumerate(lines, 1)
@@ -109,6 +127,7 @@ def _thing(words: list[str], size: Any, index: Mapping[int, int], where: str, da
         raise DataError(f"{where}: expected numbers, got {' '.join(words)[:60]!r}") from None
     if number not in index:
         raise DataError(f"{where}: class {words[0]} is not among the names of {data}, {min(index)} to {max(index)}")
+    _check_fractions(numbers, where)
     if len(numbers) == 4:
         centre, half = np.array(numbers[:2]) * size, np.array(numbers[2:]) * size / 2
         (left, top), (right, bottom) = centre - half, centre + half
@@ -120,3 +139,15 @@ def _thing(words: list[str], size: Any, index: Mapping[int, int], where: str, da
     outline = np.array(numbers).reshape(-1, 2) * size
     (left, top), (right, bottom) = outline.min(0), outline.max(0)
     return Thing(index[int(number)], (left, top, right, bottom), [outline])
+
+
+def _check_fractions(numbers: list[float], where: str) -> None:
+    """Require parts of the picture's sides, a rounding error apart."""
+    wrong = [number for number in numbers if not -SLACK <= number <= 1 + SLACK]  # not a number is wrong too
+    if wrong:
+        pixels = "; if these are pixels, divide them by its width and height" if max(wrong) > 1 else ""
+        raise DataError(
+            f"{where}: expected parts of the picture's width and height, from 0 to 1, got {wrong[0]:g}{pixels}"
+        )
+    if len(numbers) == 4 and min(numbers[2:]) < 0:
+        raise DataError(f"{where}: expected a width and a height of 0 or more, got {numbers[2]:g} and {numbers[3]:g}")

@@ -11,7 +11,8 @@ from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from torch import nn
 
-from attngraft._core.errors import RegistrationError, UnknownNameError
+from attngraft._core.checks import known_options
+from attngraft._core.errors import OptionError, RegistrationError, UnknownNameError
 
 Task = Literal["classify", "detect", "segment", "superres"]
 TASKS: tuple[Task, ...] = get_args(Task)
@@ -39,6 +40,15 @@ class ModelRecord:
     def options(self) -> frozenset[str]:
         """The keywords of the class that it returns, such as ``image_size``, where position tables have a size."""
         return frozenset(inspect.signature(get_type_hints(self.build)["return"]).parameters)
+
+    @property
+    def takes(self) -> frozenset[str] | None:
+        """The keywords of its function; None where only building it tells, as torchvision's classes are not loaded."""
+        own = inspect.signature(self.build).parameters.values()
+        named = frozenset(p.name for p in own if p.kind is not p.VAR_KEYWORD) - {"name"}
+        if len(named) == len(own):
+            return named
+        return None if "kwargs" in self.options else named | self.options
 
 
 _TABLE: dict[str, ModelRecord] = {}
@@ -77,8 +87,15 @@ def create(name: str, **options: Any) -> nn.Module:
 
     Raises:
         UnknownNameError: If there is no such model; names the nearest.
+        OptionError: If it has no such option, naming the nearest, or ``num_classes`` is no number of classes.
     """
-    return record(name).build(**options)
+    found = record(name)
+    if found.takes is not None:
+        known_options(name, options, found.takes)
+    classes = options.get("num_classes", 0)
+    if isinstance(classes, bool) or not isinstance(classes, int) or classes < 0:
+        raise OptionError(f"{name} needs num_classes to be a whole number of 0 or more, got {classes!r}")
+    return found.build(**options)
 
 
 def record(name: str) -> ModelRecord:

@@ -8,13 +8,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from attngraft._core.errors import CheckpointError
 from attngraft.attention._positions import resample
 from attngraft.attention.mhsa import MHSA
 
-CLASSIFIERS = ("fc", "head", "roi_heads.box_predictor", "roi_heads.mask_predictor")
-"""Layers whose shape depends on the classes: they are taken where it agrees and left where it does not."""
+CLASSIFIERS = ("fc", "head", "roi_heads.box_predictor", "roi_heads.mask_predictor", "enlarge")
+"""Layers whose shape depends on the classes, or on the scale: taken where it agrees and left where it does not."""
+
+BODY = "backbone.body."
+"""Where a detector keeps the layers that it shares with a classifier."""
 
 COUNT = "num_batches_tracked"
 """What frozen norms do not have, and what nothing depends on."""
@@ -66,7 +70,7 @@ def load_shared(model: nn.Module, state: Mapping[str, Tensor], *, classifiers: S
     """Fill the layers that a model shares with the one that a state comes from.
 
     A BoTNet takes all of a torchvision ResNet but the 3x3 convolutions it does not have; a detector takes a
-    classifier's state into its backbone. Position tables of another size are resized as `MHSA` does for a larger map.
+    classifier's state into its backbone. Position tables of another size are resized as their modules resize them.
 
     Args:
         model: What to fill.
@@ -86,11 +90,9 @@ def load_shared(model: nn.Module, state: Mapping[str, Tensor], *, classifiers: S
         >>> print(load_shared(create("botnet50", **small), create("resnet50", **small).state_dict()))
         317 of 326 tensors taken; 3 left over
     """
-    body = getattr(getattr(model, "backbone", None), "body", None)
-    if body is not None and not any(name.startswith("backbone.") for name in state):
-        model = body  # a detector's, and the state is a classifier's
     own = model.state_dict()
-    given = dict(state)
+    prefix = BODY if _starts(own, BODY) and not _starts(state, "backbone.") else ""
+    given = {prefix + name: value for name, value in state.items()}
     resized = _resize_tables(model, given)
     replaced = {name for name in own if _begins(name, classifiers) and name in given and _differ(own, given, name)}
     for name in sorted(own.keys() & given.keys() - replaced):
@@ -108,7 +110,7 @@ def load_shared(model: nn.Module, state: Mapping[str, Tensor], *, classifiers: S
     _check_whole(own, taken)
     model.load_state_dict({name: given[name] for name in taken}, strict=False)
     missing = tuple(name for name in own if name not in taken)
-    left = tuple(name for name in state if name not in taken and not name.endswith(COUNT))
+    left = tuple(name for name in state if prefix + name not in taken and not name.endswith(COUNT))
     return Shared(tuple(taken), resized, missing, left)
 
 
@@ -139,16 +141,20 @@ def load_timm(model: nn.Module, state: Mapping[str, Tensor]) -> Shared:
 
 
 def _resize_tables(model: nn.Module, state: dict[str, Tensor]) -> tuple[str, ...]:
-    """Give the state's position tables the model's number of rows, in place; return their names."""
+    """Give the state's position tables the model's size, in place; return their names."""
     resized = []
     for path, module in model.named_modules():
-        if not isinstance(module, MHSA) or module.position == "none":
-            continue
-        for table in ("height_table", "width_table"):
-            name, rows = f"{path}.{table}".lstrip("."), getattr(module, table).shape[1]
-            if name in state and state[name].dim() == 3 and state[name].shape[1] != rows:
-                state[name] = resample(state[name], rows)
-                resized.append(name)
+        for key, table in module.named_parameters(prefix=path, recurse=False):
+            given = state.get(key)
+            if given is None or given.shape == table.shape or given.dim() != 3 or given.shape[0] != table.shape[0]:
+                continue
+            if isinstance(module, MHSA):  # (g, rows, d)
+                state[key] = resample(given, table.shape[1])
+            elif key.endswith("positions"):  # (C, H, W)
+                state[key] = F.interpolate(given[None], table.shape[1:], mode="bilinear", align_corners=False)[0]
+            else:
+                continue
+            resized.append(key)
     return tuple(resized)
 
 
@@ -163,6 +169,10 @@ def _check_whole(own: Mapping[str, Tensor], taken: Sequence[str]) -> None:
 
 def _differ(own: Mapping[str, Tensor], given: Mapping[str, Tensor], name: str) -> bool:
     return own[name].shape != given[name].shape
+
+
+def _starts(state: Mapping[str, Tensor], prefix: str) -> bool:
+    return any(name.startswith(prefix) for name in state)
 
 
 def _begins(name: str, layers: Sequence[str]) -> bool:

@@ -3,19 +3,21 @@
 Paper: Mask R-CNN, He et al., ICCV 2017, arXiv 1703.06870, with the backbones of Bottleneck Transformers for Visual
     Recognition, Srinivas et al., CVPR 2021, arXiv 2101.11605.
 Code: torchvision, models/detection (BSD-3-Clause), whose classes do the work.
-Differs: Pictures keep their proportions within 1024 x 1024 pixels and are padded to a batch; the paper's pictures are
-    scaled by a random factor and cropped or padded to that size, which is the training's part and not the model's.
+Differs: Pictures keep their proportions within 1024 x 1024 pixels (those so long and thin that no pixel of the short
+    side would be left are widened to one) and are padded to a batch; the paper's pictures are scaled by a random factor
+    and cropped or padded to that size, which is the training's part and not the model's.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
 
-from attngraft._core.checks import one_of, positive
+from attngraft._core.checks import known_options, one_of, positive
 from attngraft._core.errors import OptionError
 from attngraft.models._registry import create, model, record
 from attngraft.models._stages import Stages
@@ -26,6 +28,10 @@ BODIES = tuple(f"{family}{depth}" for family in ("botnet", "resnet") for depth i
 NORMS = ("batch", "frozen", "sync")
 ANCHOR_SIZES = ((32,), (64,), (128,), (256,), (512,))
 """Side of the anchors of each level in pixels: eight cells."""
+
+
+TRANSFORM_OPTIONS = ("size_divisible", "fixed_size")
+"""What torchvision's classes pass on to their transform, and their signature does not name."""
 
 
 class FeaturePyramid(nn.Module):
@@ -102,7 +108,7 @@ def maskrcnn(body: str, **options: Any) -> nn.Module:
             the classifier; ``channels`` (256) of the pyramid; and whatever torchvision's class takes.
 
     Raises:
-        OptionError: If ``norm`` is none of these, or the classifier's stages cannot be read.
+        OptionError: If ``norm`` is none of these, an option is unknown, or the classifier's stages cannot be read.
     """
     from torchvision.models.detection import MaskRCNN
 
@@ -123,6 +129,10 @@ def _rcnn(
 ) -> nn.Module:
     from torchvision.models.detection.rpn import AnchorGenerator
 
+    from attngraft.models._fitting import Fitting
+
+    ours = {*inspect.signature(_rcnn).parameters, *TRANSFORM_OPTIONS} - {"detector", "body", "options"}
+    known_options("R-CNN", options, ours | set(inspect.signature(detector).parameters) - {"backbone", "kwargs"})
     one_of("R-CNN", "norm", norm, NORMS)
     positive("R-CNN", num_classes=num_classes, min_size=min_size, max_size=max_size)
     # BoTNet keeps a row a line of its map; FLatten a number a cell, too many at this size, and resizes them anyway.
@@ -131,7 +141,9 @@ def _rcnn(
     backbone = _with_norm(FeaturePyramid(classifier, channels), norm)
     anchors = AnchorGenerator(ANCHOR_SIZES, ((0.5, 1.0, 2.0),) * len(ANCHOR_SIZES))
     options = {"rpn_anchor_generator": anchors, **options}
-    return detector(backbone, num_classes + 1, min_size=min_size, max_size=max_size, **options)
+    made = detector(backbone, num_classes + 1, min_size=min_size, max_size=max_size, **options)
+    made.transform = Fitting.like(made.transform)
+    return made
 
 
 def _with_norm(module: nn.Module, norm: str) -> nn.Module:
