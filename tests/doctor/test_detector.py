@@ -233,6 +233,14 @@ def test_pictures_follow_the_strides_of_the_model(recipe: str, imgsz: int, side:
     assert f"{side}x{side}" in others[1].detail
 
 
+@pytest.mark.parametrize("task", ["seg", "cls", "pose", "obb"])
+def test_other_tasks_train_with_the_hosts_loss_and_reload(task: str) -> None:
+    with quiet():
+        patient = Patient(f"yolo11n-{task}.yaml+eca@4")
+        found = list(examine(patient, [CHECKS[name] for name in ("opens", "gradients", "reload")]))
+    assert {f.status for f in found} == {"pass"}, found
+
+
 def test_flops_of_large_pictures_are_extended_exactly() -> None:
     from attngraft.doctor.costs import flops_at
     from attngraft.measure import flops

@@ -40,7 +40,9 @@ assert "attngraft" not in sys.modules
 model = YOLO(sys.argv[1]).model.float().eval()
 with torch.no_grad():
     y = model(torch.load(sys.argv[2]))
-torch.save(y[0] if isinstance(y, (tuple, list)) else y, sys.argv[3])
+while isinstance(y, (tuple, list)):
+    y = y[0]
+torch.save(y, sys.argv[3])
 """
 WORKER = "import runpy, sys; runpy.run_path(sys.argv[1], run_name='__main__')"
 TINY_TRAINING = {
