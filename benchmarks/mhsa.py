@@ -34,7 +34,9 @@ MODULE_CASES = [
     ("P5 20x20, 256 channels", 1, 256, 4, 20, ()),
     ("P5 20x20, 256 channels, batch 16", 16, 256, 4, 20, ()),
     ("P4 40x40, 256 channels", 1, 256, 4, 40, ()),
+    ("P4 40x40, 256 channels, batch 16", 16, 256, 4, 40, ("timm BottleneckAttn",)),
     ("P3 80x80, 128 channels", 1, 128, 4, 80, ("timm BottleneckAttn",)),
+    ("P3 80x80, 256 channels", 1, 256, 4, 80, ("timm BottleneckAttn",)),
 ]
 
 
@@ -214,7 +216,8 @@ def main() -> None:
             results.append(compare(f"{part}, {name}, {options.dtype}", contenders, seconds=seconds))
             print(table(results[-1]), flush=True)
     if not options.quick:
-        print("written:", write("mhsa", environment(options.device), results))
+        script = "mhsa" if options.dtype == "float32" else f"mhsa-{options.dtype}"
+        print("written:", write(script, environment(options.device), results))
 
 
 if __name__ == "__main__":

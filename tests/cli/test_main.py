@@ -110,8 +110,8 @@ def test_list_and_show_take_a_mechanism_of_the_users_own(monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("line", "code", "message"),
     [
-        ("bench --plugin none.py yolo11n", 1, "none.py is no file"),
-        ("--plugin none.py list", 1, "none.py is no file"),
+        ("bench --plugin none.py yolo11n", 2, "none.py is no file"),
+        ("--plugin none.py list", 2, "none.py is no file"),
         ("show mhsaa", 2, "did you mean mhsa"),
         ("train data=x.yaml", 2, "say which model"),
         ("train model=yolo11n epochs", 2, "expected key=value, got 'epochs'"),

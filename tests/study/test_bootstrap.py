@@ -117,5 +117,5 @@ def test_runs_on_different_objects_and_unknown_metrics_are_refused(problem) -> N
     one, other = (evaluate(*problem(seed)).matches for seed in (1, 2))
     with pytest.raises(ValueError, match="run 1 rests on other images, classes or objects"):
         resample([one, other])
-    with pytest.raises(LookupError, match="no metric is called 'AP55'; there are: AP, AP50"):
+    with pytest.raises(LookupError, match="no metric is called 'AP55'; did you mean AP75 or AP50"):
         resample([one], "AP55")
