@@ -50,6 +50,13 @@ def test_the_schedules() -> None:
     assert math.isclose(rate(of(warmup=0.0), 0.0), 1.0)
 
 
+def test_options_of_the_network_may_be_nested() -> None:
+    options = of(**{"model.width": 8, "model.body_options.width": 16, "model.body_options.se": "all"})
+    assert options.model_options == {"width": 8, "body_options": {"width": 16, "se": "all"}}
+    with pytest.raises(PlanError, match=r"model\.width\.deep stands inside width, which is 8 and no mapping"):
+        of(**{"model.width": 8, "model.width.deep": 1})
+
+
 def test_they_survive_their_file(tmp_path: Path) -> None:
     options = of(model="tiny_detector", jitter=[0.5, 2], devices=(0, 1), lr=1, **{"model.min_size": 40})
     options.save(tmp_path)

@@ -118,7 +118,7 @@ class Options(Settings):
             attngraft._core.errors.PlanError: fit has no option 'epoch'; did you mean epochs?
         """
         given = {key: value for key, value in values.items() if not key.startswith(MODEL_PREFIX)}
-        own = {key.removeprefix(MODEL_PREFIX): values[key] for key in values if key.startswith(MODEL_PREFIX)}
+        own = _nested({key.removeprefix(MODEL_PREFIX): values[key] for key in values if key.startswith(MODEL_PREFIX)})
         known = [f.name for f in fields(cls)]
         for key in given:
             if key not in known:
@@ -217,6 +217,24 @@ RULES: Mapping[str, _Rule] = {
     "flip": _Rule("True or False", lambda value: isinstance(value, bool)),
 }
 """What each number has to be."""
+
+
+def _nested(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Put options with points in their names, such as ``body_options.width``, into mappings.
+
+    Raises:
+        PlanError: If one of them stands inside a value that is no mapping.
+    """
+    found: dict[str, Any] = {}
+    for key, value in options.items():
+        *outer, last = key.split(".")
+        inside = found
+        for name in outer:
+            inside = inside.setdefault(name, {})
+            if not isinstance(inside, dict):
+                raise PlanError(f"{MODEL_PREFIX}{key} stands inside {name}, which is {inside!r} and no mapping")
+        inside[last] = value
+    return found
 
 
 def _network(name: str) -> ModelRecord:
