@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from attngraft._core.checks import is_tracing
+
 BLOCKED = 2.0**14
 """Far beyond any logit, yet finite in half precision even after two of them are added."""
 
@@ -70,7 +72,7 @@ def open_code(like: Tensor, length: int) -> Tensor:
 def pad_end(x: Tensor, step: int, value: float) -> Tensor:
     """Pad a map ``(B, H, W, C)`` with rows and columns at its end, so that ``step`` divides both sides."""
     down, right = round_up(x.shape[1], step) - x.shape[1], round_up(x.shape[2], step) - x.shape[2]
-    if not tracing() and down == right == 0:
+    if not is_tracing() and down == right == 0:
         return x
     return F.pad(x, (0, 0, 0, right, 0, down), value=value)
 
@@ -136,7 +138,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, head_dim: int) -> Tens
         ``(n, h, M * M, d)``.
     """
     bias = bias.to(q.dtype)
-    if q.device.type == "cpu" and bias.requires_grad and torch.is_grad_enabled() and not tracing():
+    if q.device.type == "cpu" and bias.requires_grad and torch.is_grad_enabled() and not is_tracing():
         # No fused kernel for the CPU gives the bias a gradient, and what PyTorch falls back to looks twice over all
         # logits for rows without a key; here every query that counts has one.
         logits: Tensor = (q * head_dim**-0.5) @ k.transpose(2, 3)  # (n, h, M * M, K * K)
@@ -174,11 +176,6 @@ def ends_apart(window: int, rows: int, columns: int, like: Tensor) -> Tensor:
     end = 2 * (cells >= window - rows)[:, None] + (cells >= window - columns)  # (M, M)
     end = end.flatten()
     return (end[:, None] != end).to(like.dtype) * -BLOCKED
-
-
-def tracing() -> bool:
-    """Tell whether a graph is being traced for export; sizes are symbols then, and no decision may hang on them."""
-    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
 
 
 def _starts(size: int, window: int, stride: int, like: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attngraft._core.checks import divides, largest_divisor, positive
+from attngraft._core.checks import divides, is_tracing, largest_divisor, positive
 from attngraft._core.errors import OptionError
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
@@ -32,7 +32,6 @@ from attngraft.attention._windows import (
     open_code,
     pad_end,
     relative_bias,
-    tracing,
     wants_filling,
     with_code,
 )
@@ -185,7 +184,7 @@ class WindowAttention(nn.Module):
     def _needs_code(self, qkv: Tensor) -> bool:
         """Tell whether heads need their code: on maps of other than whole windows, or to fill a head up."""
         _, H, W, _ = qkv.shape
-        return tracing() or bool(H % self.window or W % self.window) or wants_filling(self.head_dim, qkv.device)
+        return is_tracing() or bool(H % self.window or W % self.window) or wants_filling(self.head_dim, qkv.device)
 
     def _within(self, qkv: Tensor, bias: Tensor) -> Tensor:
         """Attend within the windows of a map ``(B, H', W', 3 * h * lanes)``."""

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attngraft._core.checks import divides, largest_divisor, odd, one_of, positive
+from attngraft._core.checks import divides, is_tracing, largest_divisor, odd, one_of, positive
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
 from attngraft.attention._blocks import DropPath
-from attngraft.attention._windows import pad_end, round_up, tracing
+from attngraft.attention._windows import pad_end, round_up
 
 
 @register(
@@ -121,7 +121,7 @@ class IRMB(Attention):
         B, H, W, _ = qkv.shape
         M, C, h = self.window, self.channels, self.heads
         ny, nx = round_up(H, M) // M, round_up(W, M) // M
-        whole = not tracing() and H % M == W % M == 0
+        whole = not is_tracing() and H % M == W % M == 0
         if whole:
             vectors = qkv.reshape(B, M, ny, M, nx, -1).permute(0, 2, 4, 1, 3, 5).reshape(B * ny * nx, M * M, -1)
         else:
