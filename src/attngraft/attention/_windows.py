@@ -20,19 +20,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attngraft._core.checks import is_tracing
+from attngraft._core.sizes import round_up
 
 BLOCKED = 2.0**14
 """Far beyond any logit, yet finite in half precision even after two of them are added."""
-
-
-def round_up(size: int, step: int) -> int:
-    """Return the first multiple of ``step`` at or above ``size``.
-
-    Example:
-        >>> round_up(20, 16), round_up(32, 16)
-        (32, 32)
-    """
-    return (size + step - 1) // step * step
 
 
 def lanes(head_dim: int, code: int) -> int:

@@ -19,8 +19,9 @@ from torch.nn import functional as F
 from attngraft._core.checks import divides, largest_divisor, odd, one_of, positive
 from attngraft._core.errors import OptionError
 from attngraft._core.registry import register
+from attngraft._core.sizes import round_up
 from attngraft.attention._base import Attention
-from attngraft.attention._windows import inside, pad_end, round_up
+from attngraft.attention._windows import inside, pad_end
 
 
 @register(

@@ -18,9 +18,10 @@ from torch.nn import functional as F
 
 from attngraft._core.checks import divides, is_tracing, largest_divisor, odd, one_of, positive
 from attngraft._core.registry import register
+from attngraft._core.sizes import round_up
 from attngraft.attention._base import Attention
 from attngraft.attention._blocks import DropPath
-from attngraft.attention._windows import pad_end, round_up
+from attngraft.attention._windows import pad_end
 
 
 @register(

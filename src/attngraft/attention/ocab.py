@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from attngraft._core.checks import divides, largest_divisor, one_of, positive
 from attngraft._core.errors import OptionError
 from attngraft._core.registry import register
+from attngraft._core.sizes import round_up
 from attngraft.attention._base import Attention
 from attngraft.attention._blocks import MLP
 from attngraft.attention._windows import (
@@ -31,7 +32,6 @@ from attngraft.attention._windows import (
     open_code,
     pad_end,
     relative_bias,
-    round_up,
     wants_filling,
     with_code,
 )

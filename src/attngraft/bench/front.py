@@ -13,13 +13,14 @@ from typing import Any
 import torch
 
 from attngraft._core.errors import AttngraftError, OptionError, first_line, suggest
+from attngraft._core.sizes import round_up
 from attngraft.bench.backends import BACKENDS, Call, deployed, device_of
 from attngraft.bench.report import Bench, Settings
 from attngraft.measure import Measurement, Timing, environment, flops, latency, memory, parameters, weight_bytes
 from attngraft.measure.environment import device_name
 from attngraft.yolo import YOLO
 from attngraft.yolo.devices import one_device
-from attngraft.yolo.sizes import largest_stride, rounded_up, sides
+from attngraft.yolo.sizes import largest_stride, sides
 from attngraft.yolo.training import TrainingLoss
 
 
@@ -68,7 +69,7 @@ def bench(
     with _threads_kept():
         opened = {name: _open(name, place, started) for name in names}
         step = max(map(largest_stride, opened.values()))
-        height, width = (rounded_up(side, step) for side in asked)
+        height, width = (round_up(side, step) for side in asked)
         settings = replace(settings, imgsz=(height, width))
         return _bench([_Entry.of(name, model, settings) for name, model in opened.items()], wanted, settings, started)
 

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 import attngraft.attention as zoo
 from attngraft._core.calls import mode, tensors
+from attngraft._core.sizes import round_up
 from attngraft.doctor.module import NOISE, Subject
 from attngraft.yolo import YOLO
 from attngraft.yolo.grafting import Graft
-from attngraft.yolo.sizes import largest_stride, rounded_up
+from attngraft.yolo.sizes import largest_stride
 from attngraft.yolo.training import TrainingLoss
 
 SAME = ("same seed",)
@@ -65,7 +66,7 @@ class Patient:
         """Side of the pictures in training, rounded up as the host does for all but classifiers."""
         if self.task == "classify":
             return self.imgsz
-        return rounded_up(self.imgsz, self.stride)
+        return round_up(self.imgsz, self.stride)
 
     @property
     def small(self) -> int:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,38 +13,27 @@ import numpy as np
 from attngraft._core.errors import DataError
 from attngraft.data.masks import run_counts
 from attngraft.fit.objects import ObjectSet, Segmentation, Thing, object_set
+from attngraft.fit.rules import Rule, is_number
 
 PREFIX = "instances_"
 
 
-@dataclass(frozen=True)
-class _Field:
-    """What a field of an entry needs to be, in words and as a test; None stands for a field that is not there."""
-
-    words: str
-    holds: Callable[[Any], bool]
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-_KEY = _Field("a number or a text", lambda value: isinstance(value, str) or _number(value))
-_TEXT = _Field("a text", lambda value: isinstance(value, str))
-_SIDE = _Field("a whole number above 0", lambda value: _number(value) and value > 0 and value == int(value))
-_AREA = _Field("a number of 0 or more", lambda value: value is None or (_number(value) and value >= 0))
-_FLAG = _Field("0 or 1", lambda value: value in (None, 0, 1))
-_BOX = _Field(
+_KEY = Rule("a number or a text", lambda value: isinstance(value, str) or is_number(value))
+_TEXT = Rule("a text", lambda value: isinstance(value, str))
+_SIDE = Rule("a whole number above 0", lambda value: is_number(value) and value > 0 and value == int(value))
+_AREA = Rule("a number of 0 or more", lambda value: value is None or (is_number(value) and value >= 0))
+_FLAG = Rule("0 or 1", lambda value: value in (None, 0, 1))
+_BOX = Rule(
     "four numbers, left, top, width and height, no side below 0",
-    lambda value: isinstance(value, list) and len(value) == 4 and all(map(_number, value)) and min(value[2:]) >= 0,
+    lambda value: isinstance(value, list) and len(value) == 4 and all(map(is_number, value)) and min(value[2:]) >= 0,
 )
 
-FIELDS: Mapping[str, Mapping[str, _Field]] = {
+FIELDS: Mapping[str, Mapping[str, Rule]] = {
     "images": {"id": _KEY, "file_name": _TEXT, "width": _SIDE, "height": _SIDE},
     "annotations": {"image_id": _KEY, "category_id": _KEY, "bbox": _BOX, "area": _AREA, "iscrowd": _FLAG},
     "categories": {"id": _KEY, "name": _KEY},
 }
-"""The lists of a file and the fields of their entries."""
+"""The lists of a file and the fields of their entries; None stands for a field that is not there."""
 
 
 def read_coco(file: Path, images: Path | None, *, masks: bool) -> ObjectSet:
@@ -173,7 +160,7 @@ def _segmentation(where: str, given: Any, image: Mapping[str, Any]) -> Segmentat
         return _runs(where, given, [int(image["height"]), int(image["width"])])
     parts = [given] if isinstance(given, list) and not isinstance(given[0], list) else given
     if not isinstance(parts, list) or not all(
-        isinstance(part, list) and len(part) % 2 == 0 and all(map(_number, part)) for part in parts
+        isinstance(part, list) and len(part) % 2 == 0 and all(map(is_number, part)) for part in parts
     ):
         raise DataError(
             f"{where} needs segmentation to be lists of x and y in turn, or run lengths, got {str(given)[:60]}"

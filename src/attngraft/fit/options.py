@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -15,6 +14,7 @@ import yaml
 from attngraft._core.errors import CheckpointError, PlanError, suggest
 from attngraft._core.files import write_text
 from attngraft.fit.presets import PRESETS, Optimizer, Preset, Schedule, Settings
+from attngraft.fit.rules import Rule, is_number
 from attngraft.models._registry import ModelRecord, Task, models, record
 
 ALSO_CALLED = {"learning_rate": "lr", "device": "devices", "gpus": "devices", "pretrained": "weights"}
@@ -177,44 +177,34 @@ class Options(Settings):
             raise CheckpointError(f"{folder / FILE} cannot be read ({error})") from error
 
 
-@dataclass(frozen=True)
-class _Rule:
-    words: str
-    holds: Callable[[Any], bool]
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _whole(least: int) -> _Rule:
+def _whole(least: int) -> Rule:
     words = f"a whole number of {least} or more"
-    return _Rule(words, lambda value: _number(value) and isinstance(value, int) and value >= least)
+    return Rule(words, lambda value: is_number(value) and isinstance(value, int) and value >= least)
 
 
-_FRACTION = _Rule("a number from 0 to below 1", lambda value: _number(value) and 0 <= value < 1)
-_POSITIVE = _Rule("a number above 0", lambda value: _number(value) and value > 0)
-_NOT_NEGATIVE = _Rule("a number of 0 or more", lambda value: _number(value) and value >= 0)
-_RANGE = _Rule(
+_FRACTION = Rule("a number from 0 to below 1", lambda value: is_number(value) and 0 <= value < 1)
+_POSITIVE = Rule("a number above 0", lambda value: is_number(value) and value > 0)
+_NOT_NEGATIVE = Rule("a number of 0 or more", lambda value: is_number(value) and value >= 0)
+_RANGE = Rule(
     "two numbers above 0, the smaller first, as in 0.8,1.25",
     lambda value: (
-        isinstance(value, tuple) and len(value) == 2 and all(map(_number, value)) and 0 < value[0] <= value[1]
+        isinstance(value, tuple) and len(value) == 2 and all(map(is_number, value)) and 0 < value[0] <= value[1]
     ),
 )
 
-RULES: Mapping[str, _Rule] = {
+RULES: Mapping[str, Rule] = {
     **{name: _whole(1) for name in ("epochs", "batch", "imgsz", "scale", "accumulate", "val_every")},
     **{name: _whole(0) for name in ("workers", "randaugment")},
-    "seed": _Rule(
+    "seed": Rule(
         "a whole number from 0 to below 2**32",
-        lambda value: _number(value) and isinstance(value, int) and 0 <= value < 2**32,
+        lambda value: is_number(value) and isinstance(value, int) and 0 <= value < 2**32,
     ),
     **dict.fromkeys(("momentum", "beta2", "warmup", "ema", "label_smoothing"), _FRACTION),
     **dict.fromkeys(("weight_decay", "clip"), _NOT_NEGATIVE),
     "lr": _POSITIVE,
-    "crop": _Rule("a number above 0 and up to 1", lambda value: _number(value) and 0 < value <= 1),
+    "crop": Rule("a number above 0 and up to 1", lambda value: is_number(value) and 0 < value <= 1),
     "jitter": _RANGE,
-    "flip": _Rule("True or False", lambda value: isinstance(value, bool)),
+    "flip": Rule("True or False", lambda value: isinstance(value, bool)),
 }
 """What each number has to be."""
 

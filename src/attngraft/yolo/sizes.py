@@ -43,13 +43,3 @@ def sides(who: str, imgsz: Any) -> tuple[int, int]:
     for side in given:
         positive(who, imgsz=side)
     return given[0], given[-1]
-
-
-def rounded_up(side: int, step: int) -> int:
-    """Return the smallest multiple of a step that a side fits in.
-
-    Example:
-        >>> rounded_up(100, 32)
-        128
-    """
-    return -(-side // step) * step

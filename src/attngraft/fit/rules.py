@@ -1,0 +1,26 @@
+"""What a value has to be, in words and as a test: for options, and for the entries of data files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a value has to be.
+
+    Attributes:
+        words: In words, to stand behind "to be".
+        holds: Whether a value is so.
+    """
+
+    words: str
+    holds: Callable[[Any], bool]
+
+
+def is_number(value: Any) -> bool:
+    """Tell whether a value is a finite number, and no truth value."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
