@@ -32,19 +32,19 @@ check: $(BIN)/.dev  ## Check style, types, layers and generated pages
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/codespell src tests docs benchmarks examples README.md CHANGELOG.md CONTRIBUTING.md
-	$(BIN)/python docs/build_catalogue.py --check
-	$(BIN)/python docs/build_speed.py --check
-	$(BIN)/python docs/build_models.py --check
+	$(BIN)/codespell src tests docs benchmarks examples tools README.md CHANGELOG.md CONTRIBUTING.md
+	$(BIN)/python tools/catalogue.py --check
+	$(BIN)/python tools/speed_tables.py --check
+	$(BIN)/python tools/models_page.py --check
 
 format: $(BIN)/.dev  ## Put the source into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 docs: $(BIN)/.dev  ## Write the generated pages anew
-	$(BIN)/python docs/build_catalogue.py
-	$(BIN)/python docs/build_speed.py
-	$(BIN)/python docs/build_models.py
+	$(BIN)/python tools/catalogue.py
+	$(BIN)/python tools/speed_tables.py
+	$(BIN)/python tools/models_page.py
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -27,7 +27,7 @@ SIDES = {"classify": 224, "superres": 64}
 
 HEADER = """# Models
 
-Every whole model there is, written by `python docs/build_models.py` from the source: do not edit.
+Every whole model there is, written by `python tools/models_page.py` from the source: do not edit.
 
 ```python
 from attngraft.models import create, load_shared, names
@@ -128,7 +128,7 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     file, text = root / PAGE, page()
     stale = not file.exists() or file.read_text("utf-8") != text
     if stale:
-        print(PAGE.as_posix(), "is out of date: run python docs/build_models.py" if check else "written")
+        print(PAGE.as_posix(), "is out of date: run python tools/models_page.py" if check else "written")
     if stale and not check:
         file.write_text(text, encoding="utf-8")
     return int(check and stale)

@@ -11,12 +11,12 @@ import pytest
 
 from attngraft.models import names, record
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("build_models", ROOT / "docs" / "build_models.py")
+    spec = importlib.util.spec_from_file_location("models_page", ROOT / "tools" / "models_page.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -40,6 +40,6 @@ def test_a_page_that_is_out_of_date_is_told(
     monkeypatch.setattr(script, "models", lambda: {"resnet50": record("resnet50")})
     (tmp_path / "docs").mkdir()
     assert script.main(["--check"], tmp_path) == 1
-    assert "out of date: run python docs/build_models.py" in capsys.readouterr().out
+    assert "out of date: run python tools/models_page.py" in capsys.readouterr().out
     assert script.main([], tmp_path) == 0
     assert script.main(["--check"], tmp_path) == 0

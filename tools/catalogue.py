@@ -20,7 +20,7 @@ TIMED = "40x40, 256 channels, batch 8"
 
 HEADER = f"""# Catalogue
 
-Every mechanism there is, written by `python docs/build_catalogue.py` from the source: do not edit.
+Every mechanism there is, written by `python tools/catalogue.py` from the source: do not edit.
 
 Parameters and multiply-adds are those of the defaults on a map of {WIDTH} channels and {SIDE} x {SIDE} cells, which is
 P5 of a 640-pixel image. Memory is the order in which that of training grows with the number of cells N. A *mixer* is
@@ -109,7 +109,7 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     check = parser.parse_args(arguments).check
     stale = [(path, text) for path, text in outputs(root) if not path.exists() or path.read_text("utf-8") != text]
     for path, text in stale:
-        what = "is out of date: run python docs/build_catalogue.py" if check else "written"
+        what = "is out of date: run python tools/catalogue.py" if check else "written"
         print(path.relative_to(root).as_posix(), what)
         if not check:
             path.write_text(text, encoding="utf-8")

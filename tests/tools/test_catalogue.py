@@ -8,13 +8,13 @@ from types import ModuleType
 
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "docs" / "build_catalogue.py"
+SCRIPT = Path(__file__).parents[2] / "tools" / "catalogue.py"
 ZOO = SCRIPT.parents[1] / "src" / "attngraft" / "attention"
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("build_catalogue", SCRIPT)
+    spec = importlib.util.spec_from_file_location("catalogue", SCRIPT)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -48,7 +48,7 @@ def test_a_drift_fails_the_check_and_is_left_alone(
     file.write_text(drifted, encoding="utf-8")
     capsys.readouterr()
     assert script.main(["--check"], house) == 1
-    assert capsys.readouterr().out == f"{name} is out of date: run python docs/build_catalogue.py\n"
+    assert capsys.readouterr().out == f"{name} is out of date: run python tools/catalogue.py\n"
     assert file.read_text(encoding="utf-8") == drifted
 
 
