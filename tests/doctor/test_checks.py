@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from attngraft._core.registry import register, unregister
 from attngraft.attention import Attention
 from attngraft.doctor import MODULE_CHECKS, Check, Finding, Subject, diagnose, examine, subject
-from attngraft.doctor.costs import growth
+from attngraft.doctor.mechanism.resources import growth
 
 CHECKS = {item.name: item for item in MODULE_CHECKS}
 
@@ -300,7 +300,7 @@ def test_one_cause_is_one_failure() -> None:
     found = examined(FixedTable)
     assert [f.name for f in found.values() if f.status == "fail"] == ["sizes"]
     same = [f for f in found.values() if f.status == "skip"]
-    assert {f.detail for f in same} == {"same as 'sizes': mend that first"}
+    assert {f.detail for f in same} == {"same as 'sizes': fix that first"}
     assert {"widths", "gradient", "dead maps", "true flops", "memory growth"} <= {f.name for f in same}
 
 
@@ -421,8 +421,11 @@ def test_growth_is_fitted_and_extended(peaks: dict[int, int], at_100: float, qua
     assert (bytes_at(100), found) == (at_100, quadratic)
 
 
-def test_a_missing_runtime_is_skipped_with_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+@pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
+def test_a_missing_package_of_an_export_is_skipped_with_the_pip_line(
+    package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
     finding = find(CHECKS["onnx"], Plain)
     assert finding.status == "skip"
     assert "pip install 'attngraft[export]'" in finding.detail

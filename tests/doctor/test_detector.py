@@ -21,8 +21,8 @@ from attngraft._core.errors import OptionError, UnknownNameError
 from attngraft._core.registry import unregister
 from attngraft.cli import main
 from attngraft.doctor import Finding, examine
-from attngraft.doctor.detector import Patient
-from attngraft.doctor.detector_checks import DETECTOR_CHECKS
+from attngraft.doctor.detector.checklist import DETECTOR_CHECKS
+from attngraft.doctor.detector.subject import DetectorSubject
 from attngraft.yolo.model import quiet
 
 MICRO = "attngraft-micro.yaml"
@@ -123,7 +123,7 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 def find(name: str, recipe: str, **circumstances: object) -> Finding:
     with quiet():
-        (finding,) = examine(Patient(recipe, **circumstances), [CHECKS[name]])  # type: ignore[arg-type]
+        (finding,) = examine(DetectorSubject(recipe, **circumstances), [CHECKS[name]])  # type: ignore[arg-type]
     return finding
 
 
@@ -148,7 +148,7 @@ def test_a_healthy_detector_passes_every_row(tiny_data: Callable[[str], str]) ->
         ("mechanisms", "in_place@P3", "InPlace: input kept: modified in training and inference mode"),
         ("mechanisms", "mixes_batch@P3", "MixesBatch: batch: "),
         ("identity", "in_place@P3", "differs from the base"),
-        ("batches", "mixes_batch@P3", "a picture's output changes by"),
+        ("batches", "mixes_batch@P3", "an image's output changes by"),
         ("gradients", "detached@P3", "none reaches .*conv.weight"),
         ("training", "explodes@P3", "the loss is nan at step 0"),
         ("half precision", "overflows@P3", "float16: values are not finite"),
@@ -165,9 +165,9 @@ def test_each_way_to_break_one_is_caught(check: str, recipe: str, message: str, 
 
 def test_a_random_detector_is_not_compared_with_itself(broken: None) -> None:
     with quiet():
-        patient = Patient(f"{MICRO}+noisy@P3")
+        subject = DetectorSubject(f"{MICRO}+noisy@P3")
         rows = [CHECKS[name] for name in ("same seed", "batches", "averaged copy", "torchscript", "reload")]
-        first, *others = examine(patient, rows)
+        first, *others = examine(subject, rows)
     assert first.status == "fail"
     assert {(f.status, f.detail) for f in others} == {("skip", "needs 'same seed', which failed")}
     names = [item.name for item in DETECTOR_CHECKS]
@@ -193,7 +193,7 @@ def test_global_attention_on_a_large_map_is_refused_with_the_number(monkeypatch:
     monkeypatch.setattr(memory, "free", lambda *_: 16 * 2**30)
     finding = find("memory of exports", f"{MICRO}+mhsa(heads=4)@P3", imgsz=1280)
     assert finding.status == "fail"
-    assert "9.8 GiB a picture at 1280: mhsa at 3.grafts.0.mechanism, 25,600 cells" in finding.detail
+    assert "9.8 GiB an image at 1280: mhsa at 3.grafts.0.mechanism, 25,600 cells" in finding.detail
     training = find("memory at largest", f"{MICRO}+mhsa@P3", imgsz=1280, batch=64)
     assert training.status == "fail"
     assert int(training.detail.rpartition(" ")[2]) < 64
@@ -224,9 +224,9 @@ def test_all_pairs_of_a_users_own_attention_are_measured(broken: None, monkeypat
 )
 def test_pictures_follow_the_strides_of_the_model(recipe: str, imgsz: int, side: int, stride: int) -> None:
     with quiet():
-        patient = Patient(recipe, imgsz)
-        opens, *others = examine(patient, [CHECKS[name] for name in ("opens", "picture sizes", "memory at largest")])
-    assert (patient.side, patient.stride) == (side, stride)
+        subject = DetectorSubject(recipe, imgsz)
+        opens, *others = examine(subject, [CHECKS[name] for name in ("opens", "image sizes", "memory at largest")])
+    assert (subject.side, subject.stride) == (side, stride)
     assert (f"imgsz={imgsz} is {side}, as the stride is {stride}" in opens.detail) == (imgsz != side)
     assert {f.status for f in others} == {"pass"}, others
     assert others[0].detail.startswith(f"{2 * stride}x{2 * stride}, {stride}x{stride}, ")
@@ -236,13 +236,13 @@ def test_pictures_follow_the_strides_of_the_model(recipe: str, imgsz: int, side:
 @pytest.mark.parametrize("task", ["seg", "cls", "pose", "obb"])
 def test_other_tasks_train_with_the_hosts_loss_and_reload(task: str) -> None:
     with quiet():
-        patient = Patient(f"yolo11n-{task}.yaml+eca@4")
-        found = list(examine(patient, [CHECKS[name] for name in ("opens", "gradients", "reload")]))
+        subject = DetectorSubject(f"yolo11n-{task}.yaml+eca@4")
+        found = list(examine(subject, [CHECKS[name] for name in ("opens", "gradients", "reload")]))
     assert {f.status for f in found} == {"pass"}, found
 
 
 def test_flops_of_large_pictures_are_extended_exactly() -> None:
-    from attngraft.doctor.costs import flops_at
+    from attngraft.doctor.mechanism.resources import flops_at
     from attngraft.measure import flops
 
     model = attngraft.YOLO(f"{MICRO}+mhsa(position=none)@P3").model

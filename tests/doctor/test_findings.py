@@ -120,7 +120,7 @@ def test_an_error_that_was_seen_is_named_once() -> None:
 
     first, second, third = examine({}, [asks(1), asks(2), alive])  # type: ignore[list-item]
     assert (first.status, first.detail) == ("fail", "KeyError: 1")
-    assert (second.status, second.detail, second.remedy) == ("skip", "same as 'ask': mend that first", "")
+    assert (second.status, second.detail, second.remedy) == ("skip", "same as 'ask': fix that first", "")
     assert third.status == "fail", "another error"
 
 
@@ -139,13 +139,13 @@ def test_checks_draw_the_same_numbers_and_leave_the_callers_alone() -> None:
 
 
 def test_a_diagnosis_is_json_and_text() -> None:
-    sick = diagnose("dog", {"breath": 0.0}, [there, alive])
-    stored = json.loads(json.dumps(sick.to_dict(), allow_nan=False))
+    diagnosis = diagnose("dog", {"breath": 0.0}, [there, alive])
+    stored = json.loads(json.dumps(diagnosis.to_dict(), allow_nan=False))
     assert (stored["schema"], stored["healthy"], stored["subject"]) == ("attngraft.doctor/1", False, "dog")
     assert stored["findings"][1]["remedy"] == "feed it"
     assert stored["environment"]["versions"]["torch"] == torch.__version__
-    assert "fail  alive" in str(sick)
-    assert "does not breathe -> feed it" in str(sick)
+    assert "fail  alive" in str(diagnosis)
+    assert "does not breathe -> feed it" in str(diagnosis)
     assert diagnose("dog", {"breath": 1.0}, [there, alive, draws, later]).healthy
 
 
@@ -204,7 +204,7 @@ class TestSubject:
     def test_weights_are_shaken_off_their_start(self) -> None:
         found = subject(nn.BatchNorm2d)
         assert torch.equal(found.fresh().weight, torch.ones(64))
-        assert not torch.equal(found.shaken().weight, torch.ones(64))
+        assert not torch.equal(found.perturbed().weight, torch.ones(64))
 
     @pytest.mark.parametrize(
         ("text", "name", "error", "message"),

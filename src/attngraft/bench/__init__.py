@@ -2,9 +2,9 @@
 
 from attngraft._core.callables import call_package
 from attngraft.bench.backends import BACKENDS
+from attngraft.bench.benchmark import bench
+from attngraft.bench.comparison import Bench, Settings, schema
 from attngraft.bench.figure import draw
-from attngraft.bench.front import bench
-from attngraft.bench.report import Bench, Settings, schema
 
 __all__ = ["BACKENDS", "Bench", "Settings", "bench", "draw", "schema"]
 

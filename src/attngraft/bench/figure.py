@@ -11,7 +11,7 @@ import numpy as np
 
 from attngraft._core.errors import OutputError
 from attngraft._core.extras import extra_package
-from attngraft.bench.report import Bench
+from attngraft.bench.comparison import Bench
 from attngraft.measure import Timing
 from attngraft.measure.latency import bootstrap_median
 

@@ -15,12 +15,12 @@ from rich.table import Table
 
 from attngraft.cli.host import parse_pairs, require_known
 from attngraft.doctor import Diagnosis, Finding, doctor, subject
-from attngraft.doctor.front import is_mechanism
-from attngraft.doctor.module import options_of
+from attngraft.doctor.examination import is_mechanism
+from attngraft.doctor.mechanism.subject import options_of
 
 KEYS = ("imgsz", "batch", "data", "channels")
 COLOURS = {"pass": "green", "warn": "yellow", "fail": "bold red", "skip": "dim"}
-HEALTHY, SICK = 0, 1
+HEALTHY, UNHEALTHY = 0, 1
 
 
 def run_doctor(words: Sequence[str], *, as_json: bool) -> int:
@@ -41,13 +41,13 @@ def run_doctor(words: Sequence[str], *, as_json: bool) -> int:
             console = Console(stderr=True)
             diagnosis = _examine(words, console, found=None)
         click.echo(json.dumps(diagnosis.to_dict(), indent=1))
-        return HEALTHY if diagnosis.healthy else SICK
+        return HEALTHY if diagnosis.healthy else UNHEALTHY
     console = Console()
     diagnosis = _examine(words, console, found=lambda finding: _print(console, finding))
     counts = [sum(f.status == word for f in diagnosis.findings) for word in COLOURS]
     said = ", ".join(f"{count} {word}" for count, word in zip(counts, COLOURS, strict=True) if count)
     console.print(f"{escape(diagnosis.subject)}: {said} in {sum(f.seconds for f in diagnosis.findings):.0f} s")
-    return HEALTHY if diagnosis.healthy else SICK
+    return HEALTHY if diagnosis.healthy else UNHEALTHY
 
 
 def _examine(words: Sequence[str], console: Console, found: Callable[[Finding], object] | None) -> Diagnosis:

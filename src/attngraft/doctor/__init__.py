@@ -1,7 +1,7 @@
 """Finds in a minute what would break later: a table of checks, each with its finding and the way out."""
 
 from attngraft._core.callables import call_package
-from attngraft.doctor.checks import MODULE_CHECKS
+from attngraft.doctor.examination import doctor
 from attngraft.doctor.findings import (
     Check,
     Diagnosis,
@@ -16,8 +16,8 @@ from attngraft.doctor.findings import (
     skipped,
     warned,
 )
-from attngraft.doctor.front import doctor
-from attngraft.doctor.module import Subject, subject
+from attngraft.doctor.mechanism.checklist import MODULE_CHECKS
+from attngraft.doctor.mechanism.subject import Subject, subject
 
 __all__ = [
     "MODULE_CHECKS",

@@ -202,7 +202,7 @@ def examine(
             torch.manual_seed(0)
             outcome = skipped(f"needs {missing!r}, which failed") if missing else _run(item, subject)
         if outcome.errors and all(error in raised for error in outcome.errors):
-            outcome = skipped(f"same as {raised[outcome.errors[0]]!r}: mend that first")
+            outcome = skipped(f"same as {raised[outcome.errors[0]]!r}: fix that first")
         for error in filter(None, outcome.errors):
             raised.setdefault(error, item.name)
         seconds = round(time.perf_counter() - start, 3)

@@ -4,7 +4,7 @@ from attngraft.measure import latency, memory
 from attngraft.measure.counting import flops, parameters, weight_bytes
 from attngraft.measure.environment import Environment, environment
 from attngraft.measure.latency import Timing
-from attngraft.measure.report import Measurement, Report, measure, schema
+from attngraft.measure.measurement import Measurement, Report, measure, schema
 
 __all__ = [
     "Environment",

@@ -8,20 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ultralytics.data.utils import check_det_dataset
-from ultralytics.utils.dist import generate_ddp_file
-from ultralytics.utils.torch_utils import get_flops
 
 import attngraft.attention as zoo
 from attngraft._core.extras import extra_package
 from attngraft.data import beacons
-from attngraft.doctor._compare import CLOSE, distance
-from attngraft.doctor.costs import GIB, flops_at, free_for_training, growth, pairs_bytes
-from attngraft.doctor.detector import SAME, Patient, grafted, predict
+from attngraft.doctor.comparing import CLOSE, distance
+from attngraft.doctor.detector.subject import SAME, DetectorSubject, grafted, predict
 from attngraft.doctor.findings import Outcome, check, expected, failed, passed, skipped, warned
-from attngraft.doctor.survival import last_line, new_process, silenced
+from attngraft.doctor.mechanism.resources import GIB, flops_at, free_for_training, growth, pairs_bytes
+from attngraft.doctor.mechanism.survival import last_line, new_process, silenced
 from attngraft.measure import memory, weight_bytes
-from attngraft.yolo import checkpoint, export
+from attngraft.yolo import checkpoint, export, host
 from attngraft.yolo.grafting import stripped
 
 MEMORY_SIDES = (4, 6, 8)
@@ -52,28 +49,28 @@ TINY_TRAINING = {
 
 
 @check(remedy="place it on a smaller map (P5), or take a mechanism whose cost is linear: attngraft list")
-def true_flops(patient: Patient) -> Outcome:
+def true_flops(subject: DetectorSubject) -> Outcome:
     """What the grafts add is counted as dispatched, and said where the host's own profiler misses it."""
-    model = patient.fresh()
-    whole, base = flops_at(model, patient.side), flops_at(stripped(model), patient.side)
-    alone = get_flops.__wrapped__(model, patient.side) * 1e9 if hasattr(get_flops, "__wrapped__") else whole
-    detail = f"{whole / 1e9:.2f} GFLOPs at {patient.side}, {(whole - base) / 1e9:.2f} of them in what follows layers"
+    model = subject.fresh()
+    whole, base = flops_at(model, subject.side), flops_at(stripped(model), subject.side)
+    alone = host.profiled_flops(model, subject.side)
+    detail = f"{whole / 1e9:.2f} GFLOPs at {subject.side}, {(whole - base) / 1e9:.2f} of them in what follows layers"
     if abs(alone - whole) > 0.05 * whole:
         detail += f"; the host's profiler would print {alone / 1e9:.2f}, with attngraft its summary prints the first"
     return warned(detail) if whole - base > DEAR * base else passed(detail)
 
 
 @check(remedy="train with a smaller batch= or imgsz=, place it on a smaller map (P5), or take one of linear memory")
-def memory_at_largest(patient: Patient) -> Outcome:
+def memory_at_largest(subject: DetectorSubject) -> Outcome:
     """A training step at the largest size fits into the memory that is free."""
-    model = patient.fresh().train()
-    sides = [n * patient.stride for n in (CLASSIFIER_SIDES if patient.task == "classify" else MEMORY_SIDES)]
-    peaks = {side**2: memory.peak(model, patient.pictures(side, side, 1), train=True) for side in sides}
+    model = subject.fresh().train()
+    sides = [n * subject.stride for n in (CLASSIFIER_SIDES if subject.task == "classify" else MEMORY_SIDES)]
+    peaks = {side**2: memory.peak(model, subject.images(side, side, 1), train=True) for side in sides}
     bytes_at, quadratic = growth(peaks)
-    fixed, one = COPIES_OF_WEIGHTS * weight_bytes(model), bytes_at(patient.side**2)
-    need = fixed + patient.batch * one
+    fixed, one = COPIES_OF_WEIGHTS * weight_bytes(model), bytes_at(subject.side**2)
+    need = fixed + subject.batch * one
     free, words = free_for_training()
-    detail = f"{need / GIB:.1f} GiB at {patient.side}x{patient.side}, batch {patient.batch}"
+    detail = f"{need / GIB:.1f} GiB at {subject.side}x{subject.side}, batch {subject.batch}"
     detail += ", growing with the square of the pixels" if quadratic else ""
     if free is None:
         return warned(detail, "compare it with the memory that is free, which this system does not tell")
@@ -84,12 +81,12 @@ def memory_at_largest(patient: Patient) -> Outcome:
 
 
 @check(remedy="deploy it on a smaller map (P5) or at a smaller size: other runtimes do not fuse this attention")
-def memory_of_exports(patient: Patient) -> Outcome:
+def memory_of_exports(subject: DetectorSubject) -> Outcome:
     """Runtimes that hold all pairs of cells at once have the memory for it at the largest size."""
     largest, where = 0.0, ""
-    for path, shape in patient.shapes().items():
-        part = patient.mechanisms[path]
-        cells = (shape[2] * patient.side // patient.small) * (shape[3] * patient.side // patient.small)
+    for path, shape in subject.shapes().items():
+        part = subject.mechanisms[path]
+        cells = (shape[2] * subject.side // subject.small) * (shape[3] * subject.side // subject.small)
         need = _pairs(part, shape[1], cells)
         if need > largest:
             name = zoo.mechanism(type(part).__name__).name
@@ -97,7 +94,7 @@ def memory_of_exports(patient: Patient) -> Outcome:
     if not largest:
         return passed("no mechanism relates all pairs of cells")
     free = memory.free()
-    detail = f"{largest / GIB:.2g} GiB a picture at {patient.side}: {where}"
+    detail = f"{largest / GIB:.2g} GiB an image at {subject.side}: {where}"
     if free is not None and largest > free / 2:
         return failed(f"{detail}; {free / GIB:.1f} GiB are free, and runtimes hold it about twice")
     return warned(detail) if largest > GIB else passed(detail)
@@ -114,35 +111,35 @@ def _pairs(part: Any, channels: int, cells: int) -> float:
 
 
 @check(remedy="attngraft doctor FILE.py:CLASS shows which operation; size by x.shape only", needs=SAME)
-def torchscript(patient: Patient) -> Outcome:
+def torchscript(subject: DetectorSubject) -> Outcome:
     """A TorchScript file of the host gives the model's boxes and scores."""
-    return _exported(patient, "torchscript", dynamic=False)
+    return _exported(subject, "torchscript", dynamic=False)
 
 
 @check(
     remedy="size by x.shape only, no Python int of it kept on self, no adaptive pooling, opset 18 operators",
     needs=SAME,
 )
-def onnx(patient: Patient) -> Outcome:
+def onnx(subject: DetectorSubject) -> Outcome:
     """A dynamic ONNX file of the host gives the model's boxes and scores, at other sizes too."""
     extra_package("onnxruntime", "export")
-    return _exported(patient, "onnx", dynamic=True, simplify=False)
+    return _exported(subject, "onnx", dynamic=True, simplify=False)
 
 
 @check(remedy="size by x.shape only, no Python int of it kept on self, no adaptive pooling", needs=SAME)
-def openvino(patient: Patient) -> Outcome:
+def openvino(subject: DetectorSubject) -> Outcome:
     """A dynamic OpenVINO file of the host gives the model's boxes and scores, at other sizes too."""
-    return _exported(patient, "openvino", dynamic=True)
+    return _exported(subject, "openvino", dynamic=True)
 
 
 @check(remedy="give the mechanism's file with --plugin, or install it as a package", needs=SAME)
-def reload(patient: Patient) -> Outcome:
+def reload(subject: DetectorSubject) -> Outcome:
     """A new process that never imported attngraft loads the checkpoint with the stock host, and gets its numbers."""
-    model, x = patient.shaken().half().float(), patient.pictures(width=2 * patient.stride)
+    model, x = subject.perturbed().half().float(), subject.images(width=2 * subject.stride)
     with tempfile.TemporaryDirectory() as folder:
         saved, given, result = (Path(folder, name) for name in ("model.pt", "x.pt", "y.pt"))
         with expected("keep no lambda, open file or local class on self"):
-            checkpoint.save(model, saved, arguments={"task": patient.task, "model": patient.recipe})
+            checkpoint.save(model, saved, arguments={"task": subject.task, "model": subject.recipe})
         torch.save(x, given)
         ran = new_process(RELOAD, saved, given, result)
         if ran.returncode:
@@ -152,25 +149,20 @@ def reload(patient: Patient) -> Outcome:
 
 
 @check(remedy="give the mechanism's file with --plugin, or install it as a package")
-def gpu_workers(patient: Patient) -> Outcome:
+def gpu_workers(subject: DetectorSubject) -> Outcome:
     """A worker process of training on several GPUs, from the file that the host writes for it, trains the grafts."""
-    if patient.task != "detect":
-        return skipped(f"looked at for detectors, and this is for the task {patient.task}")
+    if subject.task != "detect":
+        return skipped(f"looked at for detectors, and this is for the task {subject.task}")
     extra_package("cloudpickle", "dev")  # the host would install it
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         data = beacons(folder / "beacons", train=8, val=2)
-        opened = patient.opened
-        options = {**opened.overrides, **TINY_TRAINING, "data": str(data), "project": str(folder), "mode": "train"}
-        trainer: Any = opened._smart_load("trainer")(overrides=options)
-        trainer.model = trainer.get_model(weights=opened.model, cfg=opened.model.yaml, verbose=False)
-        before = {name: p.detach().clone() for name, p in grafted(trainer.model, patient.mechanisms).items()}
-        script = Path(generate_ddp_file(trainer))
-        try:
+        opened = subject.opened
+        options = {**TINY_TRAINING, "data": str(data), "project": str(folder)}
+        trainer = host.trainer(opened, options)
+        before = {name: p.detach().clone() for name, p in grafted(trainer.model, subject.mechanisms).items()}
+        with host.worker_script(trainer) as script:
             ran = new_process(WORKER, script)
-        finally:
-            script.unlink(missing_ok=True)
-            script.with_suffix(".pt").unlink(missing_ok=True)
         if ran.returncode:
             return failed(f"the worker fails: {last_line(ran.stderr)}")
         last = next(folder.glob("worker*/weights/last.pt"))
@@ -183,19 +175,19 @@ def gpu_workers(patient: Patient) -> Outcome:
     return passed(f"one epoch, {len(before)} grafted tensors in its checkpoint")
 
 
-@check(remedy="mend the data file: attngraft stops a training that has labels of unknown classes too")
-def data(patient: Patient) -> Outcome:
+@check(remedy="fix the data file: attngraft stops a training that has labels of unknown classes too")
+def data(subject: DetectorSubject) -> Outcome:
     """The data file is complete."""
-    found = check_det_dataset(str(patient.data), autodownload=False)
+    found = host.read_data(str(subject.data))
     return passed(f"{found['nc']} classes: {', '.join(map(str, list(found['names'].values())[:5]))}")
 
 
-def _exported(patient: Patient, kind: str, *, dynamic: bool, **more: Any) -> Outcome:
+def _exported(subject: DetectorSubject, kind: str, *, dynamic: bool, **more: Any) -> Outcome:
     with expected(), tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, silenced():
-        opened = copy.copy(patient.opened)
-        opened.model = patient.shaken()
+        opened = copy.copy(subject.opened)
+        opened.model = subject.perturbed()
         opened.model.pt_path = str(Path(folder, "model.pt"))
-        options = {"imgsz": patient.small, "dynamic": dynamic, "data": patient.data, **more}
+        options = {"imgsz": subject.small, "dynamic": dynamic, "data": subject.data, **more}
         record = export(opened, format=kind, pictures=1, check=False, **options)
     if record.deviation is None:
         return skipped(record.reason)

@@ -15,7 +15,7 @@ import torch
 from attngraft._core.errors import AttngraftError, OptionError, first_line, suggest
 from attngraft._core.sizes import round_up
 from attngraft.bench.backends import BACKENDS, Call, deployed, device_of
-from attngraft.bench.report import Bench, Settings
+from attngraft.bench.comparison import Bench, Settings
 from attngraft.measure import Measurement, Timing, environment, flops, latency, memory, parameters, weight_bytes
 from attngraft.measure.environment import device_name
 from attngraft.yolo import YOLO

@@ -8,9 +8,9 @@ from functools import partial
 import torch
 
 from attngraft._core.calls import backward, mean_square, mode
-from attngraft.doctor._compare import CLOSE, distance, problems, sick
+from attngraft.doctor.comparing import CLOSE, distance, has_nonfinite, problems
 from attngraft.doctor.findings import Outcome, Wrong, broken, check, failed, passed, warned
-from attngraft.doctor.module import SAME, Subject
+from attngraft.doctor.mechanism.subject import SAME, Subject
 
 STEPS = 20
 HALF_CLOSE = 0.1
@@ -20,7 +20,7 @@ HALF_CLOSE = 0.1
 @check(remedy="use every parameter in forward, and no .data, .detach() or numpy on the way")
 def gradient(subject: Subject) -> Outcome:
     """The gradient reaches every parameter, and the layer below."""
-    module = subject.shaken().train()
+    module = subject.perturbed().train()
     x = subject.map(9, 8).requires_grad_()
     backward(module(x.clone()))  # in a detector it is no leaf either, and may be written to
     learned = {name: p.grad for name, p in module.named_parameters() if p.requires_grad}
@@ -33,14 +33,15 @@ def gradient(subject: Subject) -> Outcome:
 @check(remedy="add an eps inside square roots, logarithms and divisions")
 def dead_maps(subject: Subject) -> Outcome:
     """A map of zeros, or of one constant, gives finite values and gradients."""
-    module = subject.shaken().train()
+    module = subject.perturbed().train()
     wrong = []
     for value in (0.0, 1.0):
         x = torch.full_like(subject.map(6, 6), value).requires_grad_()
         y = module(x.clone())
         backward(y)
-        wrong += [f"{name} at {value:g}" for name, t in (("the output", y), ("its gradient", x.grad)) if sick(t)]
-        wrong += [f"the gradient of {name} at {value:g}" for name, p in module.named_parameters() if sick(p.grad)]
+        seen = {"the output": y, "its gradient": x.grad}
+        seen |= {f"the gradient of {name}": p.grad for name, p in module.named_parameters()}
+        wrong += [f"{name} at {value:g}" for name, t in seen.items() if has_nonfinite(t)]
         module.zero_grad()
     return failed(f"not finite: {', '.join(wrong)}") if wrong else passed("zeros and ones, forward and backward")
 
@@ -61,12 +62,12 @@ def training(subject: Subject) -> Outcome:
     for step in range(STEPS):
         loss = mean_square(module(x) - target)
         losses.append(loss.item())
-        if sick(loss):
+        if has_nonfinite(loss):
             return failed(f"the loss is {losses[-1]} at step {step}")
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    wrong = [name for name, p in module.named_parameters() if sick(p)]
+    wrong = [name for name, p in module.named_parameters() if has_nonfinite(p)]
     if wrong:
         return failed(f"not finite after {STEPS} steps: {', '.join(wrong)}")
     if all(torch.equal(a, b) for a, b in zip(before, module.parameters(), strict=True)):
@@ -80,7 +81,7 @@ def training(subject: Subject) -> Outcome:
 )
 def half_precision(subject: Subject) -> Outcome:
     """bfloat16, float16 and autocast give finite values near those of float32."""
-    module, x = subject.shaken().train(), subject.map(9, 8) * 4
+    module, x = subject.perturbed().train(), subject.map(9, 8) * 4
     usual = copy.deepcopy(module)(x)
     off: dict[str, float] = {}
 
@@ -92,7 +93,7 @@ def half_precision(subject: Subject) -> Outcome:
         if not autocast and y.dtype != dtype:
             raise Wrong(f"returns {y.dtype}")
         backward(y)
-        if any(sick(t) for t in (y, given.grad, *(p.grad for p in twin.parameters()))):
+        if any(has_nonfinite(t) for t in (y, given.grad, *(p.grad for p in twin.parameters()))):
             raise Wrong("values or gradients are not finite")
         off[name] = distance(y.float(), usual)
 
@@ -114,7 +115,7 @@ def half_precision(subject: Subject) -> Outcome:
 )
 def repeats(subject: Subject) -> Outcome:
     """The same input gives the same bits."""
-    module, x = subject.shaken().eval(), subject.map(9, 8)
+    module, x = subject.perturbed().eval(), subject.map(9, 8)
     first, second = module(x), module(x)
     if not torch.equal(first, second):
         return failed(f"two calls differ by {(first - second).abs().max().item():.1e}")
@@ -124,7 +125,7 @@ def repeats(subject: Subject) -> Outcome:
 @check(remedy="look for a soft-max, mean or reshape that runs over the first axis", needs=SAME)
 def batch(subject: Subject) -> Outcome:
     """Images of a batch do not see each other."""
-    module = subject.shaken().eval()
+    module = subject.perturbed().eval()
     x = subject.map(7, 5, 3) * torch.tensor([0.1, 1.0, 3.0]).view(3, 1, 1, 1)
     with torch.no_grad():
         off = distance(module(x), torch.cat([module(image[None]) for image in x]))
@@ -136,7 +137,7 @@ def batch(subject: Subject) -> Outcome:
 @check(remedy="write x = x + y in place of x += y, and inplace=False in activations")
 def input_kept(subject: Subject) -> Outcome:
     """Its input is not modified."""
-    module, x = subject.shaken(), subject.map(9, 8)
+    module, x = subject.perturbed(), subject.map(9, 8)
     before, wrong = x.clone(), []
     for name, train, context in (("training", True, torch.no_grad), ("inference", False, torch.inference_mode)):
         with mode(module, train=train), context():

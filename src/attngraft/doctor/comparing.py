@@ -22,7 +22,7 @@ def distance(actual: Tensor, expected: Tensor) -> float:
     return off / scale if scale else (math.inf if off else 0.0)
 
 
-def sick(values: Tensor | None) -> bool:
+def has_nonfinite(values: Tensor | None) -> bool:
     """Tell whether something in a tensor is not finite."""
     return values is not None and not bool(values.isfinite().all())
 

@@ -10,7 +10,7 @@ from torch import nn
 import attngraft.attention as zoo
 from attngraft.attention import Attention, Mechanism
 from attngraft.doctor.findings import Outcome, check, failed, passed, warned
-from attngraft.doctor.module import Subject
+from attngraft.doctor.mechanism.subject import Subject
 from attngraft.measure import flops, memory, parameters
 
 GIB = 2**30
@@ -61,11 +61,11 @@ def memory_growth(subject: Subject) -> Outcome:
 
 
 def flops_at(model: nn.Module, side: int) -> float:
-    """Return the FLOPs of a detector on one picture, extended from smaller ones where it is large.
+    """Return the FLOPs of a detector on one image, extended from smaller ones where it is large.
 
     Args:
         model: What to count.
-        side: Height and width of the picture, in pixels.
+        side: Height and width of the image, in pixels.
     """
     channels = getattr(model, "yaml", {}).get("channels", 3)
     sides = [side] if side <= FLOPS_SIDES[-1] else FLOPS_SIDES

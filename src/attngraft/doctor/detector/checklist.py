@@ -2,23 +2,7 @@
 
 from __future__ import annotations
 
-from attngraft.doctor.detector import Patient
-from attngraft.doctor.findings import Check
-from attngraft.doctor.training import (
-    averaged_copy,
-    batches,
-    fuse,
-    gradients,
-    half_precision,
-    identity,
-    mechanisms,
-    opens,
-    picture_sizes,
-    rebuild,
-    same_seed,
-    training,
-)
-from attngraft.doctor.whole import (
+from attngraft.doctor.detector.deployment import (
     data,
     gpu_workers,
     memory_at_largest,
@@ -29,15 +13,31 @@ from attngraft.doctor.whole import (
     torchscript,
     true_flops,
 )
+from attngraft.doctor.detector.numbers import (
+    averaged_copy,
+    batches,
+    fuse,
+    gradients,
+    half_precision,
+    identity,
+    image_sizes,
+    mechanisms,
+    opens,
+    rebuild,
+    same_seed,
+    training,
+)
+from attngraft.doctor.detector.subject import DetectorSubject
+from attngraft.doctor.findings import Check
 
-DETECTOR_CHECKS: tuple[Check[Patient], ...] = (
+DETECTOR_CHECKS: tuple[Check[DetectorSubject], ...] = (
     opens,
     data,
     mechanisms,
     rebuild,
     same_seed,
     identity,
-    picture_sizes,
+    image_sizes,
     gradients,
     training,
     batches,

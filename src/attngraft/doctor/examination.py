@@ -12,9 +12,9 @@ from torch import nn
 import attngraft.attention as zoo
 from attngraft._core.checks import positive
 from attngraft._core.errors import CheckpointError, OptionError, UnknownNameError
-from attngraft.doctor.checks import MODULE_CHECKS
 from attngraft.doctor.findings import Check, Diagnosis, Finding, examine
-from attngraft.doctor.module import subject
+from attngraft.doctor.mechanism.checklist import MODULE_CHECKS
+from attngraft.doctor.mechanism.subject import subject
 from attngraft.measure import environment
 
 T = TypeVar("T")
@@ -37,9 +37,9 @@ def doctor(
 
     Args:
         target: A recipe, a model YAML or a checkpoint; or a mechanism alone: its name, its class, or ``FILE.py:CLASS``.
-        imgsz: Side of the largest picture.
-        batch: Pictures in a training step.
-        data: The host's data file, whose pictures exports are then compared on.
+        imgsz: Side of the largest image.
+        batch: Images in a training step.
+        data: The host's data file, whose images exports are then compared on.
         channels: Width of the maps that a mechanism alone is examined on.
         options: Keyword arguments that a mechanism alone is built with; a recipe has them inside.
         started: Called with the name of each check before it runs.
@@ -62,9 +62,9 @@ def doctor(
         one = subject(name, channels=channels, options=given, largest=(side, side), batch=batch)
         return _examined(one.name, one, MODULE_CHECKS, started, found)
 
-    from attngraft.doctor.detector import Patient
-    from attngraft.doctor.detector_checks import DETECTOR_CHECKS
-    from attngraft.doctor.whole import data as data_check
+    from attngraft.doctor.detector.checklist import DETECTOR_CHECKS
+    from attngraft.doctor.detector.deployment import data as data_check
+    from attngraft.doctor.detector.subject import DetectorSubject
     from attngraft.yolo.model import quiet
 
     if given:
@@ -72,7 +72,7 @@ def doctor(
     _require_base(str(target))
     checks = [check for check in DETECTOR_CHECKS if data is not None or check is not data_check]
     with quiet():
-        return _examined(str(target), Patient(str(target), imgsz, batch, data), checks, started, found)
+        return _examined(str(target), DetectorSubject(str(target), imgsz, batch, data), checks, started, found)
 
 
 def is_mechanism(target: object) -> bool:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import attngraft.attention as zoo
 from attngraft._core.calls import mode, tensors
 from attngraft._core.sizes import round_up
-from attngraft.doctor.module import NOISE, Subject
+from attngraft.doctor.mechanism.subject import NOISE, Subject
 from attngraft.yolo import YOLO
 from attngraft.yolo.grafting import Graft
 from attngraft.yolo.sizes import largest_stride
@@ -30,13 +30,13 @@ SOFTER = 0.25
 
 
 @dataclass(frozen=True)
-class Patient:
+class DetectorSubject:
     """A detector and the circumstances that it has to work in.
 
     Attributes:
         recipe: What to open.
-        imgsz: Side of the pictures in training, in pixels, as asked for.
-        batch: Pictures in a training step.
+        imgsz: Side of the images in training, in pixels, as asked for.
+        batch: Images in a training step.
         data: The host's data file, where there is one.
     """
 
@@ -58,19 +58,19 @@ class Patient:
 
     @cached_property
     def stride(self) -> int:
-        """What the sides of pictures are multiples of."""
+        """What the sides of images are multiples of."""
         return largest_stride(self.opened.model)
 
     @property
     def side(self) -> int:
-        """Side of the pictures in training, rounded up as the host does for all but classifiers."""
+        """Side of the images in training, rounded up as the host does for all but classifiers."""
         if self.task == "classify":
             return self.imgsz
         return round_up(self.imgsz, self.stride)
 
     @property
     def small(self) -> int:
-        """Side of the pictures where any size will do."""
+        """Side of the images where any size will do."""
         return 3 * self.stride
 
     @property
@@ -80,7 +80,7 @@ class Patient:
 
     @property
     def channels(self) -> int:
-        """Channels of a picture."""
+        """Channels of an image."""
         return int(self.opened.model.yaml.get("channels", 3))
 
     def fresh(self) -> Any:
@@ -90,25 +90,25 @@ class Patient:
             parameter.requires_grad_(parameter.is_floating_point())
         return model
 
-    def shaken(self) -> Any:
+    def perturbed(self) -> Any:
         """Copy the model with weights and statistics moved from where they start, so that every number shows.
 
         A gate at zero hides what is behind it, and an untrained detector gives the same boxes whatever it sees.
         """
-        return copy.deepcopy(self._shaken)
+        return copy.deepcopy(self._perturbed)
 
     @cached_property
-    def _shaken(self) -> Any:
+    def _perturbed(self) -> Any:
         model = self.fresh()
         with torch.no_grad():
             for parameter in grafted(model, self.mechanisms).values():
                 parameter.add_(torch.randn_like(parameter) * NOISE)
             if not self.opened.ckpt or self.opened.ckpt.get("epoch") == UNTRAINED:
-                _wake(model, self.pictures(batch=8))
+                _wake(model, self.images(batch=8))
         return model
 
-    def pictures(self, height: int = 0, width: int = 0, batch: int = 2) -> Tensor:
-        """Return random pictures: clouds, since pure noise looks alike to every deep layer.
+    def images(self, height: int = 0, width: int = 0, batch: int = 2) -> Tensor:
+        """Return random images: clouds, since pure noise looks alike to every deep layer.
 
         Args:
             height: In pixels; 0 takes `small`.
@@ -120,7 +120,7 @@ class Patient:
         return 0.8 * clouds + 0.2 * torch.rand(batch, self.channels, *size)
 
     def shapes(self) -> Mapping[str, torch.Size]:
-        """Return the shape of the map that each mechanism gets, of one picture of `small`."""
+        """Return the shape of the map that each mechanism gets, of one image of `small`."""
         found: dict[str, torch.Size] = {}
 
         def note(path: str) -> Any:
@@ -129,7 +129,7 @@ class Patient:
         model = self.fresh()
         for path in self.mechanisms:
             model.get_submodule(path).register_forward_hook(note(path))
-        predict(model, self.pictures(batch=1))
+        predict(model, self.images(batch=1))
         return found
 
 
@@ -145,7 +145,7 @@ class Built(Subject):
 
 
 def _wake(model: Any, x: Tensor) -> None:
-    """Give an untrained detector statistics of pictures, and a head whose scores are not all near zero."""
+    """Give an untrained detector statistics of images, and a head whose scores are not all near zero."""
     norms = [part for part in model.modules() if isinstance(part, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
@@ -172,8 +172,8 @@ def predict(model: nn.Module, x: Tensor) -> Tensor:
         return tensors(model(x))[0]
 
 
-def loss(patient: Patient, model: Any, batch: int = 2) -> Tensor:
-    """Return the host's loss on made-up pictures, with the model in training."""
-    pictures = patient.pictures(batch=batch)
-    total: Tensor = TrainingLoss(model, batch, (patient.small, patient.small), {})(pictures)
+def loss(subject: DetectorSubject, model: Any, batch: int = 2) -> Tensor:
+    """Return the host's loss on made-up images, with the model in training."""
+    images = subject.images(batch=batch)
+    total: Tensor = TrainingLoss(model, batch, (subject.small, subject.small), {})(images)
     return total

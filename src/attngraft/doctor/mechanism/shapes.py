@@ -8,9 +8,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from attngraft.doctor._compare import CLOSE, distance, problems, sick
+from attngraft.doctor.comparing import CLOSE, distance, has_nonfinite, problems
 from attngraft.doctor.findings import Outcome, Wrong, broken, check, expected, failed, passed, said, warned
-from attngraft.doctor.module import SAME, Subject
+from attngraft.doctor.mechanism.subject import SAME, Subject
 
 SIZES = ((1, 1), (2, 3), (7, 5), (13, 13), (8, 20), (20, 20), (40, 40))
 WIDTHS = (64, 128, 192, 256, 320, 384, 512, 576, 640, 768)
@@ -55,7 +55,7 @@ def widths(subject: Subject) -> Outcome:
 @check(remedy="take the size from x.shape in every forward; keep no table for one size, pad in place of dividing")
 def sizes(subject: Subject) -> Outcome:
     """Maps of any size give finite values: square, rectangular, odd, tiny, large, alone and in a batch."""
-    module = subject.shaken().eval()
+    module = subject.perturbed().eval()
     trials = {
         f"{height}x{width}": partial(_keep_shape, module, subject.map(height, width, 1), subject.map(height, width, 2))
         for height, width in SIZES
@@ -79,7 +79,7 @@ def host(subject: Subject) -> Outcome:
 @check(remedy="use reshape in place of view on maps", needs=SAME)
 def channels_last(subject: Subject) -> Outcome:
     """The memory layout that the host converts to gives the same numbers."""
-    module, x = subject.shaken().eval(), subject.map(8, 6)
+    module, x = subject.perturbed().eval(), subject.map(8, 6)
     usual = module(x)
     module.to(memory_format=torch.channels_last)
     with expected():
@@ -93,7 +93,7 @@ def _keep_shape(module: nn.Module, *maps: Tensor) -> None:
     with torch.no_grad():
         for x in maps:
             y = module(x)
-            wrong = _unlike(y, x) or (NOT_FINITE if sick(y) else "")
+            wrong = _unlike(y, x) or (NOT_FINITE if has_nonfinite(y) else "")
             if wrong:
                 raise Wrong(wrong)
 

@@ -7,57 +7,57 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from ultralytics.utils.torch_utils import ModelEMA
 
 from attngraft._core.calls import backward
-from attngraft.doctor._compare import CLOSE, distance, problems, sick
-from attngraft.doctor.costs import flops_at
-from attngraft.doctor.detector import SAME, Built, Patient, grafted, loss, predict
+from attngraft.doctor.comparing import CLOSE, distance, has_nonfinite, problems
+from attngraft.doctor.detector.subject import SAME, Built, DetectorSubject, grafted, loss, predict
 from attngraft.doctor.findings import Outcome, Wrong, broken, check, examine, expected, failed, passed, skipped, warned
-from attngraft.doctor.shapes import sizes
-from attngraft.doctor.survival import training_after_validation
-from attngraft.doctor.values import STEPS, batch, dead_maps, gradient, input_kept, repeats
+from attngraft.doctor.mechanism.resources import flops_at
+from attngraft.doctor.mechanism.shapes import sizes
+from attngraft.doctor.mechanism.survival import training_after_validation
+from attngraft.doctor.mechanism.values import STEPS, batch, dead_maps, gradient, input_kept, repeats
+from attngraft.yolo import host
 from attngraft.yolo.grafting import Graft, stripped
 
-PICTURES = ((2, 2), (1, 1), (3, 5), (7, 13))
+IMAGE_SIDES = ((2, 2), (1, 1), (3, 5), (7, 13))
 """Heights and widths, in strides."""
 MOST_FLOPS = 60e9
-"""Above this a picture is not run: it would take this check alone half a minute."""
+"""Above this an image is not run: it would take this check alone half a minute."""
 FUSED_CLOSE = 1e-3
 HALF_CLOSE = 0.1
 ON_MECHANISMS = (sizes, input_kept, repeats, gradient, dead_maps, batch, training_after_validation)
 
 
 @check(remedy="look at the mechanism alone: attngraft doctor FILE.py:CLASS", vital=True)
-def opens(patient: Patient) -> Outcome:
+def opens(subject: DetectorSubject) -> Outcome:
     """The recipe builds."""
-    model = patient.opened.model
+    model = subject.opened.model
     count = sum(p.numel() for p in model.parameters())
-    rounded = f"; imgsz={patient.imgsz} is {patient.side}, as the stride is {patient.stride}"
-    rounded = rounded if patient.side != patient.imgsz else ""
-    if not patient.mechanisms:
-        return passed(f"{count:,} parameters, {patient.task}; a stock model, with no mechanism in it{rounded}")
-    ours = sum(p.numel() for p in grafted(model, patient.mechanisms).values())
-    shapes = patient.shapes()
+    rounded = f"; imgsz={subject.imgsz} is {subject.side}, as the stride is {subject.stride}"
+    rounded = rounded if subject.side != subject.imgsz else ""
+    if not subject.mechanisms:
+        return passed(f"{count:,} parameters, {subject.task}; a stock model, with no mechanism in it{rounded}")
+    ours = sum(p.numel() for p in grafted(model, subject.mechanisms).values())
+    shapes = subject.shapes()
     where = ", ".join(
         f"{type(part).__name__} at {path.removeprefix('model.')} ({shapes[path][1]} channels)"
-        for path, part in patient.mechanisms.items()
+        for path, part in subject.mechanisms.items()
         if path in shapes
     )
     return passed(f"{count:,} parameters, {ours:,} of them grafted: {where}{rounded}")
 
 
 @check(remedy="attngraft doctor FILE.py:CLASS, or attngraft doctor NAME, shows every check on it")
-def mechanisms(patient: Patient) -> Outcome:
-    """Each mechanism by itself takes any map, is seen by the gradient, and keeps pictures apart and its input whole."""
+def mechanisms(subject: DetectorSubject) -> Outcome:
+    """Each mechanism by itself takes any map, is seen by the gradient, and keeps images apart and its input whole."""
     wrong: list[str] = []
     looked: dict[tuple[type, int], Built] = {}
-    for path, shape in patient.shapes().items():
-        part = patient.mechanisms[path]
+    for path, shape in subject.shapes().items():
+        part = subject.mechanisms[path]
         looked.setdefault((type(part), shape[1]), Built(type(part).__name__, type(part), shape[1], module=part))
-    for subject in looked.values():
-        findings = [f for f in examine(subject, ON_MECHANISMS) if f.status == "fail"]
-        wrong += [f"{subject.name}: {f.name}: {f.detail} ({f.remedy})" for f in findings]
+    for built in looked.values():
+        findings = [f for f in examine(built, ON_MECHANISMS) if f.status == "fail"]
+        wrong += [f"{built.name}: {f.name}: {f.detail} ({f.remedy})" for f in findings]
     if wrong:
         return failed("; ".join(wrong))
     if not looked:
@@ -66,17 +66,17 @@ def mechanisms(patient: Patient) -> Outcome:
 
 
 @check(remedy="take sizes from x.shape in every forward; keep no table for one size")
-def picture_sizes(patient: Patient) -> Outcome:
-    """Pictures of any size work: square, tiny, rectangular, odd multiples of the stride, and the largest."""
-    model, largest = patient.shaken(), (patient.side, patient.side)
-    expected = flops_at(model, patient.side)
+def image_sizes(subject: DetectorSubject) -> Outcome:
+    """Images of any size work: square, tiny, rectangular, odd multiples of the stride, and the largest."""
+    model, largest = subject.perturbed(), (subject.side, subject.side)
+    expected = flops_at(model, subject.side)
     left_out = expected > MOST_FLOPS
-    small = [(height * patient.stride, width * patient.stride) for height, width in PICTURES]
+    small = [(height * subject.stride, width * subject.stride) for height, width in IMAGE_SIDES]
     tried = [*small, *([] if left_out else [largest])]
 
     def trial(height: int, width: int) -> None:
-        y = predict(model, patient.pictures(height, width, 1))
-        if sick(y):
+        y = predict(model, subject.images(height, width, 1))
+        if has_nonfinite(y):
             raise Wrong("the output is not finite")
 
     wrong = problems({f"{height}x{width}": partial(trial, height, width) for height, width in tried})
@@ -88,10 +88,10 @@ def picture_sizes(patient: Patient) -> Outcome:
 
 
 @check(remedy="this is a defect of attngraft: report the recipe")
-def rebuild(patient: Patient) -> Outcome:
+def rebuild(subject: DetectorSubject) -> Outcome:
     """The host's rebuild, at the start of a training, a tuning or a resumed run, has the same tensors."""
-    model = patient.fresh()
-    again = type(model)(copy.deepcopy(model.yaml), ch=patient.channels, nc=len(model.names), verbose=False)
+    model = subject.fresh()
+    again = type(model)(copy.deepcopy(model.yaml), ch=subject.channels, nc=len(model.names), verbose=False)
     missing = set(model.state_dict()) ^ set(again.state_dict())
     if missing:
         return failed(f"{len(missing)} tensors differ, such as {min(missing)}")
@@ -99,28 +99,28 @@ def rebuild(patient: Patient) -> Outcome:
 
 
 @check(remedy="leave init=paper away, so that a grafted model starts with the base's numbers")
-def identity(patient: Patient) -> Outcome:
+def identity(subject: DetectorSubject) -> Outcome:
     """The grafted model starts with the base's numbers, bit for bit."""
-    model = patient.fresh()
+    model = subject.fresh()
     grafts = [part for part in model.modules() if isinstance(part, Graft)]
-    if not grafts or len(grafts) < len(patient.mechanisms):
+    if not grafts or len(grafts) < len(subject.mechanisms):
         return skipped("nothing follows a layer; what replaces one cannot start as the identity")
     if any(graft.gamma is None for graft in grafts):
         return skipped("init=paper starts with the paper's form")
     if any(bool(graft.gamma.any()) for graft in grafts if graft.gamma is not None):
         return skipped("it is trained: gamma has left zero")
-    x = patient.pictures()
+    x = subject.images()
     if not torch.equal(predict(model, x), predict(stripped(model), x)):
         return failed("differs from the base", "the mechanism gives values that are not finite, or changes its input")
-    return passed(f"{len(grafts)} graft(s), two pictures")
+    return passed(f"{len(grafts)} graft(s), two images")
 
 
 @check(remedy="use every parameter in forward, and no .data, .detach() or numpy on the way")
-def gradients(patient: Patient) -> Outcome:
+def gradients(subject: DetectorSubject) -> Outcome:
     """The gradient reaches every parameter, those of the grafts and those below them."""
-    model = patient.shaken().train()
-    backward(model(patient.pictures()))
-    ours = grafted(model, patient.mechanisms)
+    model = subject.perturbed().train()
+    backward(model(subject.images()))
+    ours = grafted(model, subject.mechanisms)
     wrong = [
         name
         for name, p in model.named_parameters()
@@ -132,23 +132,23 @@ def gradients(patient: Patient) -> Outcome:
 
 
 @check(remedy="look for divisions, logarithms and exponentials without a bound; start gates near the identity")
-def training(patient: Patient) -> Outcome:
+def training(subject: DetectorSubject) -> Outcome:
     """Twenty steps with the host's loss on random data stay finite and move the grafts."""
-    model = patient.fresh()
-    ours = grafted(model, patient.mechanisms)
+    model = subject.fresh()
+    ours = grafted(model, subject.mechanisms)
     before = {name: p.detach().clone() for name, p in ours.items()}
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     losses: list[float] = []
     for step in range(STEPS):
-        total = loss(patient, model)
+        total = loss(subject, model)
         losses.append(total.item())
-        if sick(total):
+        if has_nonfinite(total):
             return failed(f"the loss is {losses[-1]} at step {step}")
         optimizer.zero_grad()
         total.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)  # as the host does
         optimizer.step()
-    wrong = [name for name, p in model.named_parameters() if sick(p)]
+    wrong = [name for name, p in model.named_parameters() if has_nonfinite(p)]
     if wrong:
         return failed(f"not finite after {STEPS} steps: {', '.join(wrong[:5])}")
     still = [name for name, p in ours.items() if torch.equal(p, before[name])]
@@ -158,16 +158,16 @@ def training(patient: Patient) -> Outcome:
 
 
 @check(remedy="keep dropout and noise to training mode, and avoid operators that add up in any order")
-def same_seed(patient: Patient) -> Outcome:
+def same_seed(subject: DetectorSubject) -> Outcome:
     """The same seed gives the same bits: an inference twice, and a training step twice."""
-    model, x = patient.shaken(), patient.pictures()
+    model, x = subject.perturbed(), subject.images()
     if not torch.equal(predict(model, x), predict(model, x)):
         return failed("two inferences differ")
 
     def step() -> list[Tensor]:
         twin = copy.deepcopy(model)
         torch.manual_seed(1)
-        loss(patient, twin).backward()  # type: ignore[no-untyped-call]
+        loss(subject, twin).backward()  # type: ignore[no-untyped-call]
         return [p.grad for p in twin.parameters() if p.grad is not None]
 
     if not all(map(torch.equal, step(), step())):
@@ -176,22 +176,22 @@ def same_seed(patient: Patient) -> Outcome:
 
 
 @check(remedy="look for a soft-max, mean or reshape that runs over the first axis", needs=SAME)
-def batches(patient: Patient) -> Outcome:
-    """Pictures of a batch do not see each other."""
-    model, x = patient.shaken(), patient.pictures(batch=3)
+def batches(subject: DetectorSubject) -> Outcome:
+    """Images of a batch do not see each other."""
+    model, x = subject.perturbed(), subject.images(batch=3)
     off = distance(predict(model, x), torch.cat([predict(model, one[None]) for one in x]))
     if off > 10 * CLOSE:
-        return failed(f"a picture's output changes by {off:.1e} with its neighbours")
-    return passed("three pictures, together and alone")
+        return failed(f"an image's output changes by {off:.1e} with its neighbours")
+    return passed("three images, together and alone")
 
 
 @check(
     remedy="compute norms and soft-max in float32; make new tensors with x.new_zeros and the like, in its type",
     needs=SAME,
 )
-def half_precision(patient: Patient) -> Outcome:
+def half_precision(subject: DetectorSubject) -> Outcome:
     """Autocast and float16 weights, as checkpoints store them, give finite values about as near as the base's."""
-    model, x = patient.shaken(), patient.pictures()
+    model, x = subject.perturbed(), subject.images()
     base = stripped(model)
     off: dict[str, tuple[float, float]] = {}
 
@@ -200,7 +200,7 @@ def half_precision(patient: Patient) -> Outcome:
             twin = copy.deepcopy(network) if autocast else copy.deepcopy(network).to(dtype)
             with torch.autocast("cpu", dtype, enabled=autocast):
                 y = predict(twin, x if autocast else x.to(dtype))
-            if sick(y):
+            if has_nonfinite(y):
                 raise Wrong("values are not finite")
             return distance(y.float(), predict(network, x))
 
@@ -220,12 +220,12 @@ def half_precision(patient: Patient) -> Outcome:
 
 
 @check(remedy="keep the mechanism's norms and convolutions where they are; the host folds its own only", needs=SAME)
-def fuse(patient: Patient) -> Outcome:
+def fuse(subject: DetectorSubject) -> Outcome:
     """The host's fusing, before validation, prediction and export, changes no number and loses no graft."""
-    model, x = patient.shaken(), patient.pictures()
+    model, x = subject.perturbed(), subject.images()
     expected = predict(model, x)
     fused = copy.deepcopy(model).eval().fuse(verbose=False)
-    lost = [path for path in patient.mechanisms if path not in dict(fused.named_modules())]
+    lost = [path for path in subject.mechanisms if path not in dict(fused.named_modules())]
     if lost:
         return failed(f"lost: {', '.join(lost)}")
     off = distance(predict(fused, x), expected)
@@ -235,17 +235,17 @@ def fuse(patient: Patient) -> Outcome:
 @check(
     remedy="keep nothing of a forward on self; compute it again, or keep it as a buffer made in __init__", needs=SAME
 )
-def averaged_copy(patient: Patient) -> Outcome:
+def averaged_copy(subject: DetectorSubject) -> Outcome:
     """The host's averaged copy (EMA), made and updated between steps, is whole."""
-    model = patient.shaken()
-    loss(patient, model).backward()  # type: ignore[no-untyped-call]
+    model = subject.perturbed()
+    loss(subject, model).backward()  # type: ignore[no-untyped-call]
     with expected():
-        ema = ModelEMA(model)
-    x = patient.pictures(width=2 * patient.stride)
+        ema = host.averaged_copy(model)
+    x = subject.images(width=2 * subject.stride)
     if distance(predict(ema.ema, x), predict(model, x)) > CLOSE:
         return failed("the copy gives other numbers")
-    loss(patient, model)
+    loss(subject, model)
     ema.update(model)
-    if set(ema.ema.state_dict()) != set(model.state_dict()) or sick(predict(ema.ema, x)):
+    if set(ema.ema.state_dict()) != set(model.state_dict()) or has_nonfinite(predict(ema.ema, x)):
         return failed("after an update it lacks tensors, or is not finite")
     return passed("made after a step, updated after another")

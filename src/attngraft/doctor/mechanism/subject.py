@@ -50,7 +50,7 @@ class Subject:
         width = self.channels if channels is None else channels
         return self.cls(width, **{**fitted(self.cls, width), **self.options})
 
-    def shaken(self) -> nn.Module:
+    def perturbed(self) -> nn.Module:
         """Build the module with weights moved from where they start."""
         module = self.fresh()
         with torch.no_grad():

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from attngraft.doctor.costs import memory_growth, true_flops
 from attngraft.doctor.findings import Check
-from attngraft.doctor.module import Subject
-from attngraft.doctor.shapes import builds, channels_last, host, sizes, widths
-from attngraft.doctor.survival import deepcopy, onnx, openvino, reload, torchscript, training_after_validation
-from attngraft.doctor.values import batch, dead_maps, gradient, half_precision, input_kept, repeats, training
+from attngraft.doctor.mechanism.resources import memory_growth, true_flops
+from attngraft.doctor.mechanism.shapes import builds, channels_last, host, sizes, widths
+from attngraft.doctor.mechanism.subject import Subject
+from attngraft.doctor.mechanism.survival import deepcopy, onnx, openvino, reload, torchscript, training_after_validation
+from attngraft.doctor.mechanism.values import batch, dead_maps, gradient, half_precision, input_kept, repeats, training
 
 MODULE_CHECKS: tuple[Check[Subject], ...] = (
     builds,

@@ -19,9 +19,9 @@ import attngraft
 from attngraft import export
 from attngraft._core.calls import backward, mode
 from attngraft._core.plugins import is_remembered
-from attngraft.doctor._compare import CLOSE, distance, problems
+from attngraft.doctor.comparing import CLOSE, distance, problems
 from attngraft.doctor.findings import Outcome, broken, check, expected, failed, passed, warned
-from attngraft.doctor.module import SAME, Subject
+from attngraft.doctor.mechanism.subject import SAME, Subject
 from attngraft.export import Exported
 
 STATE_REMEDY = "register what it needs as parameters and buffers, made in __init__"
@@ -40,7 +40,7 @@ with torch.no_grad():
 )
 def deepcopy(subject: Subject) -> Outcome:
     """A copy made after training steps, as EMA makes one, is whole."""
-    module, x = subject.shaken().train(), subject.map(7, 6)
+    module, x = subject.perturbed().train(), subject.map(7, 6)
     module(x)
     backward(module(x.requires_grad_()))
     with expected():
@@ -53,7 +53,7 @@ def deepcopy(subject: Subject) -> Outcome:
 @check(remedy="keep no tensor of a forward on self, by size or otherwise: one made in inference mode cannot be trained")
 def training_after_validation(subject: Subject) -> Outcome:
     """Training goes on after a validation at the same and at another size."""
-    module = subject.shaken()
+    module = subject.perturbed()
     for height, width in ((8, 8), (6, 9)):
         with torch.inference_mode(), mode(module, train=False):
             module(subject.map(height, width))
@@ -72,7 +72,7 @@ def training_after_validation(subject: Subject) -> Outcome:
 )
 def reload(subject: Subject) -> Outcome:
     """A new process loads it whole and gets the same numbers, and a strict state dict fits a fresh one."""
-    module, x = subject.shaken().eval(), subject.map(7, 6)
+    module, x = subject.perturbed().eval(), subject.map(7, 6)
     twin = subject.fresh().eval()
     usual = module(x).detach()
     with expected(STATE_REMEDY):
@@ -158,7 +158,7 @@ def _python_path() -> list[str]:
 
 
 def _parity(subject: Subject, name: str, write: Callable[[nn.Module, Tensor, Path], Exported]) -> Outcome:
-    module = subject.shaken().eval()
+    module = subject.perturbed().eval()
     traced, other = (subject.map(*size, batch) for batch, size in enumerate(PARITY_SIZES, start=1))
     with expected(), tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, silenced():
         deviation = export.parity(module, write(module, traced, Path(folder, name)), [traced, other])

@@ -1,0 +1,1 @@
+"""Checks on a whole detector: a recipe, a YAML or a checkpoint."""

@@ -1,0 +1,68 @@
+"""What other packages ask of Ultralytics, so that `attngraft.yolo` alone imports it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from ultralytics.data.utils import check_det_dataset
+from ultralytics.utils import torch_utils
+from ultralytics.utils.dist import generate_ddp_file
+
+from attngraft.yolo.model import YOLO
+
+
+def averaged_copy(model: nn.Module) -> Any:
+    """Return the host's exponential moving average of a model, as a trainer makes it."""
+    return torch_utils.ModelEMA(model)
+
+
+def profiled_flops(model: nn.Module, side: int) -> float:
+    """Return the FLOPs that the host's own profiler reports for a square image.
+
+    Args:
+        model: What to profile.
+        side: Height and width of the image, in pixels.
+    """
+    own = getattr(torch_utils.get_flops, "__wrapped__", torch_utils.get_flops)
+    return float(own(model, side)) * 1e9
+
+
+def read_data(file: str) -> dict[str, Any]:
+    """Read a data file as the host does, without downloading what it names.
+
+    Args:
+        file: Path of the data file.
+    """
+    found: dict[str, Any] = check_det_dataset(file, autodownload=False)
+    return found
+
+
+def trainer(opened: YOLO, options: Mapping[str, Any]) -> Any:
+    """Return the host's trainer of an opened model, with its network rebuilt as a training run does.
+
+    Args:
+        opened: The model.
+        options: Training options besides those that the model was opened with.
+    """
+    made = opened._smart_load("trainer")(overrides={**opened.overrides, **options, "mode": "train"})
+    made.model = made.get_model(weights=opened.model, cfg=opened.model.yaml, verbose=False)
+    return made
+
+
+@contextmanager
+def worker_script(trainer: Any) -> Iterator[Path]:
+    """Write the file that a worker of multi-GPU training runs, and remove it afterwards.
+
+    Args:
+        trainer: The host's trainer.
+    """
+    script = Path(generate_ddp_file(trainer))
+    try:
+        yield script
+    finally:
+        script.unlink(missing_ok=True)
+        script.with_suffix(".pt").unlink(missing_ok=True)
