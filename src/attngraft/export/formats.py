@@ -18,6 +18,7 @@ from torch import nn
 
 from attngraft._core.calls import Example, arguments, mode, tensors
 from attngraft._core.errors import OptionError, OutputError
+from attngraft._core.extras import extra_package
 from attngraft.export.exported import ONNX, OPENVINO, TORCHSCRIPT, Exported, Format, openvino
 
 OPSET = 18
@@ -48,9 +49,11 @@ def to_onnx(
         The file, ready to be called.
 
     Raises:
+        MissingExtraError: If the package onnx is not installed.
         OptionError: If ``path`` ends otherwise.
         OutputError: If the file is there and may not be replaced, or cannot be written.
     """
+    extra_package("onnx", "export")  # PyTorch would raise an error of its own, with the graph half traced
     inputs = arguments(example)
     names = _numbered("x", len(inputs))
     axes = {
