@@ -23,8 +23,8 @@ import hotcoco
 import numpy as np
 import scipy
 
-from attngraft.study.bootstrap import resample
-from attngraft.study.evaluator import load_predictions, load_truth, match
+from attngraft.coco.evaluate import load_predictions, load_truth, match
+from attngraft.study.judging.bootstrap import resample
 
 SCHEMA = "attngraft.bootstrap/1"
 CLASSES = 80

@@ -22,10 +22,10 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from attngraft.study.bootstrap import Resampled, image_weights, resample, two_level
-from attngraft.study.matches import IOU_THRESHOLDS, SIZES, Matches
-from attngraft.study.sequential import Looks, path
-from attngraft.study.statistics import (
+from attngraft.coco.matches import IOU_THRESHOLDS, SIZES, Matches
+from attngraft.study.judging.bootstrap import Resampled, image_weights, resample, two_level
+from attngraft.study.judging.sequential import Looks, path
+from attngraft.study.judging.statistics import (
     OUTCOMES,
     Course,
     Decision,

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from attngraft._core.errors import DataError, OptionError, PlanError
+from attngraft.coco.masks import decode_mask
 from attngraft.data.pictures import PALETTE
 from attngraft.fit import Fit, Options, load, validate
 from attngraft.fit.detect import Sample, Scenes, augment, coco_results, framed, mirrored, scaled
@@ -21,7 +22,6 @@ from attngraft.fit.loading import chance
 from attngraft.fit.pictures import read_rgb
 from attngraft.fit.predicting import drawn, predict
 from attngraft.fit.yolo_folder import read_yolo
-from attngraft.study.evaluator import decode_mask
 
 DETECT: dict[str, Any] = {"model": "tiny_detector", "imgsz": 64, "batch": 4}
 

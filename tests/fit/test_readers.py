@@ -14,11 +14,11 @@ from hotcoco import mask
 from PIL import Image
 
 from attngraft._core.errors import DataError
-from attngraft.data.masks import run_counts
+from attngraft.coco.evaluate import evaluate
+from attngraft.coco.masks import mask_area, run_counts
 from attngraft.fit.coco import coco_splits, read_coco
 from attngraft.fit.folders import read_classes, read_pairs
 from attngraft.fit.yolo_folder import read_yolo, yolo_splits
-from attngraft.study.evaluator import evaluate, mask_area
 
 Change = Callable[[dict[str, Any]], object]
 

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from attngraft.coco.error_types import error_types
+from attngraft.coco.evaluate import evaluate
 from attngraft.data import beacons
-from attngraft.study.error_types import error_types
-from attngraft.study.evaluator import evaluate
 from attngraft.study.plan import Arm, Fixed
-from attngraft.study.records import Record, Run, Store
+from attngraft.study.running.records import Record, Run, Store
 from attngraft.study.study import Study
-from tests.study.problems import problem as problem
+from tests.coco.problems import problem as problem
 
 TINY = {
     "base": "attngraft-micro.yaml", "epochs": 1, "imgsz": 64, "batch": 8, "device": "cpu", "amp": False,

@@ -12,7 +12,7 @@ import pytest
 from attngraft._core.errors import PlanError
 from attngraft.data import beacons
 from attngraft.study.plan import Plan
-from attngraft.study.records import Run, Store
+from attngraft.study.running.records import Run, Store
 from attngraft.study.search import Rung, Search, candidates
 from attngraft.study.study import Study
 from tests.study.conftest import TINY, record, truth_of
@@ -66,7 +66,7 @@ def test_the_rungs_share_the_budget(data: Path) -> None:
 def test_the_winners_are_judged_on_other_seeds(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Study, "_engine", lambda study, *_: Instantly(study, data))
     monkeypatch.setattr("attngraft.study.study.measure_costs", lambda store: None)
-    monkeypatch.setattr("attngraft.study.report.measure_costs", lambda store: {"measurements": []})
+    monkeypatch.setattr("attngraft.study.reporting.report.measure_costs", lambda store: {"measurements": []})
     study, failed = search(data, winners=1, keep=3).run()
     assert failed == {}
     assert study.plan.arms == ("eca@P3",)

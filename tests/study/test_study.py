@@ -13,8 +13,8 @@ from filelock import FileLock
 
 from attngraft._core.errors import OutputError, PlanError
 from attngraft.cli.main import main
-from attngraft.study.controls import WIDTHS, settle
 from attngraft.study.plan import Plan
+from attngraft.study.running.controls import WIDTHS, settle
 from attngraft.study.study import Study
 from attngraft.yolo.training import step
 from tests.study.conftest import TINY

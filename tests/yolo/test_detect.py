@@ -11,7 +11,7 @@ import torch
 from ultralytics.utils.ops import xyxy2ltwh
 
 from attngraft._core.errors import OptionError
-from attngraft.data.masks import run_lengths
+from attngraft.coco.masks import run_lengths
 from attngraft.yolo import YOLO
 from attngraft.yolo.training import detect
 

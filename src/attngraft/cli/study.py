@@ -12,7 +12,7 @@ from rich.table import Table
 
 from attngraft.cli.host import parse_pairs
 from attngraft.study import Study
-from attngraft.study.records import Run
+from attngraft.study.running.records import Run
 
 VERBS = ("status", "resume", "report", "search")
 SEARCH_KEYS = ("mechanisms", "places", "winners", "keep", "held_out")
@@ -117,8 +117,8 @@ def _conclude(console: Console, study: Study, failed: Mapping[Run, str]) -> int:
 
 def _print_status(console: Console, study: Study) -> int:
     """Print what is finished; the code says whether everything is."""
-    from attngraft.study.runner import planned
-    from attngraft.study.runs import curve
+    from attngraft.study.running.records import planned
+    from attngraft.study.running.run import curve
 
     fixed = study.fixed()
     table = Table("arm", "seed", "state", title=f"{study.folder}, plan {fixed.hash}")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from attngraft._core.errors import DataError
-from attngraft.data.masks import run_counts
+from attngraft.coco.masks import run_counts
 from attngraft.fit.objects import ObjectSet, Segmentation, Thing, object_set
 from attngraft.fit.rules import Rule, is_number
 

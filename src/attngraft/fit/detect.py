@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional as TF
 
 from attngraft._core.errors import DataError
-from attngraft.data.masks import run_lengths
+from attngraft.coco.evaluate import evaluate
+from attngraft.coco.masks import run_lengths
 from attngraft.fit.coco import coco_splits, read_coco
 from attngraft.fit.learner import Learner
 from attngraft.fit.loading import Key, chance
@@ -22,7 +23,6 @@ from attngraft.fit.objects import ObjectSet
 from attngraft.fit.options import Options
 from attngraft.fit.pictures import read_unit
 from attngraft.fit.yolo_folder import read_yolo
-from attngraft.study.evaluator import evaluate
 
 Batch = tuple[list[Tensor], list[dict[str, Tensor]]]
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngraft._core.errors import DataError
-from attngraft.study.evaluator import decode_mask, mask_area
+from attngraft.coco.masks import decode_mask, mask_area
 
 Segmentation = list[NDArray[np.float64]] | dict[str, Any]
 """Polygons, each ``(n, 2)`` in pixels, or COCO's run lengths."""

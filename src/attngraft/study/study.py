@@ -12,14 +12,15 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from attngraft._core.errors import OutputError, PlanError
-from attngraft.study.engines import Engine, Local, Ray
 from attngraft.study.plan import Fixed, Plan, load
-from attngraft.study.records import Record, Run, Store
-from attngraft.study.runner import at_seed, carry_out, measure_costs
+from attngraft.study.running.costs import measure_costs
+from attngraft.study.running.engines import Engine, Local, Ray
+from attngraft.study.running.records import Record, Run, Store, at_seed
+from attngraft.study.running.schedule import carry_out
 
 if TYPE_CHECKING:
-    from attngraft.study.forecast import Forecast
-    from attngraft.study.report import Conclusion
+    from attngraft.study.reporting.report import Conclusion
+    from attngraft.study.running.forecast import Forecast
 
 EngineName = Literal["local", "ray"]
 HOME = Path("studies")
@@ -74,7 +75,7 @@ class Study:
             PlanError: If the folder holds a study with another plan.
         """
         if not self.begun:
-            from attngraft.study.controls import settle
+            from attngraft.study.running.controls import settle
 
             settled = settle(self.plan)
             settled.write(self.store.folder)
@@ -105,8 +106,8 @@ class Study:
         Raises:
             PlanError: If a training step does not fit into this machine's memory.
         """
-        from attngraft.study.controls import settle
-        from attngraft.study.forecast import forecast
+        from attngraft.study.running.controls import settle
+        from attngraft.study.running.forecast import forecast
 
         started("settling the arms")
         fixed = self.fixed() if self.begun else settle(self.plan)
@@ -159,7 +160,7 @@ class Study:
 
     def verdicts(self) -> list[Any]:
         """Return the verdict of each arm that was asked for, against the stock model."""
-        from attngraft.study.verdicts import Evidence
+        from attngraft.study.judging.evidence import Evidence
 
         return list(Evidence.of(self.store, self.fixed()).against_stock().values())
 
@@ -188,7 +189,7 @@ class Study:
         Raises:
             PlanError: If nothing can be compared yet.
         """
-        from attngraft.study.report import write_report
+        from attngraft.study.reporting.report import write_report
 
         return write_report(self.store, self.fixed(), self.records())
 
@@ -196,7 +197,7 @@ class Study:
         """Return the runs of the next seed, for the arms that a sequential plan has not decided."""
         if fixed.plan.max_seeds is None:
             return []
-        from attngraft.study.verdicts import undecided
+        from attngraft.study.judging.evidence import undecided
 
         return undecided(self.store, fixed)
 

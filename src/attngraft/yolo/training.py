@@ -27,7 +27,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT, RANK, ops
 
 from attngraft._core.errors import DataError, OptionError
 from attngraft._core.files import write_text
-from attngraft.data.masks import run_lengths
+from attngraft.coco.masks import run_lengths
 from attngraft.yolo.checkpoint import inspect_file
 from attngraft.yolo.devices import devices
 from attngraft.yolo.model import YOLO

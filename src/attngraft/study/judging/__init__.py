@@ -1,0 +1,1 @@
+"""Judge what was run: pair the runs, estimate their differences, decide."""

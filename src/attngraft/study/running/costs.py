@@ -1,0 +1,63 @@
+"""What each arm costs, timed in turns on one machine; the work of ``python -m attngraft.study.running.costs``.
+
+The models are fused as for deployment and run on one picture, on the plan's device, without the search for duplicates
+that follows a detector.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from attngraft._core.files import write_text
+from attngraft.study.plan import Fixed
+from attngraft.study.running.records import Run, Store
+from attngraft.study.running.run import environment
+
+ROUNDS = 40
+
+
+def main(folder: Path) -> None:
+    """Measure every arm and write ``costs.json``."""
+    import torch
+
+    from attngraft.measure import measure
+    from attngraft.yolo.training import network, parameters
+
+    fixed = Fixed.read(folder)
+    store = Store(folder)
+    side = int(fixed.plan.train["imgsz"])
+    device = "cuda" if torch.cuda.is_available() and fixed.plan.train.get("device") != "cpu" else "cpu"
+    models, trained = {}, {}
+    for arm in fixed.arms:
+        last = store.training(Run(arm, fixed.plan.first_seed)) / "weights" / "last.pt"
+        models[arm.name] = network(last if last.is_file() else arm.model).to(device)
+        trained[arm.name] = parameters(str(last) if last.is_file() else arm.model)
+    report = measure(models, torch.rand(1, 3, side, side, device=device), train=False, rounds=ROUNDS).to_dict()
+    rows: list[dict[str, Any]] = report["measurements"]
+    for row in rows:
+        row["trained_parameters"] = trained[row["name"]]
+    write_text(folder / "costs.json", json.dumps(report))
+
+
+def measure_costs(store: Store) -> dict[str, Any]:
+    """Measure what each arm costs, side by side on this machine, once in a study's life.
+
+    A process of its own, so that its threads and its memory are its own.
+    """
+    file = store.folder / "costs.json"
+    if not file.is_file():
+        words = [sys.executable, "-m", "attngraft.study.running.costs", str(store.folder)]
+        done = subprocess.run(words, env=environment(store.folder), capture_output=True, text=True, check=False)
+        if done.returncode:
+            last = (done.stderr.strip() or "no reason given").splitlines()[-1]
+            return {"error": f"costs could not be measured: {last}", "measurements": []}
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return found
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

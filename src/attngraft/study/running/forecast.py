@@ -1,0 +1,102 @@
+"""What a study will take, from timing a few training steps of every arm."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from attngraft._core.errors import PlanError
+from attngraft.measure import latency
+from attngraft.study.plan import Arm, Fixed, Plan
+from attngraft.study.running.controls import own_cache
+from attngraft.study.running.engines import fitting_workers
+
+ROUNDS = 3
+
+TIMED = 2
+"""Most pictures in a step that is timed on the CPU, where a step takes as long as its pictures do: 32 at 640 pixels
+through 50 layers take minutes, and more memory than many machines have."""
+
+START_SECONDS = 10.0
+"""Of a run's process before its first step and after its last."""
+
+VALIDATION_SHARE = 1 / 3
+"""Time of a picture in validation beside that in training: the forward of a forward and a backward."""
+
+COPIES = 6
+"""Checkpoints of four bytes a parameter in a run's folder: last and best, each with the optimizer's two moments."""
+
+RECORD_BYTES = 4_000_000
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a study will take.
+
+    Attributes:
+        fixed: The plan with its arms settled.
+        runs: How many runs, at most.
+        workers: How many at once.
+        seconds: Of each arm's one run, and of the whole under ``""``.
+        bytes: Of the study's folder.
+        free: Bytes free where it will be.
+    """
+
+    fixed: Fixed
+    runs: int
+    workers: int
+    seconds: dict[str, float]
+    bytes: int
+    free: int
+
+
+def forecast(fixed: Fixed, folder: Path, workers: int | None, started: Callable[[str], None]) -> Forecast:
+    """Say what a study in a folder will take; see `Study.forecast`."""
+    from attngraft.yolo.training import parameters, pictures
+
+    plan = fixed.plan
+    train, val = pictures(plan.data, "train") * float(plan.train["fraction"]), pictures(plan.data, "val")
+    seen = train + VALIDATION_SHARE * val * bool(plan.train["val"])
+    epochs = int(plan.train["epochs"])
+    seconds, weights = {}, {}
+    with own_cache():
+        for arm in fixed.arms:  # one after another: together they would need the memory of all
+            started(f"timing {arm.name}")
+            seconds[arm.name] = START_SECONDS + epochs * seen * _seconds_a_picture(arm, plan)
+            weights[arm.name] = parameters(arm.model)
+    at_once, seeds = workers or fitting_workers(), plan.max_seeds or plan.seeds
+    home = next(parent for parent in [folder, *folder.parents] if parent.exists())
+    return Forecast(
+        fixed=fixed,
+        runs=seeds * len(fixed.arms),
+        workers=at_once,
+        seconds={**seconds, "": seeds * sum(seconds.values()) / at_once},
+        bytes=seeds * sum(4 * COPIES * count + RECORD_BYTES for count in weights.values()),
+        free=shutil.disk_usage(home).free,
+    )
+
+
+def _seconds_a_picture(arm: Arm, plan: Plan) -> float:
+    """Time training steps of an arm.
+
+    Raises:
+        PlanError: If one does not fit into memory.
+    """
+    from attngraft.yolo.training import step
+
+    batch, device = max(int(plan.train["batch"]), 1), plan.train["device"]
+    if device == "cpu" or not torch.cuda.is_available():  # a study may be planned where its accelerator is not
+        batch, device = min(batch, TIMED), "cpu"
+    try:
+        once = step(arm.model, {**plan.train, "batch": batch, "device": device})
+        (timing,) = latency.compare({arm.name: once}, rounds=ROUNDS, warmup=1)
+    except torch.OutOfMemoryError as error:
+        raise PlanError(
+            f"a training step of {arm.name} with batch={batch} at imgsz={plan.train['imgsz']} does not fit into this "
+            "machine's memory; lower one of them"
+        ) from error
+    return timing.p50_ms / 1000 / batch

@@ -1,0 +1,212 @@
+"""What is kept of a run, written whole or not at all: the record, its match table and its detections.
+
+FOLDER/plan.yaml                 the plan, fixed before the first run
+FOLDER/truth.json                what is there to be found, in COCO's format
+FOLDER/records/ARM-sSEED.json    the record; the run is finished exactly when this file is there
+FOLDER/records/ARM-sSEED.npz     the match table
+FOLDER/records/ARM-sSEED.detections.json.gz
+FOLDER/failures/ARM-sSEED.json   why a run could not be finished, until it is
+FOLDER/runs/ARM/sSEED/           the host's own folder of the training
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from attngraft._core.errors import DataError
+from attngraft._core.files import write_bytes, write_text, write_whole
+from attngraft.coco.matches import Matches
+from attngraft.study.plan import Arm, Fixed
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of a study.
+
+    Attributes:
+        arm: The arm.
+        seed: The seed.
+    """
+
+    arm: Arm
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Its name in files."""
+        return f"{self.arm.slug}-s{self.seed}"
+
+    def __str__(self) -> str:
+        return f"{self.arm.name}, seed {self.seed}"
+
+
+def planned(fixed: Fixed) -> list[Run]:
+    """List the runs that a plan begins with, all arms of the first seed first, so that pairs come early."""
+    return [run for seed in range(fixed.plan.seeds) for run in at_seed(fixed.arms, fixed.plan.first_seed + seed)]
+
+
+def at_seed(arms: Iterable[Arm], seed: int) -> list[Run]:
+    """List the runs of one seed."""
+    return [Run(arm, seed) for arm in arms]
+
+
+@dataclass(frozen=True)
+class Record:
+    """A finished run.
+
+    Attributes:
+        plan: Hash of the plan.
+        arm: Name of the arm.
+        model: Its recipe.
+        seed: The seed.
+        numbers: COCO's twelve numbers, as fractions.
+        per_class: AP of each class at each size, as fractions.
+        classes: Names of the classes.
+        errors: AP50 points that each type of error costs.
+        curve: The host's row of each epoch.
+        seconds: Duration of training and evaluation, without what was lost to a kill.
+        finished: When, in UTC.
+        watch: What pairing rests on (`attngraft.yolo.training.Watch`).
+        truth: Checksum of the ground truth.
+        environment: Versions and device.
+        task: What was compared: ``bbox`` or ``segm``, that is masks.
+    """
+
+    plan: str
+    arm: str
+    model: str
+    seed: int
+    numbers: Mapping[str, float]
+    per_class: list[list[float]]
+    classes: list[str]
+    errors: Mapping[str, float]
+    curve: list[dict[str, float]]
+    seconds: float
+    finished: str
+    watch: Mapping[str, Any]
+    truth: str
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    task: str = "bbox"
+
+
+class Store:
+    """The folder of a study.
+
+    Args:
+        folder: Where it is.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.records = folder / "records"
+        self.failures = folder / "failures"
+
+    def training(self, run: Run) -> Path:
+        """Return the host's folder of a run."""
+        return self.folder / "runs" / run.arm.slug / f"s{run.seed}"
+
+    def log(self, run: Run) -> Path:
+        """Return the file with everything that a run printed."""
+        return self.training(run).with_suffix(".log")
+
+    def has(self, run: Run) -> bool:
+        """Tell whether a run is finished."""
+        return self._json(run).is_file()
+
+    def save(self, run: Run, record: Record, matches: Matches, detections: list[dict[str, Any]]) -> None:
+        """Keep a finished run; the record goes last, so that whatever kills us leaves all of it or none."""
+        write_whole(self.records / f"{run.name}.npz", matches.save)
+        packed = gzip.compress(json.dumps(detections).encode(), mtime=0)
+        write_bytes(self._detections(run), packed)
+        write_text(self._json(run), json.dumps(asdict(record), indent=1))
+        (self.failures / f"{run.name}.json").unlink(missing_ok=True)
+
+    def record(self, run: Run) -> Record:
+        """Read the record of a finished run."""
+        return Record(**json.loads(self._json(run).read_text(encoding="utf-8")))
+
+    def matches(self, run: Run) -> Matches:
+        """Read the match table of a finished run."""
+        return Matches.load(self.records / f"{run.name}.npz")
+
+    def detections(self, run: Run) -> list[dict[str, Any]]:
+        """Read what a finished run detected, in COCO's results format."""
+        found: list[dict[str, Any]] = json.loads(gzip.decompress(self._detections(run).read_bytes()))
+        return found
+
+    def finished(self, runs: Iterable[Run]) -> Iterator[Run]:
+        """Yield those of the runs that are finished."""
+        return (run for run in runs if self.has(run))
+
+    def fail(self, run: Run, error: str) -> None:
+        """Note why a run could not be finished."""
+        write_text(
+            self.failures / f"{run.name}.json", json.dumps({"arm": run.arm.name, "seed": run.seed, "error": error})
+        )
+
+    def failure(self, run: Run) -> str:
+        """Return why a run could not be finished when it was last tried; empty if it was not or could."""
+        file = self.failures / f"{run.name}.json"
+        return str(json.loads(file.read_text(encoding="utf-8"))["error"]) if file.is_file() else ""
+
+    def parcel(self, run: Run) -> dict[str, bytes]:
+        """Pack the files of a run that was carried out elsewhere, by their names in the folder."""
+        files = [self.folder / "truth.json", self.log(run), self.training(run) / "results.csv"]
+        files += [self.training(run) / "weights" / "last.pt", *self.failures.glob("*.json")]
+        files += sorted(self.records.glob("*"), key=lambda file: file.suffix == ".json")  # the record last
+        return {file.relative_to(self.folder).as_posix(): file.read_bytes() for file in files if file.is_file()}
+
+    def receive(self, files: Mapping[str, bytes]) -> None:
+        """Unpack what `parcel` packed; a ground truth that differs from ours stays out and its run with it.
+
+        Raises:
+            DataError: If the other machine's data are not ours.
+        """
+        theirs = files.get("truth.json")
+        ours = self.folder / "truth.json"
+        if theirs is not None and ours.is_file() and _annotations(theirs) != _annotations(ours.read_bytes()):
+            raise DataError("the pictures or labels on another machine of the cluster are not those of the first run")
+        for name, content in files.items():
+            if name != "truth.json" or not ours.is_file():
+                write_bytes(self.folder / name, content)
+
+    def truth(self) -> dict[str, Any]:
+        """Read the ground truth."""
+        found: dict[str, Any] = json.loads((self.folder / "truth.json").read_text(encoding="utf-8"))
+        return found
+
+    def keep_truth(self, truth: Mapping[str, Any], root: Path) -> str:
+        """Write the ground truth if no run has yet, and require it to be the same if one has; return its checksum.
+
+        Raises:
+            DataError: If pictures or labels have changed since the first run.
+        """
+        text = json.dumps({"root": str(root), **truth}, sort_keys=True)
+        file = self.folder / "truth.json"
+        if not file.is_file():
+            write_text(file, text)
+        sums = [
+            hashlib.sha256(content.encode()).hexdigest()[:16] for content in (text, file.read_text(encoding="utf-8"))
+        ]
+        if sums[0] != sums[1]:
+            raise DataError(
+                f"the pictures or labels that are detected on are not those of the first run ({file}); "
+                "put them back, or begin a new study on the new ones"
+            )
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _json(self, run: Run) -> Path:
+        return self.records / f"{run.name}.json"
+
+    def _detections(self, run: Run) -> Path:
+        return self.records / f"{run.name}.detections.json.gz"
+
+
+def _annotations(truth: bytes) -> Any:
+    return {key: value for key, value in json.loads(truth).items() if key != "root"}

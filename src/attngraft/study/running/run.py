@@ -1,0 +1,173 @@
+"""One run, from nothing or from its last epoch to its record; the work of ``python -m attngraft.study.running.run``.
+
+A run is a process of its own, so that a crash, a kill or a leak is the run's alone, and so that the environment that
+PyTorch reads at its start (threads, deterministic kernels) is set before it starts.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import sys
+import threading
+import time
+import traceback
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from attngraft.study.plan import Fixed
+from attngraft.study.running.records import Record, Run, Store
+
+FAILED = 3
+"""Exit code of a run that failed and said why in the study's folder."""
+
+PATIENCE = 60
+"""Seconds to wait for an orphan of a killed study to end before the same run starts again."""
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Return the environment that a run's process needs.
+
+    One thread: two processes of two threads on two cores train many times slower than two of one. A cache of its own:
+    seed checkpoints are named by recipe, and runs of one recipe under two seeds start from different ones.
+    """
+    own = {
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+        "ATTNGRAFT_CACHE": str(folder / "cache"),
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+        "PYTHONUNBUFFERED": "1",
+    }
+    return {**os.environ, **own}
+
+
+def command(folder: Path, run: Run) -> list[str]:
+    """Return the command of a run's process."""
+    return [
+        sys.executable,
+        "-m",
+        "attngraft.study.running.run",
+        str(folder),
+        run.arm.name,
+        str(run.seed),
+        str(os.getpid()),
+    ]
+
+
+def perform(folder: Path, run: Run, fixed: Fixed) -> None:
+    """Train, evaluate and record one run; nothing is done twice.
+
+    Args:
+        folder: The study's folder.
+        run: Which run.
+        fixed: The study's plan.
+    """
+    store = Store(folder)
+    training = store.training(run)
+    training.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{training}.lock", timeout=PATIENCE):
+        if store.has(run):
+            return
+        if fixed.plan.interrupted == "restart" and not _trained(training).exists():
+            shutil.rmtree(training, ignore_errors=True)
+        _perform(store, run, fixed)
+
+
+def _perform(store: Store, run: Run, fixed: Fixed) -> None:
+    from attngraft.coco.error_types import error_types
+    from attngraft.coco.evaluate import evaluate
+    from attngraft.measure import environment as versions
+    from attngraft.yolo.training import detect, train
+
+    plan, training = fixed.plan, store.training(run)
+    started = time.monotonic()
+    watch = train(run.arm.model, plan.data, seed=run.seed, folder=training, options=plan.train)
+    _trained(training).touch()
+    weights = training / "weights" / "last.pt"
+    seen = detect(weights, plan.data, split=plan.split, options=plan.train)
+    truth = store.keep_truth(seen.truth, seen.root)
+    scored = evaluate(seen.truth, seen.found, task=seen.task)
+    record = Record(
+        plan=fixed.hash,
+        arm=run.arm.name,
+        model=run.arm.model,
+        seed=run.seed,
+        numbers=scored.numbers,
+        per_class=scored.per_class.tolist(),
+        classes=scored.matches.classes.tolist(),
+        errors=error_types(seen.truth, seen.found, task=seen.task).costs,
+        curve=curve(training),
+        seconds=time.monotonic() - started,
+        finished=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        watch=watch.facts(),
+        truth=truth,
+        task=seen.task,
+        environment=asdict(versions(_device(plan.train.get("device")))),
+    )
+    store.save(run, record, scored.matches, seen.found)
+    shutil.rmtree(training / "cache", ignore_errors=True)
+    shutil.rmtree(training / "evaluation", ignore_errors=True)
+
+
+def curve(training: Path) -> list[dict[str, float]]:
+    """Read the host's row of each epoch so far.
+
+    Args:
+        training: The host's folder of the training.
+    """
+    file = training / "results.csv"
+    if not file.is_file():
+        return []
+    with file.open(encoding="utf-8") as rows:
+        found = [{str(key).strip(): value for key, value in row.items()} for row in csv.DictReader(rows)]
+    whole = [{key: float(value) for key, value in row.items()} for row in found if all(row.values())]
+    return list({row["epoch"]: row for row in whole}.values())  # an epoch that a kill undid stands there twice
+
+
+def _trained(training: Path) -> Path:
+    return training / "trained"
+
+
+def _device(given: Any) -> str:
+    import torch
+
+    return "cpu" if given == "cpu" or not torch.cuda.is_available() else "cuda"
+
+
+def _end_with(parent: int) -> None:
+    """End this process when the study that started it is gone, killed perhaps, so that nothing runs twice."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(FAILED)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main(words: list[str]) -> int:
+    """Perform the run that the words name; say in the study's folder why it failed if it does.
+
+    Args:
+        words: Folder, arm, seed and, where the run must not outlive it, the process that started it.
+    """
+    folder, (arm, seed, *parent) = Path(words[0]), words[1:]
+    if parent:
+        _end_with(int(parent[0]))
+    fixed = Fixed.read(folder)
+    run = Run(fixed.arm(arm), int(seed))
+    try:
+        perform(folder, run, fixed)
+    except Exception as error:  # noqa: BLE001  # whatever it is, it is recorded and the other runs go on
+        traceback.print_exc()
+        Store(folder).fail(run, f"{type(error).__name__}: {' '.join(str(error).split())}")
+        return FAILED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,151 @@
+"""Carrying out a study: what is missing is run, what fails is noted, and the rest goes on."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from attngraft.study.plan import Fixed
+from attngraft.study.running.engines import Engine
+from attngraft.study.running.records import Run, Store, planned
+from attngraft.study.running.run import curve
+
+POLL_SECONDS = 0.3
+
+
+def carry_out(
+    store: Store,
+    fixed: Fixed,
+    engine: Engine,
+    *,
+    console: Console | None = None,
+    more: Callable[[], list[Run]] = list,
+) -> dict[Run, str]:
+    """Run what is missing.
+
+    Args:
+        store: The study's folder.
+        fixed: Its plan.
+        engine: What runs are carried out by.
+        console: Where to say how far they are.
+        more: Called when everything asked for has ended; returns further runs, or none.
+
+    Returns:
+        The runs that failed, and why.
+    """
+    wanted = planned(fixed)
+    failed: dict[Run, str] = {}
+    with Display(store, fixed, console or Console()) as display:
+        while wanted:
+            display.expect(wanted)
+            waiting = deque(run for run in wanted if not store.has(run))
+            try:
+                failed |= _empty(waiting, store, engine, display)
+            except BaseException:
+                engine.stop()
+                raise
+            wanted = [run for run in more() if run not in failed and not store.has(run)]
+    return failed
+
+
+def _empty(waiting: deque[Run], store: Store, engine: Engine, display: Display) -> dict[Run, str]:
+    failed = {}
+    while waiting or engine.running():
+        while waiting and engine.free():
+            engine.start(run := waiting.popleft())
+            display.started(run)
+        for run, why in engine.ended():
+            if why or not store.has(run):
+                failed[run] = why or "it ended without a record"
+                _note(store, run, failed[run])
+            display.ended(run, failed.get(run, ""))
+        display.update(engine.running())
+        time.sleep(POLL_SECONDS)
+    return failed
+
+
+def _note(store: Store, run: Run, why: str) -> None:
+    """Note a failure in the study's folder; a full disk is no reason to stop the others."""
+    try:
+        store.fail(run, why)
+    except OSError as error:
+        print(f"attngraft: cannot note that {run} failed: {error}", file=sys.stderr)
+
+
+class Display(AbstractContextManager["Display"]):
+    """Says how far each run is: a row of bars a run in a terminal, a line at every change elsewhere.
+
+    Args:
+        store: The study's folder.
+        fixed: Its plan.
+        console: Where to say it.
+    """
+
+    def __init__(self, store: Store, fixed: Fixed, console: Console) -> None:
+        self.store = store
+        self.epochs = int(fixed.plan.train["epochs"])
+        self.metric = fixed.plan.metric
+        self.console = console
+        self.bars = Progress(
+            TextColumn("{task.description:32.32}"),
+            BarColumn(20),
+            TextColumn("{task.fields[state]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self.rows: dict[Run, TaskID] = {}
+        self.said: dict[Run, str] = {}
+
+    def __enter__(self) -> Display:
+        """Begin."""
+        self.bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End."""
+        self.bars.stop()
+
+    def expect(self, runs: list[Run]) -> None:
+        """Take in runs, those that are finished included."""
+        for run in runs:
+            self.rows[run] = self.bars.add_task(
+                str(run), total=self.epochs, start=False, state="waiting", visible=False
+            )
+        finished = sum(self.store.has(run) for run in runs)
+        self.console.print(f"{len(runs)} runs, {finished} of them finished before")
+
+    def started(self, run: Run) -> None:
+        """Say that a run has started."""
+        self.bars.update(self.rows[run], visible=True, state="starting")
+        self.bars.start_task(self.rows[run])
+        self._line(run, "started")
+
+    def update(self, runs: list[Run]) -> None:
+        """Look how far runs are."""
+        for run in runs:
+            rows = curve(self.store.training(run))
+            if rows:
+                state = f"epoch {len(rows)}/{self.epochs}, mAP {100 * rows[-1].get('metrics/mAP50-95(B)', 0):.1f}"
+                self.bars.update(self.rows[run], completed=len(rows), state=state)
+                self._line(run, state)
+
+    def ended(self, run: Run, why: str) -> None:
+        """Say how a run ended."""
+        state = f"failed: {why}" if why else f"{self.metric} {100 * self.store.record(run).numbers[self.metric]:.2f}"
+        self.bars.update(self.rows[run], completed=self.epochs, state=state if not why else "failed")
+        if why and self.console.is_terminal:
+            self.console.print(f"{run}: {state}", markup=False)
+        self._line(run, state)
+
+    def _line(self, run: Run, state: str) -> None:
+        if not self.console.is_terminal and self.said.get(run) != state:
+            self.said[run] = state
+            self.console.print(f"{run}: {state}", markup=False, soft_wrap=True)

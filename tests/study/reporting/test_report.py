@@ -1,0 +1,153 @@
+"""The report, from made-up detections: its numbers, its words, and the page in a real browser."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from attngraft._core.errors import PlanError
+from attngraft.study.running.records import Run
+from attngraft.study.study import Study
+
+WRONG = {"stock": 0.3, "noop": 0.3, "eca@P3": 0.0, "se@P3": 0.5, "conv for eca@P3": 0.25}
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+
+Make = Callable[..., Study]
+
+
+class Addresses(HTMLParser):
+    """Collects whatever a browser would fetch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [value or "" for key, value in attrs if key in ("src", "href", "xlink:href", "srcset", "action")]
+
+
+def test_the_report_of_a_study(made_study: Make) -> None:
+    study = made_study(WRONG)
+    outcomes = {verdict.arm: verdict.outcome for verdict in study.verdicts()}
+    assert outcomes == {"eca@P3": "better", "se@P3": "worse"}
+    page = study.report().read_text()
+    folder = study.store.folder
+
+    parser = Addresses()
+    parser.feed(page)
+    assert all(address.startswith(("#", "data:")) for address in parser.found)
+    assert "@import" not in page
+    assert not re.search(r"url\((?!#)", page)
+
+    assert "eca@P3 is better than attngraft-micro.yaml" in page
+    assert "beats a plain convolution of equal cost" in page
+    assert study.fixed().hash in page
+    for figure in ("gains", "latency", "curves", "errors"):
+        assert f'id="{figure}"' in page
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+
+    markdown = (folder / "report.md").read_text()
+    assert "| eca@P3 | better |" in markdown
+    assert (folder / "table.tex").read_text().count(r"\\") == 6
+    assert len((folder / "records.jsonl").read_text().splitlines()) == 16 + 4
+
+
+def test_an_incomplete_study_is_reported_as_such(made_study: Make) -> None:
+    study = made_study(WRONG, seeds=2)
+    run = Run(study.fixed().arm("se@P3"), 1)
+    (study.store.records / f"{run.name}.json").unlink()
+    study.store.fail(run, "OSError: no space left on <device>")
+    page = study.report().read_text()
+    assert "se@P3, seed 1: OSError: no space left on &lt;device&gt;" in page
+    one_seed = next(verdict for verdict in study.verdicts() if verdict.arm == "se@P3")
+    assert one_seed.estimate.seeds == 1
+    assert one_seed.outcome == "undecided"
+
+
+def test_unpaired_runs_are_named(made_study: Make) -> None:
+    study = made_study(WRONG, seeds=2)
+    file = study.store.records / "se@P3-s1.json"
+    record = json.loads(file.read_text())
+    record["watch"]["batches"][0] = "other"
+    record["watch"]["resumed"] = [3]
+    file.write_text(json.dumps(record))
+    page = study.report().read_text()
+    assert "batches of every epoch, pixels included: not those of the stock model in se@P3 at seed 1" in page
+    assert "se@P3 at seed 1 was interrupted and went on from epoch 3" in page
+
+
+def test_a_record_of_another_plan_is_refused(made_study: Make) -> None:
+    study = made_study(WRONG, seeds=2)
+    file = study.store.records / "se@P3-s1.json"
+    file.write_text(file.read_text().replace(study.fixed().hash, "0" * 16))
+    with pytest.raises(PlanError, match="se@P3, seed 1 belongs to plan 0000"):
+        study.report()
+
+
+def test_nothing_to_compare_says_so(made_study: Make) -> None:
+    study = made_study(WRONG, seeds=1)
+    shutil.rmtree(study.store.records)
+    with pytest.raises(PlanError, match="run it first"):
+        study.report()
+
+
+@needs_browser
+def test_a_browser_draws_the_page_offline(made_study: Make, tmp_path: Path) -> None:
+    study = made_study(WRONG)
+    page = study.report()
+    probe = """<script>
+      const errors = []; addEventListener("error", e => errors.push(e.message));
+      addEventListener("load", () => {
+        const table = document.querySelector("#verdicts");
+        const names = () => [...table.tBodies[0].rows].map(r => r.cells[0].textContent);
+        const press = label => [...table.querySelectorAll("button")].find(b => b.textContent === label).click();
+        press("gain"); const falling = names(); press("gain"); const rising = names();
+        press("arm"); const words = names();
+        const drawn = [...document.querySelectorAll("svg.figure")].map(s => s.id + ":" + (s.getBBox().height > 50)
+          + ":" + [...s.querySelectorAll("path")].some(p => getComputedStyle(p).stroke.startsWith("rgb")));
+        const picture = document.querySelector("figure img");
+        document.title = JSON.stringify({errors, falling, rising, words, drawn, picture: picture.naturalWidth,
+          fetched: performance.getEntriesByType("resource").filter(r => !r.name.startsWith("data:")).length,
+          wide: document.documentElement.scrollWidth > innerWidth, ink: getComputedStyle(document.body).color});
+      });
+    </script>"""
+    probed = tmp_path / "probed.html"
+    probed.write_text(page.read_text().replace("<style>", probe + "<style>", 1))
+    seen = {}
+    for theme in ("0", "1"):
+        dump = _chromium(
+            "--dump-dom", f"--blink-settings=preferredColorScheme={theme}", "--window-size=1200,900", probed.as_uri()
+        )
+        seen[theme] = json.loads(re.search("<title>(.*?)</title>", dump, re.DOTALL).group(1).replace("&amp;", "&"))  # type: ignore[union-attr]
+    light, dark = seen["1"], seen["0"]
+    assert light["errors"] == []
+    assert light["drawn"] == ["gains:true:true", "latency:true:true", "curves:true:true", "errors:true:true"]
+    assert light["falling"][0] == light["rising"][-2] == "eca@P3"
+    assert light["falling"][-1] == light["rising"][-1] == "stock"  # which has no gain
+    assert light["words"] == sorted(light["words"], reverse=True)
+    assert light["picture"] > 200
+    assert light["fetched"] == 0
+    assert not light["wide"]
+    assert light["ink"] != dark["ink"]
+
+
+def _chromium(*words: str) -> str:
+    assert CHROMIUM is not None
+    quiet = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--virtual-time-budget=3000",
+    ]
+    done = subprocess.run([CHROMIUM, *quiet, *words], capture_output=True, text=True, timeout=120, check=True)
+    return done.stdout

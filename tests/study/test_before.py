@@ -1,0 +1,30 @@
+"""A study that the version before wrote, 0.1.0: two seeds of a tiny model, trained by the host."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from attngraft.study.study import Study
+
+BEFORE = Path(__file__).parent / "data" / "before"
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    return Study.open(shutil.copytree(BEFORE, tmp_path / "before"))
+
+
+def test_its_plan_and_records_load(study: Study) -> None:
+    records = study.records()
+    assert [(record.arm, record.seed) for record in records] == [
+        (arm, seed) for seed in (0, 1) for arm in ("stock", "noop", "eca@P3", "conv for eca@P3")
+    ]
+    assert study.plan.train["epochs"] == 1
+    assert study.fixed().hash == "0eaa74427601b8d4"
+
+
+def test_its_report_is_written(study: Study) -> None:
+    assert "eca@P3" in study.report().read_text()
