@@ -92,7 +92,7 @@ def test_more_pictures_begin_with_the_same_ones(tmp_path: Path) -> None:
 
 
 def test_needs_no_torch_and_no_host() -> None:
-    code = "import sys, attngraft.data, attngraft.data.pictures; print({'torch', 'ultralytics'} & set(sys.modules))"
+    code = "import sys, attngraft.data, attngraft.drawing; print({'torch', 'ultralytics'} & set(sys.modules))"
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     run = subprocess.run([sys.executable, "-c", code], check=True, env=env, capture_output=True, text=True)
     assert run.stdout == "set()\n"

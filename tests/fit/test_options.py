@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from attngraft._core.errors import CheckpointError, PlanError, UnknownNameError
+from attngraft._core.errors import CheckpointError, FitError, UnknownNameError
 from attngraft.fit import Options
-from attngraft.fit.learner import rate
 from attngraft.fit.presets import PRESETS
+from attngraft.fit.tasks.learner import rate
 
 BASE = {"model": "tiny_classifier", "data": "flowers"}
 
@@ -53,7 +53,7 @@ def test_the_schedules() -> None:
 def test_options_of_the_network_may_be_nested() -> None:
     options = of(**{"model.width": 8, "model.body_options.width": 16, "model.body_options.se": "all"})
     assert options.model_options == {"width": 8, "body_options": {"width": 16, "se": "all"}}
-    with pytest.raises(PlanError, match=r"model\.width\.deep stands inside width, which is 8 and no mapping"):
+    with pytest.raises(FitError, match=r"model\.width\.deep stands inside width, which is 8 and no mapping"):
         of(**{"model.width": 8, "model.width.deep": 1})
 
 
@@ -104,7 +104,7 @@ def test_they_survive_their_file(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_work_is_said(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(PlanError, match=message):
+    with pytest.raises(FitError, match=message):
         of(**changes)
 
 
@@ -118,9 +118,9 @@ def test_what_cannot_work_is_said(changes: dict[str, Any], message: str) -> None
     ],
 )
 def test_an_option_of_another_task_is_refused(model: str, changes: dict[str, Any]) -> None:
-    with pytest.raises(PlanError, match=f"{next(iter(changes))} is an option of .*, and this is to .*; leave it out"):
+    with pytest.raises(FitError, match=f"{next(iter(changes))} is an option of .*, and this is to .*; leave it out"):
         of(model=model, **changes)
-    with pytest.raises(PlanError, match="is an option of"):
+    with pytest.raises(FitError, match="is an option of"):
         of(model=model).changed(changes)
 
 

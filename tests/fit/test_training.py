@@ -23,7 +23,7 @@ import yaml
 from lightning.pytorch.callbacks import Callback
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from attngraft._core.errors import CheckpointError, DataError, OutputError, PlanError
+from attngraft._core.errors import CheckpointError, DataError, FitError, OutputError
 from attngraft.fit import Fit, load, predict, validate
 from attngraft.fit.callbacks import History, MovingAverage
 from attngraft.fit.training import latest
@@ -116,12 +116,12 @@ def interrupted(epoch: int) -> Iterator[None]:
     """Interrupt every training in that epoch."""
     import attngraft.fit.training as module
 
-    made = module._trainer
+    made = module.trainer_of
 
     def make(options: Any, folder: Path, callbacks: list[Callback], monitor: str) -> Any:
         return made(options, folder, [*callbacks, Interrupt(epoch)], monitor)
 
-    with patch.object(module, "_trainer", make):
+    with patch.object(module, "trainer_of", make):
         yield
 
 
@@ -134,7 +134,7 @@ def test_going_on_gives_the_training_that_was_interrupted_bit_for_bit(
     with interrupted(2), pytest.raises(KeyboardInterrupt, match="stopped, 2 epochs are kept; .* fit resume=cut"):
         begin(colours, out="cut", **options).run()
     assert signal.getsignal(signal.SIGINT) is handler
-    with pytest.raises(PlanError, match="keeps its lr; it may change devices"):
+    with pytest.raises(FitError, match="keeps its lr; it may change devices"):
         Fit.resume("cut", lr=1.0)
     cut = Fit.resume("cut", say=lines.append).run()
     assert [line.split()[1] for line in lines if line.startswith("epoch")] == ["3/4", "4/4"]
@@ -146,7 +146,7 @@ def test_going_on_gives_the_training_that_was_interrupted_bit_for_bit(
     assert tables[0] == tables[1]
     rows = json.loads((cut.folder / "result.json").read_text())["epochs"]
     assert rows == json.loads((whole.folder / "result.json").read_text())["epochs"]
-    with pytest.raises(PlanError, match="cut is finished: 4 of 4 epochs; .* weights=cut/last.ckpt"):
+    with pytest.raises(FitError, match="cut is finished: 4 of 4 epochs; .* weights=cut/last.ckpt"):
         Fit.resume("cut")
 
 
@@ -263,7 +263,7 @@ def test_other_classes_are_refused(colours: Path, begin: Callable[..., Fit], tmp
 def test_a_loss_that_is_no_number_ends_it(
     colours: Path, begin: Callable[..., Fit], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from attngraft.fit.classify import Classifier
+    from attngraft.fit.tasks.classify import Classifier
 
     step = Classifier.training_step
 
@@ -271,7 +271,7 @@ def test_a_loss_that_is_no_number_ends_it(
         return step(self, batch, index) * (math.nan if self.current_epoch else 1.0)
 
     monkeypatch.setattr(Classifier, "training_step", fail)
-    with pytest.raises(PlanError, match="the loss became nan in epoch 2; lower lr="):
+    with pytest.raises(FitError, match="the loss became nan in epoch 2; lower lr="):
         begin(colours, epochs=3).run()
     assert torch.load("runs/fit/tiny_classifier/last.ckpt", weights_only=True)["epoch"] == 0
 
@@ -286,9 +286,9 @@ def test_a_picture_that_cannot_be_read_is_named(colours: Path, begin: Callable[.
 
 
 def test_devices_have_to_divide_the_batch(colours: Path, begin: Callable[..., Fit]) -> None:
-    with pytest.raises(PlanError, match="batch=9 cannot be cut into equal parts for 2 devices with accumulate=1"):
+    with pytest.raises(FitError, match="batch=9 cannot be cut into equal parts for 2 devices with accumulate=1"):
         begin(colours, batch=9, devices=2).run()
-    with pytest.raises(PlanError, match="Lightning cannot work with accelerator=cpu devices=1 precision=fp77: .*fp77"):
+    with pytest.raises(FitError, match="Lightning cannot work with accelerator=cpu devices=1 precision=fp77: .*fp77"):
         begin(colours, precision="fp77").run()
 
 
@@ -300,7 +300,7 @@ def test_a_start_that_fails_leaves_nothing_behind(
 ) -> None:
     Path("mine").mkdir()
     for out in ("run", "mine"):
-        with pytest.raises(PlanError, match="Lightning cannot work with|cannot be cut into equal parts for 7 devices"):
+        with pytest.raises(FitError, match="Lightning cannot work with|cannot be cut into equal parts for 7 devices"):
             begin(colours, out=out, **where).run()
     assert [file.name for file in Path().iterdir()] == ["mine"]
     with pytest.raises(CheckpointError, match="no training in run"):
@@ -309,7 +309,7 @@ def test_a_start_that_fails_leaves_nothing_behind(
 
 def test_a_place_that_there_is_not_is_named_in_validation(colours: Path, begin: Callable[..., Fit]) -> None:
     trained = load(begin(colours).run().folder)
-    with pytest.raises(PlanError, match="Lightning cannot work with accelerator=tpu"):
+    with pytest.raises(FitError, match="Lightning cannot work with accelerator=tpu"):
         validate(trained, accelerator="tpu", workers=0)
 
 

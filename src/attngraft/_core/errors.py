@@ -10,6 +10,7 @@
     ├── RecipeError        (ValueError)   a recipe that cannot be read; points at the character
     ├── PlaceError         (LookupError)  a place that the model does not have
     ├── PlanError          (ValueError)   a plan of a study that cannot be carried out, or is not the one begun
+    ├── FitError           (ValueError)   options of ``fit`` that cannot work, or a run that cannot be continued
     ├── CheckpointError    (ValueError)   a file that is not a checkpoint we can use
     ├── DataError          (ValueError)   a data set that cannot be used
     ├── OutputError        (OSError)      a file or folder that cannot be written
@@ -107,6 +108,10 @@ class PlaceError(AttngraftError, LookupError):
 
 class PlanError(AttngraftError, ValueError):
     """A plan of a study that cannot be carried out, or is not the one begun."""
+
+
+class FitError(AttngraftError, ValueError):
+    """Options of ``attngraft fit`` that cannot work, or a training run that cannot be continued."""
 
 
 class CheckpointError(AttngraftError, ValueError):

@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from attngraft._core.errors import OptionError, PlanError, RecipeError, UnknownNameError
+from attngraft._core.errors import FitError, OptionError, PlanError, RecipeError, UnknownNameError
 
 DONE, FAILURE, USAGE = 0, 1, 2
-MISUSES = (OptionError, RecipeError, PlanError, UnknownNameError, SyntaxError)
+MISUSES = (FitError, OptionError, RecipeError, PlanError, UnknownNameError, SyntaxError)
 """Errors that another command line would not have."""
 HOST_VERBS = {
     "train": "Train a recipe: attngraft train model=yolo11n+mhsa@P5 data=my.yaml epochs=50",

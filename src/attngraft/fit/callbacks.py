@@ -15,9 +15,9 @@ import torch
 from lightning.pytorch.callbacks import Callback, RichProgressBar, WeightAveraging
 from torch import Tensor
 
-from attngraft._core.errors import PlanError
+from attngraft._core.errors import FitError
 from attngraft._core.files import write_text
-from attngraft.fit.learner import Learner
+from attngraft.fit.tasks.learner import Learner
 
 TABLE = "metrics.csv"
 TRAINING = ("train_loss", "loss_", "lr")
@@ -121,13 +121,13 @@ class History(Callback):
         """Note the epoch; the average of the loss is there by now, and so is the validation.
 
         Raises:
-            PlanError: If the loss is no number any more; the checkpoint before this epoch is kept.
+            FitError: If the loss is no number any more; the checkpoint before this epoch is kept.
         """
         assert isinstance(pl_module, Learner)
         epoch = trainer.current_epoch + 1
         numbers = {name: float(value) for name, value in trainer.callback_metrics.items()}
         if not math.isfinite(numbers.get("train_loss", 0.0)):
-            raise PlanError(
+            raise FitError(
                 f"the loss became {numbers['train_loss']} in epoch {epoch}; lower lr={pl_module.options.lr:g}, "
                 "or clip the gradient with clip=1"
             )

@@ -11,10 +11,10 @@ from typing import Any, get_args, get_type_hints
 
 import yaml
 
-from attngraft._core.errors import CheckpointError, PlanError, suggest
+from attngraft._core.errors import CheckpointError, FitError, suggest
 from attngraft._core.files import write_text
+from attngraft.fit.data.rules import Rule, is_number
 from attngraft.fit.presets import PRESETS, Optimizer, Preset, Schedule, Settings
-from attngraft.fit.rules import Rule, is_number
 from attngraft.models._registry import ModelRecord, Task, models, record
 
 ALSO_CALLED = {"learning_rate": "lr", "device": "devices", "gpus": "devices", "pretrained": "weights"}
@@ -85,20 +85,20 @@ class Options(Settings):
         for name, allowed in {"preset": Preset, "optimizer": Optimizer, "schedule": Schedule}.items():
             words = get_args(allowed)
             if getattr(self, name) not in words:
-                raise PlanError(f"{name} is one of {', '.join(words)}, got {getattr(self, name)!r}")
+                raise FitError(f"{name} is one of {', '.join(words)}, got {getattr(self, name)!r}")
         found = record(self.model).task
         if self.task != found:
             detector = f"{DETECTORS.get(self.task)}_{self.model}"
             instead = f"take model={detector}" if detector in models() else "leave task out"
-            raise PlanError(f"{self.model} is a network to {found}, and the task given is {self.task!r}; {instead}")
+            raise FitError(f"{self.model} is a network to {found}, and the task given is {self.task!r}; {instead}")
         for name, rule in RULES.items():
             value = getattr(self, name)
             if not rule.holds(value):
-                raise PlanError(f"{name} needs to be {rule.words}, got {value!r}")
+                raise FitError(f"{name} needs to be {rule.words}, got {value!r}")
         if self.val_every > self.epochs:
-            raise PlanError(f"val_every={self.val_every} is more than epochs={self.epochs}: nothing would be validated")
+            raise FitError(f"val_every={self.val_every} is more than epochs={self.epochs}: nothing would be validated")
         if self.batch % self.accumulate:
-            raise PlanError(f"batch={self.batch} cannot be cut into accumulate={self.accumulate} equal parts")
+            raise FitError(f"batch={self.batch} cannot be cut into accumulate={self.accumulate} equal parts")
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Options:
@@ -107,7 +107,7 @@ class Options(Settings):
         The preset's learning rate is for its own batch and follows a given batch in proportion.
 
         Raises:
-            PlanError: If a key is unknown (names the nearest) or a value cannot work.
+            FitError: If a key is unknown (names the nearest) or a value cannot work.
             UnknownNameError: If there is no such model.
 
         Example:
@@ -115,7 +115,7 @@ class Options(Settings):
             >>> Options.of({"model": "botnet50", "data": "flowers", "epoch": 3})
             Traceback (most recent call last):
             ...
-            attngraft._core.errors.PlanError: fit has no option 'epoch'; did you mean epochs?
+            attngraft._core.errors.FitError: fit has no option 'epoch'; did you mean epochs?
         """
         given = {key: value for key, value in values.items() if not key.startswith(MODEL_PREFIX)}
         own = _nested({key.removeprefix(MODEL_PREFIX): values[key] for key in values if key.startswith(MODEL_PREFIX)})
@@ -123,10 +123,10 @@ class Options(Settings):
         for key in given:
             if key not in known:
                 near = f"did you mean {ALSO_CALLED[key]}?" if key in ALSO_CALLED else suggest(key, known)
-                raise PlanError(f"fit has no option {key!r}; {near}")
+                raise FitError(f"fit has no option {key!r}; {near}")
         for key in ("model", "data"):
             if not given.get(key):
-                raise PlanError(f"fit needs {key}, as in: attngraft fit model=botnet50 data=FOLDER epochs=50")
+                raise FitError(f"fit needs {key}, as in: attngraft fit model=botnet50 data=FOLDER epochs=50")
         task = given.setdefault("task", _network(str(given["model"])).task)
         recipe = _recipe(str(given.get("preset", "small")), task)
         _check_task(task, given)
@@ -145,7 +145,7 @@ class Options(Settings):
         """Return these options with a few others.
 
         Raises:
-            PlanError: If a value cannot work, or the task has no such option.
+            FitError: If a value cannot work, or the task has no such option.
         """
         _check_task(self.task, values)
         return replace(self, **{key: _tidy(key, value) for key, value in values.items()})
@@ -213,7 +213,7 @@ def _nested(options: Mapping[str, Any]) -> dict[str, Any]:
     """Put options with points in their names, such as ``body_options.width``, into mappings.
 
     Raises:
-        PlanError: If one of them stands inside a value that is no mapping.
+        FitError: If one of them stands inside a value that is no mapping.
     """
     found: dict[str, Any] = {}
     for key, value in options.items():
@@ -222,7 +222,7 @@ def _nested(options: Mapping[str, Any]) -> dict[str, Any]:
         for name in outer:
             inside = inside.setdefault(name, {})
             if not isinstance(inside, dict):
-                raise PlanError(f"{MODEL_PREFIX}{key} stands inside {name}, which is {inside!r} and no mapping")
+                raise FitError(f"{MODEL_PREFIX}{key} stands inside {name}, which is {inside!r} and no mapping")
         inside[last] = value
     return found
 
@@ -231,20 +231,20 @@ def _network(name: str) -> ModelRecord:
     """Look up a network.
 
     Raises:
-        PlanError: If it is a YOLO.
+        FitError: If it is a YOLO.
         UnknownNameError: If there is none of that name.
     """
     if name not in models() and HOST.search(name):
-        raise PlanError(f"{name} is no network of the papers but a YOLO; train it with: attngraft train model={name}")
+        raise FitError(f"{name} is no network of the papers but a YOLO; train it with: attngraft train model={name}")
     return record(name)
 
 
 def _recipe(preset: str, task: Any) -> Settings:
     if preset not in get_args(Preset):
-        raise PlanError(f"preset is one of {', '.join(get_args(Preset))}, got {preset!r}")
+        raise FitError(f"preset is one of {', '.join(get_args(Preset))}, got {preset!r}")
     recipes: Mapping[Any, Settings] = PRESETS[preset]  # type: ignore[index]
     if task not in recipes:
-        raise PlanError(f"task is one of {', '.join(recipes)}, got {task!r}")
+        raise FitError(f"task is one of {', '.join(recipes)}, got {task!r}")
     return recipes[task]
 
 
@@ -252,11 +252,11 @@ def _check_task(task: Task, keys: Iterable[str]) -> None:
     """Require options that the task has.
 
     Raises:
-        PlanError: If one would do nothing.
+        FitError: If one would do nothing.
     """
     for key in keys:
         if task not in TASKS_OF.get(key, (task,)):
-            raise PlanError(f"{key} is an option of {' and '.join(TASKS_OF[key])}, and this is to {task}; leave it out")
+            raise FitError(f"{key} is an option of {' and '.join(TASKS_OF[key])}, and this is to {task}; leave it out")
 
 
 def _tidy(key: str, value: Any) -> Any:

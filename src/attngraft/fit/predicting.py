@@ -13,12 +13,13 @@ from torchvision.transforms.v2 import functional as TF
 
 from attngraft._core.errors import DataError, OptionError, OutputError
 from attngraft._core.files import write_text
-from attngraft.data.pictures import PALETTE, Box, mark
+from attngraft.drawing import PALETTE, Box, mark
 from attngraft.fit.callbacks import as_csv
-from attngraft.fit.detect import coco_results
-from attngraft.fit.pictures import SUFFIXES, pictures_in, read_bytes
+from attngraft.fit.data.images import SUFFIXES, pictures_in, read_bytes
+from attngraft.fit.lightning import device_of
+from attngraft.fit.tasks.detect import coco_results
 from attngraft.fit.trained import Trained
-from attngraft.fit.training import device_of, free_folder
+from attngraft.fit.training import free_folder
 
 OPACITY = 0.45
 """Of a mask over its object."""
@@ -61,7 +62,7 @@ def predict(
         DataError: If there are no pictures, or the only one cannot be read.
         OptionError: If the confidence is not from 0 to 1.
         OutputError: If something cannot be written.
-        PlanError: If there is no such accelerator.
+        FitError: If there is no such accelerator.
     """
     if isinstance(confidence, bool) or not isinstance(confidence, (int, float)) or not 0 <= confidence <= 1:
         raise OptionError(f"confidence is a number from 0 to 1, got {confidence!r}")

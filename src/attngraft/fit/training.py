@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import re
-import signal
-import sys
-import threading
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,18 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning_utilities.core.rank_zero import rank_zero_only
 
-from attngraft._core.errors import CheckpointError, DataError, OutputError, PlanError, suggest
+from attngraft._core.errors import CheckpointError, DataError, FitError, OutputError, suggest
 from attngraft._core.files import numbered, write_text
-from attngraft.fit.callbacks import TRAINING, Bar, History, MovingAverage, measured
-from attngraft.fit.learner import Learner
+from attngraft.fit.callbacks import TRAINING, History, measured
+from attngraft.fit.lightning import interruptible, on_lightning, on_main, plain_data_errors, quiet, trainer_of
 from attngraft.fit.options import FILE, Options
-from attngraft.fit.tasks import LEARNERS
+from attngraft.fit.tasks.learner import Learner
+from attngraft.fit.tasks.tasks import LEARNERS
 from attngraft.fit.trained import BEST, LAST, Trained, begin_from, read
 from attngraft.measure.environment import environment
 
@@ -36,23 +28,6 @@ RUNS = Path("runs/fit")
 RESULT = "result.json"
 MAY_CHANGE = ("devices", "accelerator", "workers", "precision", "accumulate", "data", "val", "images")
 """What a training that goes on may do differently: where it runs and where the data are."""
-
-
-UNHELPFUL = (
-    ".*does not have many workers.*",  # workers are an option of ours
-    ".*Checkpoint directory .* exists and is not empty.*",  # we made it, and fit.yaml is in it
-    ".*The number of training batches .* is smaller than the logging interval.*",  # epochs are what is logged
-    ".*treespec.*is deprecated.*",  # Lightning 2.6 with PyTorch 2.14
-)
-"""Warnings of Lightning about what is not the user's concern."""
-
-
-CANNOT = (MisconfigurationException, ImportError, TypeError, ValueError, RuntimeError)
-"""What Lightning raises for a device or a precision that there is not."""
-
-
-class Stopped(KeyboardInterrupt):
-    """A training that was interrupted; its text says how to go on."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +58,7 @@ class Fit:
         **options: Fields of `Options`; options of the network begin with ``model.``.
 
     Raises:
-        PlanError: If an option cannot work.
+        FitError: If an option cannot work.
         UnknownNameError: If there is no such model.
 
     Example:
@@ -116,18 +91,18 @@ class Fit:
 
         Raises:
             CheckpointError: If there is nothing to go on with.
-            PlanError: If the training is finished, or would be another one.
+            FitError: If the training is finished, or would be another one.
         """
         file = Path(path) / LAST if Path(path).is_dir() else Path(path)
         if not file.is_file():
             raise CheckpointError(f"{file} does not exist: the training had not finished an epoch; begin it again")
         other = [key for key in changes if key not in MAY_CHANGE]
         if other:
-            raise PlanError(f"a training that goes on keeps its {other[0]}; it may change {', '.join(MAY_CHANGE)}")
+            raise FitError(f"a training that goes on keeps its {other[0]}; it may change {', '.join(MAY_CHANGE)}")
         options = Options.load(file.parent).changed(changes)
         done = int(read(file)["epoch"]) + 1
         if done >= options.epochs:
-            raise PlanError(
+            raise FitError(
                 f"{file.parent} is finished: {done} of {options.epochs} epochs; to train on, begin with weights={file}"
             )
         fit = cls.__new__(cls)
@@ -152,7 +127,7 @@ class Fit:
         if options.weights is not None and self._resumed is None:
             self.say(begin_from(learner.network, Path(options.weights)))
         history = History(self.say)
-        with _quiet():
+        with quiet():
             folder, trainer = self._prepared(history, learner.monitor)
             self.say(f"training {options.model} on {options.data} into {folder}")
             parts = trainer.world_size * options.accumulate
@@ -160,7 +135,7 @@ class Fit:
                 learner.loader(train, training=True, parts=parts),
                 learner.loader(val, training=False, parts=parts),
             )
-            with _interruptible(trainer, folder):
+            with interruptible(trainer, folder):
                 trainer.fit(learner, *loaders, ckpt_path=self._resumed, weights_only=True)
         return _finish(self.say, learner, folder, history)
 
@@ -168,15 +143,15 @@ class Fit:
         """Return folder and trainer; a start that fails leaves no folder, as it would pass for a training to resume."""
         options, folder = self.options, self.out
         if self._resumed is not None:
-            return folder, _trainer(options, folder, [history], monitor)
+            return folder, trainer_of(options, folder, [history], monitor)
         folder, own = free_folder(folder)
         try:
-            trainer = _trainer(options, folder, [history], monitor)
-        except PlanError:
+            trainer = trainer_of(options, folder, [history], monitor)
+        except FitError:
             if own:
-                _on_main(folder.rmdir)()
+                on_main(folder.rmdir)()
             raise
-        _on_main(options.save)(folder)
+        on_main(options.save)(folder)
         return folder, trainer
 
 
@@ -196,36 +171,23 @@ def validate(
 
     Raises:
         DataError: If the data cannot be used, or have other classes.
-        PlanError: If a change is none of those.
+        FitError: If a change is none of those.
     """
     known = dict.fromkeys(("data", "split", *MAY_CHANGE))
     for key in changes:
         if key not in known:
-            raise PlanError(f"validation has no option {key!r}; {suggest(key, known)}")
+            raise FitError(f"validation has no option {key!r}; {suggest(key, known)}")
     learner = trained.learner
     options = trained.options.changed({**changes, **({} if data is None else {"data": str(data)})})
     found = type(learner).read(options, split)
     _require_same(trained.classes, type(learner).classes_of(found), f"the split {split!r} of {options.data}")
-    with _quiet():
-        trainer = _on_lightning(options, logger=False, enable_checkpointing=False, enable_progress_bar=False)
-        with _plain_data_errors(), _under(learner, options):
+    with quiet():
+        trainer = on_lightning(options, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+        with plain_data_errors(), _under(learner, options):
             loader = learner.loader(found, training=False, parts=options.accumulate)
             (numbers,) = trainer.validate(learner, loader, verbose=False)
     learner.eval()
     return {name: float(value) for name, value in numbers.items()}
-
-
-def device_of(accelerator: str) -> torch.device:
-    """Return the device that Lightning's word means.
-
-    Raises:
-        PlanError: If there is no such device.
-    """
-    try:
-        with _quiet():
-            return L.Fabric(accelerator=accelerator, devices=1).device
-    except CANNOT as error:
-        raise PlanError(f"Lightning cannot work with accelerator={accelerator}: {error}") from error
 
 
 def _splits(kind: type[Learner], options: Options) -> tuple[Any, Any]:
@@ -242,66 +204,6 @@ def _require_same(known: tuple[str, ...], found: tuple[str, ...], where: str) ->
         )
 
 
-def _trainer(options: Options, folder: Path, callbacks: list[Callback], monitor: str) -> L.Trainer:
-    if options.ema:
-        callbacks = [MovingAverage(options.ema), *callbacks]
-    if sys.stdout.isatty():
-        callbacks = [*callbacks, Bar()]
-    trainer = _on_lightning(
-        options,
-        max_epochs=options.epochs,
-        accumulate_grad_batches=options.accumulate,
-        gradient_clip_val=options.clip or None,
-        check_val_every_n_epoch=options.val_every,
-        callbacks=[*callbacks, *_checkpoints(folder, monitor, options.val_every)],
-        logger=TensorBoardLogger(folder, name="tensorboard", version=""),
-        enable_progress_bar=sys.stdout.isatty(),
-        num_sanity_val_steps=0,
-        log_every_n_steps=10,
-        sync_batchnorm=options.accelerator != "cpu" and torch.cuda.is_available(),
-        default_root_dir=folder,
-    )
-    parts = trainer.world_size * options.accumulate
-    if options.batch % parts:
-        raise PlanError(
-            f"batch={options.batch} cannot be cut into equal parts for {trainer.world_size} devices with "
-            f"accumulate={options.accumulate}; take a multiple of {parts}"
-        )
-    return trainer
-
-
-def _on_lightning(options: Options, **how: Any) -> L.Trainer:
-    """Return a trainer where the options say.
-
-    Raises:
-        PlanError: If there is no such place.
-    """
-    where = {"accelerator": options.accelerator, "devices": _devices(options), "precision": options.precision}
-    try:
-        return L.Trainer(**where, enable_model_summary=False, use_distributed_sampler=False, **how)
-    except CANNOT as error:
-        raise PlanError(
-            f"Lightning cannot work with accelerator={options.accelerator} devices={options.devices} "
-            f"precision={options.precision}: {error}"
-        ) from error
-
-
-def _checkpoints(folder: Path, monitor: str, val_every: int) -> list[ModelCheckpoint]:
-    """Return what keeps the best and the last weights, both at the end of an epoch: resuming is exact there."""
-    kept: dict[str, Any] = {
-        "dirpath": folder,
-        "save_top_k": 1,
-        "enable_version_counter": False,
-        "save_on_train_epoch_end": True,
-    }
-    best = ModelCheckpoint(filename=Path(BEST).stem, monitor=monitor, mode="max", every_n_epochs=val_every, **kept)
-    return [best, ModelCheckpoint(filename=Path(LAST).stem, **kept)]
-
-
-def _devices(options: Options) -> Any:
-    return list(options.devices) if isinstance(options.devices, tuple) else options.devices
-
-
 def _finish(say: Callable[[str], None], learner: Learner, folder: Path, history: History) -> Result:
     best, last = history.best(learner.monitor), history.rows[-1] if history.rows else {}
     numbers = {name: value for name, value in best.items() if not name.startswith(TRAINING)}
@@ -310,7 +212,7 @@ def _finish(say: Callable[[str], None], learner: Learner, folder: Path, history:
         f"{learner.options.epochs}; best weights in {folder / BEST}"
     )
     content = {"best": best, "last": last, "epochs": history.rows, "environment": asdict(environment())}
-    _on_main(write_text)(folder / RESULT, json.dumps(_without_nan(content), indent=1) + "\n")
+    on_main(write_text)(folder / RESULT, json.dumps(_without_nan(content), indent=1) + "\n")
     say(sentence)
     return Result(folder, best, last, sentence)
 
@@ -361,11 +263,6 @@ def latest(out: Path) -> Path:
     return max(found)[1]
 
 
-def _on_main(do: Callable[..., Any]) -> Callable[..., Any]:
-    made: Callable[..., Any] = rank_zero_only(do)
-    return made
-
-
 @contextmanager
 def _under(learner: Learner, options: Options) -> Iterator[None]:
     """Let a learner work under other options for a while."""
@@ -374,56 +271,3 @@ def _under(learner: Learner, options: Options) -> Iterator[None]:
         yield
     finally:
         learner.options = own
-
-
-@contextmanager
-def _interruptible(trainer: L.Trainer, folder: Path) -> Iterator[None]:
-    """Turn Lightning's exit after Ctrl-C into `Stopped`, and leave the signal as it was."""
-    main = threading.current_thread() is threading.main_thread()
-    handler = signal.getsignal(signal.SIGINT) if main else None
-    try:
-        with _plain_data_errors():
-            yield
-    except SystemExit:
-        if not trainer.interrupted:
-            raise
-        raise Stopped(_how_to_go_on(folder)) from None
-    finally:
-        if main:
-            signal.signal(signal.SIGINT, handler)
-
-
-def _how_to_go_on(folder: Path) -> str:
-    if (folder / LAST).is_file():
-        epochs = int(read(folder / LAST)["epoch"]) + 1
-        return f"stopped, {epochs} epochs are kept; go on with: attngraft fit resume={folder}"
-    return f"stopped in the first epoch, before there was anything to keep in {folder}; begin again"
-
-
-@contextmanager
-def _plain_data_errors() -> Iterator[None]:
-    """Say what a loading process says in one sentence, without the traceback that PyTorch wraps it in."""
-    try:
-        yield
-    except DataError as error:
-        _, wrapped, sentence = str(error).rpartition("DataError: ")
-        if not wrapped:
-            raise
-        raise DataError(sentence.strip()) from None
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Lightning to what concerns the user: no advertisement, no advice on options that are ours."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        for text in UNHELPFUL:
-            warnings.filterwarnings("ignore", text)
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)

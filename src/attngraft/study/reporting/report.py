@@ -18,7 +18,7 @@ from PIL import Image
 from attngraft._core.errors import MissingExtraError, PlanError
 from attngraft._core.files import write_text
 from attngraft.coco.average_precision import metric_values
-from attngraft.data.pictures import Box, side_by_side
+from attngraft.drawing import Box, side_by_side
 from attngraft.study.judging.evidence import STOCK, Evidence, Row
 from attngraft.study.judging.statistics import Estimate
 from attngraft.study.plan import Fixed

@@ -15,7 +15,7 @@ from PIL import Image
 from attngraft._core.errors import DataError
 from attngraft.fit import Fit, Options, load, validate
 from attngraft.fit.predicting import predict
-from attngraft.fit.superres import Enlarger, bicubic, luma, measures, pair, patch
+from attngraft.fit.tasks.superres import Enlarger, bicubic, luma, measures, pair, patch
 
 
 def picture(height: int, width: int) -> np.ndarray:

@@ -16,11 +16,11 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from attngraft._core.errors import DataError
-from attngraft.fit.folders import ClassSet, read_classes
-from attngraft.fit.learner import Learner, normalized
-from attngraft.fit.loading import Key, chance
+from attngraft.fit.data.folders import ClassSet, read_classes
+from attngraft.fit.data.images import read_bytes
+from attngraft.fit.data.loading import Key, chance
 from attngraft.fit.options import Options
-from attngraft.fit.pictures import read_bytes
+from attngraft.fit.tasks.learner import Learner, normalized
 from attngraft.models import record
 
 SHOWN = 0.875

@@ -10,8 +10,8 @@ import numpy as np
 import yaml
 
 from attngraft._core.errors import DataError
-from attngraft.fit.objects import ObjectSet, Thing, object_set
-from attngraft.fit.pictures import pictures_in, upright_size
+from attngraft.fit.data.images import pictures_in, upright_size
+from attngraft.fit.data.objects import ObjectSet, Thing, object_set
 
 SLACK = 0.01
 """What a coordinate may lie outside its picture, as a part of the side: tools round, and boxes are clipped."""

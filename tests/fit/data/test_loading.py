@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from attngraft.fit import loading
-from attngraft.fit.loading import EpochSampler, chance
+from attngraft.fit.data import loading
+from attngraft.fit.data.loading import EpochSampler, chance
 
 
 def share(monkeypatch: pytest.MonkeyPatch, rank: int, world: int, **options: bool) -> list[int]:

@@ -12,8 +12,8 @@ import numpy as np
 
 from attngraft._core.errors import DataError
 from attngraft.coco.masks import run_counts
-from attngraft.fit.objects import ObjectSet, Segmentation, Thing, object_set
-from attngraft.fit.rules import Rule, is_number
+from attngraft.fit.data.objects import ObjectSet, Segmentation, Thing, object_set
+from attngraft.fit.data.rules import Rule, is_number
 
 PREFIX = "instances_"
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from attngraft.fit.classify import Classifier
-from attngraft.fit.detect import Detector, Segmenter
-from attngraft.fit.learner import Learner
-from attngraft.fit.superres import Enlarger
+from attngraft.fit.tasks.classify import Classifier
+from attngraft.fit.tasks.detect import Detector, Segmenter
+from attngraft.fit.tasks.learner import Learner
+from attngraft.fit.tasks.superres import Enlarger
 from attngraft.models._registry import Task
 
 LEARNERS: dict[Task, type[Learner]] = {

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from attngraft._core.errors import DataError, OptionError, OutputError
-from attngraft.data.pictures import PALETTE, Box, mark, side_by_side
+from attngraft.drawing import PALETTE, Box, mark, side_by_side
 
 NAMES = ["red", "green"]
 

@@ -16,8 +16,8 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset
 
-from attngraft._core.errors import OptionError, PlanError
-from attngraft.fit.loading import EpochSampler, mixed
+from attngraft._core.errors import FitError, OptionError
+from attngraft.fit.data.loading import EpochSampler, mixed
 from attngraft.fit.options import Options
 from attngraft.models import create
 
@@ -136,16 +136,16 @@ def _network(options: Options, decided: Mapping[str, Any], suggested: Mapping[st
     """Build the network; what is suggested gives way to what the user says.
 
     Raises:
-        PlanError: If it cannot be built so.
+        FitError: If it cannot be built so.
     """
     own = dict(options.model_options)
     twice = sorted(set(decided) & set(own))
     if twice:
-        raise PlanError(f"model.{twice[0]} follows from the data or from another option; leave it out")
+        raise FitError(f"model.{twice[0]} follows from the data or from another option; leave it out")
     try:
         return create(options.model, **decided, **{**suggested, **own})
     except (TypeError, OptionError) as error:
-        raise PlanError(f"{options.model} cannot be built with {own or 'these options'}: {error}") from error
+        raise FitError(f"{options.model} cannot be built with {own or 'these options'}: {error}") from error
 
 
 def _optimizer(options: Options, network: nn.Module) -> Optimizer:

@@ -19,11 +19,11 @@ from torchmetrics import MeanMetric
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from attngraft._core.errors import DataError
-from attngraft.fit.folders import PairSet, read_pairs
-from attngraft.fit.learner import Learner
-from attngraft.fit.loading import Key, chance
+from attngraft.fit.data.folders import PairSet, read_pairs
+from attngraft.fit.data.images import read_unit, stored_size
+from attngraft.fit.data.loading import Key, chance
 from attngraft.fit.options import Options
-from attngraft.fit.pictures import read_unit, stored_size
+from attngraft.fit.tasks.learner import Learner
 
 Pair = tuple[Tensor, Tensor]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attngraft._core.errors import DataError
-from attngraft.fit.pictures import is_litter, pictures_in
+from attngraft.fit.data.images import is_litter, pictures_in
 
 ALSO_CALLED = {"train": ("training",), "val": ("valid", "validation"), "test": ("testing",)}
 HIGH, LOW = "hr", "lr"

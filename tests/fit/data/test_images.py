@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from attngraft._core.errors import DataError
-from attngraft.fit.pictures import pictures_in, read_rgb, upright_size
+from attngraft.fit.data.images import pictures_in, read_rgb, upright_size
 
 RAMP = np.linspace(0, 255, 30).reshape(5, 6)
 

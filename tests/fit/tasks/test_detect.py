@@ -13,15 +13,15 @@ import pytest
 import torch
 from PIL import Image
 
-from attngraft._core.errors import DataError, OptionError, PlanError
+from attngraft._core.errors import DataError, FitError, OptionError
 from attngraft.coco.masks import decode_mask
-from attngraft.data.pictures import PALETTE
+from attngraft.drawing import PALETTE
 from attngraft.fit import Fit, Options, load, validate
-from attngraft.fit.detect import Sample, Scenes, augment, coco_results, framed, mirrored, scaled
-from attngraft.fit.loading import chance
-from attngraft.fit.pictures import read_rgb
+from attngraft.fit.data.images import read_rgb
+from attngraft.fit.data.loading import chance
+from attngraft.fit.data.yolo_folder import read_yolo
 from attngraft.fit.predicting import drawn, predict
-from attngraft.fit.yolo_folder import read_yolo
+from attngraft.fit.tasks.detect import Sample, Scenes, augment, coco_results, framed, mirrored, scaled
 
 DETECT: dict[str, Any] = {"model": "tiny_detector", "imgsz": 64, "batch": 4}
 
@@ -130,7 +130,7 @@ def test_a_detector_learns_and_draws_what_it_found(
     predict(trained, picture, "none", confidence=1, say=lines.append)
     assert "nothing found" in lines[-2]
     assert json.loads(Path("none/predictions.json").read_text()) == []
-    with pytest.raises(PlanError, match="Lightning cannot work with accelerator=tpu"):
+    with pytest.raises(FitError, match="Lightning cannot work with accelerator=tpu"):
         predict(trained, picture, accelerator="tpu")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="empty has no pictures"):
@@ -201,9 +201,9 @@ def test_what_is_left_out_is_said(shapes: Path, begin: Callable[..., Fit], lines
 
 
 def test_options_that_follow_from_the_data_are_not_taken(shapes: Path, begin: Callable[..., Fit]) -> None:
-    with pytest.raises(PlanError, match=r"model.num_classes follows from the data"):
+    with pytest.raises(FitError, match=r"model.num_classes follows from the data"):
         begin(shapes, **DETECT, **{"model.num_classes": 3}).run()
-    with pytest.raises(PlanError, match=r"tiny_detector cannot be built with \{'heads': 3\}: .*heads"):
+    with pytest.raises(FitError, match=r"tiny_detector cannot be built with \{'heads': 3\}: .*heads"):
         begin(shapes, **DETECT, **{"model.heads": 3}).run()
     with pytest.raises(DataError, match="nowhere does not exist; give COCO's JSON"):
         begin(Path("nowhere"), **DETECT).run()

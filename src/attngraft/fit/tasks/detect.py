@@ -16,13 +16,13 @@ from torchvision.transforms.v2 import functional as TF
 from attngraft._core.errors import DataError
 from attngraft.coco.evaluate import evaluate
 from attngraft.coco.masks import run_lengths
-from attngraft.fit.coco import coco_splits, read_coco
-from attngraft.fit.learner import Learner
-from attngraft.fit.loading import Key, chance
-from attngraft.fit.objects import ObjectSet
+from attngraft.fit.data.coco import coco_splits, read_coco
+from attngraft.fit.data.images import read_unit
+from attngraft.fit.data.loading import Key, chance
+from attngraft.fit.data.objects import ObjectSet
+from attngraft.fit.data.yolo_folder import read_yolo
 from attngraft.fit.options import Options
-from attngraft.fit.pictures import read_unit
-from attngraft.fit.yolo_folder import read_yolo
+from attngraft.fit.tasks.learner import Learner
 
 Batch = tuple[list[Tensor], list[dict[str, Tensor]]]
 

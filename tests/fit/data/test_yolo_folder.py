@@ -1,0 +1,95 @@
+"""YOLO's data.yaml and labels: what the reader gives, and one sentence for each thing that can be wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from attngraft._core.errors import DataError
+from attngraft.fit.data.yolo_folder import read_yolo, yolo_splits
+
+
+def test_yolo_boxes_and_outlines_and_holes_in_the_numbers(yolo: Callable[..., Path]) -> None:
+    names = "train: images\nval: images\nnames: {2: red, 5: green}\n"
+    file = yolo("5 0.5 0.5 0.25 0.5", "2 0.25 0.25 0.5 0.25 0.5 0.5", "", "2 0.1 0.1 0 0.2", data=names)
+    data = read_yolo(file, "train", masks=False)
+    assert data.classes == ("red", "green")
+    assert data.dropped == 1
+    np.testing.assert_allclose(data.pictures[0].boxes(), [[24, 12, 40, 36], [16, 12, 32, 24]])
+    assert data.pictures[0].labels().tolist() == [1, 0]
+    assert yolo_splits(file) == ["train", "val"]
+
+
+def test_yolo_splits_may_be_lists_and_a_picture_may_have_no_label(yolo: Callable[..., Path], tmp_path: Path) -> None:
+    yolo("0 0.5 0.5 0.25 0.5")
+    Image.new("RGB", (8, 8)).save(tmp_path / "images/1.png")
+    (tmp_path / "list.txt").write_text("images/0.png\n\n./images/1.png\n")
+    file = yolo("0 0.5 0.5 0.25 0.5", data="train: [list.txt]\nval: images\nnc: 1\n")
+    data = read_yolo(file, "train", masks=False)
+    assert [len(picture.things) for picture in data.pictures] == [1, 0]
+    assert data.classes == ("0",)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("2 0.5 0.5 0.1 0.1", "labels/0.txt, line 1: class 2 is not among the names of .*data.yaml, 0 to 1"),
+        ("0 0.5 0.5 0.1 wide", "line 1: expected numbers, got '0 0.5 0.5 0.1 wide'"),
+        ("0 0.5 0.5 0.1", "line 1: expected a class and 4 numbers of a box or 3 or more points, got 4 numbers"),
+        ("0 0.5 0.5 0.1 0.1 0.9", "got 6 numbers"),
+        ("0 0.5 nan 0.1 0.1", "line 1: expected parts of the picture's width and height, from 0 to 1, got nan$"),
+        ("0 20 16 10 12", "line 1: expected parts .*, got 20; if these are pixels, divide them by its width and"),
+        ("0 0.1 0.1 0.5 1.2 0.3 0.3", "line 1: expected parts .*, got 1.2; if these are pixels"),
+        ("0 0.5 0.5 -0.001 0.1", "line 1: expected a width and a height of 0 or more, got -0.001 and 0.1"),
+        ("0 0.5 0.5 0.1 0.1", "have boxes without outlines; segmentation needs polygons or masks"),
+    ],
+)
+def test_what_is_wrong_with_a_label_is_said(yolo: Callable[..., Path], line: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read_yolo(yolo(line), "train", masks=True)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("names: [a]\n", "needs the keys train, val and names"),
+        ("train: images\n", "needs names, a list of class names"),
+        ("train: images\nnames: {red: a, green: b}\n", "needs the keys of names to be class numbers, got 'red'"),
+        ("train: images\nnames: [a, b, c]\nnc: 5\n", "says nc: 5 and has 3 names; correct one of them"),
+        ("train: 5\nnames: [a, b]\n", "needs train to be a folder, a list file, or a list of those, got 5"),
+        ("train: [5]\nnames: [a, b]\n", "needs train to be a folder, a list file, or a list of those, got 5"),
+        ("train: elsewhere\nnames: [a, b]\n", "the split 'train' is in .*elsewhere, which does not exist"),
+        ("train: images\nval: [\n", "is not YAML"),
+        ("train: labels\nnames: [a, b]\n", "the split 'train' has no pictures"),
+    ],
+)
+def test_what_is_wrong_with_a_data_yaml_is_said(yolo: Callable[..., Path], data: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read_yolo(yolo("0 0.5 0.5 0.1 0.1", data=data), "train", masks=False)
+
+
+def test_yolo_without_labels_or_split_is_refused(yolo: Callable[..., Path], tmp_path: Path) -> None:
+    file = yolo("0 0.5 0.5 0.1 0.1")
+    with pytest.raises(DataError, match="has no split 'test'"):
+        read_yolo(file, "test", masks=False)
+    (tmp_path / "labels/0.txt").unlink()
+    with pytest.raises(DataError, match=r"no picture of the split 'train' has a label file; .*labels/0.txt"):
+        read_yolo(file, "train", masks=False)
+    with pytest.raises(DataError, match="nowhere.yaml does not exist"):
+        read_yolo(tmp_path / "nowhere.yaml", "train", masks=False)
+
+
+def test_a_label_file_in_another_encoding_is_named(yolo: Callable[..., Path], tmp_path: Path) -> None:
+    file = yolo("0 0.5 0.5 0.1 0.1")
+    (tmp_path / "labels/0.txt").write_bytes(b"0 0.5 0.5 0.1 0.1 # gr\xfcn")
+    with pytest.raises(DataError, match=r"labels/0.txt is not a text in UTF-8 that can be read .*; save it anew"):
+        read_yolo(file, "train", masks=False)
+
+
+def test_a_coordinate_a_rounding_error_outside_is_clipped(yolo: Callable[..., Path]) -> None:
+    (picture,) = read_yolo(yolo("0 0.5 0.5 1.000001 1"), "train", masks=False).pictures
+    assert picture.boxes().tolist() == [[0, 0, 64, 48]]
