@@ -24,7 +24,7 @@ from attngraft.bench.backends import device_of
 from attngraft.cli import main
 from attngraft.cli.bench import _print
 from attngraft.measure import flops, memory, parameters
-from attngraft.yolo.training import TrainingLoss
+from attngraft.yolo.step import TrainingLoss
 
 MICRO = "attngraft-micro.yaml"
 GRAFTED = f"{MICRO}+mhsa(init=paper)@P3"

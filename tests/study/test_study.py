@@ -16,7 +16,7 @@ from attngraft.cli.main import main
 from attngraft.study.plan import Plan
 from attngraft.study.running.controls import WIDTHS, settle
 from attngraft.study.study import Study
-from attngraft.yolo.training import step
+from attngraft.yolo.step import step
 from tests.study.conftest import TINY
 
 Make = Callable[..., Study]
@@ -99,7 +99,7 @@ def test_a_dry_run_on_a_cpu_times_few_pictures_whatever_the_batch(
         timed.append(options["batch"])
         return step(recipe, options)
 
-    monkeypatch.setattr("attngraft.yolo.training.step", noting)
+    monkeypatch.setattr("attngraft.yolo.step.step", noting)
     said: list[str] = []
     plan = {**TINY, "data": tiny_data, "arms": "eca@P3", "seeds": 2, "batch": 64, "device": "cpu"}
     Study(**plan).forecast(started=said.append)

@@ -15,7 +15,7 @@ import attngraft
 from attngraft.models import create, load_shared
 from attngraft.yolo.backbones import POOL, ROW, exchange
 from attngraft.yolo.model import resolve_base
-from attngraft.yolo.places import layout
+from attngraft.yolo.placing import layout
 from tests.hostkit import TRAIN
 
 SMALL = "base: yolo11n.yaml\nbackbone: [botnet50, {width: 8, image_size: 64}]\ngrafts: se@N3\n"

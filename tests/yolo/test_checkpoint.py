@@ -99,3 +99,15 @@ def test_a_plain_model_opens_as_the_host_opens_it(pretrained: Path) -> None:
     assert isinstance(model, attngraft.YOLO)
     assert len(model.model.state_dict()) == 499
     assert type(attngraft.YOLO("rtdetr-l.yaml+se@P5")).__name__ == "RTDETR"
+
+
+def test_a_checkpoint_of_version_0_1_gives_its_numbers() -> None:
+    """Written by 0.1.0 before rooms moved, with grafts after a layer and an inner module, and BoTNet's own rule."""
+    data = Path(__file__).parent / "data"
+    seen = torch.load(data / "grafted-0.1.0-output.pt")
+    model = attngraft.YOLO(data / "grafted-0.1.0.pt").model.float().eval()
+    assert sorted({type(m).__name__ for m in model.modules() if type(m).__module__.startswith("attngraft")}) == [
+        "BoTConv", "ECA", "Graft", "MHSA", "SE",
+    ]  # fmt: skip
+    with torch.no_grad():
+        torch.testing.assert_close(model(seen["image"] / 255)[0], seen["output"], atol=1e-3, rtol=1e-4)

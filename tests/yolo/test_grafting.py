@@ -20,7 +20,7 @@ from ultralytics.nn.tasks import (
 
 import attngraft.attention as zoo
 from attngraft._core.errors import CheckpointError, OptionError, PlaceError
-from attngraft.yolo.checkpoint import graft_model
+from attngraft.yolo.grafting import graft_model
 from attngraft.yolo.recipe import parse_grafts
 from attngraft.yolo.rows import YAML_KEY
 

@@ -8,8 +8,8 @@ import torch
 from attngraft._core.errors import OptionError
 from attngraft.yolo import YOLO
 from attngraft.yolo.devices import devices, one_device
-from attngraft.yolo.sizes import largest_stride
-from attngraft.yolo.training import TrainingLoss, step
+from attngraft.yolo.imgsz import largest_stride
+from attngraft.yolo.step import TrainingLoss, step
 
 MODELS = (
     "attngraft-micro.yaml", "yolo11n-seg.yaml", "yolo26n-pose.yaml", "yolo11n-obb.yaml", "yolo11n-cls.yaml",

@@ -13,7 +13,7 @@ from attngraft import export
 from attngraft._core.errors import OptionError
 from attngraft._core.extras import extra_package
 from attngraft.yolo.deviations import reference
-from attngraft.yolo.training import in_place
+from attngraft.yolo.step import in_place
 
 Call: TypeAlias = Callable[[], object]
 

@@ -20,8 +20,8 @@ from attngraft.measure import Measurement, Timing, environment, flops, latency, 
 from attngraft.measure.environment import device_name
 from attngraft.yolo import YOLO
 from attngraft.yolo.devices import one_device
-from attngraft.yolo.sizes import largest_stride, sides
-from attngraft.yolo.training import TrainingLoss
+from attngraft.yolo.imgsz import largest_stride, sides
+from attngraft.yolo.step import TrainingLoss
 
 
 def bench(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -65,11 +64,9 @@ def check_keys(verb: str, options: dict[str, Any]) -> None:
     Raises:
         UsageError: If one is unknown; names the nearest.
     """
-    from ultralytics.engine.model import Model
-    from ultralytics.utils import DEFAULT_CFG_DICT
+    from attngraft.yolo.host import known_keys
 
-    known = {*DEFAULT_CFG_DICT, *inspect.signature(getattr(Model, verb)).parameters} - {"self", "args", "kwargs"}
-    require_known(verb, options, sorted(known))
+    require_known(verb, options, known_keys(verb))
 
 
 def require_known(verb: str, options: Iterable[str], known: Sequence[str]) -> None:
@@ -106,9 +103,9 @@ def parse_pairs(pairs: Sequence[str]) -> dict[str, Any]:
     """
     for pair in pairs:
         split_pair(pair)
-    from ultralytics.cfg import parse_key_value_pair
+    from attngraft.yolo.host import parse_pair
 
-    options = dict(parse_key_value_pair(pair) for pair in pairs)
+    options = dict(parse_pair(pair) for pair in pairs)
     if "model" in options:
         options["model"] = str(options["model"])
     return options

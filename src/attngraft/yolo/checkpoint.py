@@ -1,14 +1,12 @@
-"""Grafting onto a model or a checkpoint, and writing the result as a file that the stock host can use."""
+"""Checkpoints: inspected before the host opens them, written in the form that the stock host can use."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib
-import logging
 import os
 import pickle
 import tempfile
-from collections.abc import Iterable
 from copy import deepcopy
 from datetime import datetime
 from pathlib import Path
@@ -21,8 +19,7 @@ from torch import nn
 
 from attngraft._core import plugins
 from attngraft._core.errors import CheckpointError, OutputError
-from attngraft.yolo.grafting import attach
-from attngraft.yolo.recipe import GraftSpec, Recipe, print_grafts
+from attngraft.yolo.recipe import Recipe
 from attngraft.yolo.rows import GUARD, YAML_KEY
 
 HOST_ALIASES = (
@@ -31,39 +28,6 @@ HOST_ALIASES = (
     "ultralytics.utils.loss.v10DetectLoss",
 )
 """Names in older official checkpoints that the host maps to today's."""
-
-log = logging.getLogger("ultralytics")
-
-
-def graft_model(model: nn.Module, specs: Iterable[GraftSpec]) -> None:
-    """Join grafts to a host model in place, and note them in its YAML so that every rebuild finds them.
-
-    Args:
-        model: A host model such as ``DetectionModel``, not fused.
-        specs: What to join.
-
-    Raises:
-        CheckpointError: If the model is fused for inference.
-        PlaceError: If the model lacks a place.
-        OptionError: If a mechanism cannot be built at that width.
-    """
-    specs = tuple(specs)
-    if model.is_fused():  # type: ignore[operator]
-        raise CheckpointError(
-            "this model is fused for inference and cannot be grafted; use the checkpoint it came from"
-        )
-    description: dict[str, Any] = model.yaml  # type: ignore[assignment]
-    backbone = len(description["backbone"])
-    layers: nn.Sequential = model.model  # type: ignore[assignment]
-    host_norm = next(m for m in layers.modules() if isinstance(m, nn.BatchNorm2d))
-    for line in attach(layers, specs, backbone=backbone, channels=description.get("channels", 3)):
-        log.info(line)
-    for norm in layers.modules():
-        # Detectors get the host's own eps and momentum after they are built, classifiers keep PyTorch's.
-        if isinstance(norm, nn.BatchNorm2d):
-            norm.eps, norm.momentum = host_norm.eps, host_norm.momentum
-    earlier = description.get(YAML_KEY)
-    description[YAML_KEY] = "+".join(filter(None, [earlier, print_grafts(specs)]))
 
 
 def inspect_file(file: Path) -> None:

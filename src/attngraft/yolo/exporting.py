@@ -34,9 +34,9 @@ from attngraft.export.exported import Array, put_aside, without_telemetry
 from attngraft.export.parity import Run
 from attngraft.measure import Environment, environment
 from attngraft.yolo.deviations import HEAD_SETTINGS, SURE, Comparison, Precision, compare
+from attngraft.yolo.imgsz import largest_stride
 from attngraft.yolo.model import YOLO
 from attngraft.yolo.recipe import Recipe
-from attngraft.yolo.sizes import largest_stride
 
 SCHEMA = "attngraft.export/2"
 """Since version 2 with ``sure``."""

@@ -7,20 +7,24 @@ string key; both survive pickle, deepcopy, fuse, tracing and a rebuild, because 
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from attngraft._core.errors import PlaceError
+from attngraft._core.errors import CheckpointError, PlaceError
 from attngraft._core.registry import Role, fitted
-from attngraft.yolo.places import Host, Layout, layout
-from attngraft.yolo.recipe import GraftSpec
+from attngraft.yolo.placing import Host, Layout, layout
+from attngraft.yolo.recipe import GraftSpec, print_grafts
+from attngraft.yolo.rows import YAML_KEY
 
 CHILD = "grafts"
 # PyTorch numbers its hooks from 0 in every process, so a pickled number would be overwritten by the next hook there.
 HOOK_KEY = "attngraft"
+
+log = logging.getLogger("ultralytics")
 
 BOTTLENECKS = ("Bottleneck", "RepNBottleneck")
 """The host's classes whose ``cv2`` is the 3x3 convolution that BoTNet replaces."""
@@ -115,6 +119,37 @@ def attach(layers: nn.Sequential, specs: Iterable[GraftSpec], *, backbone: int, 
     for layer in layers:
         layer.np = sum(p.numel() for p in layer.parameters())  # type: ignore[assignment]
     return said
+
+
+def graft_model(model: nn.Module, specs: Iterable[GraftSpec]) -> None:
+    """Join grafts to a host model in place, and note them in its YAML so that every rebuild finds them.
+
+    Args:
+        model: A host model such as ``DetectionModel``, not fused.
+        specs: What to join.
+
+    Raises:
+        CheckpointError: If the model is fused for inference.
+        PlaceError: If the model lacks a place.
+        OptionError: If a mechanism cannot be built at that width.
+    """
+    specs = tuple(specs)
+    if model.is_fused():  # type: ignore[operator]
+        raise CheckpointError(
+            "this model is fused for inference and cannot be grafted; use the checkpoint it came from"
+        )
+    description: dict[str, Any] = model.yaml  # type: ignore[assignment]
+    backbone = len(description["backbone"])
+    layers: nn.Sequential = model.model  # type: ignore[assignment]
+    host_norm = next(m for m in layers.modules() if isinstance(m, nn.BatchNorm2d))
+    for line in attach(layers, specs, backbone=backbone, channels=description.get("channels", 3)):
+        log.info(line)
+    for norm in layers.modules():
+        # Detectors get the host's own eps and momentum after they are built, classifiers keep PyTorch's.
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.eps, norm.momentum = host_norm.eps, host_norm.momentum
+    earlier = description.get(YAML_KEY)
+    description[YAML_KEY] = "+".join(filter(None, [earlier, print_grafts(specs)]))
 
 
 def stripped(model: nn.Module) -> nn.Module:

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from torch import nn
+from ultralytics.cfg import parse_key_value_pair
 from ultralytics.data.utils import check_det_dataset
-from ultralytics.utils import torch_utils
+from ultralytics.engine.model import Model
+from ultralytics.utils import DEFAULT_CFG_DICT, torch_utils
 from ultralytics.utils.dist import generate_ddp_file
 
 from attngraft.yolo.model import YOLO
+
+
+def known_keys(verb: str) -> list[str]:
+    """List the keys that a verb of the host takes, in alphabetical order.
+
+    Args:
+        verb: ``train``, ``val``, ``predict``, ``track``, ``tune`` or ``export``.
+    """
+    arguments = inspect.signature(getattr(Model, verb)).parameters
+    return sorted({*DEFAULT_CFG_DICT, *arguments} - {"self", "args", "kwargs"})
+
+
+def parse_pair(pair: str) -> tuple[str, Any]:
+    """Read one ``key=value`` word as the host's command does."""
+    key, value = parse_key_value_pair(pair)
+    return key, value
 
 
 def averaged_copy(model: nn.Module) -> Any:

@@ -17,6 +17,7 @@ from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_as
 
 from attngraft._core.errors import CheckpointError, OutputError
 from attngraft.yolo import checkpoint
+from attngraft.yolo.grafting import graft_model
 from attngraft.yolo.recipe import Recipe
 from attngraft.yolo.yamls import is_ours
 
@@ -175,7 +176,7 @@ def _write(stock: Any, recipe: Recipe, file: Path) -> None:
     if not hasattr(stock.model, "yaml"):
         raise CheckpointError(f"{recipe.base} is not a PyTorch model of Ultralytics, and only those can be grafted")
     if recipe.grafts:
-        checkpoint.graft_model(stock.model, recipe.grafts)
+        graft_model(stock.model, recipe.grafts)
     arguments = {"task": stock.task, "model": str(recipe)}
     checkpoint.save(stock.model, file, arguments=arguments)
 

@@ -18,8 +18,8 @@ from attngraft._core.sizes import round_up
 from attngraft.doctor.mechanism.subject import NOISE, Subject
 from attngraft.yolo import YOLO
 from attngraft.yolo.grafting import Graft
-from attngraft.yolo.sizes import largest_stride
-from attngraft.yolo.training import TrainingLoss
+from attngraft.yolo.imgsz import largest_stride
+from attngraft.yolo.step import TrainingLoss
 
 SAME = ("same seed",)
 """What a check needs that compares two runs of a detector."""

@@ -65,7 +65,7 @@ def conv_control(arm: Arm, plan: Plan) -> Arm | None:
 
 
 def _by_parameters(recipe: Recipe, plan: Plan) -> tuple[list[GraftSpec], str]:
-    from attngraft.yolo.training import parameters
+    from attngraft.yolo.step import parameters
 
     base = parameters(recipe.base)
     grafts, reached, wanted = [], 0, 0
@@ -83,7 +83,7 @@ def _by_parameters(recipe: Recipe, plan: Plan) -> tuple[list[GraftSpec], str]:
 
 
 def _by_latency(recipe: Recipe, plan: Plan) -> tuple[list[GraftSpec], str]:
-    from attngraft.yolo.training import network
+    from attngraft.yolo.step import network
 
     def candidate(width: int) -> list[GraftSpec]:
         return [_conv(place, width, spec) for spec in recipe.grafts for place in spec.places]

@@ -25,7 +25,7 @@ def main(folder: Path) -> None:
     import torch
 
     from attngraft.measure import measure
-    from attngraft.yolo.training import network, parameters
+    from attngraft.yolo.step import network, parameters
 
     fixed = Fixed.read(folder)
     store = Store(folder)

@@ -56,7 +56,8 @@ class Forecast:
 
 def forecast(fixed: Fixed, folder: Path, workers: int | None, started: Callable[[str], None]) -> Forecast:
     """Say what a study in a folder will take; see `Study.forecast`."""
-    from attngraft.yolo.training import parameters, pictures
+    from attngraft.yolo.step import parameters
+    from attngraft.yolo.training import pictures
 
     plan = fixed.plan
     train, val = pictures(plan.data, "train") * float(plan.train["fraction"]), pictures(plan.data, "val")
@@ -86,7 +87,7 @@ def _seconds_a_picture(arm: Arm, plan: Plan) -> float:
     Raises:
         PlanError: If one does not fit into memory.
     """
-    from attngraft.yolo.training import step
+    from attngraft.yolo.step import step
 
     batch, device = max(int(plan.train["batch"]), 1), plan.train["device"]
     if device == "cpu" or not torch.cuda.is_available():  # a study may be planned where its accelerator is not

@@ -81,7 +81,8 @@ def _perform(store: Store, run: Run, fixed: Fixed) -> None:
     from attngraft.coco.error_types import error_types
     from attngraft.coco.evaluate import evaluate
     from attngraft.measure import environment as versions
-    from attngraft.yolo.training import detect, train
+    from attngraft.yolo.detecting import detect
+    from attngraft.yolo.training import train
 
     plan, training = fixed.plan, store.training(run)
     started = time.monotonic()

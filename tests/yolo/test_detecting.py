@@ -13,7 +13,7 @@ from ultralytics.utils.ops import xyxy2ltwh
 from attngraft._core.errors import OptionError
 from attngraft.coco.masks import run_lengths
 from attngraft.yolo import YOLO
-from attngraft.yolo.training import detect
+from attngraft.yolo.detecting import detect
 
 mask = pytest.importorskip("hotcoco", reason="needs the [study] extra").mask
 SIDE = 128

@@ -7,7 +7,7 @@ import torch
 from ultralytics.nn.tasks import ClassificationModel, DetectionModel, RTDETRDetectionModel
 
 from attngraft._core.errors import PlaceError
-from attngraft.yolo.places import Layout, layout
+from attngraft.yolo.placing import Layout, layout
 
 # Layer indices of P3 P4 P5 N3 N4 N5, read off the host's own YAML comments.
 FAMILIES = {

@@ -1,0 +1,137 @@
+"""One training step outside a training run: the host's loss on generated objects, and the network as it is deployed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from ultralytics.cfg import get_cfg
+from ultralytics.nn.modules import OBB, Classify, Pose
+
+from attngraft.yolo.devices import devices
+from attngraft.yolo.model import YOLO
+
+
+class TrainingLoss(nn.Module):
+    """Forward of a model in training with the host's loss, on made-up objects: what a training step is made of.
+
+    Args:
+        model: The host's model; every parameter of it is set free to learn, as a training does.
+        batch: Pictures at once.
+        sides: Their height and width, in pixels.
+        options: The host's training options.
+
+    Shape:
+        ``(batch, channels, height, width)``, the pictures -> ``()``
+    """
+
+    def __init__(self, model: Any, batch: int, sides: tuple[int, int], options: Mapping[str, Any]) -> None:
+        super().__init__()
+        model.args = host_arguments(options)
+        model.nc = len(model.names)
+        self.model = in_place(model, wanted=False).train().requires_grad_(True)
+        self.made = training_batch(model, batch, sides)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Return the loss."""
+        made = {key: value.to(pictures.device) for key, value in self.made.items()}
+        loss, _ = self.model({**made, "img": pictures})
+        summed: Tensor = loss.sum()
+        return summed
+
+    def step(self, pictures: Tensor) -> Callable[[], None]:
+        """Return a function that does forward and backward."""
+        return lambda: self(pictures).backward()
+
+
+def step(recipe: str, options: Mapping[str, Any]) -> Callable[[], None]:
+    """Return a function that does the forward and backward of one training step on made-up pictures.
+
+    Args:
+        recipe: What to train.
+        options: The host's training options; of several devices the first is taken.
+
+    Raises:
+        OptionError: If the device is not here.
+    """
+    batch, side = max(int(options["batch"]), 1), int(options["imgsz"])
+    device = devices("a training step", options.get("device"))[0]
+    model: Any = YOLO(recipe).model
+    loss = TrainingLoss(model, batch, (side, side), options).to(device)
+    return loss.step(torch.rand(batch, model.yaml.get("channels", 3), side, side, device=device))
+
+
+def in_place(model: nn.Module, *, wanted: bool) -> nn.Module:
+    """Let a model's activations overwrite their input, as the host does when it loads a checkpoint, or not.
+
+    A model that was built from a YAML, and every model in training, does not: two are compared fairly only alike.
+    """
+    for part in model.modules():
+        if hasattr(part, "inplace") and type(part).__module__.startswith("torch."):
+            part.inplace = wanted  # type: ignore[assignment]
+    return model
+
+
+def training_batch(model: Any, batch: int, sides: tuple[int, int]) -> dict[str, Tensor]:
+    """Make up a batch without its pictures, one object in each, as the host's loss of a model's task takes it.
+
+    Args:
+        model: The host's model.
+        batch: How many pictures.
+        sides: Their height and width, in pixels.
+    """
+    made = detection_batch(batch, *sides)
+    del made["img"]
+    made["resized_shape"] = torch.tensor([sides] * batch)  # older releases look at it for rotated boxes
+    head = model.model[-1]
+    if isinstance(head, Classify):
+        made["cls"] = torch.zeros(batch, dtype=torch.long)
+    if isinstance(head, OBB):
+        made["bboxes"] = torch.cat([made["bboxes"], torch.zeros(batch, 1)], 1)  # lying straight
+    if isinstance(head, Pose):
+        made["keypoints"] = torch.full((batch, *head.kpt_shape), 0.5)
+    return made
+
+
+def detection_batch(batch: int, height: int, width: int | None = None) -> dict[str, Tensor]:
+    """Make up a batch of pictures with one object each, as the host's loss takes it.
+
+    Args:
+        batch: How many pictures.
+        height: Of a picture, in pixels.
+        width: Of a picture; None for a square.
+    """
+    width = width or height
+    return {
+        "img": torch.rand(batch, 3, height, width),
+        "batch_idx": torch.arange(batch, dtype=torch.float32),
+        "cls": torch.zeros(batch, 1),
+        "bboxes": torch.full((batch, 4), 0.5),
+        "masks": torch.ones(batch, height // 4, width // 4),  # these three only segmenters look at
+        "sem_masks": torch.zeros(batch, height // 4, width // 4),
+        "semantic_mask": torch.zeros(batch, height, width, dtype=torch.long),
+    }
+
+
+def host_arguments(options: Mapping[str, Any]) -> Any:
+    """Return the host's training arguments, which its losses read."""
+    return get_cfg(overrides=dict(options))
+
+
+def network(recipe: str | Path) -> nn.Module:
+    """Return a model as it is deployed: fused, in evaluation mode, on the CPU, in full precision.
+
+    Args:
+        recipe: A recipe or a checkpoint.
+    """
+    model: Any = YOLO(recipe).model
+    fused: nn.Module = model.float().fuse(verbose=False).eval()
+    return in_place(fused, wanted=True)
+
+
+def parameters(recipe: str) -> int:
+    """Count the parameters of a recipe's model, not fused."""
+    return sum(p.numel() for p in YOLO(recipe).model.parameters())
