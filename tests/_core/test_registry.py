@@ -44,6 +44,14 @@ class TestRegister:
         assert {key: getattr(record, key) for key in fields} == fields
         assert record.row == ("heads",)
 
+    def test_a_mechanism_is_found_by_the_names_under_which_it_circulates(self) -> None:
+        first = make("ECA")
+        register(aliases=("ECALayer", "SE"))(first)
+        assert mechanism("ECALayer").cls is mechanism("ecalayer").cls is first
+        second = make("SE")
+        register(second)
+        assert mechanism("SE").cls is mechanism("se").cls is second, "a name of one's own goes before"
+
     def test_an_unknown_field_is_an_error(self) -> None:
         with pytest.raises(TypeError, match="papers"):
             register(papers="none")(make("ECA"))

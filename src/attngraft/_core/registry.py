@@ -57,7 +57,10 @@ class Mechanism:
         year: Year of the paper; 0 when unknown.
         formula: The operator in one line.
         cost: Multiply-adds of one image, as an expression over C, H, W, N = H*W and the instance's attributes.
-        row: Names of the positional arguments that circulated YAML rows give, in order.
+        row: Names of the positional arguments that a YAML row without a width gives, in order.
+        aliases: Other class names under which the mechanism circulates, as YAML rows write them.
+        signatures: Positional arguments after the width in the widely copied classes, one tuple a class; an option's
+            name, or ``_`` for an argument that ours does not have.
         growth: Order in which the training memory grows with the number of cells N.
         summary: The first line of the module's docstring, or of the class's where the module has none.
         paper: Title, authors, venue, arXiv number.
@@ -74,6 +77,8 @@ class Mechanism:
     formula: str = ""
     cost: str = ""
     row: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    signatures: tuple[tuple[str, ...], ...] = ()
     growth: str = ""
     summary: str = ""
     paper: str = ""
@@ -97,6 +102,8 @@ def register(
     formula: str = "",
     cost: str = "",
     row: tuple[str, ...] = (),
+    aliases: tuple[str, ...] = (),
+    signatures: tuple[tuple[str, ...], ...] = (),
     growth: str = "",
 ) -> Callable[[_Module], _Module]: ...
 def register(cls: _Module | None = None, /, **fields: Any) -> _Module | Callable[[_Module], _Module]:
@@ -150,14 +157,16 @@ def mechanism(name: str) -> Mechanism:
     """Look up a record by registry name or class name.
 
     Args:
-        name: ``"mhsa"``, or ``"MHSA"`` as YAML rows write it.
+        name: ``"mhsa"``, ``"MHSA"`` as YAML rows write it, or a name under which it circulates, such as ``"CoordAtt"``.
 
     Raises:
         UnknownNameError: If there is none; names the nearest.
     """
     table = mechanisms()
     record = table.get(name) or next((m for m in table.values() if m.cls.__name__ == name), None)
-    record = record or table.get(name.lower())
+    lower = name.lower()
+    record = record or table.get(lower)
+    record = record or next((m for m in table.values() if lower in map(str.lower, m.aliases)), None)
     if record is None:
         raise UnknownNameError("mechanism", name, table)
     return record

@@ -34,6 +34,11 @@ from attngraft.attention._windows import inside, pad_end
         " + 2 * C * regions**2 * topk * (ceiling(H / regions) * ceiling(W / regions))**2"
     ),
     row=("heads", "regions"),
+    aliases=("BiLevelRoutingAttention", "BiLevelRoutingAttention_nchw", "nchwBRA"),
+    signatures=(
+        ("heads", "regions", "scale", "topk", "side_kernel_size"),
+        ("heads", "regions", "_", "scale", "_", "_", "_", "_", "topk"),
+    ),
     growth="N",
 )
 class BRA(Attention):

@@ -26,6 +26,7 @@ SMOOTHING = 7
     formula="x * sigmoid(silu(BN(P_2 DW_kx1 DW_1xk silu(BN(P_1 mean_7x7(x))))))",
     cost="2 * C * N * (C + kernel_size)",
     row=("kernel_size",),
+    signatures=(("kernel_size", "kernel_size"),),
     growth="N",
 )
 class CAA(Attention):

@@ -27,6 +27,8 @@ from attngraft.attention._gates import ChannelMLP, PlaneGate, fit_reduction, hid
     formula="y = x * sigmoid(MLP(mean_HW(x)) + MLP(max_HW(x))); y * sigmoid(BN(conv_k([max_C(y); mean_C(y)])))",
     cost="4 * C * (C // reduction) + 2 * kernel_size**2 * N",
     row=("reduction", "kernel_size"),
+    aliases=("CBAMBlock",),
+    signatures=(("kernel_size",),),
     growth="N",
 )
 class CBAM(Attention):

@@ -24,6 +24,7 @@ from attngraft.attention._base import Attention
     formula="x * sigmoid(W_h y_h) * sigmoid(W_w y_w), [y_h; y_w] = hswish(BN(W_1 [mean_W(x); mean_H(x)]))",
     cost="2 * C * hidden * (H + W)",
     row=("reduction",),
+    aliases=("CoordAtt", "CoordinateAttention"),
     growth="N",
 )
 class CoordAttention(Attention):

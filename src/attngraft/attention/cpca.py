@@ -33,6 +33,7 @@ STRIP_SIZES = (7, 11, 21)
     "P (u' * P (z + sum_k DW_kx1 DW_1xk z)), z = DW_5x5 u', k in 7, 11, 21",
     cost="(projections * C**2 + 103 * C) * N + 4 * C * (C // reduction)",
     row=("reduction",),
+    aliases=("CPCABlock",),
     growth="N",
 )
 class CPCA(Attention):

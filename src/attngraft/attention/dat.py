@@ -31,6 +31,8 @@ from attngraft.attention._base import Attention
     formula="W_o(softmax(q k^T / sqrt d) v + DW3(q)), k and v of x sampled at p + offset_range tanh(net(q))",
     cost=("N * C * (2 * C + 9) + ceiling(H / stride) * ceiling(W / stride) * C * (2 * C + kernel_size**2 + 2 + 2 * N)"),
     row=(),
+    aliases=("DAttention", "DAttentionBaseline"),
+    signatures=(("_", "heads", "groups", "_", "_", "stride", "offset_range"),),
     growth="N",
 )
 class DAT(Attention):

@@ -29,6 +29,7 @@ VARIANTS = {"T": (5, 1, 32), "B": (7, 1, 16), "S": (5, 8, 16), "L": (7, 8, 16)}
     formula="x * sigmoid(GN(conv1d_k(mean_W(x)))) * sigmoid(GN(conv1d_k(mean_H(x))))",
     cost="C * mixed * kernel_size * (H + W)",
     growth="N",
+    aliases=("EfficientLocalizationAttention",),
 )
 class ELA(Attention):
     """Gate rows and columns by two strips that share one convolution and one norm.

@@ -29,6 +29,7 @@ from attngraft.attention._base import Attention
     "x1 = instance_norm(x * sigmoid(f(mean_W x)) * sigmoid(f(mean_H x))), x2 = conv3x3(x)",
     cost="C*(C//groups)*(H + W) + 10*C*N + 9*(C//groups)*(C + C//groups)",
     row=("groups",),
+    aliases=("EMAAttention", "EMA_attention"),
     growth="N",
 )
 class EMA(Attention):

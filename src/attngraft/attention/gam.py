@@ -26,6 +26,8 @@ from attngraft.attention._gates import fit_reduction, hidden_channels
     formula="y = x * sigmoid(W_2 relu(W_1 x)); y * sigmoid(BN(conv_k(relu(BN(conv_k(y))))))",
     cost="2 * C * (C // reduction) * (1 + kernel_size**2) * N",
     row=("reduction",),
+    aliases=("GAM_Attention", "GAMAttention"),
+    signatures=(("reduction",), ("_", "reduction")),
     growth="N",
 )
 class GAM(Attention):

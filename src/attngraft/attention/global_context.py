@@ -27,6 +27,7 @@ from attngraft.attention._gates import fit_reduction, hidden_channels
     formula="x + t or x * sigmoid(t), t = W_2 relu(LN(W_1 sum_j softmax_j(w x_j) x_j))",
     cost="2 * C * N + 2 * C * (C // reduction)",
     row=("reduction",),
+    aliases=("GCModule", "ContextBlock"),
     growth="N",
 )
 class GlobalContext(Attention):

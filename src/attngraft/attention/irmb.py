@@ -34,6 +34,7 @@ from attngraft.attention._windows import pad_end
         " + ceiling(H / window) * ceiling(W / window) * window**4 * (C + hidden)"
     ),
     row=(),
+    aliases=("iRMB",),
     growth="N",
 )
 class IRMB(Attention):

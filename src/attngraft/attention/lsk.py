@@ -27,6 +27,7 @@ from attngraft.attention._gates import z_pool
     "[s_1; s_2] = sigmoid(conv_7([max_C; mean_C of [u; v]]))",
     cost="N * (74 * C + 3 * C**2 // 2 + 196)",
     growth="N",
+    aliases=("LSKBlock", "LSKblock"),
 )
 class LSK(Attention):
     """Gate every value by a view whose reach, 5 or 23 cells, is chosen at each cell.

@@ -31,6 +31,8 @@ from attngraft.attention._base import Attention
     formula="proj(softmax_w(scale * q_i . k_w) v_w), w in the k x k window of i spread by the head's dilation",
     cost="4*C**2*N",
     row=("heads", "qkv_bias"),
+    aliases=("MultiDilatelocalAttention", "MultiDilateAttention"),
+    signatures=(("heads", "qkv_bias", "_", "_", "_", "kernel_size", "dilations"),),
     growth="N",
 )
 class MSDA(Attention):

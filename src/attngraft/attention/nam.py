@@ -25,6 +25,8 @@ from attngraft.attention._base import Attention
     formula="x * sigmoid(|gamma_c| / sum_c |gamma_c| * BN(x)), gamma the scales of BN",
     cost="0",
     growth="N",
+    aliases=("NAMAttention",),
+    signatures=(("_", "_"),),
 )
 class NAM(Attention):
     """Gate each value by its normalised self, more so in channels whose batch norm scale is large.

@@ -29,6 +29,7 @@ from attngraft.attention._gates import fit_reduction, hidden_channels
     formula="BN(W_z y), y = softmax(theta(x) phi(x)^T) g(x) or theta(x) phi(x)^T g(x) / N",
     cost="4 * C * hidden * N + 2 * hidden * N * (N if pairwise else hidden)",
     row=("reduction",),
+    aliases=("NonLocalBlock", "NONLocalBlock2D", "NonLocalBlockND"),
     growth="N",
 )
 class NonLocal(Attention):

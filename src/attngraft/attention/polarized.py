@@ -29,6 +29,7 @@ from attngraft.attention._base import Attention
     "A_sp = sigmoid(softmax_C(mean_HW(W_q x))^T W_v x)",
     cost="3*C*N + 2*C**2",
     growth="N",
+    aliases=("ParallelPolarizedSelfAttention",),
 )
 class PolarizedSelfAttention(Attention):
     """Gate channels and cells, each by attention that collapses the other axis.

@@ -24,6 +24,8 @@ from attngraft.attention._base import Attention
     formula="x * sigmoid(W2 relu(W1 mean_HW(x)))",
     cost="2 * C * (C // reduction)",
     row=("reduction",),
+    aliases=("SEAttention", "SELayer", "SEBlock", "SEModule"),
+    signatures=(("reduction",),),
     growth="N",
 )
 class SE(Attention):

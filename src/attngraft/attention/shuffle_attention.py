@@ -28,6 +28,8 @@ from attngraft.attention._gates import GroupNorm
     formula="shuffle_2([u * sigmoid(w mean_HW(u) + b); v * sigmoid(w' GN(v) + b')]) for the halves u, v of each group",
     cost="0",
     row=("groups",),
+    aliases=("sa_layer", "SALayer"),
+    signatures=(("_", "groups"),),
     growth="N",
 )
 class ShuffleAttention(Attention):

@@ -29,6 +29,7 @@ from attngraft.attention._base import Attention
     formula="x * sigmoid((x - mean)^2 / (4 (var + lambda)) + 1/2), mean and var over HW",
     cost="0",
     row=("e_lambda",),
+    aliases=("Simam_module", "simam_module"),
     growth="N",
 )
 class SimAM(Attention):
