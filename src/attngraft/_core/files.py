@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import os
+import secrets
+import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from attngraft._core.errors import OutputError
+from attngraft._core.shortage import shortage
 
 
 def write_text(file: Path, text: str) -> None:
@@ -13,6 +19,9 @@ def write_text(file: Path, text: str) -> None:
     Args:
         file: Where to; replaced if it exists.
         text: What to write.
+
+    Raises:
+        OutputError: If it cannot be written.
     """
     write_whole(file, lambda partial: partial.write_text(text, encoding="utf-8"))
 
@@ -25,19 +34,55 @@ def write_bytes(file: Path, content: bytes) -> None:
 def write_whole(file: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a file beside the one that is wanted, and put it in its place when it is safe on the disk.
 
+    A link stays a link, and the file that it points to is replaced. The mode is that of the file replaced, or what the
+    umask leaves of 0666. A device such as ``/dev/null`` is written to and not replaced.
+
     Args:
         file: Where to; its folder is made.
-        write: Fills the path that it is given.
+        write: Fills the path that it is given, which ends like ``file``.
+
+    Raises:
+        OutputError: If the file cannot be written; names a full disk.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{os.getpid()}.{file.name}")
+    target = Path(os.path.realpath(file))
+    if target.is_dir():
+        raise OutputError(f"{file} is a folder; name a file")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists() and not target.is_file():
+            _through(target, write)
+        else:
+            _replace(target, write)
+    except OutputError:
+        raise
+    except (OSError, RuntimeError) as error:
+        if (short := shortage(error)) is not None:
+            raise OutputError(f"{file} is not written: {short}") from error
+        if isinstance(error, RuntimeError):
+            raise
+        raise OutputError(f"cannot write {file} ({error.strerror or error}); choose another folder") from error
+
+
+def _replace(target: Path, write: Callable[[Path], object]) -> None:
+    partial = target.with_name(f".attngraft-{secrets.token_hex(8)}{target.suffix}")
+    # Exclusive, so that no link that somebody left there is followed; the umask and the folder's defaults set the mode.
+    os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    try:
+        if target.exists():
+            partial.chmod(stat.S_IMODE(target.stat().st_mode))
         write(partial)
         with partial.open("rb+") as written:
             os.fsync(written.fileno())
-        partial.replace(file)
+        partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _through(device: Path, write: Callable[[Path], object]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        partial = Path(folder, f"partial{device.suffix}")
+        write(partial)
+        device.write_bytes(partial.read_bytes())
 
 
 def numbered(path: Path) -> Iterator[Path]:
