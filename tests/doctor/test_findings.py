@@ -1,20 +1,16 @@
-"""The machinery under the checks: order, exceptions, random state, records; and how a subject is found."""
+"""The machinery under the checks: order, exceptions, random state and records."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
+import attngraft
 import attngraft.doctor
-from attngraft._core.errors import OptionError, UnknownNameError
-from attngraft.doctor import Check, Outcome, check, diagnose, examine, failed, passed, skipped, subject, warned
+from attngraft._core.errors import OptionError
+from attngraft.doctor import Check, Outcome, check, diagnose, examine, failed, passed, skipped, warned
 from attngraft.doctor.findings import Wrong, broken, expected
 
 
@@ -149,9 +145,6 @@ def test_a_diagnosis_is_json_and_text() -> None:
     assert diagnose("dog", {"breath": 1.0}, [there, alive, draws, later]).healthy
 
 
-MODULES = "from torch import nn\nfrom torch.nn import Conv2d\nclass Other: pass\nclass Mina(nn.Module): pass\n"
-
-
 def test_a_diagnosis_satisfies_its_schema() -> None:
     jsonschema = pytest.importorskip("jsonschema")
     described = attngraft.doctor.schema()
@@ -163,83 +156,3 @@ def test_a_diagnosis_satisfies_its_schema() -> None:
     for broken_part in ({"healthy": 1}, {"more": 1}, {"findings": [{**stored["findings"][0], "status": "well"}]}):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate({**stored, **broken_part}, described)
-
-
-class TestSubject:
-    @pytest.fixture
-    def folder(self, tmp_path: Path) -> Iterator[Path]:
-        (tmp_path / "neighbour_of_mine.py").write_text("GAIN = 2\n")
-        (tmp_path / "mechanism_of_mine.py").write_text(
-            "from neighbour_of_mine import GAIN\nfrom torch import nn\n"
-            "class Mine(nn.Module):\n    def __init__(self, channels, *, heads=1):\n"
-            "        super().__init__()\n        self.heads = heads * GAIN\n"
-        )
-        yield tmp_path
-        for name in ("neighbour_of_mine", "mechanism_of_mine"):
-            sys.modules.pop(name, None)
-
-    def test_a_registry_name_is_fitted_to_the_width(self) -> None:
-        assert subject("se", channels=8).fresh().reduction == 8
-        assert subject("SE", channels=32, options={"reduction": 4}).fresh().reduction == 4
-        assert subject("se").fresh(256).channels == 256
-
-    def test_a_class_in_a_file_can_import_its_neighbours(self, folder: Path) -> None:
-        found = subject(f"{folder}/mechanism_of_mine.py:Mine", options={"heads": 3})
-        assert found.fresh().heads == 6
-        assert found.folder == folder
-        assert found.cls.__module__ == "mechanism_of_mine"
-        assert str(folder) not in sys.path
-        assert subject(f"{folder}/mechanism_of_mine.py:Mine").cls is found.cls
-
-    def test_options_are_those_of_the_class(self, folder: Path) -> None:
-        with pytest.raises(UnknownNameError, match=r"no option of Mine is called 'head'; did you mean heads\?"):
-            subject(f"{folder}/mechanism_of_mine.py:Mine", options={"head": 3})
-
-        class TakesAny(nn.Identity):
-            def __init__(self, channels: int, **rest: int) -> None:
-                super().__init__()
-
-        assert subject(TakesAny, options={"anything": 1}).fresh(8)
-
-    def test_weights_are_shaken_off_their_start(self) -> None:
-        found = subject(nn.BatchNorm2d)
-        assert torch.equal(found.fresh().weight, torch.ones(64))
-        assert not torch.equal(found.perturbed().weight, torch.ones(64))
-
-    @pytest.mark.parametrize(
-        ("text", "name", "error", "message"),
-        [
-            ("x = 1", "mine.py:Mine", UnknownNameError, "no module class in mine.py is called 'Mine'"),
-            (MODULES, "mine.py:Mine", UnknownNameError, r"did you mean Mina\?"),
-            (MODULES, "mine.py:Other", UnknownNameError, "'Other'; there are: Mina$"),
-            (MODULES, "mine.py", OptionError, "a file and no class; say which, as in mine.py:NAME; there are: Mina$"),
-            ("class Mine: pass", "mine.py:Mine", UnknownNameError, "no module class in mine.py .*; there is none$"),
-            ("1 / 0", "mine.py:Mine", OptionError, "cannot be imported: ZeroDivisionError.*run it alone"),
-            ("x = ", "mine.py:Mine", OptionError, "cannot be imported: SyntaxError"),
-            ("", "none.py:Mine", OptionError, "none.py, which is no Python file; check the path"),
-            ("", "json.py:Mine", OptionError, "json.py cannot be imported as 'json', which is taken.*rename"),
-            ("", "my-file.py:Mine", OptionError, "'my-file', which is taken or not a name"),
-            ("", "ecax", UnknownNameError, r"did you mean eca\?"),
-        ],
-    )
-    def test_what_cannot_be_found_is_said(
-        self,
-        text: str,
-        name: str,
-        error: type[Exception],
-        message: str,
-        tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
-        monkeypatch.chdir(tmp_path)
-        (tmp_path / "mine.py").write_text(text)
-        monkeypatch.delitem(sys.modules, "mine", raising=False)
-        with pytest.raises(error, match=message):
-            subject(name)
-
-
-def test_the_doctor_imports_no_detector_and_no_runtime() -> None:
-    code = "import sys, attngraft.doctor; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
-    source = Path(attngraft.doctor.__file__).parents[2]
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=source)
-    assert not {"ultralytics", "onnx", "onnxruntime", "openvino", "cv2", "sympy"} & set(ran.stdout.split())

@@ -1,41 +1,17 @@
-"""One broken module for every check, which it must catch, and a healthy one that all must pass."""
+"""Modules broken in one way each, with the check that must catch it and what it must say."""
 
 from __future__ import annotations
 
 import re
-import sys
 import types
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from attngraft._core.registry import register, unregister
-from attngraft.attention import Attention
-from attngraft.doctor import MODULE_CHECKS, Check, Finding, Subject, diagnose, examine, subject
-from attngraft.doctor.mechanism.resources import growth
+from attngraft.doctor import MODULE_CHECKS, Check, Finding, Subject, examine, subject
 
 CHECKS = {item.name: item for item in MODULE_CHECKS}
-
-HEALTHY = '''
-from torch import nn
-
-class Healthy(nn.Module):
-    """Attention over the channels, so that memory stays linear, with a gate that starts at zero."""
-
-    def __init__(self, channels):
-        super().__init__()
-        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
-        self.gamma = nn.Parameter(self.qkv.weight.new_zeros(1))
-
-    def forward(self, x):
-        q, k, v = self.qkv(x).flatten(2).chunk(3, 1)  # (B, C, N)
-        mixed = (q.softmax(-1) @ k.softmax(1).transpose(1, 2)) @ v  # (B, C, N)
-        return x + self.gamma * mixed.reshape(x.shape)
-'''
 
 
 class Plain(nn.Module):
@@ -272,6 +248,8 @@ BROKEN = [
     ("onnx", Frozen, "^fails at .*15, 7"),
     ("openvino", Frozen, r"gives {'y0': \(1, 64, 10, 12\)} at"),
 ]
+
+
 WARNINGS = {RefusesWidths, Coarse}
 
 
@@ -280,152 +258,18 @@ def find(check: Check[Subject], cls: type[nn.Module], **circumstances: object) -
     return finding
 
 
-@pytest.mark.parametrize(("name", "cls", "detail"), BROKEN, ids=lambda value: getattr(value, "__name__", None))
-def test_every_check_catches_what_it_is_for(name: str, cls: type[nn.Module], detail: str) -> None:
+def rows_of(home: types.ModuleType) -> pytest.MarkDecorator:
+    """Parametrize a test with the rows of `BROKEN` whose check a module of the doctor defines."""
+    own = {value.name for value in vars(home).values() if isinstance(value, Check)}
+    rows = [pytest.param(*row, id=f"{row[0]}-{row[1].__name__}") for row in BROKEN if row[0] in own]
+    return pytest.mark.parametrize(("name", "cls", "detail"), rows)
+
+
+def require_caught(name: str, cls: type[nn.Module], detail: str) -> None:
+    """Require that a check fails or warns on a broken module with the right words and a way out."""
     if name in ("onnx", "openvino"):
         pytest.importorskip({"onnx": "onnxruntime"}.get(name, name), reason="needs the [export] extra")
     finding = find(CHECKS[name], cls)
     assert finding.status == ("warn" if cls in WARNINGS else "fail"), finding.detail
     assert re.search(detail, finding.detail), finding.detail
     assert finding.remedy
-
-
-def examined(cls: type[nn.Module]) -> dict[str, Finding]:
-    """Run every check that needs no other process and no exporter."""
-    slow = ("torchscript", "onnx", "openvino", "reload")
-    return {f.name: f for f in examine(subject(cls), [item for item in MODULE_CHECKS if item.name not in slow])}
-
-
-def test_one_cause_is_one_failure() -> None:
-    found = examined(FixedTable)
-    assert [f.name for f in found.values() if f.status == "fail"] == ["sizes"]
-    same = [f for f in found.values() if f.status == "skip"]
-    assert {f.detail for f in same} == {"same as 'sizes': fix that first"}
-    assert {"widths", "gradient", "dead maps", "true flops", "memory growth"} <= {f.name for f in same}
-
-
-@pytest.mark.parametrize(("cls", "cause"), [(InPlace, "input kept"), (WritesToInput, "input kept"), (Noisy, "repeats")])
-def test_what_cannot_be_trusted_is_not_looked_at(cls: type[nn.Module], cause: str) -> None:
-    found = examined(cls)
-    assert [f.name for f in found.values() if f.status == "fail"] == [cause]
-    left_out = {f.name for f in found.values() if f.status == "skip"}
-    assert {"batch", "half precision", "deepcopy", "channels last"} <= left_out
-    assert {found[name].detail for name in left_out} == {f"needs {cause!r}, which failed"}
-    assert found["gradient"].status == "pass"
-
-
-def test_an_error_that_no_check_expects_names_the_line_that_raises() -> None:
-    finding = find(CHECKS["gradient"], FailsInTraining)
-    assert (finding.status, finding.detail) == ("fail", "RuntimeError: no training here")
-    assert re.match(r'look at test_checks.py, line \d+: raise RuntimeError\("no training here"\)$', finding.remedy)
-
-
-def test_every_check_has_something_it_catches() -> None:
-    elsewhere = {"true flops", "memory growth"}
-    assert {name for name, *_ in BROKEN} | elsewhere == set(CHECKS)
-
-
-@pytest.fixture
-def healthy_file(tmp_path: Path) -> Iterator[Path]:
-    path = tmp_path / "healthy_mechanism.py"
-    path.write_text(HEALTHY)
-    yield path
-    sys.modules.pop(path.stem, None)
-
-
-def test_a_healthy_module_passes_all(healthy_file: Path) -> None:
-    pytest.importorskip("openvino", reason="needs the [export] extra")
-    target = f"{healthy_file}:Healthy"
-    diagnosis = diagnose(target, subject(target), MODULE_CHECKS)
-    assert diagnosis.healthy
-    assert [f.name for f in diagnosis.findings if f.status != "pass"] == ["reload"], str(diagnosis)
-    (reload,) = [f for f in diagnosis.findings if f.name == "reload"]
-    assert (reload.status, str(healthy_file.parent) in reload.detail) == ("warn", True)
-    assert "PYTHONPATH" in reload.remedy
-
-
-def test_a_class_that_a_new_process_cannot_find_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = types.ModuleType("only_in_this_process")
-    cls = type("Lost", (Plain,), {"__module__": module.__name__})
-    module.Lost = cls
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    finding = find(CHECKS["reload"], cls)
-    assert finding.status == "fail"
-    assert "ModuleNotFoundError: No module named 'only_in_this_process'" in finding.detail
-
-
-@contextmanager
-def registered(cls: type[Attention], **fields: str) -> Iterator[type[Attention]]:
-    try:
-        yield register(name="made_for_a_test", **fields)(cls)
-    finally:
-        unregister("made_for_a_test")
-
-
-class OneConvolution(Attention):
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels)
-        self.conv = nn.Conv2d(channels, channels, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x)
-
-
-@pytest.mark.parametrize(("cost", "status"), [("N * C**2", "pass"), ("N * C", "fail")])
-def test_a_cost_formula_is_held_against_the_count(cost: str, status: str) -> None:
-    with registered(OneConvolution, cost=cost):
-        finding = find(CHECKS["true flops"], OneConvolution)
-    assert finding.status == status
-    assert "3.277 MFLOPs at 20x20" in finding.detail
-    assert (finding.status == "pass") or "claims 0.0512" in finding.detail
-
-
-def test_memory_that_does_not_fit_is_refused_with_the_number() -> None:
-    finding = find(CHECKS["memory growth"], Quadratic, channels=8, largest=(2000, 2000), batch=4)
-    assert finding.status == "fail"
-    side = int(finding.detail.rpartition("x")[2])
-    assert "GiB at 2000x2000, batch 4; grows quadratically" in finding.detail
-    assert "GiB are free, enough for" in finding.detail
-    assert 20 < side < 1000
-
-
-def test_quadratic_memory_is_a_warning_where_it_fits() -> None:
-    finding = find(CHECKS["memory growth"], Quadratic, channels=8, largest=(20, 20), batch=1)
-    assert finding.status == "warn"
-    assert "grows quadratically" in finding.detail
-
-
-def test_a_record_that_claims_linear_memory_is_held_to_it() -> None:
-    class Claims(Quadratic, Attention):
-        def __init__(self, channels: int) -> None:
-            Attention.__init__(self, channels)
-            self.qkv = nn.Conv2d(channels, 3 * channels, 1)
-
-    with registered(Claims, growth="N"):
-        finding = find(CHECKS["memory growth"], Claims, channels=8, largest=(20, 20), batch=1)
-    assert (finding.status, finding.remedy) == ("fail", "correct the record, or the kernel")
-    assert "its record claims linear memory" in finding.detail
-
-
-@pytest.mark.parametrize(
-    ("peaks", "at_100", "quadratic"),
-    [
-        ({10: 1030, 20: 1060, 30: 1090}, 1300, False),
-        ({10: 5230, 20: 5860, 30: 6890}, 25300, True),
-        ({10: 400, 20: 500, 30: 520}, 660, False),  # tiles that fill up: the last slope goes on
-    ],
-    ids=["linear", "quadratic", "saturating"],
-)
-def test_growth_is_fitted_and_extended(peaks: dict[int, int], at_100: float, quadratic: bool) -> None:
-    bytes_at, found = growth(peaks)
-    assert (bytes_at(100), found) == (at_100, quadratic)
-
-
-@pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
-def test_a_missing_package_of_an_export_is_skipped_with_the_pip_line(
-    package: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, package, None)
-    finding = find(CHECKS["onnx"], Plain)
-    assert finding.status == "skip"
-    assert "pip install 'attngraft[export]'" in finding.detail

@@ -1,0 +1,24 @@
+"""The figure is light, and nothing is overwritten."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from attngraft._core.errors import OutputError
+from attngraft.bench import Bench, draw
+
+
+def test_the_figure_is_light_and_nothing_is_overwritten(found: Bench, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="needs the [study] extra")
+    file = draw(found, tmp_path / "new" / "bench.png")
+    with Image.open(file) as picture:
+        assert picture.width > 800
+        assert picture.convert("L").getpixel((2, picture.height - 3)) == 255
+    with pytest.raises(OutputError, match=r"bench\.png exists and is left as it is"):
+        draw(found, file)
+    found.write(tmp_path / "bench.json")
+    with pytest.raises(OutputError, match=r"bench\.json exists"):
+        found.write(tmp_path / "bench.json")

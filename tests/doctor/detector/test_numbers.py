@@ -1,0 +1,71 @@
+"""A detector whose numbers are wrong is caught by its row."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from attngraft.doctor import examine
+from attngraft.doctor.detector.checklist import DETECTOR_CHECKS
+from attngraft.doctor.detector.subject import DetectorSubject
+from attngraft.yolo.model import quiet
+from tests.doctor.detector.kit import CHECKS, MICRO, find
+
+
+@pytest.mark.parametrize(
+    ("check", "recipe", "message"),
+    [
+        ("opens", "fixed_table@P3", r"size of tensor a \(\d+\) must match the size of tensor b \(14\)"),
+        ("mechanisms", "nan_small@P3", "NanSmall: sizes: 1x1: .*values are not finite"),
+        ("mechanisms", "in_place@P3", "InPlace: input kept: modified in training and inference mode"),
+        ("mechanisms", "mixes_batch@P3", "MixesBatch: batch: "),
+        ("identity", "in_place@P3", "differs from the base"),
+        ("batches", "mixes_batch@P3", "an image's output changes by"),
+        ("gradients", "detached@P3", "none reaches .*conv.weight"),
+        ("training", "explodes@P3", "the loss is nan at step 0"),
+        ("half precision", "overflows@P3", "float16: values are not finite"),
+        ("averaged copy", "keeps_its_output@P3", "RuntimeError: Only Tensors created explicitly"),
+        ("same seed", "noisy@P3", "two inferences differ"),
+    ],
+)
+def test_each_way_to_break_one_is_caught(check: str, recipe: str, message: str, broken: None) -> None:
+    finding = find(check, f"{MICRO}+{recipe}")
+    assert finding.status == "fail", finding
+    assert re.search(message, finding.detail), finding.detail
+    assert finding.remedy
+
+
+def test_a_random_detector_is_not_compared_with_itself(broken: None) -> None:
+    with quiet():
+        subject = DetectorSubject(f"{MICRO}+noisy@P3")
+        rows = [CHECKS[name] for name in ("same seed", "batches", "averaged copy", "torchscript", "reload")]
+        first, *others = examine(subject, rows)
+    assert first.status == "fail"
+    assert {(f.status, f.detail) for f in others} == {("skip", "needs 'same seed', which failed")}
+    names = [item.name for item in DETECTOR_CHECKS]
+    assert all(names.index(needed) < names.index(item.name) for item in DETECTOR_CHECKS for needed in item.needs)
+
+
+def test_the_papers_form_and_replacements_promise_no_identity() -> None:
+    assert find("identity", f"{MICRO}+eca(init=paper)@P3").status == "skip"
+    assert find("identity", MICRO).status == "skip"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "imgsz", "side", "stride"),
+    [
+        (MICRO, 100, 128, 32),
+        ("yolov8n-p6.yaml", 100, 128, 64),
+        ("yolo11n-cls.yaml", 100, 100, 32),
+    ],
+)
+def test_images_follow_the_strides_of_the_model(recipe: str, imgsz: int, side: int, stride: int) -> None:
+    with quiet():
+        subject = DetectorSubject(recipe, imgsz)
+        opens, *others = examine(subject, [CHECKS[name] for name in ("opens", "image sizes", "memory at largest")])
+    assert (subject.side, subject.stride) == (side, stride)
+    assert (f"imgsz={imgsz} is {side}, as the stride is {stride}" in opens.detail) == (imgsz != side)
+    assert {f.status for f in others} == {"pass"}, others
+    assert others[0].detail.startswith(f"{2 * stride}x{2 * stride}, {stride}x{stride}, ")
+    assert f"{side}x{side}" in others[1].detail
