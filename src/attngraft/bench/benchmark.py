@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from attngraft._core.errors import AttngraftError, OptionError, first_line, suggest
+from attngraft._core.progress import SILENT, Progress
 from attngraft._core.sizes import round_up
 from attngraft.bench.backends import BACKENDS, Call, deployed, device_of
 from attngraft.bench.comparison import Bench, Settings
@@ -33,7 +34,7 @@ def bench(
     train: bool = False,
     rounds: int = 30,
     device: str | int = "cpu",
-    started: Callable[[str], object] = lambda what: None,
+    progress: Progress = SILENT,
 ) -> Bench:
     """Measure detectors side by side.
 
@@ -49,7 +50,7 @@ def bench(
         train: Whether to measure a training step (forward, the host's loss, backward) too.
         rounds: How often to time each.
         device: Where PyTorch runs them, by the host's word; ONNX Runtime and OpenVINO run on the CPU.
-        started: Called with what is being done.
+        progress: Gets what is being done.
 
     Returns:
         The figures.
@@ -67,11 +68,11 @@ def bench(
     asked, place = sides("bench", imgsz), one_device("bench", device)
     settings = Settings(asked, asked, batch, rounds, train, str(place))
     with _threads_kept():
-        opened = {name: _open(name, place, started) for name in names}
+        opened = {name: _open(name, place, progress) for name in names}
         step = max(map(largest_stride, opened.values()))
         height, width = (round_up(side, step) for side in asked)
         settings = replace(settings, imgsz=(height, width))
-        return _bench([_Entry.of(name, model, settings) for name, model in opened.items()], wanted, settings, started)
+        return _bench([_Entry.of(name, model, settings) for name, model in opened.items()], wanted, settings, progress)
 
 
 @dataclass(frozen=True)
@@ -109,22 +110,22 @@ def _check(names: list[str], wanted: list[str], *, train: bool) -> None:
         raise OptionError(f"bench measures training steps with eager, got backends={','.join(wanted)}; add it")
 
 
-def _open(name: str, device: torch.device, started: Callable[[str], object]) -> Any:
-    started(f"opening {name}")
+def _open(name: str, device: torch.device, progress: Progress) -> Any:
+    progress.started(f"opening {name}")
     model: Any = YOLO(name).model
     return model.float().to(device)
 
 
-def _bench(entries: list[_Entry], wanted: list[str], settings: Settings, started: Callable[[str], object]) -> Bench:
+def _bench(entries: list[_Entry], wanted: list[str], settings: Settings, progress: Progress) -> Bench:
     figures = {}
     for entry in entries:
-        started(f"counting {entry.name}")
+        progress.started(f"counting {entry.name}")
         figures[entry.name] = _figures(entry, train=settings.train)
-    steps = _training(entries, settings, started) if settings.train else {}
+    steps = _training(entries, settings, progress) if settings.train else {}
     measured: list[Measurement] = []
     absent: dict[str, dict[str, str]] = {}
     for backend in wanted:
-        started(f"timing on {backend}")
+        progress.started(f"timing on {backend}")
         timings, failed = _timed(backend, entries, settings.rounds)
         absent |= {backend: failed} if failed else {}
         device = device_name(device_of(backend, torch.device(settings.device))) if timings else ""
@@ -181,8 +182,8 @@ def _clause(error: Exception) -> str:
     return first_line(error).partition(". ")[0]
 
 
-def _training(entries: list[_Entry], settings: Settings, started: Callable[[str], object]) -> dict[str, Timing]:
-    started("timing training steps")
+def _training(entries: list[_Entry], settings: Settings, progress: Progress) -> dict[str, Timing]:
+    progress.started("timing training steps")
     calls: dict[str, Call] = {entry.name: entry.loss().step(entry.x) for entry in entries}
     return {timing.name: timing for timing in latency.compare(calls, rounds=settings.rounds, warmup=2)}
 

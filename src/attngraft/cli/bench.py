@@ -16,6 +16,7 @@ from attngraft._core.errors import MissingExtraError
 from attngraft._core.files import free_path
 from attngraft.bench import Bench, bench, draw
 from attngraft.cli.host import parse_pairs, require_known
+from attngraft.cli.progress import StatusLine
 from attngraft.measure import Timing
 
 KEYS = ("model", "imgsz", "batch", "backends", "train", "rounds", "device")
@@ -45,8 +46,8 @@ def run_bench(words: Sequence[str], out: Path) -> None:
         options["backends"] = _words(options["backends"])
     console = Console()
     console.width = max(WIDTH, console.width)
-    with console.status("") as status:
-        found = bench(_listed(models), **options, started=lambda what: status.update(what))
+    with StatusLine(console) as progress:
+        found = bench(_listed(models), **options, progress=progress)
     _print(console, found)
     if not found.measurements:
         raise click.ClickException("nothing was measured: no backend that was asked for is here; add eager")

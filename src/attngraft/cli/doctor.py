@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 
 import click
@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from attngraft.cli.host import parse_pairs, require_known
+from attngraft.cli.progress import StatusLine
 from attngraft.doctor import Diagnosis, Finding, doctor, subject
 from attngraft.doctor.examination import is_mechanism
 from attngraft.doctor.mechanism.subject import options_of
@@ -39,18 +40,18 @@ def run_doctor(words: Sequence[str], *, as_json: bool) -> int:
     if as_json:
         with _stdout_kept():
             console = Console(stderr=True)
-            diagnosis = _examine(words, console, found=None)
+            diagnosis = _examine(words, StatusLine(console))
         click.echo(json.dumps(diagnosis.to_dict(), indent=1))
         return HEALTHY if diagnosis.healthy else UNHEALTHY
     console = Console()
-    diagnosis = _examine(words, console, found=lambda finding: _print(console, finding))
+    diagnosis = _examine(words, _Rows(console))
     counts = [sum(f.status == word for f in diagnosis.findings) for word in COLOURS]
     said = ", ".join(f"{count} {word}" for count, word in zip(counts, COLOURS, strict=True) if count)
     console.print(f"{escape(diagnosis.subject)}: {said} in {sum(f.seconds for f in diagnosis.findings):.0f} s")
     return HEALTHY if diagnosis.healthy else UNHEALTHY
 
 
-def _examine(words: Sequence[str], console: Console, found: Callable[[Finding], object] | None) -> Diagnosis:
+def _examine(words: Sequence[str], progress: StatusLine) -> Diagnosis:
     named = [word for word in words if "=" not in word]
     given = parse_pairs([word for word in words if "=" in word])
     targets = [*named, *([given.pop("model")] if "model" in given else [])]
@@ -60,14 +61,17 @@ def _examine(words: Sequence[str], console: Console, found: Callable[[Finding], 
     own = options_of(subject(targets[0]).cls) if is_mechanism(targets[0]) else []
     if own is not None:
         require_known("doctor", given, ["model", *KEYS, *own])
-    with console.status("") as status:
-        return doctor(
-            targets[0],
-            **circumstances,
-            options=given,
-            started=lambda name: status.update(f"looking at: {name}"),
-            found=found,
-        )
+    with progress:
+        return doctor(targets[0], **circumstances, options=given, progress=progress)
+
+
+class _Rows(StatusLine):
+    """Print a row for each finding as it comes."""
+
+    def finished(self, what: str, result: object = None) -> None:
+        """Print what a check found."""
+        if isinstance(result, Finding):
+            _print(self.console, result)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +12,8 @@ from torch import nn
 import attngraft.attention as zoo
 from attngraft._core.checks import positive
 from attngraft._core.errors import CheckpointError, OptionError, UnknownNameError
-from attngraft.doctor.findings import Check, Diagnosis, Finding, examine
+from attngraft._core.progress import SILENT, Progress
+from attngraft.doctor.findings import Check, Diagnosis, examine
 from attngraft.doctor.mechanism.checklist import MODULE_CHECKS
 from attngraft.doctor.mechanism.subject import subject
 from attngraft.measure import environment
@@ -30,8 +31,7 @@ def doctor(
     data: str | None = None,
     channels: int = 64,
     options: Mapping[str, Any] | None = None,
-    started: Callable[[str], object] | None = None,
-    found: Callable[[Finding], object] | None = None,
+    progress: Progress = SILENT,
 ) -> Diagnosis:
     """Look for what would break later: in training, on several GPUs, after a reload, in export.
 
@@ -42,8 +42,7 @@ def doctor(
         data: The host's data file, whose images exports are then compared on.
         channels: Width of the maps that a mechanism alone is examined on.
         options: Keyword arguments that a mechanism alone is built with; a recipe has them inside.
-        started: Called with the name of each check before it runs.
-        found: Called with each finding as it comes.
+        progress: Gets the name of each check before it runs, and its `Finding`.
 
     Returns:
         Every finding; ``healthy`` if none is a failure.
@@ -60,7 +59,7 @@ def doctor(
         side = max(1, imgsz // CELL)
         name = target if isinstance(target, type) else str(target)
         one = subject(name, channels=channels, options=given, largest=(side, side), batch=batch)
-        return _examined(one.name, one, MODULE_CHECKS, started, found)
+        return _examined(one.name, one, MODULE_CHECKS, progress)
 
     from attngraft.doctor.detector.checklist import DETECTOR_CHECKS
     from attngraft.doctor.detector.deployment import data as data_check
@@ -72,7 +71,7 @@ def doctor(
     _require_base(str(target))
     checks = [check for check in DETECTOR_CHECKS if data is not None or check is not data_check]
     with quiet():
-        return _examined(str(target), DetectorSubject(str(target), imgsz, batch, data), checks, started, found)
+        return _examined(str(target), DetectorSubject(str(target), imgsz, batch, data), checks, progress)
 
 
 def is_mechanism(target: object) -> bool:
@@ -106,18 +105,10 @@ def _classes() -> set[str]:
     return {record.cls.__name__ for record in zoo.mechanisms().values()}
 
 
-def _examined(
-    name: str,
-    what: T,
-    checks: Iterable[Check[T]],
-    started: Callable[[str], object] | None,
-    found: Callable[[Finding], object] | None,
-) -> Diagnosis:
+def _examined(name: str, what: T, checks: Iterable[Check[T]], progress: Progress) -> Diagnosis:
     findings = []
     threads = torch.get_num_threads()
-    for finding in examine(what, checks, started=started):
+    for finding in examine(what, checks, progress=progress):
         torch.set_num_threads(threads)  # the host sets its own
         findings.append(finding)
-        if found:
-            found(finding)
     return Diagnosis(name, tuple(findings), environment())

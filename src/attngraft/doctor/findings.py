@@ -17,6 +17,7 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar, get_args
 import torch
 
 from attngraft._core.errors import AttngraftError, MissingExtraError, first_line
+from attngraft._core.progress import SILENT, Progress
 from attngraft.measure import Environment, environment
 from attngraft.measure import schema as measure_schema
 
@@ -178,9 +179,7 @@ def check(
     return make
 
 
-def examine(
-    subject: T, checks: Iterable[Check[T]], *, started: Callable[[str], object] | None = None
-) -> Iterator[Finding]:
+def examine(subject: T, checks: Iterable[Check[T]], *, progress: Progress = SILENT) -> Iterator[Finding]:
     """Run checks over a subject, and yield each finding as it comes.
 
     Every check starts from the same random state, and the caller's is left alone.
@@ -188,14 +187,13 @@ def examine(
     Args:
         subject: What to look at.
         checks: What to look for, in order.
-        started: Called with the name of each check before it runs.
+        progress: Gets the name of each check before it runs, and its finding.
     """
     failures: list[str] = []
     vital: list[str] = []
     raised: dict[str, str] = {}
     for item in checks:
-        if started:
-            started(item.name)
+        progress.started(item.name)
         start = time.perf_counter()
         missing = next((name for name in (*vital, *item.needs) if name in failures), "")
         with torch.random.fork_rng():
@@ -206,7 +204,9 @@ def examine(
         for error in filter(None, outcome.errors):
             raised.setdefault(error, item.name)
         seconds = round(time.perf_counter() - start, 3)
-        yield Finding(item.name, item.promise, outcome.status, outcome.detail, outcome.remedy, seconds)
+        finding = Finding(item.name, item.promise, outcome.status, outcome.detail, outcome.remedy, seconds)
+        progress.finished(item.name, finding)
+        yield finding
         if outcome.status == "fail":
             failures.append(item.name)
             vital += [item.name] if item.vital else []

@@ -10,7 +10,8 @@ import pytest
 
 import attngraft
 import attngraft.doctor
-from attngraft.doctor import examine
+from attngraft._core.progress import Silent
+from attngraft.doctor import Finding, examine
 from attngraft.doctor.detector.checklist import DETECTOR_CHECKS
 from attngraft.doctor.detector.subject import DetectorSubject
 from attngraft.yolo.model import quiet
@@ -20,9 +21,13 @@ from tests.doctor.detector.kit import CHECKS, MICRO
 def test_a_healthy_detector_passes_every_row(tiny_data: Callable[[str], str]) -> None:
     pytest.importorskip("cloudpickle", reason="needs the [dev] extra")
     seen: list[str] = []
-    diagnosis = attngraft.doctor(
-        f"{MICRO}+eca@P3", imgsz=96, batch=2, data=tiny_data("detect"), found=lambda f: seen.append(f.name)
-    )
+
+    class Seen(Silent):
+        def finished(self, what: str, result: object = None) -> None:
+            assert isinstance(result, Finding)
+            seen.append(what)
+
+    diagnosis = attngraft.doctor(f"{MICRO}+eca@P3", imgsz=96, batch=2, data=tiny_data("detect"), progress=Seen())
     assert {f.status for f in diagnosis.findings} <= {"pass", "skip"}, str(diagnosis)
     assert seen == [item.name for item in DETECTOR_CHECKS]
     assert all(f.status == "pass" for f in diagnosis.findings if f.name in ("reload", "gpu workers", "identity"))
