@@ -1,8 +1,39 @@
-"""The tokens of attention heads."""
+"""Cells of a map as tokens, and back, and the tokens of attention heads.
+
+Every mechanism goes through `to_tokens` and `to_map`. The view ``x.flatten(2).transpose(1, 2)`` gives the same numbers,
+but with one image it leaves the batch axis a stride that PyTorch's batch norm on the CPU misreads: the gradients of the
+layer before it are then wrong, and nothing says so (2.13, 2.14.1).
+"""
 
 from __future__ import annotations
 
 from torch import Tensor
+
+
+def to_tokens(x: Tensor) -> Tensor:
+    """Turn a map into its cells, row by row, without a copy where the map lies channels last.
+
+    Args:
+        x: A map ``(B, C, H, W)``.
+
+    Returns:
+        Tokens ``(B, H * W, C)``.
+    """
+    return x.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def to_map(tokens: Tensor, height: int, width: int) -> Tensor:
+    """Turn cells, row by row, into a map: undo `to_tokens`.
+
+    Args:
+        tokens: Tokens ``(B, H * W, C)``.
+        height: Rows of the map, H.
+        width: Columns of the map, W.
+
+    Returns:
+        The map ``(B, C, H, W)``.
+    """
+    return tokens.reshape(tokens.shape[0], height, width, -1).permute(0, 3, 1, 2)
 
 
 def to_heads(tokens: Tensor, heads: int) -> Tensor:

@@ -18,7 +18,7 @@ from attngraft._core.checks import divides, largest_divisor, positive
 from attngraft._core.errors import OptionError
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
-from attngraft.attention._tokens import to_heads
+from attngraft.attention._tokens import to_heads, to_map, to_tokens
 
 
 @register(
@@ -85,10 +85,10 @@ class AIFIEncoder(Attention):
     def forward(self, x: Tensor) -> Tensor:
         """Return the encoded map."""
         self.check(x)
-        tokens = x.flatten(2).transpose(1, 2)  # (B, N, C)
+        tokens = to_tokens(x)  # (B, N, C)
         tokens = self.norm1(tokens + self._attend(tokens, self._positions(x)))
         out: Tensor = self.norm2(tokens + self.mlp(tokens))
-        return out.transpose(1, 2).reshape(x.shape)  # (B, C, H, W)
+        return to_map(out, *x.shape[2:])
 
     def _attend(self, tokens: Tensor, positions: Tensor) -> Tensor:
         query_key: Tensor = self.query_key(tokens + positions)  # (B, N, 2C)

@@ -18,7 +18,7 @@ from attngraft._core.checks import divides, largest_divisor, odd, positive
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
 from attngraft.attention._conv import conv_norm
-from attngraft.attention._tokens import to_heads
+from attngraft.attention._tokens import to_heads, to_map, to_tokens
 
 
 @register(
@@ -74,8 +74,8 @@ class AreaAttention(Attention):
         B, _, H, W = x.shape
         qkv: Tensor = self.qkv(x)  # (B, 3C, H, W), of each head q, k and v in turn
         v_map = qkv.reshape(B, self.heads, 3, -1, H * W)[:, :, 2].reshape(x.shape)
-        gathered = self._attend(qkv.flatten(2).transpose(1, 2).contiguous())  # (B, N, C)
-        out: Tensor = self.proj(gathered.transpose(1, 2).reshape(x.shape) + self.position(v_map))
+        gathered = self._attend(to_tokens(qkv).contiguous())  # (B, N, C)
+        out: Tensor = self.proj(to_map(gathered, H, W) + self.position(v_map))
         return out
 
     def _attend(self, tokens: Tensor) -> Tensor:

@@ -75,7 +75,7 @@ class EMA(Attention):
         """Return the gated map."""
         self.check(x)
         n = self.channels // self.groups
-        grouped = x.reshape(-1, n, *x.shape[2:])  # (B·g, n, H, W)
+        grouped = x.reshape(-1, n, *x.shape[2:]).contiguous()  # (B·g, n, H, W)
         rows, columns = grouped.mean(3), grouped.mean(2)  # (B·g, n, H), (B·g, n, W)
         first = self._normalise(grouped * self._strip_gates(rows, columns))  # (B·g, n, H, W)
         first_weight = self.gn.bias.softmax(0)  # (n,), for the mean of each channel of `first` is its bias

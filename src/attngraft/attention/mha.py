@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from attngraft._core.checks import divides, largest_divisor
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
-from attngraft.attention._tokens import to_heads
+from attngraft.attention._tokens import to_heads, to_map, to_tokens
 
 
 @register(
@@ -67,8 +67,8 @@ class MHA(Attention):
     def forward(self, x: Tensor) -> Tensor:
         """Return what each cell gathered from the map."""
         self.check(x)
-        tokens = x.flatten(2).transpose(1, 2)  # (B, N, C)
+        tokens = to_tokens(x)  # (B, N, C)
         q, k, v = (to_heads(part, self.heads) for part in self.qkv(tokens).chunk(3, 2))  # (B, h, N, d)
         gathered = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)  # (B, N, C)
         out: Tensor = self.proj(gathered)
-        return out.transpose(1, 2).reshape(x.shape)  # (B, C, H, W)
+        return to_map(out, *x.shape[2:])

@@ -20,6 +20,7 @@ from attngraft._core.checks import one_of
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
 from attngraft.attention._gates import fit_reduction, hidden_channels
+from attngraft.attention._tokens import to_map, to_tokens
 
 
 @register(
@@ -90,14 +91,13 @@ class NonLocal(Attention):
     def forward(self, x: Tensor) -> Tensor:
         """Return what each cell gathered from the map."""
         self.check(x)
-        B, _, H, W = x.shape
-        tokens = x.flatten(2).transpose(1, 2)  # (B, N, C)
+        H, W = x.shape[2:]
+        tokens = to_tokens(x)  # (B, N, C)
         theta, phi, g = self.theta_phi_g(tokens).chunk(3, 2)  # (B, N, hidden) each
         if self.form == "dot_product":
             gathered = theta @ (phi.transpose(1, 2) @ (g / (H * W)))  # (B, N, hidden)
         else:
             q, k, v = (part.unsqueeze(1) for part in (theta, phi, g))  # (B, 1, N, hidden) each
             gathered = F.scaled_dot_product_attention(q, k, v, scale=None if self.scale else 1.0).squeeze(1)
-        gathered = gathered.transpose(1, 2).reshape(B, self.hidden, H, W)
-        out: Tensor = self.norm(self.proj(gathered))
+        out: Tensor = self.norm(self.proj(to_map(gathered, H, W)))
         return out
