@@ -15,6 +15,7 @@ from attngraft._core.errors import OutputError, PlanError
 from attngraft.cli.main import main
 from attngraft.study.plan import Plan
 from attngraft.study.running.controls import WIDTHS, settle
+from attngraft.study.running.records import Run
 from attngraft.study.study import Study
 from attngraft.yolo.step import step
 from tests.study.conftest import TINY
@@ -35,6 +36,31 @@ def test_a_changed_plan_is_a_new_study(made_study: Make) -> None:
         other.run()
 
 
+def test_a_refused_study_leaves_nothing_behind(tmp_path: Path, tiny_data: str) -> None:
+    study = Study(folder=tmp_path / "home" / "new", **{**TINY, "data": tiny_data, "arms": "eca@P3"})
+    with pytest.raises(PlanError, match="engine is local or ray, got 'slurm'"):
+        study.run(engine="slurm")  # type: ignore[arg-type]
+    assert not (tmp_path / "home").exists()
+    (tmp_path / "home" / "new").mkdir(parents=True)
+    with pytest.raises(PlanError, match="engine is local or ray"):
+        study.run(engine="slurm")  # type: ignore[arg-type]
+    assert list((tmp_path / "home" / "new").iterdir()) == []
+
+
+def test_a_plan_may_be_corrected_until_something_was_trained(tmp_path: Path, tiny_data: str) -> None:
+    keys = {**TINY, "data": tiny_data, "arms": "eca@P3", "controls": "stock"}
+    first = Study(folder=tmp_path / "study", **keys)
+    first.fixed().write(first.store.folder)
+    first.store.fail(Run(first.fixed().arms[0], 0), "the disk was full")
+    second = Study(folder=tmp_path / "study", **keys, seeds=2)
+    assert second.fixed().plan.seeds == 2
+    row = second.store.training(Run(second.fixed().arms[0], 0)) / "results.csv"
+    row.parent.mkdir(parents=True)
+    row.write_text("epoch\n1\n")
+    with pytest.raises(PlanError, match="seeds was 5, now 2"):
+        second.fixed()
+
+
 def test_two_processes_do_not_carry_out_one_study(made_study: Make) -> None:
     study = made_study(WRONG)
     with FileLock(study.store.folder / ".lock"), pytest.raises(PlanError, match="another process is carrying out"):
@@ -51,7 +77,8 @@ def test_a_folder_that_cannot_be_written_says_so(tmp_path: Path, tiny_data: str)
 def test_the_command_says_how_a_study_stands(made_study: Make) -> None:
     study = made_study(WRONG, seeds=2)
     code, out = command("status", str(study.folder))
-    assert (code, out.count(" AP ")) == (0, 6)
+    assert (code, len(re.findall(r" AP \d", out))) == (0, 6)
+    assert "eca@P3 is " in out
     (study.store.records / "eca@P3-s1.json").unlink()
     code, out = command("status", str(study.folder))
     assert (code, out.count("missing")) == (1, 1)

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from attngraft.cli.host import parse_pairs
 from attngraft.study import Study
+from attngraft.study.judging.results import RunResult
 from attngraft.study.running.records import Run
 
 VERBS = ("status", "resume", "report", "search")
@@ -111,28 +112,33 @@ def _conclude(console: Console, study: Study, failed: Mapping[Run, str]) -> int:
     for one, why in failed.items():
         console.print(f"failed: {one}: {why}", markup=False, soft_wrap=True)
     if failed:
-        console.print(f"go on with: attngraft study resume {study.folder}", soft_wrap=True)
+        console.print(f"resume with: attngraft study resume {study.folder}", soft_wrap=True)
     return INCOMPLETE if failed else COMPLETE
 
 
 def _print_status(console: Console, study: Study) -> int:
-    """Print what is finished; the code says whether everything is."""
-    from attngraft.study.running.records import planned
+    """Print what is finished and what it came to so far; the code says whether anything is missing."""
+    from attngraft.study.reporting.words import headline
+
+    results = study.results
+    table = Table("arm", "seed", "state", title=f"{study.folder}, plan {results.setting.hash}")
+    for run in results.runs:
+        table.add_row(run.arm, str(run.seed), _state(study, run))
+    console.print(table)
+    for sentence in headline(results):
+        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+    return COMPLETE if len(results.finished) == len(results.runs) else INCOMPLETE
+
+
+def _state(study: Study, run: RunResult) -> str:
     from attngraft.study.running.run import curve
 
-    fixed = study.fixed()
-    table = Table("arm", "seed", "state", title=f"{study.folder}, plan {fixed.hash}")
-    missing = 0
-    for run in dict.fromkeys([*planned(fixed), *study.runs()]):
-        if study.store.has(run):
-            state = f"{fixed.plan.metric} {100 * study.store.record(run).numbers[fixed.plan.metric]:.2f}"
-        else:
-            missing += 1
-            epochs, why = len(curve(study.store.training(run))), study.store.failure(run)
-            state = f"failed: {why}" if why else f"epoch {epochs}/{fixed.plan.train['epochs']}" if epochs else "missing"
-        table.add_row(run.arm.name, str(run.seed), state)
-    console.print(table)
-    return INCOMPLETE if missing else COMPLETE
+    if run.value is not None:
+        return f"{study.plan.metric} {run.value:.2f}"
+    if run.error:
+        return f"failed: {run.error}"
+    epochs = len(curve(study.store.training(Run(study.fixed().arm(run.arm), run.seed))))
+    return f"epoch {epochs}/{study.plan.train['epochs']}" if epochs else "missing"
 
 
 def _print_estimate(console: Console, study: Study, workers: int | None) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,6 +13,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from attngraft._core.errors import OutputError, PlanError
+from attngraft._core.files import write_text
 from attngraft.study.plan import Fixed, Plan, load
 from attngraft.study.running.costs import measure_costs
 from attngraft.study.running.engines import Engine, Local, Ray
@@ -19,6 +21,8 @@ from attngraft.study.running.records import Record, Run, Store, at_seed
 from attngraft.study.running.schedule import carry_out
 
 if TYPE_CHECKING:
+    from attngraft.study.judging.results import Results
+    from attngraft.study.judging.verdict import Verdict
     from attngraft.study.reporting.report import Conclusion
     from attngraft.study.running.forecast import Forecast
 
@@ -27,7 +31,7 @@ HOME = Path("studies")
 
 
 class Study:
-    """Find out whether arms beat the stock model on given data.
+    """Find out whether arms beat the baseline on given data.
 
     Args:
         plan: A `Plan`, a file with one, or None where the keys are given.
@@ -53,6 +57,7 @@ class Study:
         self.plan = plan
         self.folder = Path(folder) if folder else HOME / (name or Path(plan.data).stem)
         self.store = Store(self.folder.absolute())
+        self._results: Results | None = None
 
     @classmethod
     def open(cls, folder: str | Path) -> Study:
@@ -69,32 +74,27 @@ class Study:
         return (self.store.folder / Fixed.FILE).is_file()
 
     def fixed(self) -> Fixed:
-        """Return the plan with its arms settled, and fix it in the study's folder if that was not done yet.
+        """Return the plan with its arms settled: as it stands in the folder, or as it would be fixed; writes nothing.
 
         Raises:
-            PlanError: If the folder holds a study with another plan.
+            PlanError: If the folder holds a study with another plan that has begun to train.
         """
         if not self.begun:
-            from attngraft.study.running.controls import settle
-
-            settled = settle(self.plan)
-            settled.write(self.store.folder)
-            return settled
+            return self._settled()
         fixed = Fixed.read(self.store.folder)
-        if fixed.plan != self.plan:
-            ours, theirs = asdict(self.plan), asdict(fixed.plan)
-            ours |= ours.pop("train")
-            theirs |= theirs.pop("train")
-            changed = [
-                f"{key} was {theirs.get(key)!r}, now {value!r}"
-                for key, value in ours.items()
-                if value != theirs.get(key)
-            ]
-            raise PlanError(
-                f"{self.folder} holds a study with another plan ({'; '.join(changed[:3])}); a changed plan is a new "
-                "study: name another folder, or go on with that one: attngraft study resume"
-            )
-        return fixed
+        if fixed.plan == self.plan:
+            return fixed
+        if self.store.untouched():  # a plan that was corrected before anything was trained by it
+            return self._settled()
+        raise PlanError(
+            f"{self.folder} holds a study with another plan ({changes(fixed.plan, self.plan)}); a changed plan is a "
+            "new study: name another folder, or resume that one: attngraft study resume"
+        )
+
+    def _settled(self) -> Fixed:
+        from attngraft.study.running.controls import settle
+
+        return settle(self.plan)
 
     def forecast(self, workers: int | None = None, *, started: Callable[[str], None] = lambda what: None) -> Forecast:
         """Say what the study will take, from a short timing; writes nothing into its folder.
@@ -106,12 +106,10 @@ class Study:
         Raises:
             PlanError: If a training step does not fit into this machine's memory.
         """
-        from attngraft.study.running.controls import settle
         from attngraft.study.running.forecast import forecast
 
         started("settling the arms")
-        fixed = self.fixed() if self.begun else settle(self.plan)
-        return forecast(fixed, self.store.folder, workers, started)
+        return forecast(self.fixed(), self.store.folder, workers, started)
 
     def run(
         self,
@@ -140,29 +138,54 @@ class Study:
         """
         with self._alone():
             fixed = self.fixed()
-            carrier = self._engine(fixed, workers, engine, address, gpus)
+            carrier = self._engine(fixed, workers, engine, address, gpus)  # before the plan is fixed: it may refuse
+            if not self.begun or Fixed.read(self.store.folder) != fixed:
+                fixed.write(self.store.folder)
             failed = carry_out(self.store, fixed, carrier, console=console, more=lambda: self._more(fixed))
-            if not failed:
+            if self.comparable():
                 measure_costs(self.store)
+                self.results.save(self.store.folder)
             return failed
 
     def runs(self) -> list[Run]:
-        """List the runs that are finished, seed by seed."""
+        """List the runs that are finished, seed by seed; none of a study that has not begun."""
+        if not self.begun:
+            return []
         fixed = self.fixed()
         last = fixed.plan.first_seed + (fixed.plan.max_seeds or fixed.plan.seeds)
         wanted = [run for seed in range(fixed.plan.first_seed, last) for run in at_seed(fixed.arms, seed)]
         return list(self.store.finished(wanted))
 
     def comparable(self) -> bool:
-        """Tell whether an arm and the stock model have a finished seed in common."""
+        """Tell whether an arm and the baseline have a finished seed in common."""
         done = [(run.arm.name, run.seed) for run in self.runs()]
         return any(name != "stock" and ("stock", seed) in done for name, seed in done)
 
-    def verdicts(self) -> list[Any]:
-        """Return the verdict of each arm that was asked for, against the stock model."""
-        from attngraft.study.judging.evidence import Evidence
+    @property
+    def results(self) -> Results:
+        """What the study came to so far, from its records alone: nothing is written, built, timed or trained.
 
-        return list(Evidence.of(self.store, self.fixed()).against_stock().values())
+        It is read from ``results.json`` where that is of these records, and computed otherwise.
+
+        Raises:
+            PlanError: If the study has not begun, or a record was made under another plan.
+        """
+        from attngraft.study.judging.collect import collect, fingerprint
+        from attngraft.study.judging.results import FILE, Results
+
+        if not self.begun:
+            raise PlanError(f"{self.folder} holds no results: the study has not begun; run it first")
+        fixed, others = self.fixed(), other_plans(self.store.folder, self.plan)
+        wanted = fingerprint(self.store, fixed, others)
+        if self._results is None or self._results.fingerprint != wanted:
+            self._results = Results.kept(self.store.folder / FILE, wanted)
+        if self._results is None:
+            self._results = collect(self.store, fixed, self.records(), others)
+        return self._results
+
+    def verdicts(self) -> list[Verdict]:
+        """Return the verdict of each arm that was asked for, against the baseline; none before a pair is finished."""
+        return [arm.verdict for arm in self.results.arms if arm.verdict] if self.begun else []
 
     def records(self) -> list[Record]:
         """Return the records of the finished runs.
@@ -186,12 +209,18 @@ class Study:
     def conclude(self) -> Conclusion:
         """Write the report of what is finished, and return its path with a sentence for each arm.
 
+        ``results.json`` and ``records.jsonl`` are written beside it.
+
         Raises:
             PlanError: If nothing can be compared yet.
         """
         from attngraft.study.reporting.report import write_report
 
-        return write_report(self.store, self.fixed(), self.records())
+        results, folder = self.results, self.store.folder
+        concluded = write_report(results, folder)
+        results.save(folder)
+        write_text(folder / "records.jsonl", "".join(f"{json.dumps(asdict(one))}\n" for one in self.records()))
+        return concluded
 
     def _more(self, fixed: Fixed) -> list[Run]:
         """Return the runs of the next seed, for the arms that a sequential plan has not decided."""
@@ -213,9 +242,11 @@ class Study:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Keep a second process from carrying out the same study."""
+        folder = self.store.folder
+        made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
         try:
-            self.store.folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.store.folder / ".lock", timeout=0)
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(folder / ".lock", timeout=0)
             lock.acquire()
         except Timeout as error:
             raise PlanError(f"another process is carrying out {self.folder}; wait for it, or end it first") from error
@@ -225,6 +256,32 @@ class Study:
             yield
         finally:
             lock.release()
+            if not self.begun:  # the study was refused, and leaves nothing behind
+                (folder / ".lock").unlink(missing_ok=True)
+                for parent in made:
+                    with suppress(OSError):
+                        parent.rmdir()
+
+
+def changes(before: Plan, now: Plan) -> str:
+    """Say the first keys in which two plans differ."""
+    old, new = asdict(before), asdict(now)
+    old |= old.pop("train")
+    new |= new.pop("train")
+    found = [f"{key} was {old.get(key)!r}, now {value!r}" for key, value in new.items() if value != old.get(key)]
+    return "; ".join(found[:3])
+
+
+def other_plans(folder: Path, plan: Plan) -> list[str]:
+    """Name the other studies in a study's home that are on the same data: one that was dropped or renamed is there."""
+    found = []
+    for file in sorted(folder.parent.glob(f"*/{Fixed.FILE}")):
+        with suppress(PlanError):
+            values = load(file)
+            if file.parent != folder and values.get("data") == plan.data:
+                runs = len(list((file.parent / "records").glob("*.json")))
+                found.append(f"{file.parent.name} (plan {values.get('hash', 'not fixed')}, {runs} runs finished)")
+    return found
 
 
 def _over(values: Mapping[str, Any], keys: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from attngraft._core.errors import PlanError
+from attngraft.study.judging.results import adapter
+from attngraft.study.reporting.report import write_report
 from attngraft.study.running.records import Run
 from attngraft.study.study import Study
 
@@ -55,9 +57,12 @@ def test_the_report_of_a_study(made_study: Make) -> None:
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert len(ids) == len(set(ids))
 
+    assert "P(arm &gt; baseline)" in page
+
     markdown = (folder / "report.md").read_text()
     assert "| eca@P3 | better |" in markdown
     assert (folder / "table.tex").read_text().count(r"\\") == 6
+    assert (folder / "breakdown.tex").read_text().count(r"\\") == 8
     assert len((folder / "records.jsonl").read_text().splitlines()) == 16 + 4
 
 
@@ -73,6 +78,38 @@ def test_an_incomplete_study_is_reported_as_such(made_study: Make) -> None:
     assert one_seed.outcome == "undecided"
 
 
+def test_an_interim_report_gives_no_verdict(made_study: Make) -> None:
+    study = made_study(WRONG, seeds=3, recorded=2)
+    page = study.report().read_text()
+    assert "Arms were judged once" not in page
+    assert "Not all of the 3 planned seeds are finished: eca@P3, se@P3 are not judged yet." in page
+    assert "eca@P3: no verdict yet, after 2 of 3 planned pairs; so far +" in page
+    assert "interim: no verdict before all planned pairs" in page
+    assert "is better than" not in page
+    assert "& interim &" in (study.store.folder / "table.tex").read_text()
+    assert not study.results.complete
+
+
+def test_names_are_text_in_every_format(made_study: Make) -> None:
+    """What a file's class names hold is shown, and is neither markup, nor a new column, nor a command of LaTeX."""
+    study = made_study(WRONG, seeds=2)
+    evil = r"a|b<script>alert(1)</script>\input{x}^2$y$ *"
+    written = adapter().dump_json(study.results).decode()
+    for name in ("se@P3", "red"):
+        written = written.replace(f'"{name}"', json.dumps(evil))
+    changed = adapter().validate_json(written)
+    folder = study.store.folder
+    page = write_report(changed, folder).report.read_text()
+    assert "<script>alert" not in page
+    markdown, latex = (folder / "report.md").read_text(), (folder / "breakdown.tex").read_text()
+    assert "<script>" not in markdown
+    columns = {line.replace(r"\|", "").count("|") for line in markdown.splitlines() if line.startswith("| a")}
+    assert columns <= {12, 4}
+    for text in (latex, (folder / "table.tex").read_text()):
+        assert r"\input" not in text
+        assert r"\textbackslash{}input\{x\}\textasciicircum{}2\$y\$" in text
+
+
 def test_unpaired_runs_are_named(made_study: Make) -> None:
     study = made_study(WRONG, seeds=2)
     file = study.store.records / "se@P3-s1.json"
@@ -81,8 +118,8 @@ def test_unpaired_runs_are_named(made_study: Make) -> None:
     record["watch"]["resumed"] = [3]
     file.write_text(json.dumps(record))
     page = study.report().read_text()
-    assert "batches of every epoch, pixels included: not those of the stock model in se@P3 at seed 1" in page
-    assert "se@P3 at seed 1 was interrupted and went on from epoch 3" in page
+    assert "batches of every epoch, pixels included: not those of the baseline in se@P3 at seed 1" in page
+    assert "se@P3 at seed 1 was interrupted and resumed from epoch 3" in page
 
 
 def test_a_record_of_another_plan_is_refused(made_study: Make) -> None:
@@ -132,7 +169,7 @@ def test_a_browser_draws_the_page_offline(made_study: Make, tmp_path: Path) -> N
     assert light["errors"] == []
     assert light["drawn"] == ["gains:true:true", "latency:true:true", "curves:true:true", "errors:true:true"]
     assert light["falling"][0] == light["rising"][-2] == "eca@P3"
-    assert light["falling"][-1] == light["rising"][-1] == "stock"  # which has no gain
+    assert light["falling"][-1] == light["rising"][-1] == "baseline"  # which has no gain
     assert light["words"] == sorted(light["words"], reverse=True)
     assert light["picture"] > 200
     assert light["fetched"] == 0

@@ -6,14 +6,16 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from attngraft.study.judging.results import ArmResult, Results
+
 WIDTH = 7.6
+BASELINE = "stock"
 INK, FAINT, PAPER, BAND = "#010203", "#040506", "#070809", "#0a0b0c"
 """Stand-ins that the finished SVG replaces by variables of the page, so that both themes are drawn at once."""
 
@@ -22,122 +24,113 @@ SERIES = ("#0d0e01", "#0d0e02", "#0d0e03", "#0d0e04", "#0d0e05", "#0d0e06", "#0d
 VARIABLES |= {colour: f"var(--s{index})" for index, colour in enumerate(SERIES)}
 
 
-@dataclass(frozen=True)
-class Gain:
-    """An arm's difference to the stock model, in AP points.
-
-    Attributes:
-        name: The arm.
-        control: Whether it is a control.
-        mean: The mean difference.
-        interval: Its interval; infinite ends where one seed gives none.
-        seeds: The difference at each seed.
-        latency: Its latency as a multiple of the stock model's, and the ends of that interval; None if not measured.
-    """
-
-    name: str
-    control: bool
-    mean: float
-    interval: tuple[float, float]
-    seeds: Sequence[float]
-    latency: tuple[float, float, float] | None = None
+def figures(results: Results) -> dict[str, str]:
+    """Draw every figure that there is something to draw for, by name."""
+    shade = colours(results.arms)
+    drawn = {"gains": gains_figure(results, shade)}
+    if any(arm.cost.latency for arm in results.arms):
+        drawn["latency"] = latency_figure(results, shade)
+    if results.curves:
+        drawn["curves"] = curves_figure(results.curves, shade)
+    if any(results.errors.values()):
+        drawn["errors"] = bars_figure(results.errors, shade, "errors", "AP50 points that it costs")
+    return drawn
 
 
-def colour(index: int, control: bool) -> str:
-    """Return the colour of an arm: controls are grey, arms take their turn."""
-    return FAINT if control else SERIES[index % len(SERIES)]
+def colours(arms: Sequence[ArmResult]) -> dict[str, str]:
+    """Return each arm's colour, the same in every figure: controls are grey, the baseline is black."""
+    asked = [arm.name for arm in arms if not arm.control]
+    series = {name: SERIES[index % len(SERIES)] for index, name in enumerate(asked)}
+    return {BASELINE: INK, **{arm.name: series.get(arm.name, FAINT) for arm in arms}}
 
 
-def colours(gains: Sequence[Gain]) -> dict[str, str]:
-    """Return each arm's colour, the same in every figure."""
-    asked = [gain.name for gain in gains if not gain.control]
-    return {g.name: colour(asked.index(g.name) if g.name in asked else 0, g.control) for g in gains}
-
-
-def gains_figure(gains: Sequence[Gain], sesoi: float, metric: str) -> str:
-    """Draw each arm's gain with its interval and its seeds, over the band of differences not worth having."""
-    figure, axes = _figure(0.42 * len(gains) + 0.9)
-    axes.axvspan(-sesoi, sesoi, color=BAND, lw=0)
+def gains_figure(results: Results, shade: Mapping[str, str]) -> str:
+    """Draw each arm's gain with its interval and its seeds, over the band of differences below the SESOI."""
+    arms, setting = results.arms, results.setting
+    figure, axes = _figure(0.42 * len(arms) + 0.9)
+    axes.axvspan(-setting.sesoi, setting.sesoi, color=BAND, lw=0)
     axes.axvline(0, color=INK, lw=0.8)
-    shade = colours(gains)
-    for row, gain in enumerate(reversed(gains)):
-        low, high = (value if math.isfinite(value) else gain.mean for value in gain.interval)
-        axes.plot([low, high], [row, row], color=shade[gain.name], lw=2.2, solid_capstyle="round")
-        axes.plot(gain.seeds, [row + 0.22] * len(gain.seeds), ".", color=shade[gain.name], ms=4, alpha=0.7)
-        axes.plot([gain.mean], [row], "o", color=shade[gain.name], ms=7)
-    axes.set_yticks(range(len(gains)), [gain.name for gain in reversed(gains)])
-    axes.set_ylim(-0.6, len(gains) - 0.4)
-    axes.set_xlabel(f"difference to stock, {metric} points; small dots are single seeds, the band is ±{sesoi:g}")
+    for row, arm in enumerate(reversed(arms)):
+        axes.plot(_ends(arm), [row, row], color=shade[arm.name], lw=2.2, solid_capstyle="round")
+        seeds = list(arm.differences.values())
+        axes.plot(seeds, [row + 0.22] * len(seeds), ".", color=shade[arm.name], ms=4, alpha=0.7)
+        axes.plot([arm.estimate.difference], [row], "o", color=shade[arm.name], ms=7)
+    axes.set_yticks(range(len(arms)), [plain(arm.name) for arm in reversed(arms)])
+    axes.set_ylim(-0.6, len(arms) - 0.4)
+    axes.set_xlabel(
+        f"difference to the baseline, {plain(setting.metric)} points; small dots are single seeds, "
+        f"the band is ±{setting.sesoi:g}"
+    )
     return _svg(figure, "gains")
 
 
-def latency_figure(gains: Sequence[Gain], metric: str) -> str:
+def latency_figure(results: Results, shade: Mapping[str, str]) -> str:
     """Draw gain against latency, both with intervals, and join the arms that no other beats on both."""
     figure, axes = _figure(3.4)
-    shade = colours(gains)
-    timed = [(gain, gain.latency) for gain in gains if gain.latency is not None]
+    timed = [(arm, arm.cost.latency) for arm in results.arms if arm.cost.latency is not None]
     axes.axhline(0, color=INK, lw=0.8)
     axes.plot([1], [0], "s", color=INK, ms=7)
-    axes.annotate("stock", (1, 0), xytext=(6, 5), textcoords="offset points", color=INK)
-    for gain, (ratio, left, right) in timed:
-        low, high = (value if math.isfinite(value) else gain.mean for value in gain.interval)
-        axes.plot([left, right], [gain.mean] * 2, color=shade[gain.name], lw=1)
-        axes.plot([ratio] * 2, [low, high], color=shade[gain.name], lw=1)
-        axes.plot([ratio], [gain.mean], "o", color=shade[gain.name], ms=7)
-        if not gain.control:  # controls lie close together, and their names would cover each other
-            axes.annotate(gain.name, (ratio, gain.mean), xytext=(6, 5), textcoords="offset points", color=INK)
-    front = pareto(gains)
-    corners = sorted([(1.0, 0.0), *((latency[0], gain.mean) for gain, latency in timed if gain.name in front)])
+    axes.annotate("baseline", (1, 0), xytext=(6, 5), textcoords="offset points", color=INK)
+    for arm, (ratio, left, right) in timed:
+        gain = arm.estimate.difference
+        axes.plot([left, right], [gain] * 2, color=shade[arm.name], lw=1)
+        axes.plot([ratio] * 2, _ends(arm), color=shade[arm.name], lw=1)
+        axes.plot([ratio], [gain], "o", color=shade[arm.name], ms=7)
+        if not arm.control:  # controls lie close together, and their names would cover each other
+            axes.annotate(plain(arm.name), (ratio, gain), xytext=(6, 5), textcoords="offset points", color=INK)
+    corners = sorted([(1.0, 0.0), *((latency[0], arm.estimate.difference) for arm, latency in timed if arm.pareto)])
     axes.plot(*zip(*corners, strict=True), color=INK, lw=1, ls=(0, (2, 3)), zorder=0)
-    axes.set_xlabel("latency, as a multiple of the stock model's; grey: controls; dotted: the Pareto front")
-    axes.set_ylabel(f"gain, {metric} points")
+    axes.set_xlabel("latency, as a multiple of the baseline's; grey: controls; dotted: the Pareto front")
+    axes.set_ylabel(f"gain, {plain(results.setting.metric)} points")
     return _svg(figure, "latency")
 
 
-def pareto(gains: Sequence[Gain]) -> list[str]:
-    """Name the arms that no other, nor the stock model, beats on gain and latency at once; noop is none."""
-    points = {gain.name: (gain.latency[0], gain.mean) for gain in gains if gain.latency and gain.name != "noop"}
-    return [name for name, point in points.items() if not any(_beats(o, point) for o in [*points.values(), (1.0, 0.0)])]
-
-
-def curves_figure(curves: Mapping[str, np.ndarray[Any, Any]], gains: Sequence[Gain]) -> str:
+def curves_figure(curves: Mapping[str, Sequence[Sequence[float]]], shade: Mapping[str, str]) -> str:
     """Draw mean learning curves with the range over seeds.
 
     Args:
         curves: AP points of each arm, ``(seeds, epochs)``.
-        gains: For the colours.
+        shade: The colour of each arm.
     """
     figure, axes = _figure(3.2)
-    shade = colours(gains) | {"stock": INK}
-    for name, values in curves.items():
+    for name, rows in curves.items():
+        values = np.array(rows)
         epochs = np.arange(1, values.shape[1] + 1)
         axes.fill_between(epochs, values.min(0), values.max(0), color=shade[name], alpha=0.15, lw=0)
         style = (0, (4, 2)) if shade[name] == FAINT else "-"
         marker = "o" if values.shape[1] == 1 else ""
-        axes.plot(epochs, values.mean(0), color=shade[name], lw=1.6, ls=style, marker=marker, label=name)
+        axes.plot(epochs, values.mean(0), color=shade[name], lw=1.6, ls=style, marker=marker, label=_label(name))
     axes.set_xlabel("epoch")
-    axes.set_ylabel("AP on the validation split, by the host")
+    axes.set_ylabel("AP on the validation split, by Ultralytics")
     axes.legend(frameon=False, labelcolor=INK, fontsize=8)
     return _svg(figure, "curves")
 
 
-def bars_figure(values: Mapping[str, Mapping[str, float]], gains: Sequence[Gain], name: str, label: str) -> str:
+def bars_figure(values: Mapping[str, Mapping[str, float]], shade: Mapping[str, str], name: str, label: str) -> str:
     """Draw groups of bars: one group for each key, one bar for each arm."""
     figure, axes = _figure(3.0)
-    shade = colours(gains) | {"stock": INK}
     groups = list(dict.fromkeys(key for row in values.values() for key in row))
     width = 0.8 / len(values)
     for index, (arm, row) in enumerate(values.items()):
         at = [g - 0.4 + width * (index + 0.5) for g in range(len(groups))]
-        axes.bar(at, [row.get(group, 0) for group in groups], width * 0.9, color=shade[arm], label=arm)
+        axes.bar(at, [row.get(group, 0) for group in groups], width * 0.9, color=shade[arm], label=_label(arm))
     axes.set_xticks(range(len(groups)), groups)
     axes.set_ylabel(label)
     axes.legend(frameon=False, labelcolor=INK, fontsize=8)
     return _svg(figure, name)
 
 
-def _beats(one: tuple[float, float], other: tuple[float, float]) -> bool:
-    return one != other and one[0] <= other[0] and one[1] >= other[1]
+def plain(text: str) -> str:
+    """Keep matplotlib from reading a name as mathematics."""
+    return text.replace("$", r"\$")
+
+
+def _label(arm: str) -> str:
+    return "baseline" if arm == BASELINE else plain(arm)
+
+
+def _ends(arm: ArmResult) -> list[float]:
+    return [value if math.isfinite(value) else arm.estimate.difference for value in arm.interval]
 
 
 def _figure(height: float) -> tuple[Figure, Axes]:

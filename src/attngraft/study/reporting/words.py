@@ -1,72 +1,17 @@
-"""What a report says in words; every number in it comes from the records."""
+"""What a report says in words; every number in it comes from the results."""
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from attngraft.study.plan import Plan
-from attngraft.study.running.records import Record
+from attngraft.coco.evaluate import CONFIDENCE, MAX_DETECTIONS
+from attngraft.study.reporting.formatting import between, signed
 
 if TYPE_CHECKING:
-    from attngraft.study.judging.evidence import Row
+    from attngraft.study.judging.results import ArmResult, Results, Setting
     from attngraft.study.judging.verdict import Verdict
 
-TEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}"}
-
-
-def points(value: float) -> str:
-    """Write AP points, or a dash where there are none.
-
-    Example:
-        >>> points(41.236), points(float("nan"))
-        ('41.24', '–')
-    """
-    return f"{value:.2f}" if math.isfinite(value) else "–"
-
-
-def signed(value: float) -> str:
-    """Write a difference with its sign; infinite ends of an interval stay readable.
-
-    Example:
-        >>> signed(-0.5), signed(float("inf")), signed(-0.001)
-        ('−0.50', '+∞', '0.00')
-    """
-    if math.isnan(value):
-        return "–"
-    if math.isinf(value):
-        return "+∞" if value > 0 else "−∞"
-    text = f"{abs(value):.2f}"
-    return text if float(text) == 0 else ("+" if value > 0 else "−") + text
-
-
-def count(value: float | None) -> str:
-    """Write a large number shortly.
-
-    Example:
-        >>> [count(n) for n in (31, 131_650, 2_600_000, 6.5e9)]
-        ['31', '132 k', '2.60 M', '6.50 G']
-    """
-    if value is None:
-        return "–"
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:.0f} {letter}" if letter == "k" else f"{value / size:.2f} {letter}"
-    return f"{value:.0f}"
-
-
-def tex(text: object) -> str:
-    r"""Escape what LaTeX reads as its own, and write signs as mathematics.
-
-    Example:
-        >>> tex("ema_2@P5"), tex("−0.50")
-        ('ema\\_2@P5', '$-$0.50')
-    """
-    escaped = re.sub(r"[&%_#${}~]", lambda found: TEX[found.group()], str(text))
-    return escaped.replace("−", "$-$").replace("∞", r"$\infty$").replace("×", r"$\times$").replace("–", "--")
+INTERIM = "interim: no verdict before all planned pairs"
 
 
 def advice(verdict: Verdict) -> str:
@@ -74,29 +19,38 @@ def advice(verdict: Verdict) -> str:
     return f"{verdict.outcome}{verdict.advice}".replace("about 1 more seeds", "about 1 more seed")
 
 
-def headline(rows: Sequence[Row], plan: Plan) -> list[str]:
+def verdict(arm: ArmResult, results: Results) -> str:
+    """Say the verdict on an arm, that it is a control, or that it is too early."""
+    if arm.verdict is None:
+        return "control"
+    return INTERIM if results.interim(arm) else advice(arm.verdict)
+
+
+def headline(results: Results) -> list[str]:
     """Answer the question of the study, a sentence an arm."""
-    return [_sentence(row, plan) for row in rows if row.verdict is not None]
+    return [_sentence(arm, results) for arm in results.arms if arm.verdict is not None]
 
 
-def _sentence(row: Row, plan: Plan) -> str:
-    assert row.verdict is not None
-    low, high = row.interval
-    cost = row.cost.get("latency")
-    at = f", at {cost['ratio']:.2f} times its latency" if cost else ""
+def _sentence(arm: ArmResult, results: Results) -> str:
+    assert arm.verdict is not None
+    setting = results.setting
+    at = f", at {arm.cost.latency[0]:.2f} times its latency" if arm.cost.latency else ""
+    interval = f"{100 * (1 - setting.alpha):g} % interval {between(*arm.interval)}"
+    numbers = f"{signed(arm.estimate.difference)} {setting.metric} points, {interval}{at}"
+    if results.interim(arm):
+        of = f"{arm.estimate.seeds} of {setting.seeds} planned pairs"
+        return f"{arm.name}: no verdict yet, after {of}; so far {numbers}."
     said = {
-        "better": f"{row.arm.name} is better than {base(plan)}",
-        "worse": f"{row.arm.name} is worse than {base(plan)}",
-        "no difference": f"{row.arm.name} makes no difference of {plan.sesoi:g} {plan.metric} points or more",
-        "undecided": f"{row.arm.name} is {advice(row.verdict)}",
-    }[row.verdict.outcome]
-    numbers = f"{signed(row.estimate.difference)} {plan.metric} points, {100 * (1 - plan.alpha):g} % interval"
-    return f"{said}: {numbers} {signed(low)} to {signed(high)}{at}.{_beside_conv(row)}"
+        "better": f"{arm.name} is better than {setting.base}",
+        "worse": f"{arm.name} is worse than {setting.base}",
+        "no difference": f"{arm.name} makes no difference of {setting.sesoi:g} {setting.metric} points or more",
+    }.get(arm.verdict.outcome, f"{arm.name} is {advice(arm.verdict)}")
+    return f"{said}: {numbers}.{_beside_conv(arm)}"
 
 
-def _beside_conv(row: Row) -> str:
-    found = row.against_conv
-    if row.verdict is None or row.verdict.outcome != "better" or found is None:
+def _beside_conv(arm: ArmResult) -> str:
+    found = arm.over_conv
+    if arm.verdict is None or arm.verdict.outcome != "better" or found is None:
         return ""
     difference = signed(found.estimate.difference)
     if found.outcome == "better":
@@ -104,98 +58,181 @@ def _beside_conv(row: Row) -> str:
     return f" It was not shown to beat a plain convolution of equal cost ({difference}: {found.outcome})."
 
 
-def base(plan: Plan) -> str:
-    """Name the base without the folder it was in."""
-    return re.sub(r".*/", "", plan.base)
+def about(results: Results) -> str:
+    """Say under the title what was compared."""
+    setting = results.setting
+    epochs = f", {setting.train['epochs']} epochs each" if "epochs" in setting.train else ""
+    of = f" of {compared(setting)}" if setting.task else ""
+    on = f" on the split {setting.split}" if setting.split else ""
+    plan = f"; plan {setting.hash}" if setting.hash else ""
+    runs = len(results.finished)
+    return f"{setting.base} on {setting.data}: {runs} runs{epochs}, judged by {setting.metric}{of}{on}{plan}"
 
 
-def data(plan: Plan) -> str:
-    """Name the data by the last folder and the file; where they are kept is nobody else's concern.
-
-    Example:
-        >>> data(Plan(data="fruit/data.yaml", arms=("eca@P5",)))
-        'fruit/data.yaml'
-    """
-    return "/".join(Path(plan.data).parts[-2:])
+def unfinished(results: Results) -> list[str]:
+    """Name the runs that are missing or failed, and why."""
+    return [f"{run}: {run.error or 'not run yet'}" for run in results.runs if run.state != "finished"]
 
 
-def pairing(records: Sequence[Record]) -> list[str]:
-    """Say whether arms of one seed had the same initial weights, pictures and batches, as the checksums show."""
-    facts: dict[str, Callable[[Record], Any]] = {
-        "initial weights outside the grafts": lambda record: tuple(record.watch["weights"]),
-        "training pictures": lambda record: tuple(record.watch["pictures"]),
-        "batches of every epoch, pixels included": lambda record: tuple(record.watch["batches"]),
-        "batch size": lambda record: record.watch["batch"],
-    }
-    said = []
-    for what, value in facts.items():
-        odd = [
-            f"{r.arm} at seed {r.seed}" for r in records if _stock(records, r) and value(r) != value(_stock(records, r))
-        ]
-        same = "the same for all arms of a seed (compared by checksum)"
-        said.append(f"{what}: " + (f"not those of the stock model in {', '.join(odd)}" if odd else same))
+def checks(results: Results) -> list[str]:
+    """Say what paired runs had in common, and what was not deterministic."""
+    found = results.reproducibility
+    same = "the same for all arms of a seed (compared by checksum)"
+    said = [
+        f"{check.what}: " + (f"not those of the baseline in {', '.join(check.unlike)}" if check.unlike else same)
+        for check in found.checks
+    ]
+    odd = _nondeterminism(results)
+    nothing = ["every operator has a deterministic implementation, and no run was interrupted"]
+    said += [f"not deterministic: {line}" for line in odd] or (nothing if found.checks else [])
+    return said + [f"{arm.name}: {arm.note}" for arm in results.arms if arm.note]
+
+
+def _nondeterminism(results: Results) -> list[str]:
+    found = results.reproducibility
+    said = [f"PyTorch has no deterministic implementation of {', '.join(found.operators)}"] if found.operators else []
+    said += [f"runs were made on different devices: {', '.join(found.devices)}"] if len(found.devices) > 1 else []
+    return said + [
+        f"{run} was interrupted and resumed from epoch {', '.join(map(str, epochs))}, from averaged half-precision "
+        "weights and with another order of images"
+        for run, epochs in found.resumed.items()
+    ]
+
+
+def caveats(results: Results) -> list[str]:
+    """Say what the numbers do not cover."""
+    setting, said = results.setting, []
+    if setting.task:
+        said.append(
+            f"The evaluation split is the same for every run: how much another split would change the differences is "
+            f"not in the intervals{'' if setting.split else ', nor is the data known'}."
+        )
+        said.append("Object sizes are areas of boxes; labels in YOLO's format have no crowd regions to ignore.")
+    if setting.train:
+        said.append("All arms share the training options of the plan, which are those of the baseline.")
+    if results.others:
+        said.append(f"Other plans on the same data, in the same folder: {', '.join(results.others)}.")
+    if results.hours:
+        said.append(
+            f"The {len(results.finished)} finished runs took {results.hours:.1f} hours in all{_devices(results)}."
+        )
     return said
 
 
-def _stock(records: Sequence[Record], of: Record) -> Any:
-    return next((record for record in records if record.arm == "stock" and record.seed == of.seed), None)
+def _devices(results: Results) -> str:
+    devices = results.reproducibility.devices
+    return f", one run on {devices[0]} at a time" if len(devices) == 1 else ""
 
 
-def nondeterminism(records: Sequence[Record]) -> list[str]:
-    """Say what was not deterministic."""
-    operators = sorted({name for record in records for name in record.watch["nondeterministic"]})
-    resumed = [
-        f"{record.arm} at seed {record.seed} was interrupted and went on from epoch {', '.join(map(str, epochs))}, "
-        "from averaged half-precision weights and with another order of pictures"
-        for record in records
-        if (epochs := record.watch["resumed"])
-    ]
-    devices = {str(record.environment.get("device")) for record in records}
-    said = [f"PyTorch has no deterministic implementation of {', '.join(operators)}"] if operators else []
-    said += [f"runs were made on different devices: {', '.join(sorted(devices))}"] if len(devices) > 1 else []
-    return said + resumed
-
-
-def methods(content: Mapping[str, Any]) -> str:
-    """Write the paragraph that a thesis can quote."""
-    plan, records = content["plan"], content["records"]
-    arms = [row.arm.name for row in content["rows"] if row.arm.kind == "arm"]
-    controls = [row.arm.name for row in content["rows"] if row.arm.kind == "control"]
-    made = content["environment"][0]
-    versions = made.get("versions", {})
-    seeds = sorted({record.seed for record in records})
-    looks = (
-        f"Arms were judged after every seed from number {max(plan.seeds, 2)} to number {plan.max_seeds}, with p-values "
-        "and intervals that allow for all of these looks."
-        if plan.max_seeds
-        else "Arms were judged once, after all seeds."
+def search(results: Results) -> str:
+    """Say how the arms were found, where a search found them."""
+    found = results.search
+    if not found:
+        return ""
+    fresh = (
+        ", on a split that chose nothing."
+        if found["fresh_split"]
+        else ", but on the images that it chose by, so some of its luck may remain: a held-out split would remove it."
     )
-    search = content["search"]
-    chosen = f", the winners of a search over {search['tried']} recipes on other seeds," if search else ""
-    beside = f" and with the controls {', '.join(controls)}" if controls else ""
-    software = f"PyTorch {versions.get('torch', 'unknown')}, Ultralytics {versions.get('ultralytics', 'unknown')}"
     return (
-        f"We compared {', '.join(arms)}{chosen} with {base(plan)} as it is{beside}. Every arm was trained for "
-        f"{plan.train['epochs']} epochs at {plan.train['imgsz']} pixels with batches of {records[0].watch['batch']}, "
-        f"at {len(seeds)} seeds ({len(records)} runs); arms of one seed shared initial weights, data order and "
-        f"augmentation. The averaged weights of the last epoch were evaluated on the split '{plan.split}' with COCO's "
-        f"evaluation of {compared(records)} (confidence from 0.001, at most 100 detections a picture). "
-        f"Differences in {plan.metric} were "
-        "paired by seed; their standard errors combine the variance over seeds with a bootstrap variance over images, "
-        "and intervals use Student's t for the part that is due to seeds. 'Better' and 'worse' control the family-wise "
-        f"error at {plan.alpha:g} over the arms (Holm); 'no difference' means equivalence within ±{plan.sesoi:g} "
-        f"points (two one-sided tests at {plan.alpha:g} for each arm). {looks} Latency was measured in turns on "
-        f"one machine, on fused models and single pictures. Software: attngraft {_own_version()}, {software}; on "
-        f"{made.get('device', 'unknown')}. Plan {content['fixed'].hash}."
+        f"These arms are the winners of a search over {found['tried']} recipes. The best of many looks better than it "
+        "is: the numbers of the search are not shown here. Those below come from seeds that the search never saw"
+        + fresh
     )
 
 
-def compared(records: Sequence[Record]) -> str:
+def compared(setting: Setting) -> str:
     """Say what the evaluation compared."""
-    return {"bbox": "boxes", "segm": "masks"}[records[0].task]
+    return {"bbox": "boxes", "segm": "masks"}[setting.task]
 
 
-def _own_version() -> str:
-    from attngraft import __version__
+def methods(results: Results) -> str:
+    """Write the paragraph that a thesis can quote."""
+    setting = results.setting
+    asked = ", ".join(arm.name for arm in results.asked)
+    controls = [arm.name for arm in results.arms if arm.control]
+    beside = f" and with the controls {', '.join(controls)}" if controls else ""
+    chosen = (
+        f", the winners of a search over {results.search['tried']} recipes on other seeds," if results.search else ""
+    )
+    return " ".join(
+        filter(
+            None,
+            [
+                f"We compared {asked}{chosen} with {setting.base} as it is{beside}.",
+                _training(results),
+                _evaluation(setting),
+                _statistics(results),
+                _looks(results),
+                _latency(results),
+                _software(results),
+            ],
+        )
+    )
 
-    return __version__
+
+def _training(results: Results) -> str:
+    setting = results.setting
+    seeds = len({run.seed for run in results.finished})
+    if not setting.train:
+        return f"There are {len(results.finished)} runs at {seeds} seeds."
+    return (
+        f"Every arm was trained for {setting.train['epochs']} epochs at {setting.train['imgsz']} pixels with batches "
+        f"of {setting.batch}, at {seeds} seeds ({len(results.finished)} runs); arms of one seed shared initial "
+        "weights, data order and augmentation."
+    )
+
+
+def _evaluation(setting: Setting) -> str:
+    if not setting.task:
+        return "The numbers of the runs were given; images play no part in the intervals."
+    weights = "The averaged weights of the last epoch were evaluated" if setting.train else "Detections were evaluated"
+    return (
+        f"{weights}{f' on the split {setting.split!r}' if setting.split else ''} with COCO's evaluation of "
+        f"{compared(setting)} (confidence from {CONFIDENCE:g}, at most {MAX_DETECTIONS} detections per image and "
+        "class)."
+    )
+
+
+def _statistics(results: Results) -> str:
+    setting = results.setting
+    errors = (
+        "their standard errors combine the variance over seeds with a bootstrap variance over images, and intervals "
+        "use Student's t for the part that is due to seeds"
+        if setting.task
+        else "their standard errors are those over seeds, with Student's t"
+    )
+    return (
+        f"Differences in {setting.metric} were paired by seed; {errors}. 'Better' and 'worse' control the family-wise "
+        f"error at {setting.alpha:g} over the arms (Holm); 'no difference' means equivalence within ±{setting.sesoi:g} "
+        f"points (two one-sided tests at {setting.alpha:g} for each arm)."
+    )
+
+
+def _looks(results: Results) -> str:
+    setting = results.setting
+    if setting.max_seeds:
+        return (
+            f"Arms were judged after every seed from number {max(setting.seeds, 2)} to number {setting.max_seeds}, "
+            "with p-values and intervals that allow for all of these looks."
+        )
+    waiting = [arm.name for arm in results.asked if results.interim(arm)]
+    if waiting:
+        return f"Not all of the {setting.seeds} planned seeds are finished: {', '.join(waiting)} are not judged yet."
+    return f"Arms were judged once, after all {setting.seeds} seeds."
+
+
+def _latency(results: Results) -> str:
+    on = results.costs_on
+    return "Latency was measured in interleaved rounds on one machine, on fused models and single images." if on else ""
+
+
+def _software(results: Results) -> str:
+    found = results.reproducibility
+    made = found.environments[0] if found.environments else {}
+    versions = made.get("versions", {})
+    torch = f", PyTorch {versions['torch']}" if "torch" in versions else ""
+    host = f", Ultralytics {versions['ultralytics']}" if "ultralytics" in versions else ""
+    on = f"; on {made['device']}" if made.get("device") else ""
+    plan = f" Plan {results.setting.hash}." if results.setting.hash else ""
+    return f"Software: attngraft {found.software}{torch}{host}{on}.{plan}"

@@ -142,7 +142,6 @@ class Ray:
             1, int(min(total.get("CPU", 1) / cpus, total["GPU"] / gpus if gpus else total.get("CPU", 1)))
         )
         self.task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(_far_run)
-        self.files = (store.folder / "plan.yaml").read_bytes()
         self.tasks: dict[Run, Any] = {}
 
     def free(self) -> bool:
@@ -151,7 +150,8 @@ class Ray:
 
     def start(self, run: Run) -> None:
         """Start a run."""
-        self.tasks[run] = self.task.remote(str(self.store.folder), self.files, run)
+        plan = (self.store.folder / "plan.yaml").read_bytes()
+        self.tasks[run] = self.task.remote(str(self.store.folder), plan, run)
 
     def running(self) -> list[Run]:
         """List the runs that were started and have not ended."""

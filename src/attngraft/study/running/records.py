@@ -144,6 +144,10 @@ class Store:
         """Yield those of the runs that are finished."""
         return (run for run in runs if self.has(run))
 
+    def untouched(self) -> bool:
+        """Tell whether no run has finished, nor trained an epoch."""
+        return not any(self.records.glob("*.json")) and not any((self.folder / "runs").glob("*/*/results.csv"))
+
     def fail(self, run: Run, error: str) -> None:
         """Note why a run could not be finished."""
         write_text(

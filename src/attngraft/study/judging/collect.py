@@ -1,0 +1,247 @@
+"""From the records of a study to its `Results`: everything that a report says is computed here, once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from attngraft.coco.average_precision import metric_values
+from attngraft.study.judging.breakdown import breakdown
+from attngraft.study.judging.evidence import STOCK, Evidence
+from attngraft.study.judging.reproducibility import own_version, reproducibility
+from attngraft.study.judging.results import (
+    FORMAT,
+    ArmResult,
+    Baseline,
+    Cost,
+    Results,
+    RunResult,
+    Setting,
+)
+from attngraft.study.judging.samples import Sample, disagreements
+from attngraft.study.plan import Fixed, Plan
+from attngraft.study.running.records import Record, Run, Store, planned
+
+SHOWN_ARMS = 3
+COSTS = "costs.json"
+SEARCH = "search.json"
+
+
+def collect(store: Store, fixed: Fixed, records: Sequence[Record], others: Sequence[str] = ()) -> Results:
+    """Compute the results of what is finished.
+
+    Args:
+        store: The study's folder; it is read and never written.
+        fixed: The plan.
+        records: The records of the finished runs, seed by seed.
+        others: Other plans on the same data.
+    """
+    evidence = Evidence.of(store, fixed)
+    costs = read_json(store.folder / COSTS)
+    arms = table(evidence, {name: cost_of(costs, name) for name in evidence.tables}, records)
+    runs = run_results(store, fixed, records)
+    return Results(
+        fingerprint=fingerprint(store, fixed, others),
+        setting=setting(fixed, records),
+        complete=bool(arms) and is_complete(fixed, runs, arms),
+        arms=tuple(arms),
+        baseline=baseline(evidence, cost_of(costs, STOCK)),
+        runs=tuple(runs),
+        breakdown=breakdown(evidence, fixed.plan.alpha),
+        errors={name: mean_errors(records, name) for name in [STOCK, *(arm.name for arm in arms)] if arms},
+        curves={name: found for name in [STOCK, *(arm.name for arm in arms)] if (found := curves(records, name))},
+        reproducibility=reproducibility(records),
+        samples=samples(store, fixed, evidence) if arms else (),
+        classes=tuple(records[0].classes) if records else (),
+        costs_on={key: costs["environment"][key] for key in ("device", "threads")} if "environment" in costs else {},
+        costs_note=costs.get("error", "" if costs else "costs were not measured yet"),
+        search=read_json(store.folder / SEARCH),
+        others=tuple(others),
+    )
+
+
+def fingerprint(store: Store, fixed: Fixed, others: Iterable[str] = ()) -> str:
+    """Return a checksum of all that results are computed from; equal ones mean equal results."""
+    names = [COSTS, SEARCH]
+    files = [*(store.folder / name for name in names), *store.records.glob("*.json"), *store.failures.glob("*.json")]
+    found = [(file.name, file.read_bytes()) for file in sorted(files) if file.is_file()]
+    digest = hashlib.sha256(json.dumps([FORMAT, own_version(), fixed.hash, *others]).encode())
+    for name, content in found:
+        digest.update(name.encode() + hashlib.sha256(content).digest())
+    return digest.hexdigest()[:16]
+
+
+def setting(fixed: Fixed, records: Sequence[Record]) -> Setting:
+    """Say what was compared, on what, and by what rule."""
+    plan = fixed.plan
+    return Setting(
+        base=base_name(plan),
+        data=data_name(plan),
+        metric=plan.metric,
+        task=records[0].task if records else "",
+        sesoi=plan.sesoi,
+        alpha=plan.alpha,
+        seeds=plan.seeds,
+        max_seeds=plan.max_seeds,
+        split=plan.split,
+        hash=fixed.hash,
+        train=dict(plan.train),
+        batch=records[0].watch["batch"] if records else None,
+    )
+
+
+def base_name(plan: Plan) -> str:
+    """Name the base without the folder it was in."""
+    return Path(plan.base).name
+
+
+def data_name(plan: Plan) -> str:
+    """Name the data by the last folder and the file; where they are kept is nobody else's concern.
+
+    Example:
+        >>> data_name(Plan(data="fruit/data.yaml", arms=("eca@P5",)))
+        'fruit/data.yaml'
+    """
+    return "/".join(Path(plan.data).parts[-2:])
+
+
+def table(evidence: Evidence, costs: Mapping[str, Cost], records: Sequence[Record] = ()) -> list[ArmResult]:
+    """Return the table of verdicts: arms by falling difference, then controls."""
+    plan = evidence.fixed.plan
+    verdicts, over_conv = evidence.against_stock(), evidence.against_conv()
+    estimates = evidence.estimates(plan.metric)
+    rows = []
+    for arm in evidence.arms:
+        verdict, found = verdicts.get(arm.name), estimates[arm.name]
+        seeds = evidence.seeds(arm.name)
+        pairs = evidence.differences(plan.metric, arm.name).observed.tolist()
+        rows.append(
+            ArmResult(
+                name=arm.name,
+                model=arm.model,
+                kind=arm.kind,
+                level=float(np.mean(levels(evidence, arm.name, seeds))),
+                estimate=found,
+                interval=verdict.interval if verdict else found.interval(1 - plan.alpha),
+                differences=dict(zip(seeds, pairs, strict=True)),
+                verdict=verdict,
+                over_conv=over_conv.get(arm.name),
+                better_share=better_share(
+                    levels(evidence, arm.name, evidence.tables[arm.name]),
+                    levels(evidence, STOCK, evidence.tables[STOCK]),
+                ),
+                cost=costs.get(arm.name, Cost()),
+                note=arm.note,
+            )
+        )
+    rows.sort(key=lambda row: (row.control, -row.estimate.difference))
+    front = pareto(rows)
+    return [replace(row, pareto=row.name in front) for row in rows]
+
+
+def pareto(arms: Sequence[ArmResult]) -> list[str]:
+    """Name the arms that no other, nor the baseline, beats on gain and latency at once; noop is none."""
+    points = {a.name: (a.cost.latency[0], a.estimate.difference) for a in arms if a.cost.latency and a.name != "noop"}
+    everything = [*points.values(), (1.0, 0.0)]
+    return [name for name, point in points.items() if not any(_beats(other, point) for other in everything)]
+
+
+def _beats(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    return one != other and one[0] <= other[0] and one[1] >= other[1]
+
+
+def better_share(arm: Sequence[float], base: Sequence[float]) -> float:
+    """Return the share of all pairs of runs in which the arm's scores more; ties count half.
+
+    Source: Agarwal et al., Deep Reinforcement Learning at the Edge of the Statistical Precipice, NeurIPS 2021.
+
+    Example:
+        >>> better_share([2.0, 3.0], [1.0, 2.0])
+        0.875
+    """
+    return float(np.mean((np.sign(np.subtract.outer(arm, base)) + 1) / 2))
+
+
+def levels(evidence: Evidence, arm: str, seeds: Iterable[int]) -> list[float]:
+    """Return the metric of an arm's runs, in points."""
+    metric = evidence.fixed.plan.metric
+    return [float(metric_values(evidence.tables[arm][seed], metric)[0]) for seed in seeds]
+
+
+def baseline(evidence: Evidence, cost: Cost) -> Baseline | None:
+    """Return what arms are compared with; None before its first run."""
+    found = levels(evidence, STOCK, evidence.tables[STOCK])
+    return Baseline(len(found), float(np.mean(found)), cost) if found else None
+
+
+def run_results(store: Store, fixed: Fixed, records: Sequence[Record]) -> list[RunResult]:
+    """List every run: those that are finished, and those that the plan begins with."""
+    done = {(record.arm, record.seed): record for record in records}
+    wanted = [*planned(fixed), *(Run(fixed.arm(name), seed) for name, seed in done)]
+    return [_run_result(store, fixed, run, done.get((run.arm.name, run.seed))) for run in dict.fromkeys(wanted)]
+
+
+def _run_result(store: Store, fixed: Fixed, run: Run, record: Record | None) -> RunResult:
+    if record is None:
+        error = store.failure(run)
+        return RunResult(run.arm.name, run.seed, "failed" if error else "missing", error=error)
+    value = 100 * record.numbers[fixed.plan.metric]
+    return RunResult(run.arm.name, run.seed, "finished", value, dict(record.numbers), record.seconds)
+
+
+def is_complete(fixed: Fixed, runs: Sequence[RunResult], arms: Sequence[ArmResult]) -> bool:
+    """Tell whether every run that was planned is finished, and every arm decided where looks go on."""
+    if any(run.state != "finished" for run in runs):
+        return False
+    return fixed.plan.max_seeds is None or all(arm.verdict.stop for arm in arms if arm.verdict)
+
+
+def mean_errors(records: Sequence[Record], arm: str) -> dict[str, float]:
+    """Average the cost of each type of error over an arm's seeds."""
+    found = [record.errors for record in records if record.arm == arm]
+    return {kind: float(np.mean([errors[kind] for errors in found])) for kind in found[0]} if found else {}
+
+
+def curves(records: Sequence[Record], arm: str) -> list[list[float]]:
+    """Return AP points after each epoch that all of an arm's runs have, one row a seed."""
+    of = {"bbox": "B", "segm": "M"}
+    rows = [
+        [100 * row.get(f"metrics/mAP50-95({of[record.task]})", math.nan) for row in record.curve]
+        for record in records
+        if record.arm == arm
+    ]
+    epochs = min(map(len, rows), default=0)
+    return [row[:epochs] for row in rows] if epochs else []
+
+
+def samples(store: Store, fixed: Fixed, evidence: Evidence) -> tuple[Sample, ...]:
+    """Choose the images on which the baseline and the arms disagree most, at the first seed they have in common."""
+    asked = [arm for arm in evidence.arms if arm.kind == "arm"][:SHOWN_ARMS]
+    if not asked or not (store.folder / "truth.json").is_file():
+        return ()
+    seed = evidence.seeds(asked[0].name)[0]
+    shown = [fixed.arm(STOCK), *(arm for arm in asked if seed in evidence.seeds(arm.name))]
+    return disagreements(store.truth(), {arm.name: store.detections(Run(arm, seed)) for arm in shown})
+
+
+def cost_of(costs: Mapping[str, Any], arm: str) -> Cost:
+    """Read what was measured of an arm."""
+    row = next((row for row in costs.get("measurements", ()) if row["name"] == arm), None)
+    if row is None:
+        return Cost()
+    timing = row.get("latency")
+    latency = (timing["ratio"], timing["ratio_low"], timing["ratio_high"]) if timing else None
+    return Cost(row.get("trained_parameters"), row.get("flops"), latency)
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Read a file of the study's folder; nothing where there is none."""
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return found

@@ -1,0 +1,85 @@
+"""What a comparison rests on: what paired runs have in common, and what could not be repeated exactly."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from attngraft.study.judging.evidence import STOCK
+from attngraft.study.running.records import Record
+
+
+@dataclass(frozen=True)
+class Check:
+    """Something that paired runs have to have in common.
+
+    Attributes:
+        what: What it is.
+        unlike: The runs in which it is not that of the baseline's run of the same seed.
+    """
+
+    what: str
+    unlike: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reproducibility:
+    """What the comparison rests on.
+
+    Attributes:
+        checks: What paired runs have in common, by checksum.
+        operators: Operators that PyTorch has no deterministic implementation of.
+        devices: Devices that runs were made on.
+        resumed: Runs that were interrupted, and the epochs they resumed from.
+        environments: Each environment that runs were made in, with how many.
+        software: Version of attngraft that computed the results.
+    """
+
+    checks: tuple[Check, ...] = ()
+    operators: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+    resumed: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    environments: tuple[dict[str, Any], ...] = ()
+    software: str = ""
+
+
+def reproducibility(records: Sequence[Record]) -> Reproducibility:
+    """Compare by checksum what arms of one seed have to have in common, and say what was not deterministic."""
+    facts: dict[str, Callable[[Record], Any]] = {
+        "initial weights outside the grafts": lambda record: tuple(record.watch["weights"]),
+        "training images": lambda record: tuple(record.watch["pictures"]),
+        "batches of every epoch, pixels included": lambda record: tuple(record.watch["batches"]),
+        "batch size": lambda record: record.watch["batch"],
+    }
+    stock = {record.seed: record for record in records if record.arm == STOCK}
+    paired = [record for record in records if record.seed in stock]
+    return Reproducibility(
+        checks=tuple(
+            Check(what, tuple(f"{r.arm} at seed {r.seed}" for r in paired if value(r) != value(stock[r.seed])))
+            for what, value in facts.items()
+        ),
+        operators=tuple(sorted({name for record in records for name in record.watch["nondeterministic"]})),
+        devices=tuple(sorted({str(record.environment.get("device")) for record in records})),
+        resumed={f"{r.arm} at seed {r.seed}": tuple(r.watch["resumed"]) for r in records if r.watch["resumed"]},
+        environments=environments(records),
+        software=own_version(),
+    )
+
+
+def environments(records: Sequence[Record]) -> tuple[dict[str, Any], ...]:
+    """Return each different environment that runs were made in, with how many."""
+    kinds: dict[str, dict[str, Any]] = {}
+    for record in records:
+        plain = {key: value for key, value in record.environment.items() if key != "date"}
+        kind = kinds.setdefault(json.dumps(plain, sort_keys=True), {**plain, "runs": 0})
+        kind["runs"] += 1
+    return tuple(kinds.values())
+
+
+def own_version() -> str:
+    """Return the version of attngraft."""
+    from attngraft import __version__
+
+    return __version__

@@ -1,0 +1,317 @@
+"""`Results`: what a study came to, computed once from its records and kept as ``results.json``.
+
+Reports, tables, figures, ``attngraft study status`` and Python read it alike; none of them computes anything more. Its
+JSON schema is published beside this file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.json_schema import GenerateJsonSchema
+
+from attngraft._core.errors import DataError
+from attngraft._core.files import write_text
+from attngraft.study.judging.breakdown import Breakdown
+from attngraft.study.judging.reproducibility import Reproducibility
+from attngraft.study.judging.samples import Sample
+from attngraft.study.judging.statistics import Estimate
+from attngraft.study.judging.verdict import Verdict
+from attngraft.study.plan import Kind
+
+FORMAT = 1
+FILE = "results.json"
+SCHEMA = Path(__file__).with_name("results.schema.json")
+
+State = Literal["finished", "failed", "missing"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What was compared, on what, and by what rule.
+
+    Attributes:
+        base: The baseline model, without the folder it was in.
+        data: The data, by the last folder and the file.
+        metric: What verdicts are about.
+        task: What the evaluation compared: ``bbox`` or ``segm``; empty where only numbers were given.
+        sesoi: Smallest effect size of interest, in AP points.
+        alpha: Family-wise error of the verdicts.
+        seeds: Planned seeds of each arm; those of the first look where ``max_seeds`` is given.
+        max_seeds: Most seeds of each arm; None where all are judged once.
+        split: What was detected on.
+        hash: Of the plan; empty where there was none.
+        train: The training options.
+        batch: Images in a training batch; None where unknown.
+    """
+
+    base: str
+    data: str
+    metric: str
+    task: str
+    sesoi: float
+    alpha: float
+    seeds: int
+    max_seeds: int | None
+    split: str
+    hash: str = ""
+    train: Mapping[str, Any] = field(default_factory=dict)
+    batch: int | None = None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an arm costs; None where it was not measured.
+
+    Attributes:
+        parameters: While training.
+        flops: Of one image.
+        latency: As a multiple of the baseline's, and the ends of the 95 % interval of that.
+    """
+
+    parameters: int | None = None
+    flops: float | None = None
+    latency: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """One line of the table of verdicts.
+
+    Attributes:
+        name: The arm or control.
+        model: Its recipe.
+        kind: Whether it was asked for or is a control.
+        level: Its mean of the metric over seeds, in points.
+        estimate: Its difference to the baseline.
+        interval: The interval of that, at the study's level.
+        differences: Its difference to the baseline at each seed.
+        verdict: Its verdict against the baseline; None for a control.
+        over_conv: Its verdict against the convolution of equal cost, where there is one.
+        better_share: Chance that a run of it scores more than a run of the baseline, over all pairs of runs.
+        cost: What it costs.
+        pareto: Whether no other arm beats it on gain and latency at once.
+        note: How closely a control matches the cost of its arm.
+    """
+
+    name: str
+    model: str
+    kind: Kind
+    level: float
+    estimate: Estimate
+    interval: tuple[float, float]
+    differences: dict[int, float]
+    verdict: Verdict | None = None
+    over_conv: Verdict | None = None
+    better_share: float = 0.5
+    cost: Cost = field(default_factory=Cost)
+    pareto: bool = False
+    note: str = ""
+
+    @property
+    def control(self) -> bool:
+        """Whether it is a control."""
+        return self.kind == "control"
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The model that arms are compared with.
+
+    Attributes:
+        seeds: How many runs it has.
+        level: Its mean of the metric over seeds, in points.
+        cost: What it costs.
+    """
+
+    seeds: int
+    level: float
+    cost: Cost = field(default_factory=Cost)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One run of a study.
+
+    Attributes:
+        arm: The arm.
+        seed: The seed.
+        state: Whether it is finished, failed when last tried, or is still missing.
+        value: The metric, in points; None where it is not finished.
+        numbers: COCO's twelve numbers, as fractions.
+        seconds: Duration of training and evaluation; None where unknown.
+        error: Why it failed.
+    """
+
+    arm: str
+    seed: int
+    state: State
+    value: float | None = None
+    numbers: dict[str, float] = field(default_factory=dict)
+    seconds: float | None = None
+    error: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.arm}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a study came to.
+
+    Attributes:
+        format: Of the file.
+        fingerprint: Of the records that it was computed from.
+        setting: What was compared, on what, and by what rule.
+        complete: Whether every run that the plan asks for is finished and every arm judged.
+        arms: Arms and controls that can be compared with the baseline, by falling difference, controls last.
+        baseline: What they are compared with.
+        runs: Every run, seed by seed.
+        breakdown: Where the differences lie.
+        errors: AP50 points that each type of error costs, by arm, mean over seeds.
+        curves: AP points after each epoch, by arm, one row a seed.
+        reproducibility: What the comparison rests on.
+        samples: The images on which arms disagree most.
+        classes: Names of the classes.
+        costs_on: The device and threads that costs were measured with; empty where they were not.
+        costs_note: Why costs are missing.
+        search: How the arms were found, where a search found them.
+        others: Other plans on the same data in the same home.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(ser_json_inf_nan="strings", extra="forbid")
+
+    fingerprint: str
+    setting: Setting
+    complete: bool
+    arms: tuple[ArmResult, ...]
+    baseline: Baseline | None
+    runs: tuple[RunResult, ...]
+    breakdown: Breakdown = field(default_factory=Breakdown)
+    errors: dict[str, dict[str, float]] = field(default_factory=dict)
+    curves: dict[str, list[list[float]]] = field(default_factory=dict)
+    reproducibility: Reproducibility = field(default_factory=Reproducibility)
+    samples: tuple[Sample, ...] = ()
+    classes: tuple[str, ...] = ()
+    costs_on: dict[str, Any] = field(default_factory=dict)
+    costs_note: str = ""
+    search: dict[str, Any] = field(default_factory=dict)
+    others: tuple[str, ...] = ()
+    format: int = FORMAT
+
+    @property
+    def asked(self) -> list[ArmResult]:
+        """The arms that were asked for, without the controls."""
+        return [arm for arm in self.arms if not arm.control]
+
+    @property
+    def finished(self) -> list[RunResult]:
+        """The runs that are finished."""
+        return [run for run in self.runs if run.state == "finished"]
+
+    @property
+    def hours(self) -> float:
+        """Hours that the finished runs took, one after another."""
+        return sum(run.seconds or 0 for run in self.finished) / 3600
+
+    def interim(self, arm: ArmResult) -> bool:
+        """Tell whether an arm of a plan that is judged once still lacks some of its pairs."""
+        return self.setting.max_seeds is None and arm.estimate.seeds < self.setting.seeds
+
+    def arm(self, name: str) -> ArmResult:
+        """Return an arm by name.
+
+        Raises:
+            KeyError: If it is not compared.
+        """
+        return {arm.name: arm for arm in self.arms}[name]
+
+    def table(self) -> list[dict[str, Any]]:
+        """Return a flat row for each arm, for ``pandas.DataFrame`` and the like."""
+        return [_flat(arm) for arm in self.arms]
+
+    def run_table(self) -> list[dict[str, Any]]:
+        """Return a flat row for each run, with COCO's numbers as columns."""
+        return [
+            {key: value for key, value in asdict(run).items() if key != "numbers"} | run.numbers for run in self.runs
+        ]
+
+    def save(self, folder: Path) -> Path:
+        """Write ``results.json`` into a folder and return its path."""
+        write_text(folder / FILE, adapter().dump_json(self, indent=1).decode())
+        return folder / FILE
+
+    @classmethod
+    def load(cls, file: Path) -> Results:
+        """Read a file that `save` wrote.
+
+        Raises:
+            DataError: If it is none, or of another format.
+        """
+        try:
+            values = json.loads(file.read_text(encoding="utf-8"))
+            found = values.get("format")
+            results = adapter().validate_python(values) if found == FORMAT else None
+        except (ValidationError, ValueError, AttributeError) as error:
+            raise DataError(f"{file} holds no results of a study; write it again: attngraft study report") from error
+        if results is None:
+            raise DataError(f"{file} is of format {found!r}, and this release reads {FORMAT}")
+        return results
+
+    @classmethod
+    def kept(cls, file: Path, fingerprint: str) -> Results | None:
+        """Return what a file holds if that is of records with this fingerprint; None otherwise, or without a file."""
+        with suppress(OSError, DataError):
+            results = cls.load(file)
+            return results if results.fingerprint == fingerprint else None
+        return None
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON schema of ``results.json``."""
+    found = adapter().json_schema(mode="serialization", schema_generator=_Schema)
+    return {"$schema": GenerateJsonSchema.schema_dialect, **found}
+
+
+class _Schema(GenerateJsonSchema):
+    """Numbers may be infinite or missing, which JSON has no number for."""
+
+    def float_schema(self, schema: Any) -> dict[str, Any]:
+        return {"anyOf": [super().float_schema(schema), {"enum": ["NaN", "Infinity", "-Infinity"]}]}
+
+
+@lru_cache(maxsize=1)
+def adapter() -> TypeAdapter[Results]:
+    """Return what reads and writes results; made once, for it takes a while."""
+    return TypeAdapter(Results)
+
+
+def _flat(arm: ArmResult) -> dict[str, Any]:
+    verdict, latency = arm.verdict, arm.cost.latency
+    return {
+        "arm": arm.name,
+        "kind": arm.kind,
+        "outcome": verdict.outcome if verdict else None,
+        "difference": arm.estimate.difference,
+        "low": arm.interval[0],
+        "high": arm.interval[1],
+        "p_difference": verdict.p_difference if verdict else None,
+        "p_equivalence": verdict.p_equivalence if verdict else None,
+        "seeds": arm.estimate.seeds,
+        "seed_sd": arm.estimate.seed_sd,
+        "image_sd": arm.estimate.image_sd,
+        "over_conv": arm.over_conv.outcome if arm.over_conv else None,
+        "better_share": arm.better_share,
+        "level": arm.level,
+        "parameters": arm.cost.parameters,
+        "flops": arm.cost.flops,
+        "latency_ratio": latency[0] if latency else None,
+        "pareto": arm.pareto,
+    }
