@@ -30,7 +30,7 @@ def test_the_report_satisfies_its_schema(report: Report) -> None:
 
 
 @pytest.mark.parametrize(
-    ("record", "name"), [(Environment, "environment"), (Measurement, "measurement"), (Timing, "timing")]
+    ("record", "name"), [(Environment, "Environment"), (Measurement, "Measurement"), (Timing, "Timing")]
 )
 def test_the_schema_names_every_field(record: type, name: str) -> None:
     described = measure.schema()["$defs"][name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from torch import Tensor, nn
@@ -92,10 +93,17 @@ def test_other_devices_are_refused_by_name() -> None:
         memory.peak(nn.Identity(), torch.ones(1, device="meta"))
 
 
-@pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="reads Linux's own figure")
 def test_free_memory_is_below_all_memory() -> None:
-    total = int(Path("/proc/meminfo").read_text().split()[1]) * 1024
-    assert 0 < (memory.free() or 0) < total
+    assert 0 < memory.free() < psutil.virtual_memory().total
+
+
+def test_a_containers_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text in {"memory.max": "3000\n", "memory.current": "2500\n", "memory.stat": "anon 1\nfile 400\n"}.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(memory, "CONTROL_GROUP", tmp_path)
+    assert memory.free() == 3000 - 2500 + 400
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory.free() > 3000
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar, overload
 
 from torch import nn
 
+from attngraft._core.docstrings import entries
 from attngraft._core.errors import RegistrationError, UnknownNameError
 from attngraft._core.plugins import load_announced, remember
 
@@ -216,7 +217,7 @@ def _describe(cls: type[nn.Module], *, name: str | None = None, **fields: Any) -
     name = name or snake_case(cls.__name__)
     if not NAME_PATTERN.match(name):
         raise RegistrationError(f"a mechanism name is lower-case letters, digits and _, got {name!r} for {_path(cls)}")
-    about = _args_section(cls.__doc__ or "")
+    about = entries(cls.__doc__ or "", "Args")
     options = {
         p.name: Option(p.name, p.default, about.get(p.name, ""))
         for p in parameters[1:]
@@ -253,15 +254,6 @@ def provenance(module_doc: str) -> dict[str, Any]:
         match = re.search(rf"^{key}: (.+?)(?=\n\n|\n[A-Z][a-z]+: |\Z)", module_doc, re.MULTILINE | re.DOTALL)
         found[key.lower()] = " ".join(match.group(1).split()) if match else ""
     return found
-
-
-def _args_section(class_doc: str) -> dict[str, str]:
-    """Read the ``Args:`` section of a Google-style docstring."""
-    match = re.search(r"^Args:\n((?:[ ]+.*\n?|\n)+)", inspect.cleandoc(class_doc), re.MULTILINE)
-    if match is None:
-        return {}
-    entries = re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", match.group(1), re.MULTILINE)
-    return {name: " ".join(text.split()) for name, text in entries}
 
 
 def _path(cls: type) -> str:

@@ -8,11 +8,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import PositiveInt
+
 from attngraft._core.checks import positive
 from attngraft._core.errors import OptionError, OutputError
 from attngraft._core.files import write_text
+from attngraft._core.schemas import json_schema
 from attngraft.measure import Environment, Measurement
-from attngraft.measure import schema as measure_schema
 
 SCHEMA = "attngraft.bench/2"
 """Since version 2 every measurement names its device, sizes are height and width, and absences name the detector."""
@@ -31,10 +33,10 @@ class Settings:
         device: Where PyTorch runs them.
     """
 
-    imgsz: tuple[int, int] = (640, 640)
-    asked: tuple[int, int] = (640, 640)
-    batch: int = 1
-    rounds: int = 30
+    imgsz: tuple[PositiveInt, PositiveInt] = (640, 640)
+    asked: tuple[PositiveInt, PositiveInt] = (640, 640)
+    batch: PositiveInt = 1
+    rounds: PositiveInt = 30
     train: bool = False
     device: str = "cpu"
 
@@ -102,32 +104,5 @@ class Bench:
 
 
 def schema() -> dict[str, Any]:
-    """Return the JSON schema (draft 2020-12) of `Bench.to_dict`: that of measurements, with settings and absences."""
-    described = measure_schema()
-    described["title"] = "attngraft.bench"
-    described["description"] = "Cost of detectors, side by side, and what it was taken on."
-    size = {"type": "array", "minItems": 2, "maxItems": 2, "items": {"type": "integer", "minimum": 1}}
-    described["properties"] = {
-        **described["properties"],
-        "schema": {"const": SCHEMA},
-        "settings": {
-            "type": "object",
-            "additionalProperties": False,
-            "required": ["imgsz", "asked", "batch", "rounds", "train", "device"],
-            "properties": {
-                "imgsz": {**size, "description": "height and width in pixels"},
-                "asked": {**size, "description": "those asked for; imgsz is the next multiple of the largest stride"},
-                "batch": {"type": "integer", "minimum": 1},
-                "rounds": {"type": "integer", "minimum": 1},
-                "train": {"type": "boolean"},
-                "device": {"type": "string", "description": "where PyTorch ran"},
-            },
-        },
-        "absent": {
-            "type": "object",
-            "description": "why, by backend and detector",
-            "additionalProperties": {"type": "object", "additionalProperties": {"type": "string"}},
-        },
-    }
-    described["required"] = ["schema", "environment", "settings", "measurements", "absent"]
-    return described
+    """Return the JSON schema (draft 2020-12) of `Bench.to_dict`."""
+    return json_schema(Bench, SCHEMA)

@@ -12,14 +12,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeAlias, TypeVar, get_args
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 import torch
+from pydantic import NonNegativeFloat
 
 from attngraft._core.errors import AttngraftError, MissingExtraError, first_line
 from attngraft._core.progress import SILENT, Progress
+from attngraft._core.schemas import json_schema
 from attngraft.measure import Environment, environment
-from attngraft.measure import schema as measure_schema
 
 Status: TypeAlias = Literal["pass", "warn", "fail", "skip"]
 T = TypeVar("T")
@@ -129,7 +130,7 @@ class Finding:
     status: Status
     detail: str
     remedy: str
-    seconds: float
+    seconds: NonNegativeFloat
 
 
 @dataclass(frozen=True)
@@ -287,36 +288,8 @@ class Diagnosis:
 
 def schema() -> dict[str, Any]:
     """Return the JSON schema (draft 2020-12) of `Diagnosis.to_dict`."""
-    measured = measure_schema()
-    texts = {key: {"type": "string"} for key in ("name", "promise", "detail", "remedy")}
-    finding = {
-        **texts,
-        "status": {"enum": list(get_args(Status))},
-        "seconds": {"type": "number", "minimum": 0},
-    }
-    properties = {
-        "schema": {"const": SCHEMA},
-        "healthy": {"type": "boolean", "description": "whether no status is fail"},
-        "subject": {"type": "string"},
-        "findings": {"type": "array", "items": {"$ref": "#/$defs/finding"}},
-        "environment": measured["properties"]["environment"],
-    }
-    return {
-        "$schema": measured["$schema"],
-        "title": "attngraft.doctor",
-        "description": "What was looked for in a mechanism or a detector, and what was found.",
-        **_closed(properties),
-        "$defs": {"finding": _closed(finding), "environment": measured["$defs"]["environment"]},
-    }
-
-
-def _closed(properties: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "additionalProperties": False,
-        "required": list(properties),
-        "properties": properties,
-    }
+    healthy = {"type": "boolean", "description": "Whether no status is fail."}
+    return json_schema(Diagnosis, SCHEMA, healthy=healthy)
 
 
 def diagnose(name: str, subject: T, checks: Iterable[Check[T]]) -> Diagnosis:

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from pydantic import Field, PositiveInt
 
 PACKAGES = ("attngraft", "torchvision", "ultralytics", "numpy", "onnx", "onnxruntime", "openvino", "tensorrt")
 """Distributions whose versions can change a figure; looked up by name, never imported."""
@@ -35,9 +37,9 @@ class Environment:
     python: str
     system: str
     device: str
-    cores: int
-    threads: int
-    versions: Mapping[str, str]
+    cores: PositiveInt
+    threads: PositiveInt
+    versions: Annotated[Mapping[str, str], Field(json_schema_extra={"required": ["torch"]})]
 
 
 def environment(device: torch.device | str = "cpu") -> Environment:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import PositiveFloat, PositiveInt
 
 from attngraft._core.checks import positive
 from attngraft._core.errors import OptionError
@@ -37,14 +38,14 @@ class Timing:
     """
 
     name: str
-    threads: int
-    rounds: int
-    p50_ms: float
-    p90_ms: float
-    ratio: float
-    ratio_low: float
-    ratio_high: float
-    samples_ms: tuple[float, ...]
+    threads: PositiveInt
+    rounds: PositiveInt
+    p50_ms: PositiveFloat
+    p90_ms: PositiveFloat
+    ratio: PositiveFloat
+    ratio_low: PositiveFloat
+    ratio_high: PositiveFloat
+    samples_ms: tuple[PositiveFloat, ...]
 
 
 def compare(

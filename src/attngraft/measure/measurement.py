@@ -1,4 +1,4 @@
-"""Modules side by side, and the JSON that the figures are stored in (`schema.json` describes it)."""
+"""Modules side by side, and the JSON that the figures are stored in."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import json
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from importlib import resources
 from typing import Any
 
+from pydantic import NonNegativeInt
 from torch import nn
 
 from attngraft._core.calls import Example, arguments, forward, mode, training_step, untouched
+from attngraft._core.schemas import json_schema
 from attngraft.measure import latency, memory
 from attngraft.measure.counting import flops, parameters, weight_bytes
 from attngraft.measure.environment import Environment, device_name, environment
@@ -43,13 +44,13 @@ class Measurement:
     name: str
     backend: str
     device: str
-    inputs: tuple[tuple[int, ...], ...]
-    parameters: int | None = None
-    weight_bytes: int | None = None
-    flops: int | None = None
-    train_flops: int | None = None
-    peak_bytes: int | None = None
-    train_peak_bytes: int | None = None
+    inputs: tuple[tuple[NonNegativeInt, ...], ...]
+    parameters: NonNegativeInt | None = None
+    weight_bytes: NonNegativeInt | None = None
+    flops: NonNegativeInt | None = None
+    train_flops: NonNegativeInt | None = None
+    peak_bytes: NonNegativeInt | None = None
+    train_peak_bytes: NonNegativeInt | None = None
     latency: Timing | None = None
     train_latency: Timing | None = None
 
@@ -117,9 +118,7 @@ def measure(
 
 def schema() -> dict[str, Any]:
     """Return the JSON schema (draft 2020-12) of `Report.to_dict`."""
-    text = resources.files("attngraft.measure").joinpath("schema.json").read_text(encoding="utf-8")
-    loaded: dict[str, Any] = json.loads(text)
-    return loaded
+    return json_schema(Report, SCHEMA)
 
 
 def _timings(

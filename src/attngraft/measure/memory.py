@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
@@ -22,6 +23,8 @@ from torch.profiler import ProfilerActivity, profile
 from attngraft._core.calls import Example, arguments, forward, mode, training_step, untouched
 from attngraft._core.errors import OptionError
 
+CONTROL_GROUP = Path("/sys/fs/cgroup")
+"""Where Linux writes the limits of the container that a process runs in."""
 CPU = 0
 """How the profiler writes the device type of an allocation on the CPU."""
 
@@ -54,13 +57,14 @@ def peak(module: nn.Module, example: Example, *, train: bool = False) -> int:
         return _PEAKS[device.type](call, device)
 
 
-def free(device: torch.device | str = "cpu") -> int | None:
-    """Return the bytes that can still be allocated on a device, or None where the system does not tell."""
+def free(device: torch.device | str = "cpu") -> int:
+    """Return the bytes that can still be allocated on a device, on the CPU without swapping."""
     device = torch.device(device)
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    limits = [limit for limit in (_available(), _control_group()) if limit is not None]
-    return min(limits, default=None)
+    available = int(psutil.virtual_memory().available)
+    container = _control_group()
+    return available if container is None else min(available, container)
 
 
 def _cpu_peak(call: Callable[[], object], _: torch.device) -> int:
@@ -93,23 +97,14 @@ def _cuda_peak(call: Callable[[], object], device: torch.device) -> int:
 _PEAKS = {"cpu": _cpu_peak, "cuda": _cuda_peak}
 
 
-def _available() -> int | None:
-    """Read what Linux could give to a process without swapping."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
-
-
 def _control_group() -> int | None:
-    """Read what is left under a container's limit, counting cached files as free."""
-    folder = Path("/sys/fs/cgroup")
+    """Read what is left under a container's limit, which psutil does not know, counting cached files as free."""
+    names = ("memory.max", "memory.current", "memory.stat")
     try:
-        limit, used = ((folder / name).read_text(encoding="ascii").strip() for name in ("memory.max", "memory.current"))
-        cached = re.search(r"^file (\d+)", (folder / "memory.stat").read_text(encoding="ascii"), re.MULTILINE)
+        limit, used, statistics = ((CONTROL_GROUP / name).read_text(encoding="ascii") for name in names)
     except OSError:
         return None
-    if limit == "max" or cached is None:
+    cached = re.search(r"^file (\d+)", statistics, re.MULTILINE)
+    if limit.strip() == "max" or cached is None:
         return None
     return int(limit) - int(used) + int(cached.group(1))

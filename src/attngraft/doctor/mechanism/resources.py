@@ -49,8 +49,6 @@ def memory_growth(subject: Subject) -> Outcome:
     order = "quadratically" if quadratic else "linearly"
     detail = f"{need / GIB:.2g} GiB at {height}x{width}, batch {subject.batch}; grows {order}"
     free, words = free_for_training()
-    if free is None:
-        return warned(detail, "compare it with the memory that is free, which this system does not tell")
     if need > free:
         fits = next((side for side in range(max(height, width), 0, -1) if subject.batch * bytes_at(side**2) <= free), 0)
         return failed(f"{detail}; {words}, enough for {fits}x{fits}")
@@ -73,12 +71,12 @@ def flops_at(model: nn.Module, side: int) -> float:
     return counts[side**2] if side**2 in counts else growth(counts, share=0.0)[0](side**2)
 
 
-def free_for_training() -> tuple[int | None, str]:
+def free_for_training() -> tuple[int, str]:
     """Return the bytes that are free where a training would run, and how to say it."""
     gpu = torch.cuda.is_available()
     free = memory.free("cuda" if gpu else "cpu")
     where = " on the GPU (the need was measured on the CPU)" if gpu else ""
-    return free, "" if free is None else f"{free / GIB:.1f} GiB are free{where}"
+    return free, f"{free / GIB:.1f} GiB are free{where}"
 
 
 def pairs_bytes(module: nn.Module, channels: int) -> Callable[[int], float] | None:

@@ -206,8 +206,7 @@ def fitting_workers() -> int:
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     by_cores = max(1, cores // max(1, min(8, cores - 1)))
-    free = memory.free()
-    return by_cores if free is None else max(1, min(by_cores, free // PROCESS_BYTES))
+    return max(1, min(by_cores, memory.free() // PROCESS_BYTES))
 
 
 def _gpus() -> int:
