@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import numpy as np
 import pytest
 from scipy import stats
@@ -16,7 +15,7 @@ from scipy import stats
 from attngraft._core.errors import DataError, PlanError
 from attngraft.study.judging import collect
 from attngraft.study.judging.breakdown import cells, two_sided
-from attngraft.study.judging.results import SCHEMA, Results, adapter, schema
+from attngraft.study.judging.results import Results, schema
 from attngraft.study.judging.statistics import Estimate
 from attngraft.study.study import Study
 from tests.study.conftest import TINY
@@ -77,18 +76,15 @@ def test_results_survive_their_file_and_fit_the_published_schema(made_study: Mak
     study = made_study(WRONG, seeds=1)  # so that there are infinite ends and missing deviations
     file = study.results.save(study.store.folder)
     written = json.loads(file.read_text())
-    jsonschema.validate(written, json.loads(SCHEMA.read_text()))
+    jsonschema = pytest.importorskip("jsonschema")
+    jsonschema.validate(written, schema())
     again = Results.load(file)
     assert again.arm("eca@P3").interval == (-math.inf, math.inf)
     assert math.isnan(again.arm("eca@P3").estimate.seed_sd)
-    assert adapter().dump_json(again) == adapter().dump_json(study.results)
+    assert again.to_dict() == study.results.to_dict()
     written["runs"][0]["state"] = "lost"
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(written, json.loads(SCHEMA.read_text()))
-
-
-def test_the_published_schema_is_of_these_results() -> None:
-    assert json.loads(SCHEMA.read_text()) == schema(), "write it again: python tools/schemas.py"
+        jsonschema.validate(written, schema())
 
 
 def test_results_are_computed_once_and_anew_for_other_records(
@@ -105,7 +101,11 @@ def test_results_are_computed_once_and_anew_for_other_records(
 
 
 def test_a_file_of_results_that_is_none_says_so(tmp_path: Path) -> None:
-    for text, said in {"{": "holds no results", "[]": "holds no results", '{"format": 9}': "is of format 9"}.items():
+    for text, said in {
+        "{": "holds no results",
+        "[]": "holds no results",
+        '{"schema": "x/9"}': "is of the form 'x/9'",
+    }.items():
         (tmp_path / "results.json").write_text(text)
         with pytest.raises(DataError, match=said):
             Results.load(tmp_path / "results.json")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from attngraft._core.errors import PlanError
-from attngraft.study.judging.results import adapter
+from attngraft.study.judging.results import Results
 from attngraft.study.reporting.report import write_report
 from attngraft.study.running.records import Run
 from attngraft.study.study import Study
@@ -94,12 +94,13 @@ def test_names_are_text_in_every_format(made_study: Make) -> None:
     """What a file's class names hold is shown, and is neither markup, nor a new column, nor a command of LaTeX."""
     study = made_study(WRONG, seeds=2)
     evil = r"a|b<script>alert(1)</script>\input{x}^2$y$ *"
-    written = adapter().dump_json(study.results).decode()
+    file = study.results.save(study.store.folder)
+    written = file.read_text()
     for name in ("se@P3", "red"):
         written = written.replace(f'"{name}"', json.dumps(evil))
-    changed = adapter().validate_json(written)
+    file.write_text(written)
     folder = study.store.folder
-    page = write_report(changed, folder).report.read_text()
+    page = write_report(Results.load(file), folder).report.read_text()
     assert "<script>alert" not in page
     markdown, latex = (folder / "report.md").read_text(), (folder / "breakdown.tex").read_text()
     assert "<script>" not in markdown

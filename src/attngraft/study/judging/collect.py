@@ -17,7 +17,7 @@ from attngraft.study.judging.breakdown import breakdown
 from attngraft.study.judging.evidence import STOCK, Evidence
 from attngraft.study.judging.reproducibility import own_version, reproducibility
 from attngraft.study.judging.results import (
-    FORMAT,
+    SCHEMA,
     ArmResult,
     Baseline,
     Cost,
@@ -72,7 +72,7 @@ def fingerprint(store: Store, fixed: Fixed, others: Iterable[str] = ()) -> str:
     names = [COSTS, SEARCH]
     files = [*(store.folder / name for name in names), *store.records.glob("*.json"), *store.failures.glob("*.json")]
     found = [(file.name, file.read_bytes()) for file in sorted(files) if file.is_file()]
-    digest = hashlib.sha256(json.dumps([FORMAT, own_version(), fixed.hash, *others]).encode())
+    digest = hashlib.sha256(json.dumps([SCHEMA, own_version(), fixed.hash, *others]).encode())
     for name, content in found:
         digest.update(name.encode() + hashlib.sha256(content).digest())
     return digest.hexdigest()[:16]

@@ -1,7 +1,7 @@
 """`Results`: what a study came to, computed once from its records and kept as ``results.json``.
 
-Reports, tables, figures, ``attngraft study status`` and Python read it alike; none of them computes anything more. Its
-JSON schema is published beside this file.
+Reports, tables, figures, ``attngraft study status`` and Python read it alike; none of them computes anything more.
+`schema` is its JSON schema: ``attngraft study schema results``.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
-from pydantic.json_schema import GenerateJsonSchema
+from pydantic import ConfigDict, TypeAdapter
 
 from attngraft._core.errors import DataError
 from attngraft._core.files import write_text
+from attngraft._core.schemas import json_schema
 from attngraft.study.judging.breakdown import Breakdown
 from attngraft.study.judging.reproducibility import Reproducibility
 from attngraft.study.judging.samples import Sample
@@ -26,9 +26,8 @@ from attngraft.study.judging.statistics import Estimate
 from attngraft.study.judging.verdict import Verdict
 from attngraft.study.plan import Kind
 
-FORMAT = 1
+SCHEMA = "attngraft.results/1"
 FILE = "results.json"
-SCHEMA = Path(__file__).with_name("results.schema.json")
 
 State = Literal["finished", "failed", "missing"]
 
@@ -167,7 +166,6 @@ class Results:
     """What a study came to.
 
     Attributes:
-        format: Of the file.
         fingerprint: Of the records that it was computed from.
         setting: What was compared, on what, and by what rule.
         complete: Whether every run that the plan asks for is finished and every arm judged.
@@ -204,7 +202,6 @@ class Results:
     costs_note: str = ""
     search: dict[str, Any] = field(default_factory=dict)
     others: tuple[str, ...] = ()
-    format: int = FORMAT
 
     @property
     def asked(self) -> list[ArmResult]:
@@ -245,8 +242,12 @@ class Results:
 
     def save(self, folder: Path) -> Path:
         """Write ``results.json`` into a folder and return its path."""
-        write_text(folder / FILE, adapter().dump_json(self, indent=1).decode())
+        write_text(folder / FILE, json.dumps(self.to_dict(), indent=1))
         return folder / FILE
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the form that `schema` describes, of plain values only."""
+        return {"schema": SCHEMA, **json.loads(adapter().dump_json(self))}
 
     @classmethod
     def load(cls, file: Path) -> Results:
@@ -257,12 +258,12 @@ class Results:
         """
         try:
             values = json.loads(file.read_text(encoding="utf-8"))
-            found = values.get("format")
-            results = adapter().validate_python(values) if found == FORMAT else None
-        except (ValidationError, ValueError, AttributeError) as error:
+            found = values.pop("schema", None)
+            results = adapter().validate_python(values) if found == SCHEMA else None
+        except (ValueError, AttributeError, TypeError) as error:
             raise DataError(f"{file} holds no results of a study; write it again: attngraft study report") from error
         if results is None:
-            raise DataError(f"{file} is of format {found!r}, and this release reads {FORMAT}")
+            raise DataError(f"{file} is of the form {found!r}, and this release reads {SCHEMA!r}")
         return results
 
     @classmethod
@@ -275,16 +276,20 @@ class Results:
 
 
 def schema() -> dict[str, Any]:
-    """Return the JSON schema of ``results.json``."""
-    found = adapter().json_schema(mode="serialization", schema_generator=_Schema)
-    return {"$schema": GenerateJsonSchema.schema_dialect, **found}
+    """Return the JSON schema (draft 2020-12) of `Results.to_dict`, where numbers may be infinite or missing."""
+    described: dict[str, Any] = _unbounded(json_schema(Results, SCHEMA))
+    return described
 
 
-class _Schema(GenerateJsonSchema):
-    """Numbers may be infinite or missing, which JSON has no number for."""
-
-    def float_schema(self, schema: Any) -> dict[str, Any]:
-        return {"anyOf": [super().float_schema(schema), {"enum": ["NaN", "Infinity", "-Infinity"]}]}
+def _unbounded(described: Any) -> Any:
+    if isinstance(described, list):
+        return [_unbounded(one) for one in described]
+    if not isinstance(described, dict):
+        return described
+    if described.get("type") == "number":
+        about = {key: value for key, value in described.items() if key != "type"}
+        return {**about, "anyOf": [{"type": "number"}, {"enum": ["NaN", "Infinity", "-Infinity"]}]}
+    return {key: _unbounded(value) for key, value in described.items()}
 
 
 @lru_cache(maxsize=1)

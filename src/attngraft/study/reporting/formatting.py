@@ -1,17 +1,8 @@
-"""Numbers and texts as the report's formats want them."""
+"""Numbers as reports write them."""
 
 from __future__ import annotations
 
-import html
 import math
-import re
-
-TEX = {
-    "&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}",
-    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
-    "−": "$-$", "∞": r"$\infty$", "×": r"$\times$", "±": r"$\pm$", "–": "--",
-}  # fmt: skip
 
 
 def points(value: float) -> str:
@@ -63,24 +54,3 @@ def count(value: float | None) -> str:
         if value >= size:
             return f"{value / size:.0f} {letter}" if letter == "k" else f"{value / size:.2f} {letter}"
     return f"{value:.0f}"
-
-
-def tex(text: object) -> str:
-    r"""Escape what LaTeX reads as its own, and write signs as mathematics.
-
-    Example:
-        >>> tex("ema_2@P5"), tex("−0.50"), tex(r"a\b^2")
-        ('ema\\_2@P5', '$-$0.50', 'a\\textbackslash{}b\\textasciicircum{}2')
-    """
-    return re.sub(f"[{re.escape(''.join(TEX))}]", lambda found: TEX[found.group()], " ".join(str(text).split()))
-
-
-def markdown(text: object) -> str:
-    r"""Escape what Markdown or the HTML within it reads as its own.
-
-    Example:
-        >>> markdown("a|b <script>"), markdown("ema_2@P5 *")
-        ('a\\|b &lt;script&gt;', 'ema_2@P5 \\*')
-    """
-    escaped = re.sub(r"([\\`*\[\]|])", r"\\\1", " ".join(str(text).split()))
-    return html.escape(escaped, quote=False)

@@ -6,13 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attngraft._core.errors import MissingExtraError, PlanError
+from attngraft._core.escape import latex_text, markdown_text
 from attngraft._core.files import write_text
 from attngraft.study.judging.results import Results
 from attngraft.study.reporting import formatting, words
 
 TEMPLATES = Path(__file__).parent / "templates"
 FILES = ("report.md", "table.tex", "breakdown.tex", "report.html")
-FILTERS = ("points", "signed", "count", "tex", "markdown")
+FILTERS = {
+    "points": formatting.points,
+    "signed": formatting.signed,
+    "count": formatting.count,
+    "tex": latex_text,
+    "markdown": markdown_text,
+}
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ def write_report(results: Results, folder: Path) -> Conclusion:
         autoescape=lambda name: bool(name and name.endswith(".html.j2")),
     )
     templates.globals |= {"words": words, "between": formatting.between}
-    templates.filters |= {name: getattr(formatting, name) for name in FILTERS}
+    templates.filters |= FILTERS
     headline = words.headline(results)
     content = {
         "results": results,
