@@ -117,7 +117,7 @@ def test_list_and_show_take_a_mechanism_of_the_users_own(monkeypatch: pytest.Mon
         ("train model=yolo11n epochs", 2, "expected key=value, got 'epochs'"),
         ("train model=yolo11n epohcs=3", 2, "no key 'epohcs'; did you mean epochs"),
         ("train model=yolo11n+msha@P5", 2, "no mechanism is called 'msha'"),
-        ("train model=yolo11n.yaml+mhsa@P9", 1, "no place P9; this model has P3, P4, P5, N3, N4, N5"),
+        ("train model=yolo11n.yaml+mhsa@P9", 1, "no place P9; this model has P2, P3, P4, P5, N3, N4, N5"),
         ("val model=nowhere.pt", 1, "there is no file nowhere.pt"),
         ("graft yolo11n.yaml se@P5 -o out.onnx", 1, "ends in .pt"),
         ("graft yolo11n.yaml se@P5", 2, "Missing option"),

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
+from ultralytics.nn.modules.transformer import TransformerEncoderLayer
 from ultralytics.nn.tasks import (
     ClassificationModel,
     DetectionModel,
@@ -20,7 +21,7 @@ from ultralytics.nn.tasks import (
 
 import attngraft.attention as zoo
 from attngraft._core.errors import CheckpointError, OptionError, PlaceError
-from attngraft.yolo.grafting import graft_model
+from attngraft.yolo.grafting import BoTConv, TokenEncoder, graft_model
 from attngraft.yolo.recipe import parse_grafts
 from attngraft.yolo.rows import YAML_KEY
 
@@ -211,6 +212,21 @@ class TestModes:
         out = model.train()(torch.rand(2, 3, 64, 64))
         assert all(leaf.isfinite().all() for leaf in tree_leaves(out) if isinstance(leaf, Tensor))
 
+    @pytest.mark.parametrize("base", ["rtdetr-resnet50.yaml", "yolov8n-cls-resnet50.yaml"])
+    def test_bot_replaces_every_3x3_convolution_of_the_last_stage_of_a_resnet(self, base: str) -> None:
+        kind = RTDETRDetectionModel if base.startswith("rtdetr") else ClassificationModel
+        model = kind(base, verbose=False)
+        graft_model(model, parse_grafts("bot@P5"))
+        blocks = {path: part for path, part in model.model.named_modules() if isinstance(part, BoTConv)}
+        assert list(blocks) == [f"4.layer.{i}.cv2" for i in range(3)]
+        first, second = blocks["4.layer.0.cv2"].eval(), blocks["4.layer.1.cv2"].eval()
+        x = torch.rand(1, 512, 6, 4)
+        pooled = torch.nn.functional.avg_pool2d(first.mechanism(x), 2)
+        torch.testing.assert_close(first(x), first.act(first.norm(pooled)))
+        assert first(x).shape == (1, 512, 3, 2)
+        torch.testing.assert_close(second(x), second.act(second.norm(second.mechanism(x))))
+        assert first(torch.rand(1, 512, 5, 3)).shape == (1, 512, 3, 2)
+
     def test_bot_says_when_there_is_nothing_to_replace(self) -> None:
         with pytest.raises(PlaceError, match="there are none at stride 32.*use mhsa@P5"):
             grafted("bot@P5", "yolo12n")
@@ -251,3 +267,65 @@ def test_a_fused_model_is_refused() -> None:
     model = build("yolo11n").fuse(verbose=False)
     with pytest.raises(CheckpointError, match="fused for inference"):
         graft_model(model, parse_grafts("se@P5"))
+
+
+class TestInnerAttention:
+    """Class names as places: mechanisms after the attention inside blocks, or in its place."""
+
+    @pytest.mark.parametrize(
+        ("base", "grafts", "paths"),
+        [
+            ("yolo11n", "mhsa(mode=replace)@C2PSA", ["10.m.0.attn"]),
+            ("yolo12n", "mhsa(mode=replace)@6.attention", [f"6.m.{a}.{b}.attn" for a in (0, 1) for b in (0, 1)]),
+            ("rtdetr-l", "mhsa(mode=replace)@AIFI", ["11.mechanism"]),
+        ],
+    )
+    def test_a_mechanism_takes_the_place_of_the_attention(self, base: str, grafts: str, paths: list[str]) -> None:
+        model = grafted(grafts, base)
+        mhsa = zoo.mechanism("mhsa").cls
+        assert [path for path, part in model.model.named_modules() if isinstance(part, mhsa)] == paths
+        rebuilt = type(model)(copy.deepcopy(model.yaml), verbose=False)
+        assert {k: v.shape for k, v in rebuilt.state_dict().items()} == {
+            k: v.shape for k, v in model.state_dict().items()
+        }
+        for size in ((64, 96), (96, 64)):
+            assert all(leaf.isfinite().all() for leaf in answers(model, torch.rand(2, 3, *size)))
+        layer = model.model[int(paths[0].split(".")[0])].train()
+        x = torch.rand(2, {"yolo11n": 256, "yolo12n": 128, "rtdetr-l": 256}[base], 8, 4)
+        layer(x).square().sum().backward()
+        assert all(p.grad is not None for p in layer.parameters() if p.requires_grad)
+
+    @pytest.mark.parametrize("before", [False, True], ids=["norm after", "norm before"])
+    def test_an_encoder_layer_is_the_hosts_with_its_attention_exchanged(self, before: bool) -> None:
+        """With the host's own attention as the mechanism it gives the host's numbers, and its gradients."""
+
+        class Same(nn.Module):
+            def __init__(self, attention: nn.Module) -> None:
+                super().__init__()
+                self.attention = attention
+
+            def forward(self, x: Tensor) -> Tensor:
+                tokens = x.flatten(2).transpose(1, 2)
+                return self.attention(tokens, tokens, tokens)[0].transpose(1, 2).reshape(x.shape)
+
+        layer = TransformerEncoderLayer(16, 32, 4, normalize_before=before).double()
+        mine = TokenEncoder(Same(layer.ma), layer).double()
+        x = torch.rand(2, 16, 3, 5, dtype=torch.float64, requires_grad=True)
+        theirs = layer(x.flatten(2).transpose(1, 2)).transpose(1, 2).reshape(x.shape)
+        torch.testing.assert_close(mine(x), theirs, atol=1e-12, rtol=0)
+        weight = torch.rand_like(theirs)
+        (expected,) = torch.autograd.grad((theirs * weight).sum(), x)
+        (actual,) = torch.autograd.grad((mine(x) * weight).sum(), x)
+        torch.testing.assert_close(actual, expected, atol=1e-12, rtol=0)
+
+    def test_a_graft_after_the_attention_starts_as_the_identity(self) -> None:
+        picture = torch.rand(1, 3, 64, 64)
+        stock = answers(grafted("se@C2PSA"), picture)
+        torch.manual_seed(0)
+        assert all(torch.equal(a, b) for a, b in zip(stock, answers(build("yolo11n"), picture), strict=True))
+
+    def test_attention_on_tokens_elsewhere_says_that_it_stays(self) -> None:
+        backbone = [[-1, 1, "Conv", [16, 3, 2]], [-1, 1, "C3TR", [16]]]
+        model = DetectionModel({"nc": 2, "backbone": backbone, "head": [[[1], 1, "Detect", ["nc"]]]}, verbose=False)
+        with pytest.raises(PlaceError, match="only that of an encoder layer on a map, such as AIFI"):
+            graft_model(model, parse_grafts("mhsa(mode=replace)@1.attention"))

@@ -9,19 +9,19 @@ from ultralytics.nn.tasks import ClassificationModel, DetectionModel, RTDETRDete
 from attngraft._core.errors import PlaceError
 from attngraft.yolo.placing import Layout, layout
 
-# Layer indices of P3 P4 P5 N3 N4 N5, read off the host's own YAML comments.
+# Layer indices of P2 P3 P4 P5 N3 N4 N5, read off the host's own YAML comments.
 FAMILIES = {
-    "yolov5n": (4, 6, 9, 17, 20, 23),
-    "yolov8n": (4, 6, 9, 15, 18, 21),
-    "yolov8s": (4, 6, 9, 15, 18, 21),
-    "yolov9t": (4, 6, 9, 15, 18, 21),
-    "yolov10n": (4, 6, 10, 16, 19, 22),
-    "yolov10m": (4, 6, 10, 16, 19, 22),
-    "yolo11n": (4, 6, 10, 16, 19, 22),
-    "yolo11m": (4, 6, 10, 16, 19, 22),
-    "yolo12n": (4, 6, 8, 14, 17, 20),
-    "yolo26n": (4, 6, 10, 16, 19, 22),
-    "rtdetr-l": (3, 7, 9, 21, 24, 27),
+    "yolov5n": (2, 4, 6, 9, 17, 20, 23),
+    "yolov8n": (2, 4, 6, 9, 15, 18, 21),
+    "yolov8s": (2, 4, 6, 9, 15, 18, 21),
+    "yolov9t": (2, 4, 6, 9, 15, 18, 21),
+    "yolov10n": (2, 4, 6, 10, 16, 19, 22),
+    "yolov10m": (2, 4, 6, 10, 16, 19, 22),
+    "yolo11n": (2, 4, 6, 10, 16, 19, 22),
+    "yolo11m": (2, 4, 6, 10, 16, 19, 22),
+    "yolo12n": (2, 4, 6, 8, 14, 17, 20),
+    "yolo26n": (2, 4, 6, 10, 16, 19, 22),
+    "rtdetr-l": (1, 3, 7, 9, 21, 24, 27),
 }
 
 
@@ -35,22 +35,25 @@ def offered(name: str) -> Layout:
 def test_names_mean_the_hosts_own_layers(name: str) -> None:
     named = offered(name).named
     assert {place: int(host.path) for place, host in named.items()} == dict(
-        zip(("P3", "P4", "P5", "N3", "N4", "N5"), FAMILIES[name], strict=True)
+        zip(("P2", "P3", "P4", "P5", "N3", "N4", "N5"), FAMILIES[name], strict=True)
     )
-    assert [host.stride for host in named.values()] == [8, 16, 32] * 2
+    assert [host.stride for host in named.values()] == [4, 8, 16, 32, 8, 16, 32]
 
 
 def test_a_classifier_has_a_backbone_and_no_neck() -> None:
     model = ClassificationModel("yolo11n-cls.yaml", verbose=False)
     found = layout(model.model, len(model.yaml["backbone"]), 3)
-    assert list(found.named) == ["P3", "P4", "P5"]
-    with pytest.raises(PlaceError, match="no place N4; this model has P3, P4, P5, and layers 0-10"):
+    assert list(found.named) == ["P2", "P3", "P4", "P5"]
+    with pytest.raises(PlaceError, match="no place N4; this model has P2, P3, P4, P5, and layers 0-10"):
         found.find("N4")
 
 
 def test_extra_strides_have_names_too() -> None:
-    assert list(offered("yolov8n-p6").named) == ["P3", "P4", "P5", "P6", "N3", "N4", "N5", "N6"]
-    assert "N2" in offered("yolov8n-p2").named
+    assert list(offered("yolov8n-p6").named) == ["P2", "P3", "P4", "P5", "P6", "N3", "N4", "N5", "N6"]
+    for name in ("yolov8n-p2", "yolo26n-p2", "yolov8n-ghost-p2"):
+        named = offered(name).named
+        assert (named["P2"].stride, named["N2"].stride) == (4, 4)
+        assert named["P2"].path == "2"
 
 
 def test_looking_leaves_no_trace() -> None:
@@ -67,7 +70,7 @@ def test_looking_leaves_no_trace() -> None:
 @pytest.mark.parametrize(
     ("place", "message"),
     [
-        ("P6", "no place P6; this model has P3, P4, P5, N3, N4, N5, and layers 0-23"),
+        ("P6", "no place P6; this model has P2, P3, P4, P5, N3, N4, N5, and layers 0-23"),
         ("24", "no layer 24.*layers 0-23"),
         ("23", "layer 23 does not give one map"),
         ("8.m.0.m.0.cv9", "no module 8.m.0.m.0.cv9.*did you mean 8.m.0.m.0.cv[12]"),
@@ -76,3 +79,52 @@ def test_looking_leaves_no_trace() -> None:
 def test_a_place_that_is_not_there_names_those_that_are(place: str, message: str) -> None:
     with pytest.raises(PlaceError, match=message):
         offered("yolo11n").find(place)
+
+
+def test_a_two_level_model_and_one_that_reads_its_backbone_alone_have_the_places_that_they_read() -> None:
+    """As announced of hosts to come: detection on P3 and P5 only, and a head that reads one map."""
+    rows = [[-1, 1, "Conv", [16, 3, 2]] for _ in range(5)]
+    two = DetectionModel({"nc": 2, "backbone": rows, "head": [[[2, 4], 1, "Detect", ["nc"]]]}, verbose=False)
+    assert list(layout(two.model, 5, 3).named) == ["P2", "P3", "P4", "P5", "N3", "N5"]
+    neck = [*rows, [-1, 1, "Conv", [32, 3, 1]]]
+    one = DetectionModel({"nc": 2, "backbone": rows, "head": [neck[5], [[5], 1, "Detect", ["nc"]]]}, verbose=False)
+    assert list(layout(one.model, 5, 3).named) == ["P2", "P3", "P4", "P5", "N5"]
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "paths"),
+    [
+        ("yolo11n", "C2PSA", ["10.m.0.attn"]),
+        ("yolo11n", "c2psa", ["10.m.0.attn"]),
+        ("yolo11n", "PSABlock", ["10.m.0.attn"]),
+        ("yolo11n", "Attention", ["10.m.0.attn"]),
+        ("yolo11n", "10.attention", ["10.m.0.attn"]),
+        ("yolo11n", "P5.attention", ["10.m.0.attn"]),
+        ("yolo12n", "A2C2f", [f"{i}.m.{a}.{b}.attn" for i in (6, 8) for a in (0, 1) for b in (0, 1)]),
+        ("rtdetr-l", "AIFI", ["11.ma"]),
+        ("yolov10n", "PSA", ["10.attn"]),
+        ("yolov8n", "C2f", [f"{i}.m.{a}.cv2" for i, n in ((2, 1), (4, 2), (6, 2), (8, 1)) for a in range(n)]
+         + [f"{i}.m.0.cv2" for i in (12, 15, 18, 21)]),
+        ("yolo11n", "P4.bottlenecks", ["6.m.0.m.0.cv2", "6.m.0.m.1.cv2"]),
+        ("yolo26n", "22.bottlenecks", ["22.m.0.0.cv2"]),
+        ("yolov10n", "C2fCIB", ["22.m.0.cv1"]),
+        ("yolo11n", "SPPF", ["9"]),
+        ("yolo26n", "SPPF", ["9"]),
+        ("yolo11n", "8.m.0.cv3", ["8.m.0.cv3"]),
+        ("yolo11n", "P5", ["P5"]),
+    ],
+)  # fmt: skip
+def test_a_class_name_means_what_attends_or_ends_a_bottleneck_inside(name: str, place: str, paths: list[str]) -> None:
+    assert offered(name).expand(place) == paths
+
+
+def test_insides_that_are_not_there_say_what_is() -> None:
+    found = offered("yolo11n")
+    with pytest.raises(PlaceError, match="no block of the class C3kk; there are: Conv, C2f, SPPF|did you mean"):
+        offered("yolov8n").expand("C3kk")
+    with pytest.raises(PlaceError, match=r"layer 9 \(SPPF\) has no attention inside"):
+        found.expand("9.attention")
+    with pytest.raises(PlaceError, match=r"layer 99 \(not there\) has no bottlenecks inside"):
+        found.expand("99.bottlenecks")
+    with pytest.raises(PlaceError, match="gives tokens and no map; take its place with mode=replace"):
+        offered("rtdetr-l").find("11.ma")

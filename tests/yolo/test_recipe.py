@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from attngraft import Recipe
 from attngraft._core.errors import RecipeError
@@ -18,6 +22,8 @@ SAME = [
     "yolo11n+bot(heads=2)@P5",
     "yolo11n+msda(dilations=[1,2])@P4",
     "rtdetr-l.yaml",
+    "yolo11n+mhsa(mode=replace)@C2PSA",
+    "yolo11n+ema@P2,N2,P4.bottlenecks,10.attention",
 ]
 
 
@@ -36,6 +42,11 @@ def test_what_is_printed_reads_back_equal(text: str) -> None:
         ("yolo11n+mhsa(heads=8,position=none)@P5", "yolo11n+mhsa( position='none', heads=8 )@P5"),
         ("yolo11n+se@P3,P4", "yolo11n+SE()@P3 , P4"),
         ("yolo11n+se@P5", "yolo11n+se(mode=after,init=identity)@P5"),
+        ("yolo11n+se@P5,N3", "yolo11n+se@p5,n3"),
+        ("yolo11n+se@P4.bottlenecks", "yolo11n+se@p4.bottlenecks"),
+        ("yolo11n+coord_attention@P5", "yolo11n+CoordAtt@P5"),
+        ("yolo11n+mhsa(heads=8)@P4,P5", "yolo11n＋mhsa（heads＝８）＠P4，P5"),
+        ("yolo11n+se@P3,P4", "yolo11n＋ｓｅ＠P3、P4\u3000"),
     ],
 )
 def test_spelling_does_not_make_a_difference(one: str, other: str) -> None:
@@ -65,7 +76,7 @@ def test_grafts_alone_read_back() -> None:
         ("yolo11n+msha@P5", "'msha'; did you mean .*mhsa", 8),
         ("yolo11n+se", "say where se goes", 10),
         ("yolo11n+se@", "a place such as P5", 11),
-        ("yolo11n+se@Q5", "not 'Q5'", 11),
+        ("yolo11n+se@5x", "not '5x'", 11),
         ("yolo11n+se(reducton=4)@P5", "no option 'reducton'; did you mean reduction", 11),
         ("yolo11n+se(reduction)@P5", "give reduction a value", 20),
         ("yolo11n+se(reduction=)@P5", "expected a value", 21),
@@ -82,3 +93,33 @@ def test_an_error_points_at_the_character(text: str, message: str, at: int) -> N
         Recipe.parse(text)
     assert caught.value.position == at
     assert str(caught.value).splitlines()[-1].index("^") == at + 2
+
+
+def test_a_file_with_signs_of_recipes_in_its_name_is_a_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("yolo11n+mhsa@P5.pt", "模型（新）＋.pt"):
+        Path(name).touch()
+        assert Recipe.parse(name) == Recipe(name)
+        assert Recipe.parse(f"{name}＋se＠P5").base == name
+    assert Recipe.parse("yolo11n（a）.pt").base == "yolo11n(a).pt"
+
+
+TEXT = st.text(
+    st.sampled_from("yolo11n+mhsa@P5.,()[]{}=' \"\\\n-*/0129eExX_：＋＠（），＝é\u0660\x00\ud800"), max_size=40
+)
+VALUE = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.floats() | st.text("ab,'\"\\)( =none", max_size=6).map(repr),
+    lambda inner: st.lists(inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(TEXT | VALUE.map(lambda value: f"yolo11n+se(reduction={value})@P5") | TEXT.map(lambda t: f"n+mhsa({t})@P5"))
+def test_whatever_is_typed_is_a_recipe_or_one_clear_error(text: str) -> None:
+    try:
+        recipe = Recipe.parse(text)
+    except RecipeError:
+        return
+    assert Recipe.parse(str(recipe)) == recipe
+    assert len(recipe.hash) == 12

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -16,18 +16,14 @@ from torch import Tensor, nn
 
 from attngraft._core.errors import CheckpointError, PlaceError
 from attngraft._core.registry import Role, fitted
-from attngraft.yolo.placing import Host, Layout, layout
+from attngraft.yolo.placing import CHILD, HostLayer, Layout, layout
 from attngraft.yolo.recipe import GraftSpec, print_grafts
 from attngraft.yolo.rows import YAML_KEY
 
-CHILD = "grafts"
 # PyTorch numbers its hooks from 0 in every process, so a pickled number would be overwritten by the next hook there.
 HOOK_KEY = "attngraft"
 
 log = logging.getLogger("ultralytics")
-
-BOTTLENECKS = ("Bottleneck", "RepNBottleneck")
-"""The host's classes whose ``cv2`` is the 3x3 convolution that BoTNet replaces."""
 
 
 class Graft(nn.Module):
@@ -65,23 +61,89 @@ class Graft(nn.Module):
 class BoTConv(nn.Module):
     """BoTNet's stand-in for a 3x3 convolution: attention, batch norm, activation.
 
-    Source: the BoT block of arXiv 2101.11605, between its two 1x1 convolutions.
+    Source: the BoT block of arXiv 2101.11605, between its two 1x1 convolutions. A convolution of stride 2 becomes
+    attention at the resolution that comes in and a 2x2 average pool.
 
     Args:
         mechanism: The attention.
         channels: Number of channels C.
         act: The activation of the convolution whose place it takes.
+        stride: 1 or 2.
+
+    Shape:
+        - Input: ``(B, C, H, W)``
+        - Output: ``(B, C, ceil(H / stride), ceil(W / stride))``
     """
 
-    def __init__(self, mechanism: nn.Module, channels: int, act: nn.Module) -> None:
+    def __init__(self, mechanism: nn.Module, channels: int, act: nn.Module, stride: int = 1) -> None:
         super().__init__()
         self.mechanism = mechanism
+        if stride > 1:
+            self.pool = nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False)
         self.norm = nn.BatchNorm2d(channels)
         self.act = act
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the attended, normalised and activated map."""
-        y: Tensor = self.act(self.norm(self.mechanism(x)))
+        y: Tensor = self.mechanism(x)
+        if "pool" in self._modules:  # not in checkpoints from before convolutions of stride 2 were replaced
+            y = self.pool(y)
+        out: Tensor = self.act(self.norm(y))
+        return out
+
+
+class TokenEncoder(nn.Module):
+    """A transformer encoder layer on maps whose attention is a mechanism; the rest is the layer whose place it takes.
+
+    ``x + f(x)`` and ``x + ffn(x)``, each with the layer's own norm and dropout, after the sum or before as that layer
+    has it. Positions are the mechanism's own matter: the layer's sine and cosine table is not added.
+
+    Args:
+        mechanism: The attention, ``(B, C, H, W)`` to the same shape.
+        layer: The encoder layer, with ``fc1 fc2 norm1 norm2 dropout dropout1 dropout2 act normalize_before``.
+
+    Shape:
+        - Input: ``(B, C, H, W)``
+        - Output: ``(B, C, H, W)``
+    """
+
+    PARTS = ("fc1", "fc2", "norm1", "norm2", "dropout", "dropout1", "dropout2", "act")
+    fc1: nn.Module
+    fc2: nn.Module
+    norm1: nn.Module
+    norm2: nn.Module
+    dropout: nn.Module
+    dropout1: nn.Module
+    dropout2: nn.Module
+    act: nn.Module
+
+    def __init__(self, mechanism: nn.Module, layer: nn.Module) -> None:
+        super().__init__()
+        self.mechanism = mechanism
+        for name in self.PARTS:
+            self.add_module(name, getattr(layer, name))
+        self.normalize_before = bool(layer.normalize_before)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the encoded map."""
+        B, C, H, W = x.shape
+        tokens = x.flatten(2).transpose(1, 2)  # (B, N, C)
+        tokens = self._add(tokens, self.norm1, self.dropout1, lambda t: self._attend(t, B, C, H, W))
+        tokens = self._add(tokens, self.norm2, self.dropout2, self._feed_forward)
+        return tokens.transpose(1, 2).reshape(B, C, H, W)
+
+    def _add(self, x: Tensor, norm: nn.Module, dropout: nn.Module, branch: Callable[[Tensor], Tensor]) -> Tensor:
+        if self.normalize_before:
+            return x + dropout(branch(norm(x)))
+        y: Tensor = norm(x + dropout(branch(x)))
+        return y
+
+    def _attend(self, tokens: Tensor, B: int, C: int, H: int, W: int) -> Tensor:
+        y: Tensor = self.mechanism(tokens.transpose(1, 2).reshape(B, C, H, W))
+        return y.flatten(2).transpose(1, 2)
+
+    def _feed_forward(self, tokens: Tensor) -> Tensor:
+        y: Tensor = self.fc2(self.dropout(self.act(self.fc1(tokens))))
         return y
 
 
@@ -115,7 +177,8 @@ def attach(layers: nn.Sequential, specs: Iterable[GraftSpec], *, backbone: int, 
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         for spec in specs:
             for place in spec.places:
-                said.append(_JOIN[spec.mode](layers, spec, place, offered))
+                expand = [place] if spec.mode == "bot" else offered.expand(place)
+                said += [_JOIN[spec.mode](layers, spec, one, offered) for one in expand]
     for layer in layers:
         layer.np = sum(p.numel() for p in layer.parameters())  # type: ignore[assignment]
     return said
@@ -197,6 +260,8 @@ def _join_after(layers: nn.Sequential, spec: GraftSpec, place: str, offered: Lay
 
 
 def _join_instead(layers: nn.Sequential, spec: GraftSpec, place: str, offered: Layout) -> str:
+    if place in offered.attention and place not in offered.hosts:
+        return _join_in_encoder(layers, spec, place.rpartition(".")[0], offered)
     host = offered.find(place)
     old = layers.get_submodule(host.path)
     if host.takes is None:
@@ -207,12 +272,34 @@ def _join_instead(layers: nn.Sequential, spec: GraftSpec, place: str, offered: L
             f"gives {host.channels} at stride {host.stride}; replace a module that keeps both"
         )
     mechanism, note = build(spec, host.channels)
-    _adopt(mechanism, old)
+    _put(layers, host.path, mechanism)
+    return _describe(f"{spec.name} in place of {_where(host, place, old)}", mechanism, f"random start{note}")
+
+
+def _join_in_encoder(layers: nn.Sequential, spec: GraftSpec, path: str, offered: Layout) -> str:
+    """Replace the attention of a transformer encoder layer, which is given tokens, by one that is given the map."""
+    layer, host = layers.get_submodule(path), offered.hosts.get(path)
+    if host is None or not all(isinstance(getattr(layer, part, None), nn.Module) for part in TokenEncoder.PARTS):
+        raise PlaceError(
+            f"{spec.name} cannot replace the attention of {path} ({type(layer).__name__}): only that of an encoder "
+            "layer on a map, such as AIFI, can be replaced; replace the layer itself"
+        )
+    mechanism, note = build(spec, host.channels)
+    _adopt(mechanism, layer)
+    _put(layers, path, TokenEncoder(mechanism, layer))
+    return _describe(
+        f"{spec.name} in place of the attention of {_where(host, path, layer)}", mechanism, f"random start{note}"
+    )
+
+
+def _put(layers: nn.Sequential, path: str, new: nn.Module) -> None:
+    """Put a module in the place of another, with the host's notes on it."""
+    old = layers.get_submodule(path)
+    _adopt(new, old)
     for attribute in ("i", "f", "type"):
         if hasattr(old, attribute):
-            setattr(mechanism, attribute, getattr(old, attribute))
-    layers.set_submodule(host.path, mechanism)
-    return _describe(f"{spec.name} in place of {_where(host, place, old)}", mechanism, f"random start{note}")
+            setattr(new, attribute, getattr(old, attribute))
+    layers.set_submodule(path, new)
 
 
 def _join_bot(layers: nn.Sequential, spec: GraftSpec, place: str, offered: Layout) -> str:
@@ -224,9 +311,9 @@ def _join_bot(layers: nn.Sequential, spec: GraftSpec, place: str, offered: Layou
             f"this backbone; use mhsa@{place} instead"
         )
     for path, conv in found:
-        channels: int = conv.conv.out_channels  # type: ignore[union-attr, assignment]
-        mechanism, _ = build(spec, channels)
-        block = BoTConv(mechanism, channels, conv.act)  # type: ignore[arg-type]
+        inner: nn.Conv2d = conv.conv  # type: ignore[assignment]
+        mechanism, _ = build(spec, inner.out_channels)
+        block = BoTConv(mechanism, inner.out_channels, conv.act, inner.stride[0])  # type: ignore[arg-type]
         _adopt(block, conv)
         layers.set_submodule(path, block)
     count = len(found)
@@ -236,29 +323,37 @@ def _join_bot(layers: nn.Sequential, spec: GraftSpec, place: str, offered: Layou
 _JOIN = {"after": _join_after, "replace": _join_instead, "bot": _join_bot}
 
 
-def _bottleneck_convs(layers: nn.Sequential, stage: Host, offered: Layout) -> list[tuple[str, nn.Module]]:
-    """Find the second 3x3 convolution of every bottleneck of the backbone stage at this stride."""
+def _bottleneck_convs(layers: nn.Sequential, stage: HostLayer, offered: Layout) -> list[tuple[str, nn.Module]]:
+    """Find the 3x3 convolution that BoTNet replaces in every bottleneck of the backbone stage at this stride.
+
+    Told by structure: the second convolution of a block with a shortcut, 3x3, dense, of as many channels as it takes.
+    """
+    last = int(stage.path.split(".")[0])
     found = []
-    for path, module in layers[: int(stage.path.split(".")[0]) + 1].named_modules():
-        conv = getattr(module, "cv2", None)
-        host = offered.hosts.get(f"{path}.cv2")
-        if type(module).__name__ not in BOTTLENECKS or conv is None or host is None or host.stride != stage.stride:
+    for end in offered.bottlenecks:
+        path = f"{end.rpartition('.')[0]}.cv2"
+        host = offered.hosts.get(path)
+        if host is None or host.stride != stage.stride or int(path.split(".")[0]) > last:
             continue
-        kernel = getattr(getattr(conv, "conv", None), "kernel_size", None)
-        if kernel == (3, 3) and conv.conv.in_channels == conv.conv.out_channels and conv.conv.groups == 1:
-            found.append((f"{path}.cv2", conv))
+        module = layers.get_submodule(path)
+        conv = getattr(module, "conv", None)
+        if not isinstance(conv, nn.Conv2d) or not hasattr(module, "act"):
+            continue
+        dense = conv.in_channels == conv.out_channels and conv.groups == 1
+        if conv.kernel_size == (3, 3) and dense and conv.stride in ((1, 1), (2, 2)):
+            found.append((path, module))
     return found
 
 
 def _adopt(new: nn.Module, old: nn.Module) -> None:
-    """Give a new module the device, type and mode of the module that it joins."""
+    """Give a new module the device, dtype and mode of the module that it joins."""
     weight = next(old.parameters(), None)
     if weight is not None:
         new.to(device=weight.device, dtype=weight.dtype)
     new.train(old.training)
 
 
-def _where(host: Host, place: str, layer: nn.Module) -> str:
+def _where(host: HostLayer, place: str, layer: nn.Module) -> str:
     return f"{host.path} ({place}, {type(layer).__name__}, {host.channels} channels, stride {host.stride})"
 
 

@@ -1,12 +1,12 @@
 """Where a graft can go: from the words of a recipe to the modules of a built model.
 
-Names by stride are found by running a small picture through the layers and looking at what comes out, so they hold
-for every family, every scale letter and a user's own YAML.
+Names by stride are found by running a small image through the layers and looking at what comes out, and what stands
+inside a block is told by its structure, so they hold for every family, every scale letter and a user's own YAML.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,18 +15,27 @@ from torch import Tensor, nn
 
 from attngraft._core.errors import PlaceError, suggest
 
+CHILD = "grafts"
+"""Name of the child that holds the grafts of a layer."""
+
 PROBE_SIZE = 64
-"""Side of the square probe picture, in pixels: two cells at stride 32."""
+"""Side of the square probe image, in pixels: two cells at stride 32."""
+
+FINEST = 4
+"""The smallest stride that has a name: P2 is at stride 4."""
+
+ATTENTION, BOTTLENECKS = "attention", "bottlenecks"
+"""Words after a layer's place: its inner attention, and the end of each of its bottlenecks."""
 
 
 @dataclass(frozen=True)
-class Host:
+class HostLayer:
     """A module that can carry a graft.
 
     Attributes:
         path: Its path from the model's layers, such as ``10`` or ``8.m.0.cv2``.
         channels: Channels of the map it gives.
-        stride: Pixels of the picture to one cell of that map.
+        stride: Pixels of the image to one cell of that map.
         takes: Channels and stride of the map it is given; None when it takes anything but one map.
     """
 
@@ -41,26 +50,35 @@ class Layout:
     """What a model offers to graft onto.
 
     Attributes:
-        named: The host of each name that the model has, such as ``P5`` and ``N4``.
+        named: The layer of each name that the model has, such as ``P5`` and ``N4``.
         hosts: Every module that gives one map, by path.
         layers: Number of layers.
+        classes: Class of every module that is no part of a graft, by path.
+        attention: Paths of the attention inside blocks, whether they give maps or tokens.
+        bottlenecks: Paths of the modules that end bottlenecks, before the shortcut is added.
     """
 
-    named: dict[str, Host]
-    hosts: dict[str, Host]
+    named: dict[str, HostLayer]
+    hosts: dict[str, HostLayer]
     layers: int
+    classes: dict[str, str]
+    attention: tuple[str, ...]
+    bottlenecks: tuple[str, ...]
 
-    def find(self, place: str) -> Host:
-        """Return the host of a place.
+    def find(self, place: str) -> HostLayer:
+        """Return the only layer of a place.
 
         Args:
-            place: A name, a layer index or a dotted path.
+            place: A name, a layer index or a dotted path; a path may begin with a name.
 
         Raises:
             PlaceError: If the model has no such place; lists those it has.
         """
         if place in self.named:
             return self.named[place]
+        first, _, rest = place.partition(".")
+        if first in self.named and rest:
+            place = f"{self.named[first].path}.{rest}"
         if place in self.hosts:
             return self.hosts[place]
         has = f"this model has {', '.join(self.named)}, and layers 0-{self.layers - 1}"
@@ -70,8 +88,65 @@ class Layout:
             raise PlaceError(f"this model has no layer {place}; {has}")
         if place.isdigit():
             raise PlaceError(f"layer {place} does not give one map (B, C, H, W) that a mechanism could take; {has}")
+        if place in self.attention:
+            raise PlaceError(
+                f"the attention {place} gives tokens and no map; take its place with mode=replace, or graft after its "
+                f"layer: @{place.split('.')[0]}"
+            )
         inside = [path for path in self.hosts if path.split(".")[0] == place.split(".")[0]]
         raise PlaceError(f"this model has no module {place} that gives one map; {suggest(place, inside)}")
+
+    def expand(self, place: str) -> list[str]:
+        """Return the paths that a place stands for: one, or several for a class name or the inside of a layer.
+
+        Args:
+            place: As in a recipe. A class name means the inner attention of each block of that class; where none has
+                one, the ends of their bottlenecks; where there are none either, the modules themselves.
+
+        Raises:
+            PlaceError: If the model has no such class, or the layer no such inside.
+        """
+        if place[0].isalpha() and "." not in place and place not in self.named and not _is_stride_name(place):
+            return self._of_class(place)
+        first, _, rest = place.partition(".")
+        if rest not in (ATTENTION, BOTTLENECKS):
+            return [place]
+        layer = self.find(first).path if first in self.named else first
+        found = [path for path in getattr(self, rest) if _inside(path, layer)]
+        if not found:
+            raise PlaceError(f"layer {layer} ({self.classes.get(layer, 'not there')}) has no {rest} inside")
+        return found
+
+    def _of_class(self, name: str) -> list[str]:
+        paths = [path for path, kind in self.classes.items() if kind.lower() == name.lower()]
+        outer = [path for path in paths if not any(path != other and _inside(path, other) for other in paths)]
+        if not outer:
+            known = dict.fromkeys(kind for path, kind in self.classes.items() if path.isdigit())
+            raise PlaceError(f"this model has no block of the class {name}; {suggest(name, known)}")
+        return self.within(outer) or outer
+
+    def within(self, blocks: Iterable[str]) -> list[str]:
+        """Return the attention inside blocks, or the ends of their bottlenecks where none is made of attention alone.
+
+        Args:
+            blocks: Their paths.
+        """
+        parts = [(self._inside(self.attention, block), self._inside(self.bottlenecks, block)) for block in blocks]
+        attention = [path for attending, ends in parts if not ends for path in attending]
+        return attention or [path for _, ends in parts for path in ends]
+
+    @staticmethod
+    def _inside(paths: Iterable[str], block: str) -> list[str]:
+        return [path for path in paths if _inside(path, block) and path != block]
+
+
+def places(model: Any) -> Layout:
+    """Say what a host model offers to graft onto.
+
+    Args:
+        model: A host model such as ``DetectionModel``.
+    """
+    return layout(model.model, len(model.yaml["backbone"]), model.yaml.get("channels", 3))
 
 
 def layout(layers: nn.Sequential, backbone: int, channels: int) -> Layout:
@@ -80,7 +155,7 @@ def layout(layers: nn.Sequential, backbone: int, channels: int) -> Layout:
     Args:
         layers: The model's layers as the host built them, each with ``i`` (index) and ``f`` (where it reads from).
         backbone: How many of them the YAML lists as the backbone.
-        channels: Channels of the picture.
+        channels: Channels of the image.
     """
     hosts = _probe(layers, channels)
     consumed = {source for layer in layers[backbone:] for source in _sources(layer)}
@@ -88,15 +163,54 @@ def layout(layers: nn.Sequential, backbone: int, channels: int) -> Layout:
     # Consumed layers come last so that what the neck reads wins over the last layer of the same stride.
     for index in [*range(backbone), *sorted(i for i in consumed if i < backbone)]:
         host = hosts.get(str(index))
-        if host and host.stride >= 8:
+        if host and host.stride >= FINEST:
             named[_name("P", host.stride)] = host
     head = layers[-1]
-    if len(_sources(head)) > 1 or isinstance(head.f, list):
-        for index in _sources(head):
-            host = hosts.get(str(index))
-            if host:
-                named[_name("N", host.stride)] = host
-    return Layout(dict(sorted(named.items(), key=lambda item: (item[0][0] == "N", item[0]))), hosts, len(layers))
+    for index in _sources(head):
+        host = hosts.get(str(index))
+        if host and (isinstance(head.f, list) or index >= backbone):
+            named[_name("N", host.stride)] = host
+    own = {path: part for path, part in layers.named_modules() if path and not _grafted(path)}
+    return Layout(
+        named=dict(sorted(named.items(), key=lambda item: (item[0][0] == "N", item[0]))),
+        hosts={path: host for path, host in hosts.items() if not _grafted(path)},
+        layers=len(layers),
+        classes={path: type(part).__name__ for path, part in own.items()},
+        attention=tuple(path for path, part in own.items() if _is_inner_attention(path, part)),
+        bottlenecks=tuple(f"{path}.{end}" for path, part in own.items() if (end := _end(part))),
+    )
+
+
+def _grafted(path: str) -> bool:
+    return CHILD in path.split(".")
+
+
+def _inside(path: str, block: str) -> bool:
+    return path == block or path.startswith(f"{block}.")
+
+
+def _is_stride_name(place: str) -> bool:
+    return len(place) == 2 and place[0] in "PN" and place[1].isdigit()
+
+
+def _is_inner_attention(path: str, part: nn.Module) -> bool:
+    """Tell whether a module is the attention of the block around it, by the child's name or PyTorch's own class."""
+    return "." in path and (path.rpartition(".")[2] == "attn" or isinstance(part, nn.MultiheadAttention))
+
+
+def _end(block: nn.Module) -> str:
+    """Return the child that ends a bottleneck, before the shortcut is added; empty for what is no bottleneck.
+
+    A bottleneck is a chain of convolutions with a shortcut around it, which it tells by ``add`` or ``shortcut``.
+    """
+    children = dict(block.named_children())
+    if "shortcut" in children:
+        return next((name for name in ("cv3", "conv") if name in children), "")
+    if not isinstance(getattr(block, "add", None), bool):
+        return ""
+    if not all(name.startswith("cv") for name in children):
+        return ""
+    return next((name for name in ("cv2", "cv1") if name in children), "")
 
 
 def _name(letter: str, stride: int) -> str:
@@ -109,21 +223,21 @@ def _sources(layer: Any) -> list[int]:
     return [layer.i + source if source < 0 else source for source in sources]
 
 
-def _probe(layers: nn.Sequential, channels: int) -> dict[str, Host]:
-    """Run one small picture through all layers but the head and note every module that gives one map."""
-    hosts: dict[str, Host] = {}
+def _probe(layers: nn.Sequential, channels: int) -> dict[str, HostLayer]:
+    """Run one small image through all layers but the head and note every module that gives one map."""
+    hosts: dict[str, HostLayer] = {}
 
     def note(path: str) -> Any:
         def hook(_module: nn.Module, inputs: Any, output: Any) -> None:
             if shape := _channels_and_stride(output):
-                hosts[path] = Host(path, *shape, takes=_channels_and_stride(inputs[0]) if inputs else None)
+                hosts[path] = HostLayer(path, *shape, takes=_channels_and_stride(inputs[0]) if inputs else None)
 
         return hook
 
     body = layers[:-1]
     training = {module: module.training for module in body.modules()}
     handles = [module.register_forward_hook(note(path)) for path, module in body.named_modules() if path]
-    weight = next(body.parameters())
+    weight = next(body.parameters(), torch.empty(0))
     try:
         body.eval()  # batch statistics must not move
         with torch.no_grad():
@@ -142,11 +256,11 @@ def _channels_and_stride(value: Any) -> tuple[int, int] | None:
     return None
 
 
-def _run(body: Sequence[nn.Module], picture: Tensor) -> None:
+def _run(body: Sequence[nn.Module], image: Tensor) -> None:
     outputs: list[Any] = []
     for layer in body:
-        before = outputs[-1] if outputs else picture
-        inputs = [outputs[i] if outputs else picture for i in _sources(layer)] if layer.f != -1 else [before]
+        before = outputs[-1] if outputs else image
+        inputs = [outputs[i] if outputs else image for i in _sources(layer)] if layer.f != -1 else [before]
         try:
             outputs.append(layer(inputs if isinstance(layer.f, list) else inputs[0]))
         except TypeError:

@@ -3,23 +3,29 @@
     recipe  = base { "+" graft }
     graft   = name [ "(" option { "," option } ")" ] "@" place { "," place }
     option  = key "=" value            value: number, true, false, none, word, 'text', [list]
-    place   = P3 P4 P5 ...  (backbone, by stride)  |  N3 N4 N5 ...  (what the head reads)
+    place   = P2 P3 P4 ...  (backbone, by stride)  |  N2 N3 N4 ...  (what the head reads)
             | 10            (layer index)          |  8.m.0.m.0.cv2 (a module inside a layer)
+            | C2PSA         (a class: the attention inside each such block, or the ends of its bottlenecks)
+            | P4.bottlenecks, 10.attention         (the same inside one layer)
 
-Two keys belong to the graft and not to the mechanism: ``mode=after|replace`` and ``init=identity|paper``. The name
-``bot`` stands for BoTNet's own rule: MHSA in place of the 3x3 convolution of every bottleneck of that stage.
+Full-width signs of Chinese keyboards are read as the plain ones. Two keys belong to the graft and not to the mechanism:
+``mode=after|replace`` and ``init=identity|paper``. The name ``bot`` stands for BoTNet's own rule: MHSA in place of the
+3x3 convolution of every bottleneck of that stage.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from attngraft._core.errors import RecipeError, UnknownNameError, suggest
+from attngraft._core.signs import half_width
 from attngraft.attention import Mechanism, mechanism, names
 
 Mode = Literal["after", "replace", "bot"]
@@ -27,7 +33,8 @@ Init = Literal["identity", "paper"]
 
 BOT = "bot"
 GRAFT_START = re.compile(r"\+\s*(?=[A-Za-z_]\w*\s*(?:[@(+]|\Z))")
-PLACE = re.compile(r"[PN]\d\Z|\d+\Z|\d+(\.\w+)+\Z")
+PLACE = re.compile(r"(?:[PNpn]\d|\d+)(?:\.\w+)*\Z|[A-Za-z]\w*\Z", re.ASCII)
+STRIDE_NAME = re.compile(r"[pn]\d(?:\.|\Z)")
 
 
 @dataclass(frozen=True)
@@ -89,16 +96,22 @@ class Recipe:
         Raises:
             RecipeError: If it cannot be read; points at the character and names the nearest known word.
         """
-        start = GRAFT_START.search(text)
-        base = (text[: start.start()] if start else text).strip()
+        if _is_file(text):
+            return cls(text)  # whatever signs are in its name
+        plain = half_width(text)
+        starts = list(GRAFT_START.finditer(plain))
+        files = (match for match in reversed(starts) if _is_file(text[: match.start()].strip()))
+        start = next(files, starts[0] if starts else None)
+        end = start.start() if start else len(text)
+        base = (text if _is_file(text[:end].strip()) else plain)[:end].strip()
         if not base:
             raise RecipeError("a recipe starts with a base model, such as yolo11n", text, 0)
-        return cls(base, _Reader(text, start.end()).grafts() if start else ())
+        return cls(base, _Reader(plain, start.end()).grafts() if start else ())
 
     @property
     def hash(self) -> str:
         """Twelve hexadecimal digits that are equal exactly for equal recipes."""
-        return hashlib.sha256(str(self).encode()).hexdigest()[:12]
+        return hashlib.sha256(str(self).encode(errors="surrogatepass")).hexdigest()[:12]
 
     def __str__(self) -> str:
         return "+".join([self.base, *map(str, self.grafts)])
@@ -110,7 +123,7 @@ def parse_grafts(text: str) -> tuple[GraftSpec, ...]:
     Raises:
         RecipeError: If they cannot be read.
     """
-    return _Reader(text, 0).grafts()
+    return _Reader(half_width(text), 0).grafts()
 
 
 def print_grafts(grafts: Iterable[GraftSpec]) -> str:
@@ -171,8 +184,7 @@ class _Reader:
             self.expect("=", f"give {key} a value, as in {key}=...")
             start = self.skip()
             found[key] = self.value()
-            if found[key] is None and key in record.options and isinstance(record.options[key].default, str):
-                found[key] = "none"  # a word of that option, as in position=none
+            found[key] = _none_of(record, key, found[key])
             self.check_own(key, found[key], start)
             if self.peek() == ",":
                 self.position += 1
@@ -187,33 +199,48 @@ class _Reader:
             self.fail(f"{key} is {' or '.join(allowed)}, not {value!r}", start)
 
     def value(self) -> Any:
-        start, depth = self.position, 0
-        while self.position < len(self.text):
-            char = self.text[self.position]
-            if depth == 0 and char in ",)":
-                break
-            depth += (char in "[(") - (char in "])")
-            self.position += 1
-        text = self.text[start : self.position].strip()
+        start = self.position
+        text = self.until_end_of_value().strip()
         if not text:
             self.fail("expected a value", start)
         words = {"true": True, "false": False, "none": None}
         if text.lower() in words:
             return words[text.lower()]
         try:
-            value = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            if re.fullmatch(r"[\w./-]+", text):
+            value = _plain(ast.literal_eval(text))
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+            if re.fullmatch(r"[\w./-]+", text, re.ASCII):
                 return text
             self.fail(f"cannot read the value {text!r}; write a number, a word, 'text' or [a, list]", start)
-        return tuple(value) if isinstance(value, list) else value
+        return value
+
+    def until_end_of_value(self) -> str:
+        """Pass over a value: up to a comma or parenthesis outside brackets and quotes."""
+        start, depth, quote = self.position, 0, ""
+        while self.position < len(self.text):
+            char = self.text[self.position]
+            if quote:
+                self.position += char == "\\"
+                quote = "" if char == quote else quote
+            elif char in "'\"":
+                quote = char
+            elif depth == 0 and char in ",)":
+                break
+            else:
+                depth += (char in "[(") - (char in "])")
+            self.position += 1
+        return self.text[start : self.position]
 
     def place(self) -> str:
         start = self.skip()
         place = self.match(r"[\w.]+", "a place such as P5, N4, 10 or 8.m.0.cv2")
         if not PLACE.match(place):
-            self.fail(f"a place is P3-P5, N3-N5, a layer index or a path such as 8.m.0.cv2, not {place!r}", start)
-        return place
+            self.fail(
+                f"a place is P2-P6, N2-N6, a layer index, a path such as 8.m.0.cv2 or a class such as C2PSA, "
+                f"not {place!r}",
+                start,
+            )
+        return place[0].upper() + place[1:] if STRIDE_NAME.match(place) else place
 
     def peek(self) -> str:
         self.skip()
@@ -242,9 +269,40 @@ class _Reader:
         raise RecipeError(message, self.text, self.position if position is None else position) from None
 
 
+def _none_of(record: Mechanism, key: str, value: Any) -> Any:
+    """Read ``none`` as a word where an option takes words, as in position=none, and as nothing elsewhere."""
+    if key not in record.options or not (value is None or value == "none"):
+        return value
+    return "none" if isinstance(record.options[key].default, str) else None
+
+
+def _plain(value: Any) -> Any:
+    """Return a value that can be printed and read back: numbers, text, truth, nothing, and lists of them as tuples.
+
+    Raises:
+        ValueError: If it is anything else.
+    """
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_plain, value))
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, int) and abs(value) < 2**63:
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    raise ValueError(f"not a plain value: {type(value).__name__}")
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # longer than a name can be, or with a NUL
+        return False
+
+
 def _show(value: Any) -> str:
     if isinstance(value, tuple):
-        return "[" + ",".join(map(_show, value)) + "]"
+        return "[" + ",".join(_show(one) if isinstance(one, tuple) else repr(one) for one in value) + "]"
     if value is None or isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
