@@ -1,4 +1,4 @@
-"""The sheet of pictures: boxes where they belong, in their class's colour, and clear refusals."""
+"""The sheet of images: boxes where they belong, in their class's colour, and clear refusals."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def pixels(sheet: Path) -> np.ndarray:
 
 
 def corner(sheet: np.ndarray, value: int, column: int) -> tuple[int, int]:
-    """Find the upper left pixel of a picture by the even grey it was filled with."""
+    """Find the upper left pixel of an image by the even grey it was filled with."""
     _rows, columns = np.nonzero((sheet == value).all(2))
     starts = [c for c in np.unique(columns) if c - 1 not in columns]
     left = starts[column]
@@ -98,21 +98,21 @@ def test_degenerate_boxes_are_drawn(images: list[Path], tmp_path: Path) -> None:
 
 def test_refusals(images: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "s.png"
-    with pytest.raises(OptionError, match=r"one list of boxes for each of the 2 pictures, got 1 in the column 'm'"):
+    with pytest.raises(OptionError, match=r"one list of boxes for each of the 2 images, got 1 in the column 'm'"):
         side_by_side(images, {"m": [[]]}, out, class_names=NAMES)
     with pytest.raises(OptionError, match=r"boxes of class 2 and 2 class_names"):
         side_by_side(images, {"m": [[Box(1, 1, 9, 9, 2)], []]}, out, class_names=NAMES)
-    with pytest.raises(OptionError, match=r"needs a picture, a column"):
+    with pytest.raises(OptionError, match=r"needs an image, a column"):
         side_by_side([], {"m": []}, out, class_names=NAMES)
-    (tmp_path / "broken.png").write_bytes(b"not a picture")
+    (tmp_path / "broken.png").write_bytes(b"not an image")
     (tmp_path / "empty.png").write_bytes(b"")
     for name in ("broken.png", "empty.png"):
-        with pytest.raises(DataError, match=rf"{name} is not a picture; give PNG or JPEG files"):
+        with pytest.raises(DataError, match=rf"{name} is not an image; give PNG or JPEG files"):
             side_by_side([tmp_path / name], {"m": [[]]}, out, class_names=NAMES)
     with pytest.raises(DataError, match=r"absent.png cannot be read: No such file"):
         side_by_side([tmp_path / "absent.png"], {"m": [[]]}, out, class_names=NAMES)
-    with pytest.raises(OutputError, match=r"cannot write the sheet of pictures to .*s.nonsense"):
+    with pytest.raises(OutputError, match=r"cannot write the sheet of images to .*s.nonsense"):
         side_by_side(images, {"m": [[], []]}, tmp_path / "s.nonsense", class_names=NAMES)
-    with pytest.raises(OutputError, match=r"cannot write the sheet of pictures"):
+    with pytest.raises(OutputError, match=r"cannot write the sheet of images"):
         side_by_side(images, {"m": [[], []]}, images[0] / "s.png", class_names=NAMES)
     assert not out.exists()

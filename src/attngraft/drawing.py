@@ -1,4 +1,4 @@
-"""Show beside each other what is on some pictures and what several models find on them."""
+"""Show beside each other what is on some images and what several models find on them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _TAG_SIZE = 15
 
 
 class Box(NamedTuple):
-    """A box to draw, in pixels of its picture.
+    """A box to draw, in pixels of its image.
 
     Attributes:
         left: Left edge.
@@ -64,23 +64,23 @@ def side_by_side(
     colours: Sequence[Rgb] = PALETTE,
     zoom: int = 3,
 ) -> Path:
-    """Write a sheet with a row for each picture and a column for each set of boxes.
+    """Write a sheet with a row for each image and a column for each set of boxes.
 
     Args:
-        images: The pictures.
-        columns: For each title, from left to right, the boxes on each picture; the truth usually comes first.
+        images: The images.
+        columns: For each title, from left to right, the boxes on each image; the truth usually comes first.
         out: The image file to write; its folder is made if it is not there.
         class_names: Names of the classes.
         colours: Colour of each class; taken from the start again when there are more classes.
-        zoom: Whole factor by which the pictures are enlarged, each pixel kept sharp.
+        zoom: Whole factor by which the images are enlarged, each pixel kept sharp.
 
     Returns:
         The path of the sheet.
 
     Raises:
-        OptionError: If a column has not one list of boxes for each picture, if a class has no name, or if there is
+        OptionError: If a column has not one list of boxes for each image, if a class has no name, or if there is
             nothing to show.
-        DataError: If a picture cannot be read.
+        DataError: If an image cannot be read.
         OutputError: If the sheet cannot be written.
 
     Example:
@@ -115,7 +115,7 @@ def side_by_side(
         out.parent.mkdir(parents=True, exist_ok=True)
         sheet.save(out)
     except (OSError, ValueError) as error:  # ValueError: a suffix that names no image format
-        raise OutputError(f"cannot write the sheet of pictures to {out}: {error}") from error
+        raise OutputError(f"cannot write the sheet of images to {out}: {error}") from error
     return out
 
 
@@ -130,14 +130,14 @@ def mark(
 ) -> None:
     """Draw boxes just outside their objects, then their tags where they hide least; the surest come last, on top.
 
-    Lines that would lie outside the picture are drawn along its border.
+    Lines that would lie outside the image are drawn along its border.
 
     Args:
-        picture: What to draw on, an RGB picture.
-        boxes: The boxes, in pixels of the picture before it was enlarged.
+        picture: What to draw on, an RGB image.
+        boxes: The boxes, in pixels of the image before it was enlarged.
         class_names: Names of the classes; None leaves the tags out.
         colours: Colour of each class; taken from the start again when there are more classes.
-        zoom: Factor by which the picture was enlarged.
+        zoom: Factor by which the image was enlarged.
         tag_size: Height of the tags' text in pixels.
     """
     draw = ImageDraw.Draw(picture)
@@ -167,11 +167,11 @@ def _check(
     zoom: int,
 ) -> None:
     if not images or not columns or not colours or zoom < 1:
-        raise OptionError("side_by_side needs a picture, a column, a colour and a zoom of 1 or more")
+        raise OptionError("side_by_side needs an image, a column, a colour and a zoom of 1 or more")
     for title, boxes_by_picture in columns.items():
         if len(boxes_by_picture) != len(images):
             raise OptionError(
-                f"side_by_side needs one list of boxes for each of the {len(images)} pictures, "
+                f"side_by_side needs one list of boxes for each of the {len(images)} images, "
                 f"got {len(boxes_by_picture)} in the column {title!r}"
             )
         labels = {box.label for boxes in boxes_by_picture for box in boxes}
@@ -182,13 +182,13 @@ def _check(
 
 def _open(path: str | os.PathLike[str], zoom: int) -> Image.Image:
     try:
-        # Not Image.open, which Ultralytics replaces by one that pip-installs pi-heif when a file is no picture.
+        # Not Image.open, which Ultralytics replaces by one that pip-installs pi-heif when a file is no image.
         data = np.frombuffer(Path(path).read_bytes(), np.uint8)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
     pixels = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
     if pixels is None:
-        raise DataError(f"{path} is not a picture; give PNG or JPEG files")
+        raise DataError(f"{path} is not an image; give PNG or JPEG files")
     picture = Image.fromarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
     return picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST)
 
@@ -201,7 +201,7 @@ def _frame(box: Box, zoom: int, within: tuple[int, int]) -> Frame:
 
 
 def _spots(frame: Frame, size: tuple[int, int], within: tuple[int, int]) -> list[Frame]:
-    """Return where a tag may stand: above or below its frame, flush with either side, moved into the picture."""
+    """Return where a tag may stand: above or below its frame, flush with either side, moved into the image."""
     left, top, right, bottom = frame
     width, height = size
     spots = []

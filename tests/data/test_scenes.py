@@ -58,7 +58,7 @@ def test_everything_grows_with_the_side() -> None:
 @pytest.mark.parametrize(("draw", "side"), DESIGNS)
 def test_the_two_colours_are_independent_and_even(draw: Draw, side: int) -> None:
     drawn = scenes(draw, side, 300)
-    # One object a picture: those of one picture share their beacon.
+    # One object an image: those of one image share their beacon.
     near, far = np.array([(s.things[0].near, s.things[0].far) for s in drawn]).T
     assert np.corrcoef(near, far)[0, 1] ** 2 * len(drawn) < 3.84  # chi-squared, one degree of freedom, 5 %
     assert abs(near.mean() - 0.5) < 0.08

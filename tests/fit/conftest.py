@@ -35,7 +35,7 @@ def lines() -> list[str]:
 
 @pytest.fixture(scope="session")
 def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures that are mostly red, green or blue, a folder a class."""
+    """Images that are mostly red, green or blue, a folder a class."""
     home = tmp_path_factory.mktemp("colours")
     rng = np.random.default_rng(0)
     for split, count in {"train": 8, "val": 4, "test": 2}.items():
@@ -84,7 +84,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Smooth pictures with edges, for enlarging."""
+    """Smooth images with edges, for enlarging."""
     home = tmp_path_factory.mktemp("photos")
     rng = np.random.default_rng(2)
     for split, count in {"train": 4, "val": 2}.items():

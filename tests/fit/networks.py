@@ -110,7 +110,7 @@ def tiny_segmenter(*, num_classes: int, min_size: int = 64, max_size: int = 64) 
     return MaskRCNN(**_options(num_classes, min_size, max_size), **mask)
 
 
-class Enlarger(nn.Module):
+class SuperResolution(nn.Module):
     """Bicubic, and what a convolution adds to it."""
 
     def __init__(self, scale: int) -> None:
@@ -127,4 +127,4 @@ class Enlarger(nn.Module):
 
 def tiny_enlarger(*, scale: int = 2) -> nn.Module:
     """A network that begins as bicubic enlargement."""
-    return Enlarger(scale)
+    return SuperResolution(scale)

@@ -34,7 +34,7 @@ def test_train_go_on_measure_and_predict(run: Callable[[str], Result], colours: 
     found = run(f"fit predict model=run/best.ckpt source={colours}/test/red/0.png")
     assert found.exit_code == 0
     assert found.output.count(" %") == 3
-    assert found.output.endswith("1 of 1 pictures are in run/predict/predictions.csv\n")
+    assert found.output.endswith("1 of 1 images are in run/predict/predictions.csv\n")
     for name in ("red", "green", "blue"):
         assert f"{name} " in found.output
     again = run("fit resume=True model=tiny_classifier out=run")
@@ -77,13 +77,13 @@ def test_predict_checks_its_keys(run: Callable[[str], Result], colours: Path) ->
     assert (
         "confidence is a number from 0 to 1, got 'high'" in run("fit predict model=run source=x confidence=high").output
     )
-    shutil.copytree(colours / "test/red", "pictures")
-    Path("pictures/bad.png").write_bytes(b"no picture")
-    partly = run("fit predict model=run source=pictures accelerator=cpu")
+    shutil.copytree(colours / "test/red", "images")
+    Path("images/bad.png").write_bytes(b"no image")
+    partly = run("fit predict model=run source=images accelerator=cpu")
     assert partly.exit_code == 1
     assert partly.output.count(" %") == 6
-    assert "pictures/bad.png: left out: pictures/bad.png is not a picture that can be read" in partly.output
-    assert "attngraft: 1 of 3 pictures in pictures could not be read; the lines above name them" in partly.output
+    assert "images/bad.png: left out: images/bad.png is not an image that can be read" in partly.output
+    assert "attngraft: 1 of 3 images in images are left out; the lines above name them" in partly.output
     assert "validation has no option 'spilt'; did you mean split?" in run("fit val model=run spilt=test").output
     assert run("fit val model=run color=red").exit_code == 2
     assert run("fit val model=run color=red").output.count("data") == 1

@@ -76,7 +76,7 @@ def test_it_learns_and_leaves_everything_in_its_folder(
         table = list(csv.DictReader(file))
     assert [row["class"] for row in table[:3]] == [name for name, _ in found[0]]
     assert [row["rank"] for row in table] == ["1", "2", "3"] * 6
-    assert {row["picture"] for row in table} == set(map(str, (colours / "test").glob("*/*.png")))
+    assert {row["image"] for row in table} == set(map(str, (colours / "test").glob("*/*.png")))
     assert float(table[0]["probability"]) == found[0][0][1]
     assert validate(trained, split="test", workers=0).keys() == {"val_loss", "top1", "top5"}
 
@@ -279,8 +279,8 @@ def test_a_loss_that_is_no_number_ends_it(
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_picture_that_cannot_be_read_is_named(colours: Path, begin: Callable[..., Fit], workers: int) -> None:
     shutil.copytree(colours, "data")
-    Path("data/train/red/bad.png").write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"^data/train/red/bad.png is not a picture that can be read") as caught:
+    Path("data/train/red/bad.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"^data/train/red/bad.png is not an image that can be read") as caught:
         begin(Path("data"), workers=workers).run()
     assert "Traceback" not in str(caught.value)
 
@@ -328,7 +328,7 @@ def test_two_devices_see_each_picture_once(
     rows = torch.load("run/last.ckpt", weights_only=True)["callbacks"]["History"]["rows"]
     assert [row["epoch"] for row in rows] == [1, 2]
     whole = rows[-1]["top1"] * 12
-    assert whole == pytest.approx(round(whole))  # of 12 pictures, each counted once
+    assert whole == pytest.approx(round(whole))  # of 12 images, each counted once
 
 
 def test_the_history_names_the_best_epoch() -> None:

@@ -97,7 +97,7 @@ def test_a_block_starts_as_its_shortcut() -> None:
 
 
 def count(name: str, image_size: int, **options: object) -> tuple[int, int]:
-    """Count the parameters and the multiply-adds of one picture; nothing is computed."""
+    """Count the parameters and the multiply-adds of one image; nothing is computed."""
     with torch.device("meta"):
         net = create(name, image_size=image_size, **options)
         return parameters(net), flops(net, torch.empty(1, 3, image_size, image_size)) // 2

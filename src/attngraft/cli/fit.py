@@ -12,7 +12,7 @@ import click
 from attngraft._core.errors import DataError
 from attngraft.cli.host import require_known, split_pair
 
-PREDICT_KEYS = ("model", "source", "out", "confidence", "accelerator")
+PREDICT_KEYS = ("model", "source", "out", "confidence", "batch", "tile", "overlap", "images", "accelerator")
 VERBS = ("predict", "val")
 PLAIN = {"true": True, "false": False, "none": None}
 
@@ -94,7 +94,7 @@ def _val(options: dict[str, Any]) -> None:
 def _predict(options: dict[str, Any]) -> None:
     require_known("fit predict", options, PREDICT_KEYS)
     if "source" not in options:
-        raise click.UsageError("fit predict needs source, a picture or a folder of pictures")
+        raise click.UsageError("fit predict needs source: an image, a folder of images or a COCO JSON")
     trained, rest = _trained(options, "predict")
     from attngraft.fit.predicting import predict
 
@@ -102,7 +102,7 @@ def _predict(options: dict[str, Any]) -> None:
     results = predict(trained, source, say=click.echo, **rest)
     unread = sum(result is None for result in results)
     if unread:
-        raise DataError(f"{unread} of {len(results)} pictures in {source} could not be read; the lines above name them")
+        raise DataError(f"{unread} of {len(results)} images in {source} are left out; the lines above name them")
 
 
 def _trained(options: dict[str, Any], verb: str) -> tuple[Any, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The built-in generated data set, and pictures of what models find on it; needs neither torch nor Ultralytics."""
+"""The built-in generated data set, and images of what models find on it; needs neither torch nor Ultralytics."""
 
 from attngraft.data.folder import beacons
 

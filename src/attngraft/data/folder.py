@@ -23,7 +23,7 @@ _MARK = "beacons.json"
 
 
 class _Kind(NamedTuple):
-    """What a rule stands for: how its pictures are drawn, at which side, and which colour of an object is its class."""
+    """What a rule stands for: how its images are drawn, at which side, and which colour of an object is its class."""
 
     scene: Callable[[Generator, int], Scene]
     side: int
@@ -50,7 +50,7 @@ def beacons(
     """Generate a small detection data set on which long-range attention decides, or its control.
 
     Grey objects, each with a red or green dot, and far from all of them a beacon that is red or green too. A rule and
-    its control differ in the classes alone: ``"global"`` and ``"local"`` have the same pictures byte for byte, and so
+    its control differ in the classes alone: ``"global"`` and ``"local"`` have the same images byte for byte, and so
     have ``"legend"`` and ``"legend_local"``. The same arguments give the same files in every run. A folder that
     already holds this set is used as it is; what an interrupted run left out is added.
 
@@ -58,9 +58,9 @@ def beacons(
         folder: Where to write; made if it is not there, and must be empty otherwise.
         rule: What names an object's class. ``"global"``: the colour of the beacon. ``"local"``: the colour of the
             object's own dot. ``"legend"``: the colour of the object's glyph in a strip of four, drawn anew for each
-            picture. ``"legend_local"``: the object's own dot again, on the pictures of the legend.
-        train: Number of training pictures.
-        val: Number of validation pictures.
+            image. ``"legend_local"``: the object's own dot again, on the images of the legend.
+        train: Number of training images.
+        val: Number of validation images.
         side: Width and height in pixels, a multiple of 32; everything grows with it. None takes the least there is: 96
             for the beacon, 128 for the legend.
         seed: Which of the many such sets.
@@ -167,7 +167,7 @@ def _label(scene: Scene, kind: _Kind, side: int) -> str:
 
 
 def _write(path: Path, content: str | bytes) -> None:
-    """Write a whole file or none, so that another process that makes the same set never reads half a picture."""
+    """Write a whole file or none, so that another process that makes the same set never reads half an image."""
     data = content.encode() if isinstance(content, str) else content
     partial = path.with_name(f"{path.name}.{os.getpid()}")
     partial.write_bytes(data)

@@ -1,4 +1,4 @@
-"""Draw the pictures of the beacons data set, on which seeing far decides the class by construction.
+"""Draw the images of the beacons data set, on which seeing far decides the class by construction.
 
 Two kinds of scene. In a **beacon** scene one square in a corner is red or green; in a **legend** scene a strip along
 the top shows four glyphs on red or green tiles, and every object carries one of the glyphs. In both, each object also
@@ -6,7 +6,7 @@ has a small red or green dot of its own. So every object has two colours: a `nea
 beacon's or that of its glyph in the strip. They are drawn independently, and the far cue is at least `GAP` pixels away
 from every object, which is farther than the convolutions of the micro base model reach (43 pixels).
 
-All arithmetic on pixels is in whole numbers, so that a picture is the same on every machine.
+All arithmetic on pixels is in whole numbers, so that an image is the same on every machine.
 """
 
 from __future__ import annotations
@@ -68,10 +68,10 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture and what is on it.
+    """One image and what is on it.
 
     Attributes:
-        picture: The pixels.
+        image: The pixels.
         things: The objects, one to three.
         cue: Where the far cue is: the beacon or the strip.
     """
@@ -82,11 +82,11 @@ class Scene:
 
 
 def generator(seed: int, *stream: int) -> Generator:
-    """Return the source of randomness of one picture, independent of every other picture's.
+    """Return the source of randomness of one image, independent of every other image's.
 
     Args:
         seed: Seed of the data set.
-        *stream: Which picture, such as the number of its split and its index.
+        *stream: Which image, such as the number of its split and its index.
     """
     return Generator(PCG64(SeedSequence((seed, *stream))))
 
@@ -123,7 +123,7 @@ def legend_scene(rng: Generator, side: int = LEGEND_SIDE) -> Scene:
     """Draw objects with a glyph and a dot, and a strip that gives a colour to each glyph.
 
     Two of the four tiles are red and two green, so that the colour of the whole strip tells nothing; which glyph is on
-    which tile is drawn anew for each picture, so that its place in the strip tells nothing either.
+    which tile is drawn anew for each image, so that its place in the strip tells nothing either.
 
     Args:
         rng: Where the randomness comes from.
@@ -208,7 +208,7 @@ _SHAPES: dict[str, Callable[[NDArray[np.int_], NDArray[np.int_], int], Mask]] = 
     "circle": _disc,
     "square": lambda x, y, half: x + 0 * y <= half,
     "triangle": lambda x, y, half: 2 * x <= y + half,
-    # The glyphs look the same after a flip, as training flips pictures.
+    # The glyphs look the same after a flip, as training flips images.
     "plus": lambda x, y, half: np.minimum(x, abs(y)) <= half // 4,
     "cross": lambda x, y, half: abs(x - abs(y)) <= half // 4,
     "ring": lambda x, y, half: _disc(x, y, half) & ~_disc(x, y, half - 1 - half // 4),

@@ -52,14 +52,14 @@ class Options(Settings):
         model_options: What the network's function takes.
         val: COCO's JSON of the validation split, where it is not beside the one of training.
         images: Folder that the file names in COCO's JSON start from, where it is not beside it.
-        scale: How many times larger the pictures become (superres).
+        scale: How many times larger the images become (superres).
         weights: A checkpoint to begin from; layers that it lacks and a head for other classes begin anew.
         accumulate: Parts that a batch is cut into, where it does not fit into memory.
         val_every: Epochs from one validation to the next.
         precision: Lightning's word: ``32-true``, ``16-mixed``, ``bf16-mixed``.
         accelerator: Lightning's word: ``auto``, ``cpu``, ``gpu``, ...
         devices: How many devices, or which.
-        workers: Processes a device that load pictures.
+        workers: Processes a device that load images.
         seed: Of weights, order and augmentation.
     """
 

@@ -1,34 +1,39 @@
-"""What trained networks make of pictures: class names, pictures with boxes and masks, enlarged pictures."""
+"""Predictions on a user's images, written down: class names, images with boxes and masks, enlarged images."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2 import functional as TF
 
-from attngraft._core.errors import DataError, OptionError, OutputError
-from attngraft._core.files import write_text
-from attngraft.drawing import PALETTE, Box, mark
+from attngraft._core.checks import positive
+from attngraft._core.errors import AttngraftError, DataError, OptionError
+from attngraft._core.escape import csv_cell
+from attngraft._core.files import write_text, write_whole
+from attngraft._core.shortage import shortage
 from attngraft.fit.callbacks import as_csv
-from attngraft.fit.data.images import SUFFIXES, pictures_in, read_bytes
+from attngraft.fit.data.coco import ImageId, listed_images
+from attngraft.fit.data.images import SUFFIXES, images_in, read_bytes
 from attngraft.fit.lightning import device_of
-from attngraft.fit.tasks.detect import coco_results
+from attngraft.fit.tasks.learner import Learner
 from attngraft.fit.trained import Trained
 from attngraft.fit.training import free_folder
 
-OPACITY = 0.45
-"""Of a mask over its object."""
 
-TAG = 15
-LEAST_TAG = 8
-"""Height of a tag's text in pixels, and the least that can be read."""
+class Source(NamedTuple):
+    """An image to predict on.
 
-DETECTIONS, CLASSES = "predictions.json", "predictions.csv"
+    Attributes:
+        path: The file.
+        id: What predictions call it.
+    """
+
+    path: Path
+    id: ImageId
 
 
 def predict(
@@ -37,146 +42,142 @@ def predict(
     out: str | Path | None = None,
     *,
     confidence: float = 0.5,
+    batch: int = 1,
+    tile: int | None = None,
+    overlap: int | None = None,
+    images: str | Path | None = None,
     accelerator: str = "auto",
     say: Callable[[str], None] = print,
 ) -> list[Any]:
-    """Predict on pictures one by one, say what came of each, and write it down.
+    """Predict on images, report each, and write the results down.
 
-    The folder gets ``predictions.csv`` (classify), pictures with boxes and masks and ``predictions.json``, a list as
-    COCO's evaluation takes it (detect, segment), or the enlarged pictures (superres).
+    The folder gets ``predictions.csv`` (classify), images with boxes and masks and ``predictions.json``, a list as
+    COCO's evaluation takes it (detect, segment), or the enlarged images (superres).
 
     Args:
-        trained: What `load` returned; it is moved to where it predicts.
-        source: A picture, or a folder of pictures.
+        trained: What `load` returned; it is moved to the device where it predicts.
+        source: An image, a folder of images, or a COCO JSON, whose images are predicted under its own ids.
         out: The folder to make, the next free name if it is taken; None takes ``predict`` beside the checkpoint.
         confidence: Detections of a lower score are left out.
+        batch: Images that the network is given at once. A detector pads those of different sizes to the largest, which
+            changes its scores slightly.
+        tile: Side of the squares that an image is cut into before it is enlarged (superres); None takes it whole.
+        overlap: Pixels around each square that the network sees beyond it (superres); None takes two windows.
+        images: The folder that the file names in a COCO JSON start from, where it is not beside the file.
         accelerator: Lightning's word: ``auto``, ``cpu``, ``gpu``, ...
-        say: What takes the lines that are said.
+        say: What takes the lines that are reported.
 
     Returns:
-        What the network makes of each picture: classes with probabilities (classify), torchvision's boxes, labels,
-        scores and masks above the confidence (detect, segment), the enlarged picture (superres); None for one in a
-        folder that cannot be read, which is said.
+        The prediction for each image: classes with probabilities (classify), torchvision's boxes, labels, scores and
+        masks above the confidence (detect, segment), the enlarged image (superres); None for one in a folder that
+        cannot be read or does not fit into memory, which is reported.
 
     Raises:
-        DataError: If there are no pictures, or the only one cannot be read.
-        OptionError: If the confidence is not from 0 to 1.
+        DataError: If there are no images, or the only one cannot be predicted.
+        OptionError: If the confidence is not from 0 to 1, or an option cannot work for this network.
         OutputError: If something cannot be written.
         FitError: If there is no such accelerator.
     """
     if isinstance(confidence, bool) or not isinstance(confidence, (int, float)) or not 0 <= confidence <= 1:
         raise OptionError(f"confidence is a number from 0 to 1, got {confidence!r}")
+    positive("fit predict", batch=batch)
+    learner = trained.learner
+    learner.tiles(tile, overlap)
     source = Path(source)
-    paths = _sources(source)
-    trained.learner.to(device_of(accelerator))
+    found = _sources(source, images)
+    learner.to(device_of(accelerator))
     folder, _ = free_folder(Path(out) if out is not None else trained.path.parent / "predict")
     results: list[Any] = []
-    for path in paths:
-        try:
-            result, words = _predicted(trained, path, folder, confidence)
-        except DataError as error:
-            if path == source:
-                raise
-            result, words = None, f"left out: {error}"
-        results.append(result)
-        say(f"{path}: {words}")
-    if file := _written_down(trained, source, paths, results, folder):
-        say(f"{len(paths) - sum(result is None for result in results)} of {len(paths)} pictures are in {file}")
+    rows: list[dict[str, Any]] = []
+    for start in range(0, len(found), batch):
+        group = found[start : start + batch]
+        for one, (image, result) in zip(group, _predicted(learner, group), strict=True):
+            if isinstance(result, AttngraftError):
+                if one.path == source:
+                    raise result
+                results.append(None)
+                say(f"{one.path}: left out: {result}")
+                continue
+            result = learner.kept(result, confidence)
+            rows += learner.rows(one.id, str(one.path), result)
+            results.append(result)
+            say(f"{one.path}: {_reported(learner, image, result, folder, one.path.stem)}")
+    if learner.file is not None:
+        _write_rows(folder / learner.file, rows)
+        say(f"{sum(result is not None for result in results)} of {len(found)} images are in {folder / learner.file}")
     return results
 
 
-def _predicted(trained: Trained, path: Path, folder: Path, confidence: float) -> tuple[Any, str]:
-    """Return what the network makes of a picture, and that in words; the picture that shows it is written."""
-    result = trained.learner.predict(path)
-    if trained.options.task == "classify":
-        return result, ", ".join(f"{name} {100 * probability:.1f} %" for name, probability in result)
-    if trained.options.task == "superres":
-        result = result.cpu()
-        picture, words = TF.to_pil_image(result), f"{result.shape[-1]}x{result.shape[-2]} pixels"
-    else:
-        result = _confident(result, confidence)
-        picture, words = drawn(path, result, trained.classes), _counted(result, trained.classes)
-    return result, f"{words}; {_written(picture, folder, path.stem)}"
+def _predicted(learner: Learner, group: Sequence[Source]) -> Iterator[tuple[Tensor, Any]]:
+    """Yield pixels and prediction of each image, or the error that belongs to it alone."""
+    read = [_attempt(read_bytes, one.path) for one in group]
+    whole = [image for image in read if isinstance(image, Tensor)]
+    made = _attempt(learner.predict, whole) if whole else []
+    if isinstance(made, Exception):  # one by one, so that an image that fails takes no other with it
+        made = [_attempt(lambda image: learner.predict([image])[0], image) for image in whole]
+    results = iter(made)
+    for one, image in zip(group, read, strict=True):
+        result = next(results) if isinstance(image, Tensor) else image
+        yield image, _named(result, one.path, learner.when_full) if isinstance(result, Exception) else result
 
 
-def _written_down(
-    trained: Trained, source: Path, paths: Sequence[Path], results: Sequence[Any], folder: Path
-) -> Path | None:
-    """Write what was found for a program to read; of enlarged pictures there is nothing to write."""
-    found = [(path, result) for path, result in zip(paths, results, strict=True) if result is not None]
-    if trained.options.task == "superres":
-        return None
-    if trained.options.task == "classify":
-        rows = [
-            {"picture": str(path), "rank": rank, "class": name, "probability": probability}
-            for path, classes in found
-            for rank, (name, probability) in enumerate(classes, 1)
-        ]
-        write_text(folder / CLASSES, as_csv(rows))
-        return folder / CLASSES
-    boxes = [
-        {**row, "file_name": str(path), "category_name": trained.classes[row["category_id"] - 1]}
-        for path, result in found
-        for row in coco_results(_image_id(path, source), result)
-    ]
-    write_text(folder / DETECTIONS, json.dumps(boxes) + "\n")
-    return folder / DETECTIONS
+def _attempt(do: Callable[[Any], Any], given: Any) -> Any:
+    """Return what comes of it, or the error if it is of the image or of memory; any other is a fault and is raised."""
+    try:
+        return do(given)
+    except AttngraftError as error:
+        return error
+    except (MemoryError, RuntimeError) as error:
+        if shortage(error) is None:
+            raise
+        return MemoryError()
 
 
-def _image_id(path: Path, source: Path) -> int | str:
-    """Return the number that a picture is named by, as COCO's are, or its name below the source."""
-    if path.stem.isdecimal() and source in (path, path.parent):
+def _named(error: Exception, path: Path, advice: str) -> AttngraftError:
+    if not isinstance(error, AttngraftError):
+        return DataError(f"{path} does not fit into memory; {advice}")
+    return error if str(path) in str(error) else DataError(f"{path}: {error}")
+
+
+def _reported(learner: Learner, image: Tensor, result: Any, folder: Path, stem: str) -> str:
+    """Return the prediction in words; the image that shows it is written."""
+    picture = learner.draw(image, result)
+    words = learner.describe(result)
+    return words if picture is None else f"{words}; {_written(picture, folder, stem)}"
+
+
+def _sources(source: Path, images: str | Path | None) -> list[Source]:
+    if source.suffix.lower() == ".json":
+        return [Source(path, key) for path, key in listed_images(source, Path(images) if images else None)]
+    if images is not None:
+        raise OptionError(f"images is the folder of a COCO JSON, and the source is {source}; leave it out")
+    if source.is_dir():
+        found = [Source(path, _image_id(path, source)) for path in images_in(source)]
+        if not found:
+            raise DataError(f"{source} has no images; the suffixes known are {', '.join(sorted(SUFFIXES))}")
+        return found
+    if not source.is_file():
+        raise DataError(f"{source} does not exist; give an image, a folder of images or a COCO JSON")
+    return [Source(source, _image_id(source, source))]
+
+
+def _image_id(path: Path, source: Path) -> ImageId:
+    """Return the number that an image is named by, as COCO's are, or its name below the source."""
+    if path.stem.isascii() and path.stem.isdecimal() and source in (path, path.parent):
         return int(path.stem)
     return path.name if path == source else path.relative_to(source).as_posix()
 
 
-def drawn(path: Path, result: dict[str, Tensor], classes: Sequence[str]) -> Image.Image:
-    """Draw masks and boxes onto a picture, with tags where there is more than one class and room for text."""
-    image = read_bytes(path).contiguous()
-    found = [label - 1 for label in result["labels"].tolist()]
-    for label, mask in zip(found, result["masks"], strict=True) if "masks" in result else ():
-        shade = image.new_tensor(PALETTE[label % len(PALETTE)])[:, None]  # where masks overlap, it is deeper
-        inside = mask[0] > 0.5
-        image[:, inside] = ((1 - OPACITY) * image[:, inside] + OPACITY * shade).byte()
-    picture: Image.Image = TF.to_pil_image(image)
-    rows = zip(result["boxes"].tolist(), found, result["scores"].tolist(), strict=True)
-    boxes = [Box(left, top, right, bottom, label, score) for (left, top, right, bottom), label, score in rows]
-    tag = min(TAG, min(picture.size) // 10)  # larger ones hide a small picture
-    tagged = len(classes) > 1 and tag >= LEAST_TAG
-    mark(picture, boxes, class_names=classes if tagged else None, tag_size=tag)
-    return picture
-
-
-def _sources(source: Path) -> list[Path]:
-    if source.is_dir():
-        found = pictures_in(source)
-        if not found:
-            raise DataError(f"{source} has no pictures; the suffixes known are {', '.join(sorted(SUFFIXES))}")
-        return found
-    if not source.is_file():
-        raise DataError(f"{source} does not exist; give a picture or a folder of pictures")
-    return [source]
-
-
-def _confident(result: dict[str, Tensor], confidence: float) -> dict[str, Tensor]:
-    kept = result["scores"] >= confidence
-    return {name: value[kept].cpu() for name, value in result.items()}
-
-
-def _counted(result: dict[str, Tensor], classes: Sequence[str]) -> str:
-    labels = result["labels"].tolist()
-    counts = {name: labels.count(index) for index, name in enumerate(classes, 1)}
-    return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "nothing found"
+def _write_rows(file: Path, rows: Sequence[dict[str, Any]]) -> None:
+    safe = [{name: csv_cell(value) for name, value in row.items()} for row in rows]
+    write_text(file, as_csv(safe) if file.suffix == ".csv" else json.dumps(rows) + "\n")
 
 
 def _written(picture: Image.Image, folder: Path, stem: str) -> Path:
-    """Write a picture under a name that is free."""
+    """Write an image under a name that is free."""
     taken = {file.name for file in folder.iterdir()}
     name = next(name for number in range(len(taken) + 1) if (name := _name(stem, number)) not in taken)
-    try:
-        picture.save(folder / name)
-    except OSError as error:
-        raise OutputError(f"cannot write {folder / name}: {error.strerror or error}") from error
+    write_whole(folder / name, lambda partial: picture.save(partial, "PNG"))
     return folder / name
 
 

@@ -20,10 +20,10 @@ class Settings:
 
     Attributes:
         epochs: Passes over the data.
-        batch: Pictures a step, over all devices and accumulated parts.
-        imgsz: Side of the pictures in pixels: of the square crop (classify), of the square that the picture is fitted
+        batch: Images a step, over all devices and accumulated parts.
+        imgsz: Side of the images in pixels: of the square crop (classify), of the square that the image is fitted
             into (detect, segment), of the low-resolution patch (superres).
-        lr: Highest learning rate, for ``batch`` pictures a step.
+        lr: Highest learning rate, for ``batch`` images a step.
         optimizer: ``sgd``, ``adam`` or ``adamw``.
         momentum: Of SGD, and beta 1 of Adam.
         beta2: Of Adam.
@@ -34,10 +34,10 @@ class Settings:
         ema: Decay of the weights' moving average, which is what is validated and kept; 0 keeps none. It rises from
             0.1 in the first steps, so that short trainings have an average too.
         label_smoothing: Of the classes.
-        randaugment: Magnitude of RandAugment, two operations a picture; 0 leaves it out.
-        crop: Least part of the picture's area in a random crop (classify).
+        randaugment: Magnitude of RandAugment, two operations an image; 0 leaves it out.
+        crop: Least part of the image's area in a random crop (classify).
         jitter: Range of random scales (detect, segment).
-        flip: Whether pictures are mirrored at random.
+        flip: Whether images are mirrored at random.
     """
 
     epochs: int
@@ -62,9 +62,9 @@ class Settings:
 def _paper() -> dict[Task, Settings]:
     """Return the recipes of BoTNet (classify, detect, segment) and HAT (superres).
 
-    What the papers do not say is ours: the learning rates 0.1 for 256 pictures (classify) and 0.02 for 16 (detect), the
+    What the papers do not say is ours: the learning rates 0.1 for 256 images (classify) and 0.02 for 16 (detect), the
     weight decays, the lengths of the warm-up and the strength of RandAugment. HAT's 500 000 steps of 32 patches are
-    4630 passes over the 3450 pictures of its data.
+    4630 passes over the 3450 images of its data.
     """
     detect = Settings(
         epochs=72, batch=64, imgsz=1024, lr=0.08, optimizer="sgd", weight_decay=4e-5, warmup=0.01, jitter=(0.1, 2.0)
@@ -92,7 +92,7 @@ def _paper() -> dict[Task, Settings]:
 
 
 def _small() -> dict[Task, Settings]:
-    """Return recipes for hundreds or thousands of pictures, one device and no pretrained weights."""
+    """Return recipes for hundreds or thousands of images, one device and no pretrained weights."""
     detect = Settings(
         epochs=50,
         batch=4,

@@ -65,6 +65,7 @@ def load(path: str | Path) -> Trained:
         options = replace(Options.stored(content[MARK]["options"]), weights=None)
         classes = tuple(content[MARK]["classes"])
         learner = LEARNERS[options.task](options, classes)
+        learner.restored(content[MARK])
         _fill(learner, content["state_dict"], file)
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{file} lacks a part of what attngraft fit writes ({error}); train again") from error

@@ -63,8 +63,7 @@ def free(device: torch.device | str = "cpu") -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     available = int(psutil.virtual_memory().available)
-    container = _control_group()
-    return available if container is None else min(available, container)
+    return min([available, *(limit for limit in (_control_group(), _address_space()) if limit is not None)])
 
 
 def _cpu_peak(call: Callable[[], object], _: torch.device) -> int:
@@ -95,6 +94,16 @@ def _cuda_peak(call: Callable[[], object], device: torch.device) -> int:
 
 
 _PEAKS = {"cpu": _cpu_peak, "cuda": _cuda_peak}
+
+
+def _address_space() -> int | None:
+    """Read what is left under a limit of the process itself (``ulimit -v``)."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if limit == resource.RLIM_INFINITY else max(0, limit - psutil.Process().memory_info().vms)
 
 
 def _control_group() -> int | None:

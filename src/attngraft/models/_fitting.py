@@ -1,4 +1,4 @@
-"""How a detector's pictures are fitted to its size, whatever their proportions."""
+"""How a detector's images are fitted to its size, whatever their proportions."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from attngraft._core.checks import is_tracing
 
 
 class Fitting(GeneralizedRCNNTransform):
-    """torchvision's transform, for long thin pictures too: their short side would be scaled to no pixel.
+    """torchvision's transform, for long thin images too: their short side would be scaled to no pixel.
 
     It is stretched first, so that a pixel is left of it. Boxes and masks follow, and detections come back in the
-    picture's own pixels, as torchvision scales each axis by itself.
+    image's own pixels, as torchvision scales each axis by itself.
     """
 
     @classmethod
@@ -30,7 +30,7 @@ class Fitting(GeneralizedRCNNTransform):
         )
 
     def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
-        """Resize a picture ``(3, H, W)`` and its target."""
+        """Resize an image ``(3, H, W)`` and its target."""
         least = 1 if is_tracing() else max(image.shape[-2:]) // self.max_size + 1  # 49 * (1 / 49) is below 1
         if min(image.shape[-2:]) < least:
             image, target = _stretched(image, target, least)
@@ -39,7 +39,7 @@ class Fitting(GeneralizedRCNNTransform):
 
 
 def _stretched(image: Tensor, target: dict[str, Tensor] | None, least: int) -> tuple[Tensor, dict[str, Tensor] | None]:
-    """Make a picture's short side at least so long."""
+    """Make an image's short side at least so long."""
     before = image.shape[-2:]
     size = [max(side, least) for side in before]
     image = F.interpolate(image[None], size, mode="bilinear", align_corners=False)[0]

@@ -15,8 +15,8 @@ class Stages(Protocol):
 
     Attributes:
         channels: Channels of each stage's map, from fine to coarse.
-        strides: Pixels of the picture to a cell of each.
-        in_channels: Channels of the picture.
+        strides: Pixels of the image to a cell of each.
+        in_channels: Channels of the image.
         num_classes: Number of classes.
     """
 

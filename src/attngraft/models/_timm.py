@@ -25,7 +25,7 @@ OUR_NAMES = {
 """What timm calls options of ours, and options that its scripts always pass."""
 
 WITHOUT_EFFECT: dict[str, Callable[[Any], bool]] = {
-    "image_size": lambda size: True,  # pictures may have any size, and there is no table to be made for one
+    "image_size": lambda size: True,  # images may have any size, and there is no table to be made for one
     "dropout": lambda rate: not rate,
     "drop_path": lambda rate: not rate,
     "global_pool": lambda pool: pool in ("", "avg"),
@@ -121,7 +121,7 @@ def _translated(record: ModelRecord, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _introduced(net: Any) -> nn.Module:
-    """Note on a model what timm's scripts read from one: the width of its features, and how pictures are prepared."""
+    """Note on a model what timm's scripts read from one: the width of its features, and how images are prepared."""
     size = getattr(net, "image_size", USUAL_SIZE)
     height, width = size if isinstance(size, tuple) else (size, size)
     net.num_features = net.channels[-1]

@@ -4,7 +4,7 @@ Paper: Bottleneck Transformers for Visual Recognition, Srinivas et al., CVPR 202
 Code: The authors' TensorFlow gists aravindsrinivas/56359b79f0ce4449bcb04ab4b56a57a2 (the block) and
     e8a9e33425e10ed0c69c1bf726b81495 (the count of parameters), without licence; timm, models/byobnet.py (Apache-2.0);
     read for parity only.
-Differs: Position tables serve pictures of any size, see `MHSA`. The paper's text has squeeze-and-excitation in the
+Differs: Position tables serve images of any size, see `MHSA`. The paper's text has squeeze-and-excitation in the
     blocks that convolve, and its table counts it in all of them, without batch norm, biases and position tables:
     ``se="conv"`` is the text, ``se="all"`` the table.
 """
@@ -146,17 +146,17 @@ class BoTBlock(Bottleneck):
 class BoTNet(nn.Module):
     """A classifier of four stages of `Bottleneck` and `BoTBlock`; without the latter it is a ResNet.
 
-    Parameters that a ResNet has too carry torchvision's names. Pictures may have any size.
+    Parameters that a ResNet has too carry torchvision's names. Images may have any size.
 
     Attributes:
         channels: Channels of each stage's map, from fine to coarse.
-        strides: Pixels of the picture to a cell of each.
+        strides: Pixels of the image to a cell of each.
 
     Args:
         blocks: The blocks of each stage, a letter a block: ``c`` convolves, ``a`` attends.
         num_classes: Number of classes; 0 leaves the classifier out and gives the pooled features.
-        in_channels: Channels of the picture.
-        image_size: Size of the pictures that position tables are made for, ``(H, W)`` or one number for both.
+        in_channels: Channels of the image.
+        image_size: Size of the images that position tables are made for, ``(H, W)`` or one number for both.
         last_stride: Stride of the last stage: 2, or 1 for the S1 models.
         heads: Number of heads.
         position: ``"relative"``, ``"absolute"`` or ``"none"``.
@@ -268,7 +268,7 @@ _DEPTHS = {
     200: (3, 24, 36, 3),
 }
 _PUBLISHED = {"t3": (59, 224), "t4": (110, 224), "t5": (128, 256), "t6": (77, 320), "t7": (128, 384)}
-"""Depth and picture size of the models that the paper names by their cost; T7 is published at 320 too."""
+"""Depth and image size of the models that the paper names by their cost; T7 is published at 320 too."""
 
 
 @model("classify", "resnet50", "resnet101", "resnet152", "resnet200")
@@ -291,7 +291,7 @@ def botnet_s1(name: str, **options: Any) -> BoTNet:
 
 @model("classify", *(f"botnet_{letter}" for letter in _PUBLISHED))
 def botnet_t(name: str, **options: Any) -> BoTNet:
-    """Build a BoTNet-S1 as the paper scales it: with SiLU, squeeze-and-excitation and a picture size of its own."""
+    """Build a BoTNet-S1 as the paper scales it: with SiLU, squeeze-and-excitation and an image size of its own."""
     depth, image_size = _PUBLISHED[name.removeprefix("botnet_")]
     own = {"act": "silu", "se": "conv", "image_size": image_size}
     return botnet_s1(f"botnet_s1_{depth}", **{**own, **options})

@@ -3,8 +3,8 @@
 Paper: Mask R-CNN, He et al., ICCV 2017, arXiv 1703.06870, with the backbones of Bottleneck Transformers for Visual
     Recognition, Srinivas et al., CVPR 2021, arXiv 2101.11605.
 Code: torchvision, models/detection (BSD-3-Clause), whose classes do the work.
-Differs: Pictures keep their proportions within 1024 x 1024 pixels (those so long and thin that no pixel of the short
-    side would be left are widened to one) and are padded to a batch; the paper's pictures are scaled by a random factor
+Differs: Images keep their proportions within 1024 x 1024 pixels (those so long and thin that no pixel of the short
+    side would be left are widened to one) and are padded to a batch; the paper's images are scaled by a random factor
     and cropped or padded to that size, which is the training's part and not the model's.
 """
 
@@ -97,13 +97,13 @@ def fasterrcnn(body: str, **options: Any) -> nn.Module:
 def maskrcnn(body: str, **options: Any) -> nn.Module:
     """Build a Mask R-CNN on a feature pyramid over a classifier.
 
-    It is called as torchvision's: with pictures and targets it gives losses, in evaluation it gives detections. Labels
+    It is called as torchvision's: with images and targets it gives losses, in evaluation it gives detections. Labels
     run from 1, and 0 is the background.
 
     Args:
         body: Name of the classifier, such as ``"botnet50"``.
         **options: ``num_classes`` (91, as COCO's numbers), without the background; ``min_size`` and ``max_size`` (1024
-            and 1024) of the pictures; ``norm``, how the backbone's batch norms go on: ``"batch"`` trains them,
+            and 1024) of the images; ``norm``, how the backbone's batch norms go on: ``"batch"`` trains them,
             ``"sync"`` trains them over all devices, ``"frozen"`` keeps them as they are loaded; ``body_options`` for
             the classifier; ``channels`` (256) of the pyramid; and whatever torchvision's class takes.
 

@@ -91,17 +91,17 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV3(nn.Module):
-    """Classify pictures with few multiply-adds; the gates of nine of its eleven layers can be any mechanism.
+    """Classify images with few multiply-adds; the gates of nine of its eleven layers can be any mechanism.
 
     Attributes:
         channels: Channels of each stage's map, from fine to coarse.
-        strides: Pixels of the picture to a cell of each.
+        strides: Pixels of the image to a cell of each.
 
     Args:
         gate: Name of a mechanism, such as ``"se"`` (the paper's) or ``"mlca"`` (MAY's); ``"none"`` for none.
         gate_options: Its options; MobileNetV3's own where None is given.
         num_classes: Number of classes; 0 leaves the classifier out and gives the pooled features.
-        in_channels: Channels of the picture.
+        in_channels: Channels of the image.
         dropout: Share of the features dropped before the classes while training.
 
     Shape:

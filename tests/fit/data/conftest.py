@@ -15,7 +15,7 @@ Change = Callable[[dict[str, Any]], object]
 
 @pytest.fixture
 def coco(shapes: Path, tmp_path: Path) -> Callable[..., Path]:
-    """Write a changed copy of the training JSON beside the pictures."""
+    """Write a changed copy of the training JSON beside the images."""
 
     def write(change: Change = lambda content: None) -> Path:
         content = json.loads((shapes / "instances_train.json").read_text())
@@ -30,7 +30,7 @@ def coco(shapes: Path, tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def yolo(shapes: Path, tmp_path: Path) -> Callable[..., Path]:
-    """Write a data set of one picture with these label lines."""
+    """Write a data set of one image with these label lines."""
 
     def write(*lines: str, data: str = "train: images\nval: images\nnames: [red, green]\n") -> Path:
         for folder in ("images", "labels"):

@@ -31,7 +31,7 @@ def test_the_reference_of_coco_reads_whole(shared_data: Path, tmp_path: Path) ->
     for image in content["images"]:
         (tmp_path / image["file_name"]).touch()
     data = read_coco(file, tmp_path, masks=True)
-    things = [thing for picture in data.pictures for thing in picture.things]
+    things = [thing for picture in data.images for thing in picture.things]
     assert len(things) + data.dropped == len(content["annotations"]) == 839
     assert data.dropped == 0
     assert len(data.classes) == len(content["categories"])
@@ -40,7 +40,7 @@ def test_the_reference_of_coco_reads_whole(shared_data: Path, tmp_path: Path) ->
     found = [{**a, "score": 0.9} for a in truth["annotations"] if not a["iscrowd"]]
     for task in ("bbox", "segm"):
         assert evaluate(truth, found, task=task).numbers["AP"] > 0.99
-    picture = next(picture for picture in data.pictures if len(picture.kept(False)) > 2)
+    picture = next(picture for picture in data.images if len(picture.kept(False)) > 2)
     areas = [thing.area for thing in picture.kept(False)]
     np.testing.assert_allclose(picture.masks().sum((1, 2)), areas, rtol=0.15, atol=12)
 
@@ -67,9 +67,9 @@ def test_run_lengths_are_masks_too(coco: Callable[..., Path]) -> None:
     plain = read_coco(coco(), None, masks=True)
     for change in (as_runs, as_text):
         runs = read_coco(coco(change), None, masks=True)
-        for one, other in zip(plain.pictures, runs.pictures, strict=True):
+        for one, other in zip(plain.images, runs.images, strict=True):
             np.testing.assert_array_equal(one.masks(), other.masks())
-    with pytest.raises(DataError, match="run lengths are for a picture of 64x48 pixels, and theirs has 48x64"):
+    with pytest.raises(DataError, match="run lengths are for .* of 64x48 pixels, and theirs has 48x64"):
         mask_area({"size": [48, 64], "counts": [48 * 64]}, 64, 48)
 
 
@@ -77,7 +77,7 @@ def test_run_lengths_are_masks_too(coco: Callable[..., Path]) -> None:
     ("change", "message"),
     [
         (lambda c: c["images"][0].update(file_name="images/train/x.png"), "in none of .* say where .* images=FOLDER"),
-        (lambda c: c["images"][1].update(file_name="images/train/x.png"), "lists 1 pictures that are not in"),
+        (lambda c: c["images"][1].update(file_name="images/train/x.png"), "lists 1 images that are not in"),
         (lambda c: c["annotations"][0].update(image_id=99), "annotation 1 is of image 99, which is not listed"),
         (lambda c: c["annotations"][0].update(category_id=4), "annotation 1 is of category 4, which is not listed"),
         (lambda c: c["annotations"][0].update(bbox=[1, 2, 3]), r"1 needs bbox to be four numbers, .* got \[1, 2, 3\]"),
@@ -106,8 +106,8 @@ def test_run_lengths_are_masks_too(coco: Callable[..., Path]) -> None:
             outlined({"size": [5, 5], "counts": [25]}),
             r"1 has run lengths of size \[5, 5\], and its image has \[48, 64\]",
         ),
-        (lambda c: c["annotations"].clear(), "none of the 8 pictures, the first of which is .*0.png, has an object"),
-        (lambda c: c["images"].clear() or c["annotations"].clear(), "the data set has no pictures"),
+        (lambda c: c["annotations"].clear(), "none of the 8 images, the first of which is .*0.png, has an object"),
+        (lambda c: c["images"].clear() or c["annotations"].clear(), "the data set has no images"),
         (lambda c: c["images"][0].pop("width"), "image 0 needs width to be .*, and has none"),
         (lambda c: c.pop("categories"), "has no list 'categories'; it should be in COCO's"),
         (lambda c: c["annotations"][0].pop("segmentation"), "0.png have boxes without outlines"),

@@ -34,7 +34,7 @@ def test_what_programs_leave_is_no_class_and_a_class_needs_pictures(colours: Pat
         found, clean = read_classes(tmp_path, split), read_classes(colours, split)
         assert (found.classes, found.labels) == (clean.classes, clean.labels)
     (tmp_path / "train/violet").mkdir()
-    with pytest.raises(DataError, match="train/violet has no pictures; put the class's there, or remove the folder"):
+    with pytest.raises(DataError, match="train/violet has no images; put the class's there, or remove the folder"):
         read_classes(tmp_path, "train")
 
 
@@ -46,10 +46,10 @@ def test_what_is_wrong_with_folders_is_said(colours: Path, tmp_path: Path) -> No
     (tmp_path / "train").mkdir()
     with pytest.raises(DataError, match="train needs a folder a class"):
         read_classes(tmp_path, "train")
-    with pytest.raises(DataError, match="train has no pictures"):
+    with pytest.raises(DataError, match="train has no images"):
         read_pairs(tmp_path, "train")
     (tmp_path / "train/red").mkdir()
-    with pytest.raises(DataError, match="has no pictures in the folders of its classes"):
+    with pytest.raises(DataError, match="has no images in the folders of its classes"):
         read_classes(tmp_path, "train")
 
 

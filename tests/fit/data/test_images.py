@@ -1,4 +1,4 @@
-"""Every kind of picture file becomes the RGB bytes that a viewer shows."""
+"""Every kind of image file becomes the RGB bytes that a viewer shows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from attngraft._core.errors import DataError
-from attngraft.fit.data.images import pictures_in, read_rgb, upright_size
+from attngraft.fit.data.images import images_in, read_rgb, upright_size
 
 RAMP = np.linspace(0, 255, 30).reshape(5, 6)
 
@@ -48,7 +48,7 @@ def test_cmyk_palette_and_transparency_keep_their_colour(tmp_path: Path) -> None
 
 
 def turned(path: Path) -> None:
-    """Save a picture 6 wide and 4 high whose EXIF tag says that it stands on its side; the corner mark is red."""
+    """Save an image 6 wide and 4 high whose EXIF tag says that it stands on its side; the corner mark is red."""
     pixels = np.full((4, 6, 3), 90, np.uint8)
     pixels[0, 0] = (255, 0, 0)
     exif = Image.Exif()
@@ -82,9 +82,9 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)).save(whole)
     (tmp_path / "cut.jpg").write_bytes(whole.read_bytes()[:900])
     (tmp_path / "empty.png").write_bytes(b"")
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no image")
     for name in ("cut.jpg", "empty.png", "text.png"):
-        with pytest.raises(DataError, match=f"{name} is not a picture that can be read"):
+        with pytest.raises(DataError, match=f"{name} is not an image that can be read"):
             read_rgb(tmp_path / name)
     with pytest.raises(DataError, match="nowhere.png does not exist"):
         upright_size(tmp_path / "nowhere.png")
@@ -95,5 +95,5 @@ def test_pictures_are_found_in_order_and_other_files_are_not(tmp_path: Path) -> 
     for name in ("b.PNG", "a/c.jpeg", "notes.txt", "z.tif", *litter):
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).touch()
-    assert [file.relative_to(tmp_path).as_posix() for file in pictures_in(tmp_path)] == ["a/c.jpeg", "b.PNG", "z.tif"]
-    assert pictures_in(tmp_path / ".cache") == [tmp_path / ".cache/b.png"]  # asked for by name
+    assert [file.relative_to(tmp_path).as_posix() for file in images_in(tmp_path)] == ["a/c.jpeg", "b.PNG", "z.tif"]
+    assert images_in(tmp_path / ".cache") == [tmp_path / ".cache/b.png"]  # asked for by name

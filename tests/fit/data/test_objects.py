@@ -18,7 +18,7 @@ def test_coco_and_yolo_of_the_same_objects_are_the_same(shapes: Path) -> None:
     coco = read_coco(shapes / "instances_train.json", None, masks=True)
     yolo = read_yolo(shapes / "data.yaml", "train", masks=True)
     assert coco.classes == yolo.classes == ("red", "green")  # COCO's numbers are 3 and 7
-    for one, other in zip(coco.pictures, yolo.pictures, strict=True):
+    for one, other in zip(coco.images, yolo.images, strict=True):
         assert (one.path.name, one.width, one.height) == (other.path.name, other.width, other.height)
         np.testing.assert_allclose(one.boxes(), other.boxes(), atol=1e-3)
         np.testing.assert_array_equal(one.labels(), other.labels())
@@ -40,15 +40,15 @@ def test_what_has_no_area_is_dropped_and_counted(coco: Callable[..., Path]) -> N
 
     data = read_coco(coco(spoil), None, masks=True)
     assert data.dropped == 3
-    assert data.pictures[2].things[0].box == (0, 40, 10, 48)
+    assert data.images[2].things[0].box == (0, 40, 10, 48)
     assert read_coco(coco(spoil), None, masks=False).dropped == 2
-    assert not data.pictures[0].things
-    assert data.pictures[0].boxes().shape == (0, 4)
-    assert data.pictures[0].masks().shape == (0, 48, 64)
+    assert not data.images[0].things
+    assert data.images[0].boxes().shape == (0, 4)
+    assert data.images[0].masks().shape == (0, 48, 64)
 
 
 def test_a_crowd_is_left_to_the_evaluation(coco: Callable[..., Path]) -> None:
     data = read_coco(coco(lambda content: content["annotations"][0].update(iscrowd=1)), None, masks=True)
-    picture = data.pictures[0]
+    picture = data.images[0]
     assert (len(picture.boxes()), len(picture.boxes(crowds=True))) == (1, 2)
     assert data.truth(masks=False)["annotations"][0]["iscrowd"] == 1

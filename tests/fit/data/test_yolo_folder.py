@@ -19,8 +19,8 @@ def test_yolo_boxes_and_outlines_and_holes_in_the_numbers(yolo: Callable[..., Pa
     data = read_yolo(file, "train", masks=False)
     assert data.classes == ("red", "green")
     assert data.dropped == 1
-    np.testing.assert_allclose(data.pictures[0].boxes(), [[24, 12, 40, 36], [16, 12, 32, 24]])
-    assert data.pictures[0].labels().tolist() == [1, 0]
+    np.testing.assert_allclose(data.images[0].boxes(), [[24, 12, 40, 36], [16, 12, 32, 24]])
+    assert data.images[0].labels().tolist() == [1, 0]
     assert yolo_splits(file) == ["train", "val"]
 
 
@@ -30,7 +30,7 @@ def test_yolo_splits_may_be_lists_and_a_picture_may_have_no_label(yolo: Callable
     (tmp_path / "list.txt").write_text("images/0.png\n\n./images/1.png\n")
     file = yolo("0 0.5 0.5 0.25 0.5", data="train: [list.txt]\nval: images\nnc: 1\n")
     data = read_yolo(file, "train", masks=False)
-    assert [len(picture.things) for picture in data.pictures] == [1, 0]
+    assert [len(picture.things) for picture in data.images] == [1, 0]
     assert data.classes == ("0",)
 
 
@@ -41,7 +41,7 @@ def test_yolo_splits_may_be_lists_and_a_picture_may_have_no_label(yolo: Callable
         ("0 0.5 0.5 0.1 wide", "line 1: expected numbers, got '0 0.5 0.5 0.1 wide'"),
         ("0 0.5 0.5 0.1", "line 1: expected a class and 4 numbers of a box or 3 or more points, got 4 numbers"),
         ("0 0.5 0.5 0.1 0.1 0.9", "got 6 numbers"),
-        ("0 0.5 nan 0.1 0.1", "line 1: expected parts of the picture's width and height, from 0 to 1, got nan$"),
+        ("0 0.5 nan 0.1 0.1", "line 1: expected parts of the image's width and height, from 0 to 1, got nan$"),
         ("0 20 16 10 12", "line 1: expected parts .*, got 20; if these are pixels, divide them by its width and"),
         ("0 0.1 0.1 0.5 1.2 0.3 0.3", "line 1: expected parts .*, got 1.2; if these are pixels"),
         ("0 0.5 0.5 -0.001 0.1", "line 1: expected a width and a height of 0 or more, got -0.001 and 0.1"),
@@ -64,7 +64,7 @@ def test_what_is_wrong_with_a_label_is_said(yolo: Callable[..., Path], line: str
         ("train: [5]\nnames: [a, b]\n", "needs train to be a folder, a list file, or a list of those, got 5"),
         ("train: elsewhere\nnames: [a, b]\n", "the split 'train' is in .*elsewhere, which does not exist"),
         ("train: images\nval: [\n", "is not YAML"),
-        ("train: labels\nnames: [a, b]\n", "the split 'train' has no pictures"),
+        ("train: labels\nnames: [a, b]\n", "the split 'train' has no images"),
     ],
 )
 def test_what_is_wrong_with_a_data_yaml_is_said(yolo: Callable[..., Path], data: str, message: str) -> None:
@@ -77,7 +77,7 @@ def test_yolo_without_labels_or_split_is_refused(yolo: Callable[..., Path], tmp_
     with pytest.raises(DataError, match="has no split 'test'"):
         read_yolo(file, "test", masks=False)
     (tmp_path / "labels/0.txt").unlink()
-    with pytest.raises(DataError, match=r"no picture of the split 'train' has a label file; .*labels/0.txt"):
+    with pytest.raises(DataError, match=r"no image of the split 'train' has a label file; .*labels/0.txt"):
         read_yolo(file, "train", masks=False)
     with pytest.raises(DataError, match="nowhere.yaml does not exist"):
         read_yolo(tmp_path / "nowhere.yaml", "train", masks=False)
@@ -91,5 +91,5 @@ def test_a_label_file_in_another_encoding_is_named(yolo: Callable[..., Path], tm
 
 
 def test_a_coordinate_a_rounding_error_outside_is_clipped(yolo: Callable[..., Path]) -> None:
-    (picture,) = read_yolo(yolo("0 0.5 0.5 1.000001 1"), "train", masks=False).pictures
+    (picture,) = read_yolo(yolo("0 0.5 0.5 1.000001 1"), "train", masks=False).images
     assert picture.boxes().tolist() == [[0, 0, 64, 48]]

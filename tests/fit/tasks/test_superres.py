@@ -1,4 +1,4 @@
-"""Super-resolution: the small pictures, the measures against a slow reading of their formulas, and a training."""
+"""Super-resolution: the small images, the measures against a slow reading of their formulas, and a training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image
 from attngraft._core.errors import DataError
 from attngraft.fit import Fit, Options, load, validate
 from attngraft.fit.predicting import predict
-from attngraft.fit.tasks.superres import Enlarger, bicubic, luma, measures, pair, patch
+from attngraft.fit.tasks.superres import SuperResolution, bicubic, luma, measures, pair, patch
 
 
 def picture(height: int, width: int) -> np.ndarray:
@@ -84,7 +84,7 @@ def test_patches_of_both_are_the_same_place() -> None:
     low = high[:, ::2, ::2]
     small, large = patch(low, high, 8, flip=False)
     assert torch.equal(large[:, ::2, ::2], small)
-    small, large = patch(low, high, 30, flip=True)  # larger than the picture
+    small, large = patch(low, high, 30, flip=True)  # larger than the image
     assert (small.shape, large.shape) == ((3, 30, 30), (3, 60, 60))
 
 
@@ -119,12 +119,12 @@ def test_a_pair_of_which_one_is_turned_by_its_tag_is_a_pair(tmp_path: Path) -> N
     Image.fromarray(picture(8, 12)).save(tmp_path / "train/hr/a.png", exif=exif)
     Image.fromarray(picture(6, 4)).save(tmp_path / "train/lr/a.png")
     options = Options.of({"model": "tiny_enlarger", "data": str(tmp_path)})
-    data = Enlarger.read(options, "train")
+    data = SuperResolution.read(options, "train")
     low, high = pair(data.high[0], data.low[0], 2)
     assert (low.shape, high.shape) == ((3, 6, 4), (3, 12, 8))
     Image.fromarray(picture(6, 5)).save(tmp_path / "train/lr/a.png")
     with pytest.raises(DataError, match="should have scale=2 times the 5x6 of"):
-        Enlarger.read(options, "train")
+        SuperResolution.read(options, "train")
 
 
 def test_it_enlarges_better_than_bicubic(

@@ -17,6 +17,8 @@ from attngraft.fit.data.rules import Rule, is_number
 
 PREFIX = "instances_"
 
+ImageId = int | str
+
 
 _KEY = Rule("a number or a text", lambda value: isinstance(value, str) or is_number(value))
 _TEXT = Rule("a text", lambda value: isinstance(value, str))
@@ -64,18 +66,31 @@ def read_coco(file: Path, images: Path | None, *, masks: bool) -> ObjectSet:
         image = listed[annotation["image_id"]]
         outline = _segmentation(where, annotation.get("segmentation"), image) if masks else None
         things[image["id"]].append(_thing(annotation, labels, outline))
-    folder = images or _images_folder(file, rows["images"])
-    missing = [image["file_name"] for image in rows["images"] if not (folder / image["file_name"]).is_file()]
-    if missing:
-        raise DataError(
-            f"{file} lists {len(missing)} pictures that are not in {folder}, the first is {missing[0]}; "
-            "say where they are with images=FOLDER"
-        )
-    pictures = (
+    folder = _folder(file, images, rows["images"])
+    annotated = (
         (folder / image["file_name"], int(image["width"]), int(image["height"]), things[image["id"]])
         for image in rows["images"]
     )
-    return object_set(pictures, [str(categories[key]["name"]) for key in labels], masks=masks)
+    names = [str(categories[key]["name"]) for key in labels]
+    return object_set(annotated, names, masks=masks, category_ids=list(labels))
+
+
+def listed_images(file: Path, images: Path | None) -> list[tuple[Path, ImageId]]:
+    """Read which images a COCO JSON lists, and their ids; it needs no annotations.
+
+    Args:
+        file: The JSON file.
+        images: As for `read_coco`.
+
+    Raises:
+        DataError: If the list is missing or empty, or an entry or an image is.
+    """
+    rows = _rows(file, _content(file), "images")
+    if not rows:
+        raise DataError(f"{file} lists no images")
+    _by_id(file, "images", rows)
+    folder = _folder(file, images, rows)
+    return [(folder / row["file_name"], row["id"]) for row in rows]
 
 
 def coco_splits(data: Path) -> dict[str, Path]:
@@ -183,8 +198,20 @@ def _runs(where: str, given: Mapping[str, Any], size: list[int]) -> dict[str, An
     return dict(given)
 
 
+def _folder(file: Path, images: Path | None, rows: Sequence[Mapping[str, Any]]) -> Path:
+    """Return the folder of the images, all of which are there."""
+    folder = images or _images_folder(file, rows)
+    missing = [row["file_name"] for row in rows if not (folder / row["file_name"]).is_file()]
+    if missing:
+        raise DataError(
+            f"{file} lists {len(missing)} images that are not in {folder}, the first is {missing[0]}; "
+            "say where they are with images=FOLDER"
+        )
+    return folder
+
+
 def _images_folder(file: Path, images: Sequence[Mapping[str, Any]]) -> Path:
-    """Find the folder in which the first picture is, near the file."""
+    """Find the folder in which the first image is, near the file."""
     home, split = file.parent, file.stem.removeprefix(PREFIX)
     near = [base / name for base in (home, home.parent) for name in ("", split, "images", f"images/{split}")]
     if not images:
@@ -194,5 +221,5 @@ def _images_folder(file: Path, images: Sequence[Mapping[str, Any]]) -> Path:
             return folder
     tried = ", ".join(str(folder) for folder in dict.fromkeys(near))
     raise DataError(
-        f"{file} lists {images[0]['file_name']}, which is in none of {tried}; say where pictures are with images=FOLDER"
+        f"{file} lists {images[0]['file_name']}, which is in none of {tried}; say where images are with images=FOLDER"
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attngraft._core.errors import DataError
-from attngraft.fit.data.images import is_litter, pictures_in
+from attngraft.fit.data.images import images_in, is_litter
 
 ALSO_CALLED = {"train": ("training",), "val": ("valid", "validation"), "test": ("testing",)}
 HIGH, LOW = "hr", "lr"
@@ -17,7 +17,7 @@ class ClassSet:
     """One split of a classification data set.
 
     Attributes:
-        paths: The pictures.
+        paths: The images.
         labels: Their class indices.
         classes: Class names, those of the training split whichever split this is.
     """
@@ -32,8 +32,8 @@ class PairSet:
     """One split of a super-resolution data set.
 
     Attributes:
-        high: The pictures.
-        low: The small picture of each; None where it is made of the large one.
+        high: The images.
+        low: The small image of each; None where it is made of the large one.
     """
 
     high: tuple[Path, ...]
@@ -46,23 +46,23 @@ def read_classes(data: Path, split: str) -> ClassSet:
     Classes are those of the training split: a split that holds only some of them keeps their numbers.
 
     Raises:
-        DataError: If the layout is another one, a class has no pictures to train on, or a split has a class that
+        DataError: If the layout is another one, a class has no images to train on, or a split has a class that
             training has not.
     """
     training = split_folder(data, "train")
     classes = _class_names(training)
     if not classes:
-        raise DataError(f"{training} needs a folder a class with the pictures in it, and has no folders")
+        raise DataError(f"{training} needs a folder a class with the images in it, and has no folders")
     home = split_folder(data, split)
     unknown = sorted(set(_class_names(home)) - set(classes))
     if unknown:
         raise DataError(f"{home} has the class {unknown[0]!r}, which {training} lacks")
-    files = [(file, label) for label, name in enumerate(classes) for file in pictures_in(home / name)]
+    files = [(file, label) for label, name in enumerate(classes) for file in images_in(home / name)]
     if not files:
-        raise DataError(f"{home} has no pictures in the folders of its classes")
+        raise DataError(f"{home} has no images in the folders of its classes")
     empty = sorted(set(range(len(classes))) - {label for _, label in files})
     if home == training and empty:
-        raise DataError(f"{home / classes[empty[0]]} has no pictures; put the class's there, or remove the folder")
+        raise DataError(f"{home / classes[empty[0]]} has no images; put the class's there, or remove the folder")
     return ClassSet(tuple(file for file, _ in files), tuple(label for _, label in files), tuple(classes))
 
 
@@ -74,15 +74,15 @@ def read_pairs(data: Path, split: str) -> PairSet:
     """Read ``train/*.png``, or ``train/hr/*.png`` with ``train/lr/*.png`` of the same names.
 
     Raises:
-        DataError: If there are no pictures, or one has no partner.
+        DataError: If there are no images, or one has no partner.
     """
     home = split_folder(data, split)
-    high = pictures_in(home / HIGH if (home / HIGH).is_dir() else home)
+    high = images_in(home / HIGH if (home / HIGH).is_dir() else home)
     if not high:
-        raise DataError(f"{home} has no pictures")
+        raise DataError(f"{home} has no images")
     if not (home / LOW).is_dir():
         return PairSet(tuple(high), (None,) * len(high))
-    low = {file.stem: file for file in pictures_in(home / LOW)}
+    low = {file.stem: file for file in images_in(home / LOW)}
     alone = [file for file in high if file.stem not in low]
     if alone:
         raise DataError(f"{alone[0]} has no partner of that name in {home / LOW}")

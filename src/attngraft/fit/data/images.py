@@ -1,4 +1,4 @@
-"""Pictures from disk, whatever they were saved as, as RGB."""
+"""Images from disk, whatever they were saved as, as RGB."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from attngraft._core.errors import DataError
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
-"""What Pillow raises, depending on the format, for a file that is cut short or is no picture."""
+"""What Pillow raises, depending on the format, for a file that is cut short or is no image."""
 
 _Got = TypeVar("_Got")
 
 
 def read_rgb(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
-    """Read a picture as it is meant to be seen: turned as its EXIF tag says, every mode and depth as 8-bit RGB.
+    """Read an image as it is meant to be seen: turned as its EXIF tag says, every mode and depth as 8-bit RGB.
 
     Args:
         path: The file.
-        size: Width and height that its annotations speak of, where they say. Annotations made on the unturned picture
-            get the unturned picture.
+        size: Width and height that its annotations speak of, where they say. Annotations made on the unturned image
+            get the unturned image.
 
     Returns:
         Pixels ``(H, W, 3)``; transparency is left out.
@@ -45,12 +45,12 @@ def read_rgb(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.uint
 
 
 def read_bytes(path: Path, size: tuple[int, int] | None = None) -> Tensor:
-    """Read a picture as bytes ``(3, H, W)``; the arguments are those of `read_rgb`."""
+    """Read an image as bytes ``(3, H, W)``; the arguments are those of `read_rgb`."""
     return torch.from_numpy(read_rgb(path, size)).permute(2, 0, 1)
 
 
 def read_unit(path: Path, size: tuple[int, int] | None = None) -> Tensor:
-    """Read a picture ``(3, H, W)`` from 0 to 1; the arguments are those of `read_rgb`."""
+    """Read an image ``(3, H, W)`` from 0 to 1; the arguments are those of `read_rgb`."""
     return read_bytes(path, size).float() / 255
 
 
@@ -74,8 +74,8 @@ def stored_size(path: Path) -> tuple[int, int]:
     return width, height
 
 
-def pictures_in(folder: Path) -> list[Path]:
-    """List the picture files under a folder, in alphabetical order, without what programs leave there."""
+def images_in(folder: Path) -> list[Path]:
+    """List the image files under a folder, in alphabetical order, without what programs leave there."""
     return sorted(
         file
         for file in folder.rglob("*")
@@ -97,7 +97,7 @@ def is_litter(name: str) -> bool:
 
 def _opened(path: Path, use: Callable[[Image.Image], _Got]) -> _Got:
     try:
-        # Where Ultralytics is loaded, Image.open is its own, which pip-installs pi-heif for a file that is no picture.
+        # Where Ultralytics is loaded, Image.open is its own, which pip-installs pi-heif for a file that is no image.
         if Image.open.__module__ != Image.__name__ and path.is_file() and not cv2.haveImageReader(str(path)):
             raise UnidentifiedImageError("of no known format")
         with Image.open(path) as image:
@@ -106,7 +106,7 @@ def _opened(path: Path, use: Callable[[Image.Image], _Got]) -> _Got:
         raise DataError(f"{path} does not exist") from None
     except BROKEN as error:
         raise DataError(
-            f"{path} is not a picture that can be read ({error}); replace the file or leave it out"
+            f"{path} is not an image that can be read ({error}); replace the file or leave it out"
         ) from error
 
 

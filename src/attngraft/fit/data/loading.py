@@ -1,6 +1,6 @@
-"""Order and chance: which picture comes when, and what augmentation does to it, as a function of the seed alone.
+"""Order and chance: which image comes when, and what augmentation does to it, as a function of the seed alone.
 
-The random numbers of a picture come from the seed, the epoch and its index. So a training that was interrupted goes on
+The random numbers of an image come from the seed, the epoch and its index. So a training that was interrupted goes on
 with the pixels it would have had, however many processes load them.
 """
 
@@ -22,9 +22,9 @@ class EpochSampler(Sampler[Key]):
     """Yield this process's share of every epoch; Lightning says which epoch it is.
 
     Args:
-        length: Pictures in the data set.
+        length: Images in the data set.
         seed: Of the order.
-        training: Whether to shuffle, and to give every process equally many; otherwise each picture comes once.
+        training: Whether to shuffle, and to give every process equally many; otherwise each image comes once.
     """
 
     def __init__(self, length: int, *, seed: int, training: bool) -> None:

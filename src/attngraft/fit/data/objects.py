@@ -1,4 +1,4 @@
-"""Annotated pictures, from whatever file they were read: boxes, classes and masks in pixels, and what was left out."""
+"""Annotated images, from whatever file they were read: boxes, classes and masks in pixels, and what was left out."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Thing:
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
-    """A picture and the objects on it, all inside it and all of some area.
+class AnnotatedImage:
+    """An image and the objects on it, all inside it and all of some area.
 
     Attributes:
         path: The file.
@@ -75,20 +75,22 @@ class ObjectSet:
     """One split of a detection or segmentation data set.
 
     Attributes:
-        pictures: Its pictures.
+        images: Its images.
         classes: Class names.
-        dropped: How many objects of no area, or wholly outside their picture, were left out.
+        dropped: How many objects of no area, or wholly outside their image, were left out.
+        category_ids: What the data set's own file calls the classes; YOLO's are counted from 1.
     """
 
-    pictures: tuple[Picture, ...]
+    images: tuple[AnnotatedImage, ...]
     classes: tuple[str, ...]
     dropped: int
+    category_ids: tuple[int | str, ...]
 
     def truth(self, *, masks: bool) -> dict[str, Any]:
         """Return the split in COCO's format, image and class numbers counted from 1."""
         annotations: list[dict[str, Any]] = []
-        for index, picture in enumerate(self.pictures, 1):
-            for thing in picture.things:
+        for index, image in enumerate(self.images, 1):
+            for thing in image.things:
                 left, top, right, bottom = thing.box
                 annotation = {
                     "id": len(annotations) + 1,
@@ -101,8 +103,8 @@ class ObjectSet:
                 annotations.append(annotation | ({"segmentation": _coco(thing.segmentation)} if masks else {}))
         return {
             "images": [
-                {"id": index, "file_name": picture.path.name, "width": picture.width, "height": picture.height}
-                for index, picture in enumerate(self.pictures, 1)
+                {"id": index, "file_name": image.path.name, "width": image.width, "height": image.height}
+                for index, image in enumerate(self.images, 1)
             ],
             "categories": [{"id": index, "name": name} for index, name in enumerate(self.classes, 1)],
             "annotations": annotations,
@@ -110,39 +112,45 @@ class ObjectSet:
 
 
 def object_set(
-    pictures: Iterable[tuple[Path, int, int, Sequence[Thing]]], classes: Sequence[str], *, masks: bool
+    images: Iterable[tuple[Path, int, int, Sequence[Thing]]],
+    classes: Sequence[str],
+    *,
+    masks: bool,
+    category_ids: Sequence[int | str] | None = None,
 ) -> ObjectSet:
-    """Clip objects to their pictures and drop those of which nothing is left.
+    """Clip objects to their images and drop those of which nothing is left.
 
     Args:
-        pictures: Path, width, height and objects of each.
+        images: Path, width, height and objects of each.
         classes: Class names.
         masks: Whether an object needs a mask of some area too.
+        category_ids: What the file calls the classes; None counts them from 1.
 
     Raises:
-        DataError: If there are no pictures, no objects, or no masks where they are needed.
+        DataError: If there are no images, no objects, or no masks where they are needed.
     """
     made, given, lacking = [], 0, ""
-    for path, width, height, things in pictures:
+    for path, width, height, things in images:
         if masks and any(thing.segmentation is None for thing in things):
             lacking = lacking or str(path)
         whole = [_inside(thing, width, height, masks) for thing in things]
         given += len(whole)
-        made.append(Picture(path, width, height, tuple(thing for thing in whole if thing is not None)))
-    kept = sum(len(picture.things) for picture in made)
+        made.append(AnnotatedImage(path, width, height, tuple(thing for thing in whole if thing is not None)))
+    kept = sum(len(image.things) for image in made)
     if not made:
-        raise DataError("the data set has no pictures")
+        raise DataError("the data set has no images")
     if lacking:
         raise DataError(
             f"the annotations of {lacking} have boxes without outlines; segmentation needs polygons or masks"
         )
     if not kept:
-        raise DataError(f"none of the {len(made)} pictures, the first of which is {made[0].path}, has an object")
-    return ObjectSet(tuple(made), tuple(classes), given - kept)
+        raise DataError(f"none of the {len(made)} images, the first of which is {made[0].path}, has an object")
+    ids = range(1, len(classes) + 1) if category_ids is None else category_ids
+    return ObjectSet(tuple(made), tuple(classes), given - kept, tuple(ids))
 
 
 def _inside(thing: Thing, width: int, height: int, masks: bool) -> Thing | None:
-    """Clip an object to its picture; None if nothing of it is left."""
+    """Clip an object to its image; None if nothing of it is left."""
     left, right = np.clip(thing.box[::2], 0, width)
     top, bottom = np.clip(thing.box[1::2], 0, height)
     if right <= left or bottom <= top:

@@ -1,4 +1,4 @@
-"""Read the layout that YOLO trains on: a ``data.yaml``, pictures, and a text file of boxes or outlines for each."""
+"""Read the layout that YOLO trains on: a ``data.yaml``, images, and a text file of boxes or outlines for each."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 import yaml
 
 from attngraft._core.errors import DataError
-from attngraft.fit.data.images import pictures_in, upright_size
+from attngraft.fit.data.images import images_in, upright_size
 from attngraft.fit.data.objects import ObjectSet, Thing, object_set
 
 SLACK = 0.01
-"""What a coordinate may lie outside its picture, as a part of the side: tools round, and boxes are clipped."""
+"""What a coordinate may lie outside its image, as a part of the side: tools round, and boxes are clipped."""
 
 
 def read_yolo(file: Path, split: str, *, masks: bool) -> ObjectSet:
@@ -31,14 +31,14 @@ def read_yolo(file: Path, split: str, *, masks: bool) -> ObjectSet:
     content = _content(file)
     names = _names(file, content)
     index = {number: place for place, number in enumerate(sorted(names))}
-    paths = list(_pictures(file, content, split))
+    paths = list(_image_files(file, content, split))
     if not paths:
-        raise DataError(f"{file}: the split {split!r} has no pictures")
+        raise DataError(f"{file}: the split {split!r} has no images")
     labels = [_label_file(path) for path in paths]
     if not any(label.is_file() for label in labels):
-        raise DataError(f"no picture of the split {split!r} has a label file; the first would be {labels[0]}")
-    pictures = ((path, *_sized(path, label, index, file)) for path, label in zip(paths, labels, strict=True))
-    return object_set(pictures, [names[number] for number in sorted(names)], masks=masks)
+        raise DataError(f"no image of the split {split!r} has a label file; the first would be {labels[0]}")
+    images = ((path, *_sized(path, label, index, file)) for path, label in zip(paths, labels, strict=True))
+    return object_set(images, [names[number] for number in sorted(names)], masks=masks)
 
 
 def yolo_splits(file: Path) -> list[str]:
@@ -76,7 +76,7 @@ def _names(file: Path, content: Mapping[str, Any]) -> dict[int, str]:
     return found
 
 
-def _pictures(file: Path, content: Mapping[str, Any], split: str) -> Iterator[Path]:
+def _image_files(file: Path, content: Mapping[str, Any], split: str) -> Iterator[Path]:
     entries = content.get(split)
     if not entries:
         raise DataError(f"{file} has no split {split!r}")
@@ -87,7 +87,7 @@ def _pictures(file: Path, content: Mapping[str, Any], split: str) -> Iterator[Pa
             raise DataError(f"{file} needs {split} to be a folder, a list file, or a list of those, got {entry!r}")
         place = root / entry
         if place.is_dir():
-            yield from pictures_in(place)
+            yield from images_in(place)
         elif place.is_file():
             yield from (place.parent / line.strip() for line in _lines(place) if line.strip())
         else:
@@ -101,9 +101,9 @@ def _lines(file: Path) -> list[str]:
         raise DataError(f"{file} is not a text in UTF-8 that can be read ({error}); save it anew") from error
 
 
-def _label_file(picture: Path) -> Path:
-    """Return where labels are: under ``labels`` for pictures under ``images``, beside the picture otherwise."""
-    parts = list(picture.parts)
+def _label_file(image: Path) -> Path:
+    """Return where labels are: under ``labels`` for images under ``images``, beside the image otherwise."""
+    parts = list(image.parts)
     if "images" in parts:
         parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
     return Path(*parts).with_suffix(".txt")
@@ -142,12 +142,12 @@ def _thing(words: list[str], size: Any, index: Mapping[int, int], where: str, da
 
 
 def _check_fractions(numbers: list[float], where: str) -> None:
-    """Require parts of the picture's sides, a rounding error apart."""
+    """Require parts of the image's sides, a rounding error apart."""
     wrong = [number for number in numbers if not -SLACK <= number <= 1 + SLACK]  # not a number is wrong too
     if wrong:
         pixels = "; if these are pixels, divide them by its width and height" if max(wrong) > 1 else ""
         raise DataError(
-            f"{where}: expected parts of the picture's width and height, from 0 to 1, got {wrong[0]:g}{pixels}"
+            f"{where}: expected parts of the image's width and height, from 0 to 1, got {wrong[0]:g}{pixels}"
         )
     if len(numbers) == 4 and min(numbers[2:]) < 0:
         raise DataError(f"{where}: expected a width and a height of 0 or more, got {numbers[2]:g} and {numbers[3]:g}")

@@ -27,8 +27,8 @@ SHOWN = 0.875
 """Part of the side that the centre crop of validation keeps, as is usual for ImageNet."""
 
 
-class Pictures(Dataset[tuple[Tensor, int]]):
-    """Pictures as bytes ``(3, side, side)`` and their class indices."""
+class LabelledImages(Dataset[tuple[Tensor, int]]):
+    """Images as bytes ``(3, side, side)`` and their class indices."""
 
     def __init__(self, data: ClassSet, transform: v2.Transform, seed: int) -> None:
         self.data = data
@@ -48,6 +48,7 @@ class Classifier(Learner):
 
     monitor = "top1"
     fractions = ("top1", "top5")
+    file = "predictions.csv"
 
     def __init__(self, options: Options, classes: Sequence[str] = ()) -> None:
         if len(classes) < 2:
@@ -74,8 +75,8 @@ class Classifier(Learner):
     def loader(self, data: ClassSet, *, training: bool, parts: int) -> DataLoader[Any]:
         """Load a split."""
         transform = augmented(self.options) if training else plain(self.options.imgsz)
-        pictures = Pictures(data, transform, self.options.seed)
-        return self.batches(pictures, training=training, size=self.options.batch // parts)
+        samples = LabelledImages(data, transform, self.options.seed)
+        return self.batches(samples, training=training, size=self.options.batch // parts)
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         """Return the loss of a batch."""
@@ -94,20 +95,35 @@ class Classifier(Learner):
         self.log_dict({"val_loss": self.val_loss, "top1": self.top1, "top5": self.top5}, on_epoch=True)
 
     @torch.inference_mode()
-    def predict(self, path: Path) -> list[tuple[str, float]]:
-        """Return the most likely classes, five at most, with their probabilities."""
-        image = plain(self.options.imgsz)(load(path))[None].to(self.device)
-        found = self.network(normalized(image))[0].float().softmax(0).topk(min(5, len(self.classes)))
-        return [(self.classes[i], p) for i, p in zip(found.indices.tolist(), found.values.tolist(), strict=True)]
+    def predict(self, images: Sequence[Tensor]) -> list[list[tuple[str, float]]]:
+        """Return the most likely classes of each image, five at most, with their probabilities."""
+        prepare = plain(self.options.imgsz)
+        batch = torch.stack([prepare(tv_tensors.Image(image)) for image in images]).to(self.device)
+        found = self.network(normalized(batch)).float().softmax(1).topk(min(5, len(self.classes)))
+        return [
+            [(self.classes[i], p) for i, p in zip(indices, values, strict=True)]
+            for indices, values in zip(found.indices.tolist(), found.values.tolist(), strict=True)
+        ]
+
+    def describe(self, result: list[tuple[str, float]]) -> str:
+        """Return classes and percentages."""
+        return ", ".join(f"{name} {100 * probability:.1f} %" for name, probability in result)
+
+    def rows(self, key: int | str, path: str, result: list[tuple[str, float]]) -> list[dict[str, Any]]:
+        """Return a row for each class."""
+        return [
+            {"image": path, "rank": rank, "class": name, "probability": probability}
+            for rank, (name, probability) in enumerate(result, 1)
+        ]
 
 
 def load(path: Path) -> tv_tensors.Image:
-    """Read a picture as bytes ``(3, H, W)``."""
+    """Read an image as bytes ``(3, H, W)``."""
     return tv_tensors.Image(read_bytes(path).contiguous())
 
 
 def augmented(options: Options) -> v2.Transform:
-    """Return what happens to training pictures."""
+    """Return what happens to training images."""
     steps: list[v2.Transform] = [
         v2.RandomResizedCrop(options.imgsz, scale=(options.crop, 1.0), antialias=True),
         v2.RandomHorizontalFlip(0.5 * options.flip),
@@ -118,5 +134,5 @@ def augmented(options: Options) -> v2.Transform:
 
 
 def plain(side: int) -> v2.Transform:
-    """Return what happens to pictures that are measured: the centre, without chance."""
+    """Return what happens to images that are measured: the centre, without chance."""
     return v2.Compose([v2.Resize(round(side / SHOWN), antialias=True), v2.CenterCrop(side), v2.ToPureTensor()])

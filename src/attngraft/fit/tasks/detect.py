@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from PIL import Image
 from torch import Tensor, distributed
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional as TF
@@ -16,6 +17,7 @@ from torchvision.transforms.v2 import functional as TF
 from attngraft._core.errors import DataError
 from attngraft.coco.evaluate import evaluate
 from attngraft.coco.masks import run_lengths
+from attngraft.drawing import PALETTE, Box, mark
 from attngraft.fit.data.coco import coco_splits, read_coco
 from attngraft.fit.data.images import read_unit
 from attngraft.fit.data.loading import Key, chance
@@ -34,9 +36,16 @@ LEAST_SIDE = 1.0
 """Pixels; what a random crop leaves of an object has to be larger."""
 
 
+OPACITY = 0.45
+"""Of a mask over its object."""
+
+TAG, LEAST_TAG = 15, 8
+"""Height of a tag's text in pixels, and the least that can be read."""
+
+
 @dataclass
 class Sample:
-    """A picture with its objects while it is being augmented.
+    """An image with its objects while it is being augmented.
 
     Attributes:
         image: ``(3, H, W)``, from 0 to 1.
@@ -52,7 +61,7 @@ class Sample:
 
 
 class Scenes(Dataset[tuple[Tensor, dict[str, Tensor]]]):
-    """Pictures and targets as torchvision's detectors take them."""
+    """Images and targets as torchvision's detectors take them."""
 
     def __init__(self, data: ObjectSet, options: Options, *, masks: bool, training: bool) -> None:
         self.data = data
@@ -61,17 +70,17 @@ class Scenes(Dataset[tuple[Tensor, dict[str, Tensor]]]):
         self.training = training
 
     def __len__(self) -> int:
-        return len(self.data.pictures)
+        return len(self.data.images)
 
     def __getitem__(self, key: Key) -> tuple[Tensor, dict[str, Tensor]]:
-        picture = self.data.pictures[key[1]]
-        image = read_unit(picture.path, (picture.width, picture.height))
+        entry = self.data.images[key[1]]
+        image = read_unit(entry.path, (entry.width, entry.height))
         if not self.training:
             return image, {"image_id": torch.tensor(key[1] + 1)}
-        masks = torch.from_numpy(picture.masks()) if self.masks else None
-        labels = torch.from_numpy(picture.labels()) + 1
+        masks = torch.from_numpy(entry.masks()) if self.masks else None
+        labels = torch.from_numpy(entry.labels()) + 1
         with chance(self.options.seed, key):
-            sample = augment(Sample(image, torch.from_numpy(picture.boxes()), labels, masks), self.options)
+            sample = augment(Sample(image, torch.from_numpy(entry.boxes()), labels, masks), self.options)
         target = {"boxes": sample.boxes, "labels": sample.labels}
         return sample.image, target if sample.masks is None else target | {"masks": sample.masks}
 
@@ -81,10 +90,12 @@ class Detector(Learner):
 
     monitor = "AP"
     fractions: ClassVar[tuple[str, ...]] = SHOWN_NUMBERS
+    file = "predictions.json"
     masks = False
 
     def __init__(self, options: Options, classes: Sequence[str] = ()) -> None:
         super().__init__(options, classes)
+        self.category_ids: tuple[int | str, ...] = tuple(range(1, len(self.classes) + 1))
         self.truth: Mapping[str, Any] = {}
         self.found: list[dict[str, Any]] = []
 
@@ -108,19 +119,21 @@ class Detector(Learner):
     @classmethod
     def note(cls, data: ObjectSet) -> str:
         """Say how many objects were left out."""
-        return f"objects left out, without area or outside their picture: {data.dropped}" if data.dropped else ""
+        return f"objects left out, without area or outside their image: {data.dropped}" if data.dropped else ""
 
     def network_options(self) -> dict[str, Any]:
         """Return the number of classes."""
         return {"num_classes": len(self.classes)}
 
     def network_suggestions(self) -> dict[str, Any]:
-        """Return the size that pictures are fitted into, as they are in training."""
+        """Return the size that images are fitted into, as they are in training."""
         return {"min_size": self.options.imgsz, "max_size": self.options.imgsz}
 
     def loader(self, data: ObjectSet, *, training: bool, parts: int) -> DataLoader[Any]:
         """Load a split."""
-        if not training:
+        if training:
+            self.category_ids = data.category_ids
+        else:
             self.truth = data.truth(masks=self.masks)
         scenes = Scenes(data, self.options, masks=self.masks, training=training)
         return self.batches(scenes, training=training, size=self.options.batch // parts, collate_fn=_as_lists)
@@ -152,10 +165,44 @@ class Detector(Learner):
         self.log_dict({name: numbers[name] for name in SHOWN_NUMBERS if not math.isnan(numbers[name])})
 
     @torch.inference_mode()
-    def predict(self, path: Path) -> dict[str, Tensor]:
-        """Return boxes, labels (from 1), scores and, of a segmenter, masks ``(n, 1, H, W)``."""
-        output: dict[str, Tensor] = self.network([read_unit(path).to(self.device)])[0]
-        return output
+    def predict(self, images: Sequence[Tensor]) -> list[dict[str, Tensor]]:
+        """Return boxes, labels (from 1), scores and, of a segmenter, masks ``(n, 1, H, W)``, for each image."""
+        found: list[dict[str, Tensor]] = self.network([image.to(self.device).float() / 255 for image in images])
+        return [{name: value.cpu() for name, value in one.items()} for one in found]
+
+    def kept(self, result: dict[str, Tensor], confidence: float) -> dict[str, Tensor]:
+        """Return the detections of that score or more."""
+        return {name: value[result["scores"] >= confidence] for name, value in result.items()}
+
+    def describe(self, result: dict[str, Tensor]) -> str:
+        """Count the detections of each class."""
+        labels = result["labels"].tolist()
+        counts = {name: labels.count(index) for index, name in enumerate(self.classes, 1)}
+        return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "nothing found"
+
+    def draw(self, image: Tensor, result: dict[str, Tensor]) -> Image.Image:
+        """Draw masks and boxes."""
+        return drawn(image, result, self.classes)
+
+    def rows(self, key: int | str, path: str, result: dict[str, Tensor]) -> list[dict[str, Any]]:
+        """Return a row for each detection, as COCO's evaluation takes it, under the data set's own category ids."""
+        return [
+            {
+                **row,
+                "category_id": self.category_ids[row["category_id"] - 1],
+                "file_name": path,
+                "category_name": self.classes[row["category_id"] - 1],
+            }
+            for row in coco_results(key, result)
+        ]
+
+    def saved(self) -> dict[str, Any]:
+        """Return the category ids."""
+        return {"category_ids": list(self.category_ids)}
+
+    def restored(self, content: Mapping[str, Any]) -> None:
+        """Take the category ids."""
+        self.category_ids = tuple(content.get("category_ids", self.category_ids))
 
 
 class Segmenter(Detector):
@@ -174,7 +221,7 @@ class Segmenter(Detector):
 
 
 def coco_results(image_id: int | str, output: Mapping[str, Tensor]) -> list[dict[str, Any]]:
-    """Write what a detector found in a picture as COCO's evaluation takes it."""
+    """Write what a detector found in an image as COCO's evaluation takes it."""
     boxes = output["boxes"].float().cpu().clone()
     boxes[:, 2:] -= boxes[:, :2]
     rows: list[dict[str, Any]] = [
@@ -189,10 +236,33 @@ def coco_results(image_id: int | str, output: Mapping[str, Tensor]) -> list[dict
     return rows
 
 
-def augment(sample: Sample, options: Options) -> Sample:
-    """Scale a picture at random, cut it to a square or pad it to one, and mirror it at random.
+def drawn(image: Tensor, result: Mapping[str, Tensor], classes: Sequence[str]) -> Image.Image:
+    """Draw masks and boxes onto an image, with tags where there is more than one class and room for text.
 
-    Without the padding the detector would scale a small picture up again, and the jitter would go no lower than 1.
+    Args:
+        image: Bytes ``(3, H, W)``.
+        result: Boxes, labels (from 1), scores and, of a segmenter, masks ``(n, 1, H, W)``.
+        classes: The class names.
+    """
+    image = image.clone()
+    found = [label - 1 for label in result["labels"].tolist()]
+    for label, mask in zip(found, result["masks"], strict=True) if "masks" in result else ():
+        shade = image.new_tensor(PALETTE[label % len(PALETTE)])[:, None]  # where masks overlap, it is deeper
+        inside = mask[0] > 0.5
+        image[:, inside] = ((1 - OPACITY) * image[:, inside] + OPACITY * shade).byte()
+    picture: Image.Image = TF.to_pil_image(image)
+    rows = zip(result["boxes"].tolist(), found, result["scores"].tolist(), strict=True)
+    boxes = [Box(left, top, right, bottom, label, score) for (left, top, right, bottom), label, score in rows]
+    tag = min(TAG, min(picture.size) // 10)  # larger ones hide a small image
+    tagged = len(classes) > 1 and tag >= LEAST_TAG
+    mark(picture, boxes, class_names=classes if tagged else None, tag_size=tag)
+    return picture
+
+
+def augment(sample: Sample, options: Options) -> Sample:
+    """Scale an image at random, cut it to a square or pad it to one, and mirror it at random.
+
+    Without the padding the detector would scale a small image up again, and the jitter would go no lower than 1.
     """
     side = options.imgsz
     sample = scaled(sample, side, float(torch.empty(1).uniform_(*options.jitter)))
@@ -203,7 +273,7 @@ def augment(sample: Sample, options: Options) -> Sample:
 
 
 def scaled(sample: Sample, side: int, factor: float) -> Sample:
-    """Scale a picture to ``factor`` times what fits into a square of ``side`` pixels."""
+    """Scale an image to ``factor`` times what fits into a square of ``side`` pixels."""
     height, width = sample.image.shape[-2:]
     ratio = factor * side / max(height, width)
     size = [max(1, round(height * ratio)), max(1, round(width * ratio))]
@@ -215,7 +285,7 @@ def scaled(sample: Sample, side: int, factor: float) -> Sample:
 
 
 def framed(sample: Sample, top: int, left: int, side: int) -> Sample:
-    """Cut a square out of a picture, padded below and to the right, with the objects that are left in it."""
+    """Cut a square out of an image, padded below and to the right, with the objects that are left in it."""
     image = sample.image[:, top : top + side, left : left + side]
     square = image.new_tensor(PADDING)[:, None, None].repeat(1, side, side)
     square[:, : image.shape[1], : image.shape[2]] = image

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import lightning as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from PIL import Image
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -37,10 +37,14 @@ class Learner(L.LightningModule, ABC):
     Attributes:
         monitor: The measure by which the best weights are chosen, higher is better.
         fractions: The measures that are fractions, and shown as percentages.
+        file: Name of the file that holds the rows of predictions; None for no such file.
+        when_full: What to do about an image that memory cannot hold.
     """
 
     monitor: ClassVar[str]
     fractions: ClassVar[tuple[str, ...]] = ()
+    file: ClassVar[str | None] = None
+    when_full: ClassVar[str] = "make it smaller, or predict with a smaller batch"
 
     def __init__(self, options: Options, classes: Sequence[str] = ()) -> None:
         super().__init__()
@@ -62,8 +66,40 @@ class Learner(L.LightningModule, ABC):
         """Load a split, in training a batch's share of ``parts`` at once."""
 
     @abstractmethod
-    def predict(self, path: Path) -> Any:
-        """Return what the network makes of one picture."""
+    def predict(self, images: Sequence[Tensor]) -> list[Any]:
+        """Return the prediction for each image, given as bytes ``(3, H, W)`` on the CPU."""
+
+    def kept(self, result: Any, confidence: float) -> Any:
+        """Return the part of a prediction that reaches a confidence, where it has one."""
+        return result
+
+    @abstractmethod
+    def describe(self, result: Any) -> str:
+        """Return a prediction in words."""
+
+    def draw(self, image: Tensor, result: Any) -> Image.Image | None:
+        """Return an image that shows the prediction; None where words are enough."""
+        return None
+
+    def rows(self, key: int | str, path: str, result: Any) -> list[dict[str, Any]]:
+        """Return a prediction for a program to read, as rows of `file`."""
+        return []
+
+    def tiles(self, tile: int | None, overlap: int | None) -> None:
+        """Take the size of the parts in which images are predicted.
+
+        Raises:
+            OptionError: If this task has none.
+        """
+        if tile is not None or overlap is not None:
+            raise OptionError(f"tile and overlap are for superres, and {self.options.model} is to {self.options.task}")
+
+    def saved(self) -> dict[str, Any]:
+        """Return what a checkpoint says besides options and class names."""
+        return {}
+
+    def restored(self, content: Mapping[str, Any]) -> None:
+        """Take what `saved` gave; a checkpoint of an earlier version may lack it."""
 
     @classmethod
     @abstractmethod
@@ -81,7 +117,7 @@ class Learner(L.LightningModule, ABC):
         return ""
 
     def batches(self, data: Dataset[Any], *, training: bool, size: int, **how: Any) -> DataLoader[Any]:
-        """Load a data set in batches, each picture's chance and place decided by the seed."""
+        """Load a data set in batches, each image's chance and place decided by the seed."""
         length = len(data)  # type: ignore[arg-type]  # all of ours have a length
         return DataLoader(
             data,
@@ -94,11 +130,11 @@ class Learner(L.LightningModule, ABC):
             **how,
         )
 
-    def noted(self, loss: Tensor, pictures: int) -> None:
+    def noted(self, loss: Tensor, images: int) -> None:
         """Log the loss and the learning rate of a batch, to be averaged over the epoch and the devices."""
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         self.log("lr", rate, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=pictures, sync_dist=True)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=images, sync_dist=True)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Make dropout a function of the step: a training that goes on has drawn fewer random numbers before it."""
@@ -113,7 +149,7 @@ class Learner(L.LightningModule, ABC):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write beside the weights what they are of."""
-        checkpoint[MARK] = {"options": self.options.plain(), "classes": list(self.classes)}
+        checkpoint[MARK] = {"options": self.options.plain(), "classes": list(self.classes), **self.saved()}
 
 
 def rate(options: Options, progress: float) -> float:
@@ -126,7 +162,7 @@ def rate(options: Options, progress: float) -> float:
 
 
 def normalized(images: Tensor) -> Tensor:
-    """Bring pictures of bytes to about zero mean and unit variance, by the usual figures of ImageNet."""
+    """Bring images of bytes to about zero mean and unit variance, by the usual figures of ImageNet."""
     mean = images.new_tensor((0.485, 0.456, 0.406), dtype=torch.float32)[:, None, None]
     deviation = images.new_tensor((0.229, 0.224, 0.225), dtype=torch.float32)[:, None, None]
     return (images.float() / 255 - mean) / deviation

@@ -1,6 +1,6 @@
-"""Super-resolution: pairs, or large pictures whose small ones are made here; PSNR and SSIM on luma.
+"""Super-resolution: pairs, or large images whose small ones are made here; PSNR and SSIM on luma.
 
-The small pictures are bicubic with a = -1/2 and widened by the factor (the antialiased form, that of Pillow and
+The small images are bicubic with a = -1/2 and widened by the factor (the antialiased form, that of Pillow and
 MATLAB), rounded to 8 bits. Measures are those of the field: on the luma of BT.601, a border as wide as the factor cut
 off.
 """
@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchmetrics import MeanMetric
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+from torchvision.transforms.v2 import functional as TF
 
 from attngraft._core.errors import DataError
 from attngraft.fit.data.folders import PairSet, read_pairs
@@ -24,15 +26,20 @@ from attngraft.fit.data.images import read_unit, stored_size
 from attngraft.fit.data.loading import Key, chance
 from attngraft.fit.options import Options
 from attngraft.fit.tasks.learner import Learner
+from attngraft.fit.tasks.tiling import checked, in_tiles, unit
+from attngraft.measure.memory import free, peak
 
 Pair = tuple[Tensor, Tensor]
 
+LARGE = 16
+"""How many probes an image has to be as large as before its memory is measured."""
+
 WINDOW = 11
-"""Side of SSIM's Gaussian window; a smaller picture has no SSIM."""
+"""Side of SSIM's Gaussian window; a smaller image has no SSIM."""
 
 
 class Pairs(Dataset[Pair]):
-    """Small and large pictures from 0 to 1: random patches for training, whole ones for measuring."""
+    """Small and large images from 0 to 1: random patches for training, whole ones for measuring."""
 
     def __init__(self, data: PairSet, options: Options, *, training: bool) -> None:
         self.data = data
@@ -50,20 +57,24 @@ class Pairs(Dataset[Pair]):
             return patch(low, high, self.options.imgsz, flip=self.options.flip)
 
 
-class Enlarger(Learner):
-    """Train a network that enlarges pictures, by the mean absolute difference."""
+class SuperResolution(Learner):
+    """Train a network that enlarges images, by the mean absolute difference."""
 
     monitor = "psnr"
+    when_full = "enlarge it in parts, as with tile=256"
 
     def __init__(self, options: Options, classes: Sequence[str] = ()) -> None:
         super().__init__(options)
+        self._tile: int | None = None
+        self._overlap = 0
+        self._per_pixel: float | None = None
         self.scores = torch.nn.ModuleDict(
             {name: MeanMetric(nan_strategy="disable") for name in ("psnr", "ssim", "bicubic_psnr", "bicubic_ssim")}
         )
 
     @classmethod
     def read(cls, options: Options, split: str) -> PairSet:
-        """Read a split of the data set, and check the sizes of its pictures by the heads of their files."""
+        """Read a split of the data set, and check the sizes of its images by the heads of their files."""
         data = read_pairs(Path(options.data), split)
         for high, low in zip(data.high, data.low, strict=True):
             size, small = stored_size(high), None if low is None else stored_size(low)
@@ -81,7 +92,7 @@ class Enlarger(Learner):
         return {"scale": self.options.scale}
 
     def loader(self, data: PairSet, *, training: bool, parts: int) -> DataLoader[Any]:
-        """Load a split; whole pictures come one by one, as they differ in size."""
+        """Load a split; whole images come one by one, as they differ in size."""
         pairs = Pairs(data, self.options, training=training)
         return self.batches(pairs, training=training, size=self.options.batch // parts if training else 1)
 
@@ -93,7 +104,7 @@ class Enlarger(Learner):
         return loss
 
     def validation_step(self, batch: Pair, index: int) -> None:
-        """Measure a picture, and bicubic enlargement beside it."""
+        """Measure an image, and bicubic enlargement beside it."""
         low, high = batch
         shave = self.options.scale
         for prefix, made in {"": self.network(low), "bicubic_": bicubic(low, high.shape[-2:])}.items():
@@ -102,14 +113,79 @@ class Enlarger(Learner):
         self.log_dict(self.scores, on_epoch=True, batch_size=1)  # type: ignore[arg-type]  # a mapping of metrics
 
     @torch.inference_mode()
-    def predict(self, path: Path) -> Tensor:
-        """Return the enlarged picture ``(3, sH, sW)`` from 0 to 1."""
-        made: Tensor = self.network(read_unit(path)[None].to(self.device))
-        return made[0].float().clamp(0, 1)
+    def predict(self, images: Sequence[Tensor]) -> list[Tensor]:
+        """Return each image enlarged, ``(3, sH, sW)`` from 0 to 1; those of equal size go through together.
+
+        Raises:
+            DataError: If one needs more memory than there is.
+        """
+        made: dict[int, Tensor] = {}
+        for places in _alike(images):
+            batch = torch.stack([images[place] for place in places]).to(self.device).float() / 255
+            made |= dict(zip(places, self._enlarged(batch).float().clamp(0, 1).cpu(), strict=True))
+        return [made[place] for place in range(len(images))]
+
+    def _enlarged(self, batch: Tensor) -> Tensor:
+        self._check_memory(batch)
+        if self._tile is None:
+            whole: Tensor = self.network(batch)
+            return whole
+        how = {"scale": self.options.scale, "tile": self._tile, "overlap": self._overlap}
+        return torch.cat([in_tiles(self.network, image[None], **how) for image in batch])
+
+    def _check_memory(self, batch: Tensor) -> None:
+        """Refuse what memory cannot hold before it is tried; small images are not measured.
+
+        What windows and convolutions need grows with the pixels, so that a probe of one size tells of all.
+        """
+        if self.device.type not in ("cpu", "cuda"):
+            return
+        count, _, height, width = batch.shape
+        if self._tile is not None:  # tile by tile, image by image
+            height, width = (min(side, self._tile + 2 * self._overlap) for side in (height, width))
+            count = 1
+        pixels, probe = count * height * width, 4 * unit(self.network)
+        room = free(self.device)
+        if pixels < LARGE * probe**2 or room is None:
+            return
+        if self._per_pixel is None:
+            self._per_pixel = peak(self.network, batch[:1, :, :probe, :probe].contiguous()) / probe**2
+        if self._per_pixel * pixels > room:
+            smaller = "a smaller tile" if self._tile is not None else f"tile={4 * probe}"
+            many = f"{count} images of " if count > 1 else ""
+            raise DataError(
+                f"{many}{width}x{height} pixels need about {self._per_pixel * pixels / 2**30:.1f} GiB of memory on "
+                f"{self.device.type}, and {room / 2**30:.1f} GiB are free; give {smaller}"
+            )
+
+    def tiles(self, tile: int | None, overlap: int | None) -> None:
+        """Take the size of the parts in which images are enlarged.
+
+        Raises:
+            OptionError: If they do not fit the network's windows.
+        """
+        self._tile, self._overlap = checked(self.network, tile, overlap)
+
+    def describe(self, result: Tensor) -> str:
+        """Return the size."""
+        return f"{result.shape[-1]}x{result.shape[-2]} pixels"
+
+    def draw(self, image: Tensor, result: Tensor) -> Image.Image:
+        """Return the enlarged image."""
+        picture: Image.Image = TF.to_pil_image(result)
+        return picture
+
+
+def _alike(images: Sequence[Tensor]) -> list[list[int]]:
+    """Return the places of images of equal size."""
+    places: dict[tuple[int, ...], list[int]] = {}
+    for place, image in enumerate(images):
+        places.setdefault(tuple(image.shape), []).append(place)
+    return list(places.values())
 
 
 def pair(high: Path, low: Path | None, scale: int) -> Pair:
-    """Read a large picture and read or make the small one.
+    """Read a large image and read or make the small one.
 
     Raises:
         DataError: If the large one is not ``scale`` times as large, or has fewer pixels than that.
@@ -138,13 +214,13 @@ def _check_sizes(
 
 
 def bicubic(images: Tensor, size: Sequence[int]) -> Tensor:
-    """Resize pictures ``(B, 3, H, W)`` and round to 8 bits."""
+    """Resize images ``(B, 3, H, W)`` and round to 8 bits."""
     made = F.interpolate(images, size=tuple(size), mode="bicubic", antialias=True)
     return made.clamp(0, 1).mul(255).round().div(255)
 
 
 def patch(low: Tensor, high: Tensor, side: int, *, flip: bool) -> Pair:
-    """Cut the same random square out of both, and turn and mirror it at random; a smaller picture is continued."""
+    """Cut the same random square out of both, and turn and mirror it at random; a smaller image is continued."""
     scale = high.shape[-1] // low.shape[-1]
     lacking = [max(0, side - length) for length in low.shape[-2:]]
     if any(lacking):
@@ -160,9 +236,9 @@ def patch(low: Tensor, high: Tensor, side: int, *, flip: bool) -> Pair:
 
 
 def measures(made: Tensor, truth: Tensor, shave: int) -> dict[str, Tensor]:
-    """Return PSNR and SSIM of one picture ``(1, 3, H, W)`` on luma, the border left out.
+    """Return PSNR and SSIM of one image ``(1, 3, H, W)`` on luma, the border left out.
 
-    A picture that is nothing but border has neither.
+    An image that is nothing but border has neither.
     """
     found, wanted = (luma(image.float().clamp(0, 1).mul(255).round()) for image in (made, truth))
     found, wanted = (image[..., shave : -shave or None, shave : -shave or None] for image in (found, wanted))
@@ -177,6 +253,6 @@ def measures(made: Tensor, truth: Tensor, shave: int) -> dict[str, Tensor]:
 
 
 def luma(images: Tensor) -> Tensor:
-    """Return the luma ``(B, 1, H, W)`` of pictures from 0 to 255, from 16 to 235 as BT.601 has it."""
+    """Return the luma ``(B, 1, H, W)`` of images from 0 to 255, from 16 to 235 as BT.601 has it."""
     weights = images.new_tensor((65.481, 128.553, 24.966)) / 255
     return 16 + (images * weights[:, None, None]).sum(-3, keepdim=True)
