@@ -20,6 +20,11 @@ CLASSIFIERS = ("fc", "head", "roi_heads.box_predictor", "roi_heads.mask_predicto
 BODY = "backbone.body."
 """Where a detector keeps the layers that it shares with a classifier."""
 
+LEAST = 0.5
+"""Part of a model that `load_shared` must fill: a BoTNet's from a ResNet is 0.88, a ResNet's from a BoTNet 0.7."""
+
+CONVERTERS = "from_official of hat, dilateformer, flatten_pvt or flatten_swin in attngraft.models"
+
 COUNT = "num_batches_tracked"
 """What frozen norms do not have, and what nothing depends on."""
 
@@ -66,7 +71,13 @@ class Shared:
         return f"{said}; {len(self.left)} left over"
 
 
-def load_shared(model: nn.Module, state: Mapping[str, Tensor], *, classifiers: Sequence[str] = CLASSIFIERS) -> Shared:
+def load_shared(
+    model: nn.Module,
+    state: Mapping[str, Tensor],
+    *,
+    classifiers: Sequence[str] = CLASSIFIERS,
+    least: float = LEAST,
+) -> Shared:
     """Fill the layers that a model shares with the one that a state comes from.
 
     A BoTNet takes all of a torchvision ResNet but the 3x3 convolutions it does not have; a detector takes a
@@ -76,13 +87,15 @@ def load_shared(model: nn.Module, state: Mapping[str, Tensor], *, classifiers: S
         model: What to fill.
         state: A state dict.
         classifiers: Beginnings of names of layers that may differ in shape, and then stay as they are.
+        least: Part of the model's numbers, without the classifiers and what a classifier's state cannot have, that the
+            state must fill.
 
     Returns:
         What was taken and what was not.
 
     Raises:
-        CheckpointError: If nothing is shared, if tensors of one name have different shapes, or if a layer would be
-            filled only in part; the model is then as it was.
+        CheckpointError: If less than ``least`` is shared, as with a state of other names, if tensors of one name have
+            different shapes, or if a layer would be filled only in part; the model is then as it was.
 
     Example:
         >>> from attngraft.models import create
@@ -108,6 +121,7 @@ def load_shared(model: nn.Module, state: Mapping[str, Tensor], *, classifiers: S
             f"the model with {next(iter(own))}"
         )
     _check_whole(own, taken)
+    _check_enough([name for name in own if name.startswith(prefix)], own, taken, state, classifiers, least)
     model.load_state_dict({name: given[name] for name in taken}, strict=False)
     missing = tuple(name for name in own if name not in taken)
     left = tuple(name for name in state if prefix + name not in taken and not name.endswith(COUNT))
@@ -165,6 +179,26 @@ def _check_whole(own: Mapping[str, Tensor], taken: Sequence[str]) -> None:
         layer, _, kind = name.rpartition(".")
         if layer in filled and name not in taken and kind != COUNT:
             raise CheckpointError(f"the state fills {layer} only in part: it has no {name}; is it of another model?")
+
+
+def _check_enough(
+    names: Sequence[str],
+    own: Mapping[str, Tensor],
+    taken: Sequence[str],
+    state: Mapping[str, Tensor],
+    classifiers: Sequence[str],
+    least: float,
+) -> None:
+    """Require that a state fills a good part of the model: a trained head on random layers is no pretrained model."""
+    sizes = {name: own[name].numel() for name in names if not _begins(name, classifiers) and not name.endswith(COUNT)}
+    whole, filled = sum(sizes.values()), sum(sizes.get(name, 0) for name in taken)
+    if filled < least * whole:
+        random = next(name for name in sizes if name not in taken)
+        raise CheckpointError(
+            f"the state fills only {100 * filled / whole:.1f} % of the model ({len(taken)} of {len(own)} tensors), and "
+            f"{random} and others would stay random: the model begins with {next(iter(own))}, the state with "
+            f"{next(iter(state))}. Load weights of this model; convert those of its authors with {CONVERTERS}"
+        )
 
 
 def _differ(own: Mapping[str, Tensor], given: Mapping[str, Tensor], name: str) -> bool:

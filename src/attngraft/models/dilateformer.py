@@ -11,15 +11,17 @@ Differs: The code takes images of one size only, here any size is taken. Its att
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from attngraft.attention._blocks import MLP
 from attngraft.attention.mha import MHA
 from attngraft.attention.msda import MSDA
+from attngraft.models._official import pointwise, renamed, tensors_of
 from attngraft.models._pyramid import Block, ChannelNorm, Pyramid, drop_rates, four, start_linear
 from attngraft.models._registry import model
 
@@ -123,3 +125,40 @@ def dilateformer_small(**options: Any) -> DilateFormer:
 def dilateformer_base(**options: Any) -> DilateFormer:
     """DilateFormer-B: 47.4 M parameters, 9.9 G multiply-adds at 224 x 224."""
     return DilateFormer(**{"channels": (96, 192, 384, 768), "depths": (4, 8, 10, 3), **options})
+
+
+# -- the authors' checkpoints ------------------------------------------------------------------------------------------
+
+_STAGE = r"^stages\.(\d+)\."
+_RENAMED = ((r"^patch_embed\.proj\.", "stages.0.0."), (r"\.pos_embed\.", ".positions."), (r"\.attn\.", ".attention."))
+
+
+def from_official(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Rename the tensors of an authors' checkpoint, and lay them out, as `DilateFormer` has them.
+
+    The options of a network are not in its checkpoint: build the model of the same name, then load.
+
+    Args:
+        state: The checkpoint as loaded, or its part ``model``.
+
+    Returns:
+        A state dict for `DilateFormer`.
+
+    Raises:
+        CheckpointError: If it is no checkpoint of such a network.
+    """
+    tensors = tensors_of("DilateFormer", state, ("patch_embed.proj.9.weight", "stages.0.blocks.0.attn.qkv.weight"))
+    return {_ours(name): _laid_out(name, tensor, tensors) for name, tensor in tensors.items()}
+
+
+def _ours(name: str) -> str:
+    name = re.sub(_STAGE + r"blocks\.(\d+)", lambda found: f"stages.{found[1]}.{int(found[2]) + 1}", name)
+    name = re.sub(_STAGE + r"downsample\.proj", lambda found: f"stages.{int(found[1]) + 1}.0", name)
+    return renamed(name, _RENAMED)
+
+
+def _laid_out(name: str, tensor: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
+    """Turn the output projection of a dilated attention, whose input projection is a convolution, to one as well."""
+    place, _, layer = name.rpartition(".proj.")
+    windows = layer == "weight" and place.endswith(".attn") and tensors[f"{place}.qkv.weight"].dim() == 4
+    return pointwise(tensor) if windows else tensor

@@ -12,7 +12,8 @@ Differs: The code takes images of one size only; here any size is taken: positio
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,8 +21,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from attngraft._core.errors import CheckpointError
 from attngraft.attention._blocks import MLP
 from attngraft.attention.focused_linear import FocusedLinearAttention
+from attngraft.models._official import pointwise, refuse, renamed, square_map, tensors_of
 from attngraft.models._pyramid import Block, ChannelNorm, Pyramid, drop_rates, four, map_sizes, pad_to, start_linear
 from attngraft.models._registry import model
 
@@ -274,3 +277,74 @@ def flatten_pvt_v2_b3(**options: Any) -> FLattenPVTv2:
 def flatten_pvt_v2_b4(**options: Any) -> FLattenPVTv2:
     """FLatten-PVTv2-B4: 51.8 M parameters, 10.7 G multiply-adds at 224 x 224."""
     return FLattenPVTv2(**{"depths": (3, 8, 27, 3), "drop_path": 0.3, **options})
+
+
+# -- the authors' checkpoints ------------------------------------------------------------------------------------------
+
+_FOCUSED = ((r"\.attn\.", ".attention."), (r"\.positional_encoding$", ".positions"), (r"\.dwconv\.dwconv\.", ".conv."))
+
+
+def from_official(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Rename the tensors of an authors' checkpoint, and lay them out, as `FLattenPVT` or `FLattenPVTv2` has them.
+
+    Build the model of the same name and image size, then load. FLatten-PVT needs ``final_norm=False``: its code never
+    applies the last norm, and so no weights of it are given.
+
+    Args:
+        state: The checkpoint as loaded, or its part ``model``.
+
+    Returns:
+        A state dict.
+
+    Raises:
+        CheckpointError: If it is no checkpoint of such a network, or of one with reduced keys or softmax attention.
+    """
+    first = "block1.0.attn."
+    tensors = tensors_of("FLatten-PVT", state, ("patch_embed1.proj.weight", f"{first}q.weight", f"{first}kv.weight"))
+    refuse(
+        "FLatten-PVT", tensors, r"\.attn\.(sr|norm)\.", "keys of reduced size, which the published models do not have"
+    )
+    ours: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        place, _, kind = name.partition(".attn.")
+        if kind and f"{place}.attn.dwc.weight" not in tensors:
+            raise CheckpointError(f"{place} has softmax attention (attn_type S), which our FLatten-PVT does not have")
+        if kind.startswith("q."):
+            kv = tensors[f"{place}.attn.kv.{kind[2:]}"]
+            tensor, name = torch.cat([tensor, kv]), f"{place}.attn.qkv.{kind[2:]}"
+        if not kind.startswith("kv.") and (found := _ours(name, tensors)) is not None:
+            ours[found] = focused_layout(name, tensor)
+    return ours
+
+
+def _ours(name: str, tensors: Mapping[str, Tensor]) -> str | None:
+    """Return our name of a tensor; None for the norm that FLatten-PVT never applies."""
+    second = "pos_embed1" not in tensors  # PVTv2
+
+    def block(found: re.Match[str]) -> str:
+        return f"stages.{int(found[1]) - 1}.{int(found[2]) + (2 if second else 1)}."
+
+    def entry(found: re.Match[str]) -> str:
+        layers = {"proj": "0", "norm": "1"} if second else {"proj": "0.conv", "norm": "0.norm"}
+        return f"stages.{int(found[1]) - 1}.{layers[found[2]]}."
+
+    def last_norm(found: re.Match[str]) -> str:
+        depth = sum(key.startswith(f"block{found[1]}.") and key.endswith(".norm1.weight") for key in tensors)
+        return f"stages.{int(found[1]) - 1}.{depth + 2}."
+
+    if name.startswith("norm."):
+        return None
+    name = re.sub(r"^block(\d+)\.(\d+)\.", block, name)
+    name = re.sub(r"^patch_embed(\d+)\.(proj|norm)\.", entry, name)
+    name = re.sub(r"^norm(\d+)\.", last_norm, name)
+    name = re.sub(r"^pos_embed(\d+)$", lambda found: f"stages.{int(found[1]) - 1}.0.positions", name)
+    return renamed(name, _FOCUSED)
+
+
+def focused_layout(name: str, tensor: Tensor) -> Tensor:
+    """Lay a tensor of the authors' focused linear attention, or a position table, out as ours."""
+    if re.search(r"^pos_embed\d+$|\.positional_encoding$", name):
+        return square_map(name, tensor)
+    if name.endswith(".attn.scale"):
+        return tensor.flatten()
+    return pointwise(tensor) if re.search(r"\.attn\.(qkv|proj)\.weight$", name) else tensor

@@ -7,12 +7,15 @@ Differs: The code takes images of one size only; here any size is taken: maps ar
     right where patches do not divide them, padded cells take no attention, and position tables of the linear stages
     are resized bilinearly. The code's linear stages have windows as large as the map they are built for; here they
     attend to the whole map at any size. Windows are not shifted along an axis that one window covers, where Swin
-    compares the smaller side and decides for both axes.
+    compares the smaller side and decides for both axes. The later stages' windows are 7 cells wide at any image size;
+    the code takes 12 where its linear windows are wider than 56 cells, as for 384 x 384 pixels: window=12 does so here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import re
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,9 +27,10 @@ from attngraft._core.errors import OptionError
 from attngraft.attention._blocks import MLP
 from attngraft.attention.focused_linear import FocusedLinearAttention
 from attngraft.attention.hab import WindowAttention
+from attngraft.models._official import refuse, renamed, tensors_of
 from attngraft.models._pyramid import Block, ChannelNorm, Pyramid, drop_rates, four, map_sizes, pad_to
 from attngraft.models._registry import model
-from attngraft.models.flatten_pvt import PatchEmbedding, start
+from attngraft.models.flatten_pvt import PatchEmbedding, focused_layout, start
 
 
 class FLattenSwin(Pyramid):
@@ -181,3 +185,56 @@ def flatten_swin_base(**options: Any) -> FLattenSwin:
     """FLatten-Swin-B: 89.0 M parameters, 15.5 G multiply-adds at 224 x 224."""
     wider = {"channels": (128, 256, 512, 1024), "heads": (4, 8, 16, 32)}
     return FLattenSwin(**{**wider, "depths": (2, 2, 18, 2), "drop_path": 0.5, **options})
+
+
+# -- the authors' checkpoints ------------------------------------------------------------------------------------------
+
+_LAYER = r"^layers\.(\d+)\."
+_RENAMED = (
+    (r"^patch_embed\.proj\.", "stages.0.0.conv."),
+    (r"^patch_embed\.norm\.", "stages.0.0.norm."),
+    (r"\.attn\.", ".attention."),
+    (r"\.positional_encoding$", ".positions"),
+    (r"\.relative_position_bias_table$", ".table"),
+)
+_COMPUTED = ("relative_position_index", "attn_mask")
+"""What the authors' code saves although it follows from the sizes."""
+
+
+def from_official(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Rename the tensors of an authors' checkpoint, and lay them out, as `FLattenSwin` has them.
+
+    Build the model of the same name and image size, then load; one for 384 x 384 pixels has ``window=12``.
+
+    Args:
+        state: The checkpoint as loaded, or its part ``model``.
+
+    Returns:
+        A state dict for `FLattenSwin`.
+
+    Raises:
+        CheckpointError: If it is no checkpoint of such a network.
+    """
+    tensors = tensors_of("FLatten-Swin", state, ("patch_embed.proj.weight", "layers.0.blocks.0.attn.qkv.weight"))
+    refuse("FLatten-Swin", tensors, "^absolute_pos_embed$", "a table of absolute positions, which ours does not have")
+    return {
+        _ours(name): _laid_out(name, tensor, tensors)
+        for name, tensor in tensors.items()
+        if not name.endswith(_COMPUTED)
+    }
+
+
+def _ours(name: str) -> str:
+    name = re.sub(_LAYER + r"blocks\.(\d+)", lambda found: f"stages.{found[1]}.{int(found[2]) + 1}", name)
+    name = re.sub(_LAYER + r"downsample\.norm", lambda found: f"stages.{int(found[1]) + 1}.0.norm", name)
+    name = re.sub(_LAYER + r"downsample\.reduction", lambda found: f"stages.{int(found[1]) + 1}.0.proj", name)
+    return renamed(name, _RENAMED)
+
+
+def _laid_out(name: str, tensor: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
+    """Turn a position table ``(rows, h)`` to ``(h, side, side)``, counted from the query to the key."""
+    if name.endswith("relative_position_bias_table"):
+        side = math.isqrt(len(tensor))
+        return tensor.T.reshape(-1, side, side).flip(1, 2)
+    place = name.partition(".attn.")[0]
+    return focused_layout(name, tensor) if f"{place}.attn.dwc.weight" in tensors else tensor
