@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -104,6 +106,19 @@ def test_a_containers_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert memory.free() == 3000 - 2500 + 400
     (tmp_path / "memory.max").write_text("max\n")
     assert memory.free() > 3000
+
+
+def test_a_limit_of_the_process_counts() -> None:
+    """The limit is set in a process of its own, since it stays."""
+    script = """
+import resource, psutil
+from attngraft.measure import memory
+hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + (64 << 20), hard))
+print(memory.free())
+"""
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert 32 << 20 < int(found.stdout) <= 64 << 20
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")

@@ -31,6 +31,48 @@ def test_nine_layers_are_gated_and_only_those() -> None:
     assert all(gate.squeeze.bias is not None for gate in MobileNetV3().modules() if isinstance(gate, SE))
 
 
+def test_mays_gates_stand_before_the_activation_where_a_layer_widens() -> None:
+    """Eight of the nine gated layers widen; in the first, which does not, the authors' gate comes last."""
+    may, other = (MobileNetV3(gate="mlca", gate_order=order, num_classes=0).double() for order in (None, "after"))
+    other.load_state_dict(randomise(may).state_dict())
+    layers = {
+        net: [m for m in net.double().eval().modules() if isinstance(m, InvertedResidual)] for net in (may, other)
+    }
+    gated = [layer for layer in layers[may] if isinstance(layer.gate, MLCA)]
+    assert [layer.gate_first for layer in gated] == [False] + [True] * 8
+    assert not any(layer.gate_first for layer in layers[other])
+    for one, two in zip(layers[may], layers[other], strict=True):
+        x = torch.randn(1, next(one.parameters()).shape[1] if one.gate_first else one.depthwise[0].in_channels, 7, 5)
+        x = x.double()
+        with torch.no_grad():
+            wide = one.widen(x)
+            conv, norm, act = one.depthwise
+            before = act(one.gate(norm(conv(wide))))
+            after = one.gate(act(norm(conv(wide))))
+            for layer, inner in ((one, before if one.gate_first else after), (two, after)):
+                y = layer.narrow(inner)
+                torch.testing.assert_close(layer(x), x + y if layer.shortcut else y, atol=1e-12, rtol=0)
+            if one.gate_first:
+                assert (before - after).abs().max() > 1e-6
+
+
+def test_the_order_is_an_option_and_se_has_mobilenetv3s() -> None:
+    def first(**options: str) -> set[bool]:
+        net = MobileNetV3(num_classes=0, **options)
+        return {m.gate_first for m in net.modules() if isinstance(m, InvertedResidual)}
+
+    assert first() == first(gate="se") == first(gate="mlca", gate_order="after") == {False}
+    assert first(gate="se", gate_order="before") == first(gate="eca") == {False, True}
+    with pytest.raises(ValueError, match="MobileNetV3 needs gate_order to be .*before.* got 'middle'"):
+        MobileNetV3(gate_order="middle")
+
+
+def test_layers_that_were_pickled_before_the_choice_keep_their_order() -> None:
+    layer = next(m for m in MobileNetV3(gate="mlca", num_classes=0).modules() if isinstance(m, InvertedResidual))
+    del layer.__dict__["gate_first"]
+    assert layer.gate_first is False
+
+
 def test_without_gates_it_is_torchvisions_without_its_gates() -> None:
     theirs = torchvision.models.mobilenet_v3_small()
     for module in list(theirs.modules()):

@@ -130,6 +130,21 @@ def test_timms_weights_give_timms_numbers(name: str) -> None:
         assert (ours(x) - expected).abs().max() > 1e-2 * expected.abs().max()  # the factor matters
 
 
+@pytest.mark.parametrize("name", ["botnet26t", "botnet50ts"])
+def test_weights_start_as_timms(name: str) -> None:
+    """Every tensor of more than a few numbers has the mean and the spread of timm's own, once its names are ours."""
+    timm = pytest.importorskip("timm")
+    ours, theirs = create(name), create(name)
+    load_timm(theirs, timm.create_model(f"{name}_256").state_dict())
+    expected, compared = theirs.state_dict(), 0
+    for key, value in ours.state_dict().items():
+        if value.is_floating_point() and (value.numel() > 2000 or expected[key].std() == 0):
+            assert value.std().item() == pytest.approx(expected[key].std().item(), rel=0.1), key
+            assert value.mean().item() == pytest.approx(expected[key].mean().item(), abs=0.1 * value.std().item()), key
+            compared += "attention" in key
+    assert compared >= 3
+
+
 def test_timms_weights_need_a_model_of_timms_form() -> None:
     state = timm_model("botnet26t_256").state_dict()
     with pytest.raises(ValueError, match="conv1.weight|in part|has shape"):

@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from attngraft._core.checks import feature_map, one_of, positive
@@ -301,14 +302,29 @@ def botnet_t(name: str, **options: Any) -> BoTNet:
 def botnet26t(**options: Any) -> BoTNet:
     """Build the BoTNet-26 with a tiered stem that timm trains at 256 pixels, whose weights `load_timm` takes."""
     own = {"stem": "tiered", "image_size": 256, "shortcut_act": False}
-    return BoTNet(("cc", "cc", "ca", "aa"), **{**own, **options})
+    return _started_as_timm(BoTNet(("cc", "cc", "ca", "aa"), **{**own, **options}))
 
 
 @model("classify")
 def botnet50ts(**options: Any) -> BoTNet:
     """Build timm's BoTNet-50 with a tiered stem and SiLU, which attends in every other block from stage 2 on."""
     own = {"stem": "tiered", "act": "silu", "image_size": 256, "shortcut_act": False}
-    return BoTNet(("ccc", "ccca", "cacaca", "cac"), **{**own, **options})
+    return _started_as_timm(BoTNet(("ccc", "ccca", "cacaca", "cac"), **{**own, **options}))
+
+
+def _started_as_timm(net: BoTNet) -> BoTNet:
+    """Draw attention and classifier as timm does; position tables are the same function with 1 for its 1 / sqrt(d)."""
+    with torch.no_grad():
+        for module in net.modules():
+            if isinstance(module, MHSA):
+                nn.init.normal_(module.qkv.weight, std=module.channels**-0.5)
+                for name, table in module.named_parameters():
+                    if name.endswith("_table"):
+                        nn.init.normal_(table)
+        if isinstance(net.fc, nn.Linear):
+            nn.init.normal_(net.fc.weight, std=0.01)
+            nn.init.zeros_(net.fc.bias)
+    return net
 
 
 def _convolving(depths: Sequence[int]) -> tuple[str, ...]:

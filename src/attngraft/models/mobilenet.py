@@ -3,9 +3,13 @@
 Paper: Mixed local channel attention for object detection, Wan et al., Engineering Applications of Artificial
     Intelligence 123, 2023, whose MAY this is the backbone of; Searching for MobileNetV3, Howard et al., ICCV 2019,
     arXiv 1905.02244.
-Code: wandahangFY/MLCA, models/mobilenetv3-MLCA.yaml (GPL-3.0), read for its table of layers only.
-Differs: The gate comes after the activation of the depth-wise convolution, as in MobileNetV3; SE's is a sigmoid, where
-    MobileNetV3 has its piecewise linear form.
+Code: wandahangFY/MLCA, models/mobilenetv3-MLCA.yaml and models/common.py (GPL-3.0); torchvision,
+    models/mobilenetv3.py (BSD-3-Clause); read for parity only.
+Differs: Nothing from the authors' backbone of MAY: its gates stand before the activation of the depth-wise convolution
+    in the eight layers that widen, and after it in the first. ``gate="se"`` has MobileNetV3's order, after the
+    activation, and differs from torchvision's in this: the gate is a sigmoid and not its piecewise linear form, its
+    inner width is a quarter of the layer's and not rounded to a multiple of 8, and batch norms have PyTorch's eps of
+    1e-5 and momentum of 0.1 where torchvision's recipe has 1e-3 and 0.01.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from attngraft._core.checks import feature_map, positive
+from attngraft._core.checks import feature_map, one_of, positive
 from attngraft._core.registry import fitted, mechanism
 from attngraft.models._registry import model
 
@@ -58,6 +62,8 @@ STAGES = (
 LAST, PENULTIMATE = 576, 1024
 """Channels of the last convolution, and of the layer before the classes."""
 
+ORDERS = ("before", "after")
+
 GATE_OPTIONS: dict[str, dict[str, Any]] = {"se": {"reduction": 4, "bias": True}}
 """Options that MobileNetV3 gives a gate."""
 
@@ -69,14 +75,21 @@ class InvertedResidual(nn.Module):
         in_channels: Channels that come in.
         layer: The row of the table.
         gate: What the widened map goes through; None for nothing.
+        gate_first: Whether the gate stands before the activation of the depth-wise convolution, or after it.
 
     Shape:
         - Input: ``(B, in_channels, H, W)``
         - Output: ``(B, layer.channels, ceil(H / layer.stride), ceil(W / layer.stride))``
     """
 
-    def __init__(self, in_channels: int, layer: Layer, gate: nn.Module | None = None) -> None:
+    gate_first = False
+    """What layers have that were pickled before there was a choice."""
+
+    def __init__(
+        self, in_channels: int, layer: Layer, gate: nn.Module | None = None, *, gate_first: bool = False
+    ) -> None:
         super().__init__()
+        self.gate_first = gate_first
         hidden, hard = layer.hidden, layer.hard
         self.widen = _conv(in_channels, hidden, hard=hard) if hidden != in_channels else nn.Identity()
         self.depthwise = _conv(hidden, hidden, layer.kernel_size, layer.stride, groups=hidden, hard=hard)
@@ -86,7 +99,13 @@ class InvertedResidual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's map."""
-        y: Tensor = self.narrow(self.gate(self.depthwise(self.widen(x))))
+        y = self.widen(x)
+        if self.gate_first:
+            conv, norm, act = self.depthwise
+            y = act(self.gate(norm(conv(y))))
+        else:
+            y = self.gate(self.depthwise(y))
+        y = self.narrow(y)
         return x + y if self.shortcut else y
 
 
@@ -100,6 +119,8 @@ class MobileNetV3(nn.Module):
     Args:
         gate: Name of a mechanism, such as ``"se"`` (the paper's) or ``"mlca"`` (MAY's); ``"none"`` for none.
         gate_options: Its options; MobileNetV3's own where None is given.
+        gate_order: "before" puts the gate before the activation of the depth-wise convolution in every layer that
+            widens, as MAY's authors do; "after" puts it after, as MobileNetV3 does; None takes "after" for ``"se"``.
         num_classes: Number of classes; 0 leaves the classifier out and gives the pooled features.
         in_channels: Channels of the image.
         dropout: Share of the features dropped before the classes while training.
@@ -109,6 +130,7 @@ class MobileNetV3(nn.Module):
         - Output: ``(B, num_classes)``
 
     Raises:
+        OptionError: If the order is none of these.
         UnknownNameError: If there is no such mechanism.
 
     Example:
@@ -123,6 +145,7 @@ class MobileNetV3(nn.Module):
         *,
         gate: str = "se",
         gate_options: Mapping[str, Any] | None = None,
+        gate_order: str | None = None,
         num_classes: int = 1000,
         in_channels: int = 3,
         dropout: float = 0.2,
@@ -132,12 +155,16 @@ class MobileNetV3(nn.Module):
         self.in_channels = in_channels
         self.stem = _conv(in_channels, STEM, 3, 2, hard=True)
         options = GATE_OPTIONS.get(gate, {}) if gate_options is None else gate_options
+        order = gate_order or ("after" if gate == "se" else "before")
+        one_of("MobileNetV3", "gate_order", order, ORDERS)
         before, stages = STEM, []
         for rows in STAGES:
             stage = []
             for row in rows:
                 gated = row.gated and gate != "none"
-                stage.append(InvertedResidual(before, row, _gate(gate, row.hidden, options) if gated else None))
+                module = _gate(gate, row.hidden, options) if gated else None
+                first = gated and order == "before" and row.hidden != before
+                stage.append(InvertedResidual(before, row, module, gate_first=first))
                 before = row.channels
             stages.append(nn.Sequential(*stage))
         self.layers = nn.ModuleList(stages)

@@ -146,7 +146,7 @@ class SuperResolution(Learner):
             count = 1
         pixels, probe = count * height * width, 4 * unit(self.network)
         room = free(self.device)
-        if pixels < LARGE * probe**2 or room is None:
+        if pixels < LARGE * probe**2:
             return
         if self._per_pixel is None:
             self._per_pixel = peak(self.network, batch[:1, :, :probe, :probe].contiguous()) / probe**2

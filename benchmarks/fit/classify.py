@@ -1,4 +1,4 @@
-"""BoTNet-50 beside ResNet-50 on fruit and vegetables: python studies/fit/classify.py DATA.
+"""BoTNet-50 beside ResNet-50 on fruit and vegetables: python benchmarks/fit/classify.py DATA.
 
 DATA is the Grocery Store set in folders train, val and test of a folder a class, with classes.csv that names the coarse
 class of each. One seed cannot tell the two apart; it shows that both learn, and what an untrained network scores.

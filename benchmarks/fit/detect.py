@@ -1,4 +1,4 @@
-"""Faster R-CNN on BoTNet-50 and ResNet-50 finds blood cells, from scratch: python studies/fit/detect.py data.yaml.
+"""Faster R-CNN on BoTNet-50 and ResNet-50 finds blood cells, from scratch: python benchmarks/fit/detect.py data.yaml.
 
 The data set is BCCD in YOLO's layout. The networks are a quarter as wide as the papers' and the pictures are small, so
 that a CPU trains them in minutes. A folder as second word takes the test pictures with what BoTNet found on them.

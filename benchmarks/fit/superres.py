@@ -1,4 +1,4 @@
-"""A small HAT enlarges photographs twice, beside bicubic enlargement: python studies/fit/superres.py DATA.
+"""A small HAT enlarges photographs twice, beside bicubic enlargement: python benchmarks/fit/superres.py DATA.
 
 The data set is a folder with train, val and test of large pictures; the small ones are made of them. A picture and a
 folder as further words take an enlargement of it.

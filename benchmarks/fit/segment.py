@@ -1,4 +1,4 @@
-"""Mask R-CNN on BoTNet-50 and ResNet-50 outlines cell nuclei, from scratch: python studies/fit/segment.py data.yaml.
+"""Mask R-CNN on BoTNet-50 and ResNet-50 outlines cell nuclei, from scratch: python benchmarks/fit/segment.py data.yaml.
 
 The data set is that of the Data Science Bowl 2018 in YOLO's layout; a part of its fluorescence pictures is used, and
 the networks are a quarter as wide as the papers', so that a CPU trains each in half an hour. A folder as second word
