@@ -42,8 +42,8 @@ def test_mays_gates_stand_before_the_activation_where_a_layer_widens() -> None:
     assert [layer.gate_first for layer in gated] == [False] + [True] * 8
     assert not any(layer.gate_first for layer in layers[other])
     for one, two in zip(layers[may], layers[other], strict=True):
-        x = torch.randn(1, next(one.parameters()).shape[1] if one.gate_first else one.depthwise[0].in_channels, 7, 5)
-        x = x.double()
+        entry = one.widen if isinstance(one.widen, torch.nn.Sequential) else one.depthwise
+        x = torch.randn(1, entry[0].in_channels, 7, 5, dtype=torch.float64)
         with torch.no_grad():
             wide = one.widen(x)
             conv, norm, act = one.depthwise
