@@ -12,6 +12,7 @@
     ├── PlanError          (ValueError)   a plan of a study that cannot be carried out, or is not the one begun
     ├── FitError           (ValueError)   options of ``fit`` that cannot work, or a run that cannot be continued
     ├── CheckpointError    (ValueError)   a file that is not a checkpoint we can use
+    ├── MapError           (ValueError)   a map of attention or relevance that there is no way to give
     ├── DataError          (ValueError)   a data set that cannot be used
     ├── OutputError        (OSError)      a file or folder that cannot be written
     ├── ExportParityError  (RuntimeError) an exported file that does not give the module's numbers
@@ -116,6 +117,10 @@ class FitError(AttngraftError, ValueError):
 
 class CheckpointError(AttngraftError, ValueError):
     """A file that is not a checkpoint we can use."""
+
+
+class MapError(AttngraftError, ValueError):
+    """A map of attention or relevance that there is no way to give."""
 
 
 class DataError(AttngraftError, ValueError):

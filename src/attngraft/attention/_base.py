@@ -58,6 +58,10 @@ class Attention(nn.Module):
         """Raise a `ShapeError` or `DtypeError` unless ``x`` is a map this module can take."""
         feature_map(self, self.channels, x)
 
+    def gated(self, x: Tensor) -> Tensor:
+        """Return what the mechanism's ``gate_map(x)`` multiplies, where it has one: its input, unless it says so."""
+        return x
+
     def macs(self, height: int, width: int) -> int:
         """Count the multiply-adds of one image from the closed form in the mechanism's record.
 

@@ -18,6 +18,7 @@ from attngraft._core.checks import divides, largest_divisor, positive
 from attngraft._core.errors import OptionError
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
+from attngraft.attention._rows import Cells, Mixture, choose, query_cells, softmax
 from attngraft.attention._tokens import to_heads, to_map, to_tokens
 
 
@@ -55,6 +56,8 @@ class AIFIEncoder(Attention):
         torch.Size([2, 64, 7, 5])
     """
 
+    mixture = Mixture(layout="tokens")
+
     def __init__(
         self, channels: int, *, hidden: int | None = None, heads: int = 8, temperature: float = 10000.0
     ) -> None:
@@ -86,15 +89,30 @@ class AIFIEncoder(Attention):
         """Return the encoded map."""
         self.check(x)
         tokens = to_tokens(x)  # (B, N, C)
-        tokens = self.norm1(tokens + self._attend(tokens, self._positions(x)))
+        q, k, v = self._vectors(x)
+        gathered = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)  # (B, N, C)
+        tokens = self.norm1(tokens + self.proj(gathered))
         out: Tensor = self.norm2(tokens + self.mlp(tokens))
         return to_map(out, *x.shape[2:])
 
-    def _attend(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        query_key: Tensor = self.query_key(tokens + positions)  # (B, N, 2C)
+    def attention_rows(self, x: Tensor, cells: Cells = None) -> Tensor:
+        """Return the weights with which chosen cells gathered all values, ``(B, h, Q, N)``.
+
+        They are the attention's alone: its residual, the norms and the MLP come after it.
+        """
+        q, k, _ = self._vectors(x)
+        q = choose(q, query_cells(cells, len(x), q.shape[2], x.device)) * q.shape[3] ** -0.5
+        return softmax(q @ k.transpose(2, 3))
+
+    def attention_values(self, x: Tensor) -> Tensor:
+        """Return what the weights mix before the attention's projection, ``(B, h, N, d)``."""
+        return self._vectors(x)[2]
+
+    def _vectors(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        tokens = to_tokens(x)  # (B, N, C)
+        query_key: Tensor = self.query_key(tokens + self._positions(x))  # (B, N, 2C)
         q, k, v = (to_heads(part, self.heads) for part in (*query_key.chunk(2, 2), self.value(tokens)))  # (B, h, N, d)
-        out: Tensor = self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))  # (B, N, C)
-        return out
+        return q, k, v
 
     def _positions(self, x: Tensor) -> Tensor:
         """Return sine and cosine of each cell's row, then of its column, ``(N, C)``."""

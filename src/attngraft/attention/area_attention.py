@@ -18,6 +18,7 @@ from attngraft._core.checks import divides, largest_divisor, odd, positive
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
 from attngraft.attention._conv import conv_norm
+from attngraft.attention._rows import Cells, Mixture, choose, near_rows, query_cells
 from attngraft.attention._tokens import to_heads, to_map, to_tokens
 
 
@@ -56,6 +57,8 @@ class AreaAttention(Attention):
         torch.Size([2, 64, 7, 5])
     """
 
+    mixture = Mixture()
+
     def __init__(self, channels: int, *, area: int = 4, heads: int | None = None, kernel_size: int = 7) -> None:
         super().__init__(channels)
         positive("AreaAttention", area=area)
@@ -77,6 +80,27 @@ class AreaAttention(Attention):
         gathered = self._attend(to_tokens(qkv).contiguous())  # (B, N, C)
         out: Tensor = self.proj(to_map(gathered, H, W) + self.position(v_map))
         return out
+
+    def attention_rows(self, x: Tensor, cells: Cells = None) -> Tensor:
+        """Return the weights with which chosen cells gathered all values, ``(B, h, Q, N)``; zero outside their strip.
+
+        They leave out the positional convolution of the values, which is added to the mixture.
+        """
+        q, k, _ = self._vectors(x)
+        B, _, N, d = q.shape
+        index = query_cells(cells, B, N, x.device)
+        length = (N + self.area - 1) // self.area
+        keys = index.unsqueeze(2) // length * length + torch.arange(length, device=x.device)  # (B, Q, length)
+        keys = keys.unsqueeze(1)
+        return near_rows(choose(q, index) * d**-0.5 @ k.transpose(2, 3), keys, keys < N)
+
+    def attention_values(self, x: Tensor) -> Tensor:
+        """Return what the weights mix before the last projection, ``(B, h, N, d)``."""
+        return self._vectors(x)[2]
+
+    def _vectors(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v = to_heads(to_tokens(self.qkv(x)), self.heads).chunk(3, 3)  # (B, h, N, d)
+        return q, k, v
 
     def _attend(self, tokens: Tensor) -> Tensor:
         """Attend inside each strip: ``(B, N, 3C)`` to ``(B, N, C)``."""

@@ -21,6 +21,8 @@ from attngraft._core.errors import OptionError
 from attngraft._core.registry import register
 from attngraft._core.sizes import round_up
 from attngraft.attention._base import Attention
+from attngraft.attention._rows import Cells, Mixture, both, choose, near_rows, pairs, query_cells
+from attngraft.attention._tokens import to_heads
 from attngraft.attention._windows import inside, pad_end
 
 
@@ -69,6 +71,8 @@ class BRA(Attention):
         torch.Size([1, 64, 20, 20])
     """
 
+    mixture = Mixture(layout="cells")
+
     def __init__(
         self,
         channels: int,
@@ -114,13 +118,55 @@ class BRA(Attention):
         """Return what each cell gathers from the regions that its own region chose."""
         self.check(x)
         _, _, H, W = x.shape
-        tokens = x.permute(0, 2, 3, 1)  # (B, H, W, C)
-        if self.border == "zero":
-            tokens = pad_end(tokens, self.regions, 0.0)
-        qkv = self.qkv(tokens)  # (B, H, W, 3C)
+        qkv = self._project(x)  # (B, H, W, 3C)
         values = qkv[..., 2 * self.channels :].permute(0, 3, 1, 2)  # (B, C, H, W)
         mixed: Tensor = self.proj(self._attend(qkv) + self.side(values).permute(0, 2, 3, 1))
         return mixed[:, :H, :W].permute(0, 3, 1, 2)  # (B, C, H, W)
+
+    def attention_rows(self, x: Tensor, cells: Cells = None) -> Tensor:
+        """Return the weights with which chosen cells gathered all values, ``(B, h, Q, N)``.
+
+        They are zero outside the regions that a cell's own region chose, and leave out the convolution of the values,
+        which is added to the mixture. With ``border="zero"`` the mass that a row lacks went to the cells that fill up
+        the map, whose value is the bias.
+        """
+        B, _, H, W = x.shape
+        qkv = self._project(x)
+        q, k, _ = (to_heads(part.flatten(1, 2), self.heads) for part in qkv[:, :H, :W].chunk(3, 3))  # (B, h, N, d)
+        chosen, height, width = self._choose(pad_end(qkv, self.regions, 0.0), *qkv.shape[1:3])  # (B, R, topk)
+        index = query_cells(cells, B, H * W, x.device)
+        region = index // W // height * self.regions + index % W // width  # (B, Q)
+        chosen = chosen.gather(1, region.unsqueeze(2).expand(-1, -1, self.topk))  # (B, Q, topk)
+        rows, columns = (
+            (first * size).unsqueeze(3) + torch.arange(size, device=x.device)  # (B, Q, topk, cells)
+            for first, size in ((chosen // self.regions, height), (chosen % self.regions, width))
+        )
+        keys, seen = pairs(rows, columns, W).flatten(2), both(rows < H, columns < W).flatten(2)
+        q = choose(q, index) * self.scale
+        filling = self.qkv.bias.view(3, self.heads, -1, 1)[1]  # (h, d, 1)
+        outside = q @ filling if self.border == "zero" else None  # (B, h, Q, 1)
+        return near_rows(q @ k.transpose(2, 3), keys.unsqueeze(1), seen.unsqueeze(1), outside=outside)
+
+    def attention_values(self, x: Tensor) -> Tensor:
+        """Return what the weights mix before the last projection, ``(B, h, N, d)``."""
+        _, _, H, W = x.shape
+        values = self._project(x)[:, :H, :W, 2 * self.channels :]
+        return to_heads(values.flatten(1, 2), self.heads)
+
+    def _project(self, x: Tensor) -> Tensor:
+        """Return queries, keys and values, ``(B, H, W, 3C)``; with ``border="zero"`` of the padded map."""
+        tokens = x.permute(0, 2, 3, 1)  # (B, H, W, C)
+        if self.border == "zero":
+            tokens = pad_end(tokens, self.regions, 0.0)
+        qkv: Tensor = self.qkv(tokens)
+        return qkv
+
+    def _choose(self, padded: Tensor, H: int, W: int) -> tuple[Tensor, int, int]:
+        """Return the regions that each region attends to, ``(B, R, topk)``, and rows and columns of a region."""
+        C = self.channels
+        on_map = self._cut(inside(H, W, padded)[None, :, :, None])[0, :, :, 0]  # (R, L)
+        q, k = self._cut(padded[..., :C]), self._cut(padded[..., C : 2 * C])
+        return self._route(q, k, on_map), padded.shape[1] // self.regions, padded.shape[2] // self.regions
 
     def _attend(self, qkv: Tensor) -> Tensor:
         """Attend to the chosen regions, ``(B, H, W, 3C)`` to ``(B, H, W, C)``; R regions hold L cells each."""

@@ -66,9 +66,13 @@ class CAA(Attention):
     def forward(self, x: Tensor) -> Tensor:
         """Return the gated map."""
         self.check(x)
+        return x * self.gate_map(x)
+
+    def gate_map(self, x: Tensor) -> Tensor:
+        """Return the gate, ``(B, C, H, W)``."""
         smooth = F.avg_pool2d(x, SMOOTHING, stride=1, padding=SMOOTHING // 2)
         gate: Tensor = self.gate(smooth).sigmoid()
-        return x * gate
+        return gate
 
 
 def _pointwise(channels: int) -> tuple[nn.Conv2d, nn.BatchNorm2d, nn.SiLU]:

@@ -68,10 +68,22 @@ class CAB(Attention):
     def forward(self, x: Tensor) -> Tensor:
         """Return the gated mixture."""
         self.check(x)
+        y = self.gated(x)
+        return y * self._channel_gate(y)
+
+    def gated(self, x: Tensor) -> Tensor:
+        """Return what the gate multiplies: the convolved map."""
         y: Tensor = self.conv2(F.gelu(self.conv1(x)))  # (B, C, H, W)
+        return y
+
+    def gate_map(self, x: Tensor) -> Tensor:
+        """Return the gate of the convolved map, ``(B, C, 1, 1)``."""
+        return self._channel_gate(self.gated(x))
+
+    def _channel_gate(self, y: Tensor) -> Tensor:
         pooled = y.mean((2, 3), keepdim=True)  # (B, C, 1, 1)
         gate: Tensor = self.gate2(self.gate1(pooled).relu()).sigmoid()  # (B, C, 1, 1)
-        return y * gate
+        return gate
 
 
 def leaves_channels(who: str, channels: int, **ratios: int) -> None:

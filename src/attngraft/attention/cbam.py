@@ -69,8 +69,16 @@ class CBAM(Attention):
     def forward(self, x: Tensor) -> Tensor:
         """Return the map gated twice."""
         self.check(x)
-        pooled = torch.stack((x.mean((2, 3)), shared_max(x, 2, 3)))  # (2, B, C)
-        channel_gate: Tensor = self.mlp(pooled).sum(0).sigmoid()  # (B, C)
-        x = x * channel_gate[:, :, None, None]
+        x = x * self._channel_gate(x)
         spatial_gate: Tensor = self.spatial(z_pool(x, 1))  # (B, 1, H, W)
         return x * spatial_gate
+
+    def gate_map(self, x: Tensor) -> Tensor:
+        """Return the product of both gates, ``(B, C, H, W)``."""
+        channel_gate = self._channel_gate(x)
+        return channel_gate * self.spatial(z_pool(x * channel_gate, 1))
+
+    def _channel_gate(self, x: Tensor) -> Tensor:
+        pooled = torch.stack((x.mean((2, 3)), shared_max(x, 2, 3)))  # (2, B, C)
+        gate: Tensor = self.mlp(pooled).sum(0).sigmoid()  # (B, C)
+        return gate[:, :, None, None]

@@ -61,9 +61,18 @@ class CoordAttention(Attention):
     def forward(self, x: Tensor) -> Tensor:
         """Return the gated map."""
         self.check(x)
+        rows, columns = self._strip_gates(x)
+        return x * rows * columns
+
+    def gate_map(self, x: Tensor) -> Tensor:
+        """Return the product of both strips' gates, ``(B, C, H, W)``."""
+        rows, columns = self._strip_gates(x)
+        return rows * columns
+
+    def _strip_gates(self, x: Tensor) -> tuple[Tensor, Tensor]:
         H = x.shape[2]
         strips = torch.cat((x.mean(3, keepdim=True), x.mean(2).unsqueeze(3)), 2)  # (B, C, H + W, 1)
         hidden = F.hardswish(self.norm(self.squeeze(strips)))  # (B, hidden, H + W, 1)
         rows: Tensor = self.rows(hidden[:, :, :H]).sigmoid()  # (B, C, H, 1)
         columns: Tensor = self.columns(hidden[:, :, H:]).sigmoid().transpose(2, 3)  # (B, C, 1, W)
-        return x * rows * columns
+        return rows, columns

@@ -85,16 +85,25 @@ class CPCA(Attention):
     def forward(self, x: Tensor) -> Tensor:
         """Return the refined map."""
         self.check(x)
-        if self.form == "paper":
-            return self._refine(x)
-        refined: Tensor = self.proj(self._refine(F.gelu(self.proj(x))))
-        return refined
+        u = self.gated(x)
+        u = u * self._channel_gate(u)
+        refined = u * self._spatial_gate(u)
+        return refined if self.form == "paper" else self.proj(refined)
 
-    def _refine(self, x: Tensor) -> Tensor:
-        x = x * self._channel_gate(x)
+    def gated(self, x: Tensor) -> Tensor:
+        """Return what the gate multiplies: the input, or in the code's form its projection, projected again after."""
+        return x if self.form == "paper" else F.gelu(self.proj(x))
+
+    def gate_map(self, x: Tensor) -> Tensor:
+        """Return the product of both gates, ``(B, C, H, W)``; the spatial one has no bounds."""
+        u = self.gated(x)
+        channel_gate = self._channel_gate(u)
+        return channel_gate * self._spatial_gate(u * channel_gate)
+
+    def _spatial_gate(self, x: Tensor) -> Tensor:
         local = self.local(x)
         gate: Tensor = self.proj(sum((strip(local) for strip in self.strips), local))
-        return x * gate
+        return gate
 
     def _channel_gate(self, x: Tensor) -> Tensor:
         logits = self.mlp(torch.stack((x.mean((2, 3)), shared_max(x, 2, 3))))  # (2, B, C)

@@ -22,6 +22,7 @@ from attngraft._core.checks import divides, largest_divisor, nearest_divisors, o
 from attngraft._core.errors import OptionError
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
+from attngraft.attention._rows import Cells, Mixture, choose, corners, query_cells, softmax, spread
 
 
 @register(
@@ -59,6 +60,8 @@ class DAT(Attention):
         >>> DAT(64)(torch.randn(1, 64, 13, 9)).shape
         torch.Size([1, 64, 13, 9])
     """
+
+    mixture = Mixture()
 
     def __init__(
         self,
@@ -110,6 +113,34 @@ class DAT(Attention):
         mixed = F.scaled_dot_product_attention(q, k, v)  # (B, h, N, d)
         y: Tensor = self.proj(mixed.transpose(2, 3).reshape(B, C, H, W) + self.position(query))
         return y
+
+    def attention_rows(self, x: Tensor, cells: Cells = None) -> Tensor:
+        """Return the weights with which chosen cells gathered the map, ``(B, h * groups, Q, N)``.
+
+        A sample lies between cells and is spread over them by its bilinear weights. Each group of channels is sampled
+        at places of its own and every head mixes all groups, so a head has one line a group, its own group's first
+        cell at ``head * groups``. The mass that a line lacks fell on samples outside the map. They leave out the
+        convolution of the queries and the bias of the values, which are added to the mixture.
+        """
+        B, _, H, W = x.shape
+        query = self.query(x)
+        places = self._places(query)  # (B * groups, Hs, Ws, 2)
+        k = self._split_heads(self.key_value(self._sample(x, places)).chunk(2, 1)[0])  # (B, h, Ns, d)
+        chosen = query_cells(cells, B, H * W, x.device)
+        weights = softmax(choose(self._split_heads(query), chosen) * k.shape[3] ** -0.5 @ k.transpose(2, 3))
+        near, shares = (torch.unflatten(t, 0, (B, 1, self.groups, 1)) for t in corners(places.flatten(1, 2), H, W))
+        weights = weights.unsqueeze(2).expand(-1, -1, self.groups, -1, -1)  # (B, h, groups, Q, Ns)
+        return spread(weights, near, shares, H * W).flatten(1, 2)
+
+    def attention_values(self, x: Tensor) -> Tensor:
+        """Return what the weights mix, ``(B, h * groups, N, d)``: what each group of channels gives to each head.
+
+        The sum over a head's groups, with the bias of the values, is what it mixes before the last projection.
+        """
+        weight = self.key_value.weight[self.channels :].flatten(1)  # (C, C) from all groups to all heads
+        weight = weight.view(self.heads, -1, self.groups, self.channels // self.groups)  # (h, d, groups, C / groups)
+        cells = torch.unflatten(x.flatten(2), 1, (self.groups, -1))  # (B, groups, C / groups, N)
+        return torch.einsum("hdgc,bgcn->bhgnd", weight, cells).flatten(1, 2)
 
     def _split_heads(self, x: Tensor) -> Tensor:
         """Turn a map ``(B, h * d, H, W)`` into contiguous vectors ``(B, h, H * W, d)``, which fused kernels want."""

@@ -57,9 +57,13 @@ class ECA(Attention):
     def forward(self, x: Tensor) -> Tensor:
         """Return the gated map."""
         self.check(x)
+        return x * self.gate_map(x)
+
+    def gate_map(self, x: Tensor) -> Tensor:
+        """Return the gate, ``(B, C, 1, 1)``."""
         pooled = x.mean((2, 3)).unsqueeze(1)  # (B, 1, C)
-        gate = self.conv(pooled).sigmoid()  # (B, 1, C)
-        return x * gate.transpose(1, 2).unsqueeze(3)  # (B, C, 1, 1) broadcast
+        gate: Tensor = self.conv(pooled).sigmoid()  # (B, 1, C)
+        return gate.transpose(1, 2).unsqueeze(3)
 
 
 def adaptive_kernel_size(channels: int, gamma: int = 2, offset: int = 1) -> int:

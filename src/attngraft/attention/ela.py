@@ -80,9 +80,18 @@ class ELA(Attention):
     def forward(self, x: Tensor) -> Tensor:
         """Return the gated map."""
         self.check(x)
+        rows, columns = self._strip_gates(x)
+        return x * rows * columns
+
+    def gate_map(self, x: Tensor) -> Tensor:
+        """Return the product of both strips' gates, ``(B, C, H, W)``."""
+        rows, columns = self._strip_gates(x)
+        return rows * columns
+
+    def _strip_gates(self, x: Tensor) -> tuple[Tensor, Tensor]:
         rows = self._strip_gate(x.mean(3)).unsqueeze(3)  # (B, C, H, 1)
         columns = self._strip_gate(x.mean(2)).unsqueeze(2)  # (B, C, 1, W)
-        return x * rows * columns
+        return rows, columns
 
     def _strip_gate(self, strip: Tensor) -> Tensor:
         gate: Tensor = self.norm(self.conv(strip)).sigmoid()

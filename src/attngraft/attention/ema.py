@@ -74,15 +74,24 @@ class EMA(Attention):
     def forward(self, x: Tensor) -> Tensor:
         """Return the gated map."""
         self.check(x)
+        grouped = x.reshape(-1, self.channels // self.groups, *x.shape[2:]).contiguous()  # (B·g, n, H, W)
+        return (grouped * self._cell_gate(grouped)).view(x.shape)
+
+    def gate_map(self, x: Tensor) -> Tensor:
+        """Return the gate, ``(B, C, H, W)``; the channels of a group share theirs."""
         n = self.channels // self.groups
-        grouped = x.reshape(-1, n, *x.shape[2:]).contiguous()  # (B·g, n, H, W)
+        gate = self._cell_gate(x.reshape(-1, n, *x.shape[2:]).contiguous())
+        return gate.view(len(x), self.groups, *x.shape[2:]).repeat_interleave(n, 1)
+
+    def _cell_gate(self, grouped: Tensor) -> Tensor:
+        """Return the gate of each cell, ``(B·g, 1, H, W)``, of groups ``(B·g, n, H, W)``."""
         rows, columns = grouped.mean(3), grouped.mean(2)  # (B·g, n, H), (B·g, n, W)
         first = self._normalise(grouped * self._strip_gates(rows, columns))  # (B·g, n, H, W)
         first_weight = self.gn.bias.softmax(0)  # (n,), for the mean of each channel of `first` is its bias
         second_weight = self._mean_of_conv3x3(grouped, rows).softmax(1)  # (B·g, n)
-        logits = (second_weight.unsqueeze(1) @ first.flatten(2)).view(-1, 1, *x.shape[2:])  # (B·g, 1, H, W)
+        logits = (second_weight.unsqueeze(1) @ first.flatten(2)).view(-1, 1, *grouped.shape[2:])  # (B·g, 1, H, W)
         logits = logits + self._sum_of_conv3x3(grouped, first_weight)
-        return (grouped * logits.sigmoid()).view(x.shape)
+        return logits.sigmoid()
 
     def _strip_gates(self, rows: Tensor, columns: Tensor) -> Tensor:
         """Return the product of both strip gates, ``(B·g, n, H, W)``."""

@@ -88,8 +88,25 @@ class EPSA(Attention):
     def forward(self, x: Tensor) -> Tensor:
         """Return the weighted branches, stacked."""
         self.check(x)
-        branches = [conv(x) for conv in self.convs]  # 4 of (B, C / 4, H, W)
+        branches = self._branches(x)
+        weighted = [branch * weight for branch, weight in zip(branches, self._weights(branches), strict=True)]
+        return self._stack(weighted)
+
+    def gated(self, x: Tensor) -> Tensor:
+        """Return what the gate multiplies: the stacked branches."""
+        return self._stack(self._branches(x))
+
+    def gate_map(self, x: Tensor) -> Tensor:
+        """Return the weights of the stacked branches against each other, ``(B, C, 1, 1)``."""
+        return self._stack(self._weights(self._branches(x)))
+
+    def _branches(self, x: Tensor) -> list[Tensor]:
+        return [conv(x) for conv in self.convs]  # 4 of (B, C / 4, H, W)
+
+    def _weights(self, branches: list[Tensor]) -> list[Tensor]:
         pooled = torch.stack([branch.mean((2, 3)) for branch in branches], 1)  # (B, 4, C / 4)
-        weights = self.mlp(pooled).sigmoid().softmax(1)[..., None, None]  # (B, 4, C / 4, 1, 1)
-        weighted = [branch * weight for branch, weight in zip(branches, weights.unbind(1), strict=True)]
-        return torch.cat(weighted[::-1] if self.reverse else weighted, 1)
+        weights: Tensor = self.mlp(pooled).sigmoid().softmax(1)[..., None, None]  # (B, 4, C / 4, 1, 1)
+        return list(weights.unbind(1))
+
+    def _stack(self, branches: list[Tensor]) -> Tensor:
+        return torch.cat(branches[::-1] if self.reverse else branches, 1)

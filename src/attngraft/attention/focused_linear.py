@@ -22,6 +22,7 @@ from attngraft._core.checks import divides, largest_divisor, odd, one_of, positi
 from attngraft._core.errors import OptionError
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
+from attngraft.attention._rows import Cells, Mixture, choose, query_cells
 
 EPSILON = 1e-6
 """What the authors' code adds to each feature after the ReLU, and again to the denominator."""
@@ -63,6 +64,8 @@ class FocusedLinearAttention(Attention):
         torch.Size([2, 64, 7, 5])
     """
 
+    mixture = Mixture()
+
     def __init__(
         self,
         channels: int,
@@ -102,12 +105,37 @@ class FocusedLinearAttention(Attention):
     def forward(self, x: Tensor) -> Tensor:
         """Return the attended map."""
         self.check(x)
-        q, k, v = self.qkv(x).chunk(3, 1)  # (B, C, H, W)
-        if self.positions is not None:
-            k = k + F.interpolate(self.positions[None], size=x.shape[2:], mode="bilinear", align_corners=False)
+        q, k, v = self._vectors(x)
         mixed = self._attend(q.flatten(2), k.flatten(2), v.flatten(2)).view_as(x).to(v.dtype)
         attended: Tensor = self.proj(mixed + self._convolve(v))
         return attended
+
+    def attention_rows(self, x: Tensor, cells: Cells = None) -> Tensor:
+        """Return the weights with which chosen cells gathered all values, ``(B, h, Q, N)``.
+
+        The operator never makes them: they are what its products of sums imply, ``phi(q_i) phi(k_j)`` over their sum
+        over j. They leave out the convolution of the values, which is added to the mixture.
+        """
+        q, k, _ = self._vectors(x)
+        wide = torch.promote_types(q.dtype, torch.float32)
+        with _no_autocast(q):
+            q, q_factor = (t.transpose(2, 3) for t in self._focus(q.flatten(2).to(wide)))
+            k, k_factor = self._focus(k.flatten(2).to(wide))
+            k = k * (k_factor / k.shape[3])
+            index = query_cells(cells, len(x), k.shape[3], x.device)
+            weights = choose(q, index) @ k  # (B, h, Q, N)
+            return weights / (weights.sum(3, keepdim=True) + EPSILON / choose(q_factor, index))
+
+    def attention_values(self, x: Tensor) -> Tensor:
+        """Return what the weights mix before the last projection, ``(B, h, N, d)``."""
+        v = self._vectors(x)[2].flatten(2)
+        return torch.unflatten(v, 1, (self.heads, -1)).transpose(2, 3)
+
+    def _vectors(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v = self.qkv(x).chunk(3, 1)  # (B, C, H, W)
+        if self.positions is not None:
+            k = k + F.interpolate(self.positions[None], size=x.shape[2:], mode="bilinear", align_corners=False)
+        return q, k, v
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Return ``phi(q) (phi(k)^T v) / (phi(q) sum(phi(k)) + N epsilon)`` of each head, ``(B, C, N)``.

@@ -77,7 +77,18 @@ class GAM(Attention):
     def forward(self, x: Tensor) -> Tensor:
         """Return the map gated twice."""
         self.check(x)
-        channel_gate: Tensor = self.channel(x).sigmoid()
-        x = x * channel_gate
-        spatial_gate: Tensor = self.spatial(x).sigmoid()
-        return x * spatial_gate
+        x = x * self._channel_gate(x)
+        return x * self._spatial_gate(x)
+
+    def gate_map(self, x: Tensor) -> Tensor:
+        """Return the product of both gates, ``(B, C, H, W)``."""
+        channel_gate = self._channel_gate(x)
+        return channel_gate * self._spatial_gate(x * channel_gate)
+
+    def _channel_gate(self, x: Tensor) -> Tensor:
+        gate: Tensor = self.channel(x).sigmoid()
+        return gate
+
+    def _spatial_gate(self, x: Tensor) -> Tensor:
+        gate: Tensor = self.spatial(x).sigmoid()
+        return gate

@@ -18,6 +18,8 @@ from attngraft._core.checks import one_of
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
 from attngraft.attention._gates import fit_reduction, hidden_channels
+from attngraft.attention._rows import Cells, Mixture, query_cells, softmax
+from attngraft.attention._tokens import to_tokens
 
 
 @register(
@@ -56,6 +58,8 @@ class GlobalContext(Attention):
         torch.Size([2, 64, 7, 5])
     """
 
+    mixture = Mixture(enters="transform", layout="pooled")
+
     def __init__(self, channels: int, *, reduction: int = 16, fusion: str = "add", zero_init: bool = False) -> None:
         super().__init__(channels)
         one_of("GlobalContext", "fusion", fusion, ("add", "multiply"))
@@ -79,7 +83,20 @@ class GlobalContext(Attention):
     def forward(self, x: Tensor) -> Tensor:
         """Return the map with its context."""
         self.check(x)
+        t = self._context(x)
+        return x + t if self.fusion == "add" else x * t.sigmoid()
+
+    def attention_rows(self, x: Tensor, cells: Cells = None) -> Tensor:
+        """Return the weights of the pooling, ``(B, 1, Q, N)``: one row, which all cells share."""
+        Q = query_cells(cells, len(x), x.shape[2] * x.shape[3], x.device).shape[1]
+        return softmax(self.mask(x).flatten(2)).unsqueeze(1).expand(-1, -1, Q, -1)
+
+    def attention_values(self, x: Tensor) -> Tensor:
+        """Return what the weights mix before the transform, ``(B, 1, N, C)``: the cells themselves."""
+        return to_tokens(x).unsqueeze(1)
+
+    def _context(self, x: Tensor) -> Tensor:
         weights = self.mask(x).flatten(2).softmax(2)  # (B, 1, N)
         context = (x.flatten(2) @ weights.transpose(1, 2)).squeeze(2)  # (B, C)
         t: Tensor = self.transform(context)[:, :, None, None]
-        return x + t if self.fusion == "add" else x * t.sigmoid()
+        return t

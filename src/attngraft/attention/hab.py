@@ -20,8 +20,11 @@ from torch.nn import functional as F
 from attngraft._core.checks import divides, is_tracing, largest_divisor, positive
 from attngraft._core.errors import OptionError
 from attngraft._core.registry import register
+from attngraft._core.sizes import round_up
 from attngraft.attention._base import Attention
 from attngraft.attention._blocks import MLP, DropPath
+from attngraft.attention._rows import Cells, Mixture, both, choose, near_rows, pairs, query_cells
+from attngraft.attention._tokens import to_heads
 from attngraft.attention._windows import (
     BLOCKED,
     attend,
@@ -130,6 +133,17 @@ class HAB(Attention):
         mixed: Tensor = tokens + self.drop(self.mlp(self.norm2(tokens)))
         return mixed.permute(0, 3, 1, 2)  # (B, C, H, W)
 
+    def attention_rows(self, x: Tensor, cells: Cells = None) -> Tensor:
+        """Return the weights with which chosen cells gathered all values, ``(B, h, Q, N)``; zero outside their window.
+
+        They are the attention's alone: the convolution block stands beside it, residual and MLP come after it.
+        """
+        return self.attn.attention_rows(self.norm1(x.permute(0, 2, 3, 1)), cells)
+
+    def attention_values(self, x: Tensor) -> Tensor:
+        """Return what those weights mix before the attention's projection, ``(B, h, N, d)``."""
+        return self.attn.attention_values(self.norm1(x.permute(0, 2, 3, 1)))
+
 
 class WindowAttention(nn.Module):
     """Multi-head self-attention within (shifted) windows, with a learned bias for each relative position.
@@ -144,6 +158,10 @@ class WindowAttention(nn.Module):
         - Input: ``(B, H, W, C)``
         - Output: ``(B, H, W, C)``
     """
+
+    mixture = Mixture(layout="cells")
+    map_axes = (1, 2)
+    """Where rows and columns stand in the shape of what the module is given."""
 
     def __init__(self, channels: int, *, heads: int, window: int, shift: int) -> None:
         super().__init__()
@@ -180,6 +198,44 @@ class WindowAttention(nn.Module):
             mixed = self._within(qkv, bias)
         projected: Tensor = self.proj(mixed[:, :H, :W])
         return projected
+
+    def attention_rows(self, tokens: Tensor, cells: Cells = None) -> Tensor:
+        """Return the weights with which chosen cells gathered all values, ``(B, h, Q, N)``; zero outside their window.
+
+        Args:
+            tokens: ``(B, H, W, C)``.
+            cells: The chosen cells.
+        """
+        B, H, W, _ = tokens.shape
+        q, k, _ = self._vectors(tokens)
+        index = query_cells(cells, B, H * W, tokens.device)
+        logits = choose(q, index) * self.head_dim**-0.5 @ k.transpose(2, 3)
+        (rows, row_inside, row_offset), (columns, column_inside, column_offset) = (
+            self._window_of(places, size) for places, size in ((index // W, H), (index % W, W))
+        )
+        bias = self.table[:, row_offset.unsqueeze(-1), column_offset.unsqueeze(-2)]  # (h, B, Q, M, M)
+        keys, inside = pairs(rows, columns, W), both(row_inside, column_inside)  # (B, Q, M * M)
+        return near_rows(logits, keys.unsqueeze(1), inside.unsqueeze(1), bias=bias.flatten(3).transpose(0, 1))
+
+    def attention_values(self, tokens: Tensor) -> Tensor:
+        """Return what the weights mix before the projection, ``(B, h, N, d)``."""
+        return self._vectors(tokens)[2]
+
+    def _vectors(self, tokens: Tensor) -> tuple[Tensor, ...]:
+        return tuple(to_heads(part, self.heads) for part in self.qkv(tokens).flatten(1, 2).chunk(3, 2))
+
+    def _window_of(self, places: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the window of each place ``(B, Q)`` of an axis, as ``(B, Q, M)`` each.
+
+        Returns:
+            Its cells; which of them are on the map and not from its other end; the rows of the table that they have.
+        """
+        padded, shift = round_up(size, self.window), self._shift_along(size)
+        rolled = (places - shift) % padded
+        in_window = torch.arange(self.window, device=places.device)
+        cells = ((rolled // self.window * self.window).unsqueeze(2) + in_window + shift) % padded
+        inside = (cells < size) & ((cells < shift) == (places < shift).unsqueeze(2))
+        return cells, inside, in_window - (rolled % self.window).unsqueeze(2) + self.window - 1
 
     def _needs_code(self, qkv: Tensor) -> bool:
         """Tell whether heads need their code: on maps of other than whole windows, or to fill a head up."""

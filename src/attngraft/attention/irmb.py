@@ -21,6 +21,8 @@ from attngraft._core.registry import register
 from attngraft._core.sizes import round_up
 from attngraft.attention._base import Attention
 from attngraft.attention._blocks import DropPath
+from attngraft.attention._rows import Cells, Mixture, both, choose, near_rows, pairs, query_cells
+from attngraft.attention._tokens import to_heads, to_tokens
 from attngraft.attention._windows import pad_end
 
 
@@ -66,6 +68,8 @@ class IRMB(Attention):
         >>> IRMB(64)(torch.randn(1, 64, 13, 9)).shape
         torch.Size([1, 64, 13, 9])
     """
+
+    mixture = Mixture(enters="local")
 
     def __init__(
         self,
@@ -117,6 +121,34 @@ class IRMB(Attention):
         mixed = mixed + F.silu(self.local_norm(self.local(mixed)))
         y: Tensor = x + self.drop(self.proj(mixed))
         return y
+
+    def attention_rows(self, x: Tensor, cells: Cells = None) -> Tensor:
+        """Return the weights with which chosen cells gathered all values, ``(B, h, Q, N)``; zero outside their grid.
+
+        They are the attention's alone: the depth-wise convolution, the projection and the residual come after it. With
+        ``border="zero"`` the mass that a row lacks went to the zeros that fill up the map.
+        """
+        B, _, H, W = x.shape
+        q, k, _ = self._vectors(x)
+        index = query_cells(cells, B, H * W, x.device)
+        logits = choose(q, index) * self.head_dim**-0.5 @ k.transpose(2, 3)
+        rows, columns = self._grid_of(index // W, H), self._grid_of(index % W, W)  # (B, Q, M)
+        keys, inside = pairs(rows, columns, W).unsqueeze(1), both(rows < H, columns < W).unsqueeze(1)
+        return near_rows(logits, keys, inside, outside=0.0 if self.border == "zero" else None)
+
+    def attention_values(self, x: Tensor) -> Tensor:
+        """Return what the weights mix before the convolution and the projection, ``(B, h, N, hidden / h)``."""
+        return self._vectors(x)[2]
+
+    def _vectors(self, x: Tensor) -> tuple[Tensor, ...]:
+        qkv: Tensor = self.qkv(to_tokens(self.norm(x)))  # (B, N, 2C + hidden)
+        q, k, v = qkv.split_with_sizes((self.channels, self.channels, self.hidden), 2)
+        return tuple(to_heads(part, self.heads) for part in (q, k, v.relu()))
+
+    def _grid_of(self, places: Tensor, size: int) -> Tensor:
+        """Return the cells along an axis of the grid of each place, ``(B, Q, M)``, some beyond the axis."""
+        grids = round_up(size, self.window) // self.window
+        return (places % grids).unsqueeze(2) + grids * torch.arange(self.window, device=places.device)
 
     def _attend(self, qkv: Tensor) -> Tensor:
         """Mix the values of each grid, ``(B, H, W, 2C + hidden)`` to ``(B, H, W, hidden)``."""

@@ -61,9 +61,13 @@ class LSK(Attention):
     def forward(self, x: Tensor) -> Tensor:
         """Return the gated map."""
         self.check(x)
+        return x * self.gate_map(x)
+
+    def gate_map(self, x: Tensor) -> Tensor:
+        """Return the gate, ``(B, C, H, W)``; it has no bounds."""
         near = self.near(x)
         far = self.far_proj(self.far(near))  # (B, C / 2, H, W)
         near = self.near_proj(near)  # (B, C / 2, H, W)
         choice = self.select(z_pool(torch.cat((near, far), 1), 1)).sigmoid()  # (B, 2, H, W)
         gate: Tensor = self.proj(near * choice[:, :1] + far * choice[:, 1:])
-        return x * gate
+        return gate

@@ -62,8 +62,12 @@ class LSKA(Attention):
     def forward(self, x: Tensor) -> Tensor:
         """Return the gated map."""
         self.check(x)
+        return x * self.gate_map(x)
+
+    def gate_map(self, x: Tensor) -> Tensor:
+        """Return the gate, ``(B, C, H, W)``; it has no bounds."""
         gate: Tensor = self.proj(self.strips(x))
-        return x * gate
+        return gate
 
 
 def _strip_pair(channels: int, size: int, dilation: int) -> tuple[nn.Conv2d, nn.Conv2d]:

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from attngraft._core.checks import divides, largest_divisor
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
+from attngraft.attention._rows import Cells, Mixture, choose, query_cells, softmax
 from attngraft.attention._tokens import to_heads, to_map, to_tokens
 
 
@@ -51,6 +52,8 @@ class MHA(Attention):
         torch.Size([2, 64, 7, 5])
     """
 
+    mixture = Mixture(layout="tokens")
+
     def __init__(self, channels: int, *, heads: int = 8, bias: bool = True) -> None:
         super().__init__(channels)
         divides("MHA", "heads", heads, channels)
@@ -67,8 +70,22 @@ class MHA(Attention):
     def forward(self, x: Tensor) -> Tensor:
         """Return what each cell gathered from the map."""
         self.check(x)
-        tokens = to_tokens(x)  # (B, N, C)
-        q, k, v = (to_heads(part, self.heads) for part in self.qkv(tokens).chunk(3, 2))  # (B, h, N, d)
+        q, k, v = self._vectors(x)
         gathered = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)  # (B, N, C)
         out: Tensor = self.proj(gathered)
         return to_map(out, *x.shape[2:])
+
+    def attention_rows(self, x: Tensor, cells: Cells = None) -> Tensor:
+        """Return the weights with which chosen cells gathered all values, ``(B, h, Q, N)``."""
+        q, k, _ = self._vectors(x)
+        q = choose(q, query_cells(cells, len(x), q.shape[2], x.device)) * q.shape[3] ** -0.5
+        return softmax(q @ k.transpose(2, 3))
+
+    def attention_values(self, x: Tensor) -> Tensor:
+        """Return what the weights mix before the last projection, ``(B, h, N, d)``."""
+        return self._vectors(x)[2]
+
+    def _vectors(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        tokens = to_tokens(x)  # (B, N, C)
+        q, k, v = (to_heads(part, self.heads) for part in self.qkv(tokens).chunk(3, 2))  # (B, h, N, d)
+        return q, k, v

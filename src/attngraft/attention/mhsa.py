@@ -24,6 +24,7 @@ from attngraft._core.registry import register
 from attngraft.attention._base import Attention
 from attngraft.attention._kernels import Offsets, attend
 from attngraft.attention._positions import resample
+from attngraft.attention._rows import Cells, Mixture, choose, query_cells, softmax
 
 POSITIONS = ("relative", "absolute", "circulated", "none")
 
@@ -75,6 +76,8 @@ class MHSA(Attention):
         >>> [tuple(attention(torch.randn(1, 64, *size)).shape) for size in ((20, 20), (7, 5), (24, 40))]
         [(1, 64, 20, 20), (1, 64, 7, 5), (1, 64, 24, 40)]
     """
+
+    mixture = Mixture(enters="")
 
     def __init__(
         self,
@@ -140,7 +143,33 @@ class MHSA(Attention):
     def forward(self, x: Tensor) -> Tensor:
         """Return the mixed map."""
         self.check(x)
-        B, C, H, W = x.shape
+        q, k, v, offsets = self._vectors(x)
+        return attend(q, k, v, scale=self._factor(), offsets=offsets).reshape(x.shape)  # (B, h, d, N) to a map
+
+    def attention_rows(self, x: Tensor, cells: Cells = None) -> Tensor:
+        """Return the weights with which chosen cells gathered all values, ``(B, h, Q, N)``."""
+        q, k, _, offsets = self._vectors(x)
+        B, _, H, W = x.shape
+        index = query_cells(cells, B, H * W, x.device)
+        q = choose(q.transpose(2, 3), index)  # (B, h, Q, d)
+        logits = q @ k  # (B, h, Q, N)
+        if offsets is not None:
+            rows, columns = index // W, index % W
+            to_row = _towards(q, offsets.by_row, rows, H)  # (B, h, Q, H)
+            to_column = _towards(q, offsets.by_column, columns, W)  # (B, h, Q, W)
+            logits = logits + (to_row.unsqueeze(4) + to_column.unsqueeze(3)).flatten(3)
+        return softmax(logits * self._factor())
+
+    def attention_values(self, x: Tensor) -> Tensor:
+        """Return what the weights mix, ``(B, h, N, d)``; the mixture is the output."""
+        return self._vectors(x)[2].transpose(2, 3)
+
+    def _factor(self) -> float:
+        return (self.channels // self.heads) ** -0.5 if self.scale else 1.0
+
+    def _vectors(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Offsets | None]:
+        """Return q, k and v, ``(B, h, d, N)``, q and k twice as wide in the circulated form, and relative positions."""
+        B, _, H, W = x.shape
         head_dim = self.channels // self.heads
         q, k, v = self.qkv(x).reshape(B, self.heads, 3, head_dim, H * W).unbind(2)  # (B, h, d, N)
         offsets = None
@@ -153,8 +182,7 @@ class MHSA(Attention):
             # q_i . k_j + r_i . q_j is one product of vectors twice as long.
             place = self._place(H, W).to(q.dtype).expand(B, -1, -1, -1)
             q, k = torch.cat((q, place), 2), torch.cat((k, q), 2)  # (B, h, 2d, N)
-        out = attend(q, k, v, scale=head_dim**-0.5 if self.scale else 1.0, offsets=offsets)  # (B, h, d, N)
-        return out.reshape(B, C, H, W)
+        return q, k, v, offsets
 
     def _place(self, H: int, W: int) -> Tensor:
         """Return the vectors of absolute positions, ``(g, d, N)`` for ``g`` of 1 or all heads."""
@@ -190,6 +218,20 @@ def _both_axes(size: Any) -> tuple[int, int]:
         raise OptionError(f"MHSA needs size to be one number or (H, W), got {size!r}")
     positive("MHSA", height=axes[0], width=axes[1])
     return axes
+
+
+def _towards(q: Tensor, table: Tensor, places: Tensor, size: int) -> Tensor:
+    """Return the position logits of chosen queries towards each place of an axis, ``(B, h, Q, size)``.
+
+    Args:
+        q: ``(B, h, Q, d)``.
+        table: Vectors of all offsets along the axis, ``(2 * size - 1, d)``.
+        places: Where along the axis each query stands, ``(B, Q)``.
+        size: Cells along the axis.
+    """
+    reach = q @ table.to(q.dtype).t()  # (B, h, Q, 2 * size - 1)
+    offset = torch.arange(size, device=q.device) - places.unsqueeze(2) + (size - 1)  # (B, Q, size)
+    return reach.gather(3, offset.unsqueeze(1).expand(-1, q.shape[1], -1, -1))
 
 
 # -- the circulated class: leaderj1001's, and its YOLO copies, which append _weight to the tables' names ---------------

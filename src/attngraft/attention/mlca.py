@@ -85,6 +85,12 @@ class MLCA(Attention):
         pooled = _averages(s, H, x) @ x @ _averages(s, W, x).t() if tracing else F.adaptive_avg_pool2d(x, s)
         return x * (_averages(H, s, x) @ self.gate(pooled) @ _averages(W, s, x).t())
 
+    def gate_map(self, x: Tensor) -> Tensor:
+        """Return the gate spread over the map, ``(B, C, H, W)``."""
+        H, W = x.shape[2:]
+        pooled = F.adaptive_avg_pool2d(x, self.local_size)
+        return _averages(H, self.local_size, x) @ self.gate(pooled) @ _averages(W, self.local_size, x).t()
+
     def gate(self, pooled: Tensor) -> Tensor:
         """Return the gate of each grid cell, ``(B, C, s, s)``, from the means of the cells in the same shape."""
         patches = pooled.flatten(2).transpose(1, 2)  # (B, s², C)

@@ -23,6 +23,7 @@ from attngraft._core.checks import odd, one_of, positive
 from attngraft._core.errors import OptionError
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
+from attngraft.attention._rows import Cells, Mixture, both, choose, near_rows, pairs, query_cells
 
 
 @register(
@@ -63,6 +64,8 @@ class MSDA(Attention):
         >>> MSDA(48, heads=3)(torch.randn(2, 48, 7, 5)).shape
         torch.Size([2, 48, 7, 5])
     """
+
+    mixture = Mixture()
 
     def __init__(
         self,
@@ -115,6 +118,33 @@ class MSDA(Attention):
         mixed = [self._attend(*group) for group in zip(*groups, self.dilations, strict=True)]
         attended: Tensor = self.proj(torch.cat(mixed, 1))
         return attended
+
+    def attention_rows(self, x: Tensor, cells: Cells = None) -> Tensor:
+        """Return the weights with which chosen cells gathered all values, ``(B, h, Q, N)``; zero outside their windows.
+
+        With ``border="zero"`` the mass that a row lacks went to the zeros around the map.
+        """
+        q, k, _ = self._vectors(x)
+        B, _, H, W = x.shape
+        index = query_cells(cells, B, H * W, x.device)
+        logits = choose(q, index) * q.shape[3] ** -0.5 @ k.transpose(2, 3)  # (B, h, Q, N)
+        place = torch.arange(self.kernel_size, device=x.device) - self.kernel_size // 2
+        groups = []
+        for dilation, part in zip(self.dilations, logits.chunk(len(self.dilations), 1), strict=True):
+            rows = (index // W).unsqueeze(2) + dilation * place  # (B, Q, k)
+            columns = (index % W).unsqueeze(2) + dilation * place
+            inside = both((rows >= 0) & (rows < H), (columns >= 0) & (columns < W)).unsqueeze(1)  # (B, 1, Q, k²)
+            keys = pairs(rows, columns, W).unsqueeze(1)
+            groups.append(near_rows(part, keys, inside, outside=0.0 if self.border == "zero" else None))
+        return torch.cat(groups, 1)
+
+    def attention_values(self, x: Tensor) -> Tensor:
+        """Return what the weights mix before the last projection, ``(B, h, N, d)``."""
+        return self._vectors(x)[2]
+
+    def _vectors(self, x: Tensor) -> tuple[Tensor, ...]:
+        parts = self.qkv(x).flatten(2).chunk(3, 1)
+        return tuple(torch.unflatten(part, 1, (self.heads, -1)).transpose(2, 3) for part in parts)  # (B, h, N, d)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, dilation: int) -> Tensor:
         """Attend within the windows of one dilation; ``k`` and ``v`` come padded."""

@@ -56,7 +56,11 @@ class NAM(Attention):
     def forward(self, x: Tensor) -> Tensor:
         """Return the gated map."""
         self.check(x)
+        return x * self.gate_map(x)
+
+    def gate_map(self, x: Tensor) -> Tensor:
+        """Return the gate, ``(B, C, H, W)``."""
         scales = self.norm.weight.detach() if self.detach else self.norm.weight
         shares = F.normalize(scales.abs(), p=1.0, dim=0)  # (C,), sums to 1
         gate: Tensor = (self.norm(x) * shares[:, None, None]).sigmoid()
-        return x * gate
+        return gate

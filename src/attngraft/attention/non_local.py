@@ -20,6 +20,7 @@ from attngraft._core.checks import one_of
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
 from attngraft.attention._gates import fit_reduction, hidden_channels
+from attngraft.attention._rows import Cells, Mixture, choose, query_cells, softmax
 from attngraft.attention._tokens import to_map, to_tokens
 
 
@@ -59,6 +60,8 @@ class NonLocal(Attention):
         >>> NonLocal(64)(torch.randn(2, 64, 7, 5)).shape
         torch.Size([2, 64, 7, 5])
     """
+
+    mixture = Mixture()
 
     def __init__(
         self,
@@ -101,3 +104,22 @@ class NonLocal(Attention):
             gathered = F.scaled_dot_product_attention(q, k, v, scale=None if self.scale else 1.0).squeeze(1)
         out: Tensor = self.norm(self.proj(to_map(gathered, H, W)))
         return out
+
+    def attention_rows(self, x: Tensor, cells: Cells = None) -> Tensor:
+        """Return the weights with which chosen cells gathered all values, ``(B, 1, Q, N)``.
+
+        Those of the dot product form have both signs and any sum.
+        """
+        theta, phi, _ = self._vectors(x)
+        logits = choose(theta, query_cells(cells, len(x), theta.shape[2], x.device)) @ phi.transpose(2, 3)
+        if self.form == "dot_product":
+            return logits / phi.shape[2]
+        return softmax(logits * self.hidden**-0.5 if self.scale else logits)
+
+    def attention_values(self, x: Tensor) -> Tensor:
+        """Return what the weights mix before the last projection, ``(B, 1, N, hidden)``."""
+        return self._vectors(x)[2]
+
+    def _vectors(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        theta, phi, g = self.theta_phi_g(to_tokens(x)).unsqueeze(1).chunk(3, 3)  # (B, 1, N, hidden)
+        return theta, phi, g

@@ -38,3 +38,7 @@ class Noop(Attention):
         """Return ``x``."""
         self.check(x)
         return x
+
+    def gate_map(self, x: Tensor) -> Tensor:
+        """Return ones, ``(1, 1, 1, 1)``: what leaves every value as it is."""
+        return x.new_ones(1, 1, 1, 1)

@@ -23,6 +23,8 @@ from attngraft._core.registry import register
 from attngraft._core.sizes import round_up
 from attngraft.attention._base import Attention
 from attngraft.attention._blocks import MLP
+from attngraft.attention._rows import Cells, Mixture, both, choose, near_rows, pairs, query_cells
+from attngraft.attention._tokens import to_heads
 from attngraft.attention._windows import (
     attend,
     cut,
@@ -77,6 +79,8 @@ class OCAB(Attention):
         (12, torch.Size([1, 48, 13, 9]))
     """
 
+    mixture = Mixture(layout="cells")
+
     def __init__(
         self,
         channels: int,
@@ -122,6 +126,39 @@ class OCAB(Attention):
         tokens = tokens + self._attend(self.norm1(tokens))
         mixed: Tensor = tokens + self.mlp(self.norm2(tokens))
         return mixed.permute(0, 3, 1, 2)  # (B, C, H, W)
+
+    def attention_rows(self, x: Tensor, cells: Cells = None) -> Tensor:
+        """Return the weights with which chosen cells gathered all values, ``(B, h, Q, N)``; zero outside their window.
+
+        They are the attention's alone: residual and MLP come after it. With ``border="zero"`` the mass that a row lacks
+        went to the zeros around the map.
+        """
+        B, _, H, W = x.shape
+        q, k, _ = self._vectors(x)
+        index = query_cells(cells, B, H * W, x.device)
+        logits = choose(q, index) * self.head_dim**-0.5 @ k.transpose(2, 3)
+        rows, columns = self._window_of(index // W), self._window_of(index % W)  # (B, Q, K)
+        inside = both((rows >= 0) & (rows < H), (columns >= 0) & (columns < W)).unsqueeze(1)
+        down, right = (
+            cells - places.unsqueeze(2) + self.margin + self.window - 1
+            for cells, places in ((rows, index // W), (columns, index % W))
+        )
+        bias = self.table[:, down.unsqueeze(-1), right.unsqueeze(-2)].flatten(3).transpose(0, 1)  # (B, h, Q, K * K)
+        keys = pairs(rows, columns, W).unsqueeze(1)
+        return near_rows(logits, keys, inside, bias=bias, outside=0.0 if self.border == "zero" else None)
+
+    def attention_values(self, x: Tensor) -> Tensor:
+        """Return what the weights mix before the attention's projection, ``(B, h, N, d)``."""
+        return self._vectors(x)[2]
+
+    def _vectors(self, x: Tensor) -> tuple[Tensor, ...]:
+        tokens: Tensor = self.qkv(self.norm1(x.permute(0, 2, 3, 1)).flatten(1, 2))  # (B, N, 3C)
+        return tuple(to_heads(part, self.heads) for part in tokens.chunk(3, 2))
+
+    def _window_of(self, places: Tensor) -> Tensor:
+        """Return the cells along an axis of the window of keys of each place, ``(B, Q, K)``, some off the map."""
+        first = places // self.window * self.window - self.margin
+        return first.unsqueeze(2) + torch.arange(self.key_window, device=places.device)
 
     def _attend(self, tokens: Tensor) -> Tensor:
         """Return what each cell of ``(B, H, W, C)`` gathers from the larger window around its own."""

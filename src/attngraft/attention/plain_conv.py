@@ -44,6 +44,8 @@ class PlainConv(Attention):
         torch.Size([2, 64, 7, 5])
     """
 
+    no_map = "it convolves with fixed filters, which weigh nothing by what is on the image"
+
     def __init__(self, channels: int, *, width: int = 16) -> None:
         super().__init__(channels)
         positive("PlainConv", width=width)

@@ -98,6 +98,13 @@ class PolarizedSelfAttention(Attention):
         gated = x * channel_gate
         return gated * self.spatial_gate(gated)
 
+    def gate_map(self, x: Tensor) -> Tensor:
+        """Return the sum (parallel) or the product (sequential) of both gates, ``(B, C, H, W)``."""
+        channel_gate = self.channel_gate(x)
+        if self.order == "parallel":
+            return channel_gate + self.spatial_gate(x)
+        return channel_gate * self.spatial_gate(x * channel_gate)
+
     def channel_gate(self, x: Tensor) -> Tensor:
         """Return one weight a channel, ``(B, C, 1, 1)``."""
         cells = x.flatten(2)  # (B, C, N)

@@ -16,6 +16,7 @@ from attngraft._core.registry import register
 from attngraft.attention._base import Attention
 from attngraft.attention._conv import conv_norm
 from attngraft.attention._kernels import attend
+from attngraft.attention._rows import Cells, Mixture, choose, query_cells, softmax
 
 
 @register(
@@ -53,6 +54,8 @@ class PSAAttention(Attention):
         (4, torch.Size([2, 256, 7, 5]))
     """
 
+    mixture = Mixture()
+
     def __init__(self, channels: int, *, heads: int | None = None, key_ratio: float = 0.5) -> None:
         super().__init__(channels)
         self.heads = largest_divisor(channels, max(channels // 64, 1)) if heads is None else heads
@@ -68,12 +71,28 @@ class PSAAttention(Attention):
     def forward(self, x: Tensor) -> Tensor:
         """Return what each cell gathered from the map."""
         self.check(x)
-        B, _, H, W = x.shape
-        qkv = self.qkv(x).reshape(B, self.heads, -1, H * W)  # (B, h, 2 d_k + d, N)
-        q, k, v = qkv.split((self.key_dim, self.key_dim, self.value_dim), 2)
+        q, k, v = self._vectors(x)
         gathered = attend(q, k, v, scale=self.key_dim**-0.5)  # (B, h, d, N)
         out: Tensor = self.proj(gathered.reshape(x.shape) + self.position(v.reshape(x.shape)))
         return out
+
+    def attention_rows(self, x: Tensor, cells: Cells = None) -> Tensor:
+        """Return the weights with which chosen cells gathered all values, ``(B, h, Q, N)``.
+
+        They leave out the positional convolution of the values, which is added to the mixture.
+        """
+        q, k, _ = self._vectors(x)
+        index = query_cells(cells, len(x), k.shape[3], x.device)
+        return softmax(choose(q.transpose(2, 3), index) * self.key_dim**-0.5 @ k)
+
+    def attention_values(self, x: Tensor) -> Tensor:
+        """Return what the weights mix before the last projection, ``(B, h, N, d)``."""
+        return self._vectors(x)[2].transpose(2, 3)
+
+    def _vectors(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        qkv = self.qkv(x).flatten(2).unflatten(1, (self.heads, -1))  # (B, h, 2 d_k + d, N)
+        q, k, v = qkv.split((self.key_dim, self.key_dim, self.value_dim), 2)
+        return q, k, v
 
 
 def _key_dim(value_dim: int, key_ratio: float) -> int:

@@ -15,6 +15,7 @@ from attngraft._core.errors import OptionError
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
 from attngraft.attention._conv import conv_norm
+from attngraft.attention._rows import Cells
 from attngraft.attention.psa_attention import PSAAttention
 
 
@@ -74,6 +75,29 @@ class PositionSensitiveBlock(Attention):
         passed, attended = self.spread(x).chunk(2, 1)
         merged: Tensor = self.merge(torch.cat((passed, self.layers(attended)), 1))
         return merged
+
+    def attention_rows(self, x: Tensor, cells: Cells = None) -> Tensor:
+        """Return the weights of the last layer's attention, ``(B, h, Q, N)``, over what reaches that layer.
+
+        They leave out its positional convolution; residual and MLP come after it, and half of the channels pass by.
+        """
+        return self._last().attention.attention_rows(self._attended(x), cells)
+
+    def attention_values(self, x: Tensor) -> Tensor:
+        """Return what those weights mix before the attention's projection, ``(B, h, N, d)``."""
+        return self._last().attention.attention_values(self._attended(x))
+
+    def _last(self) -> PositionSensitiveLayer:
+        last = self.layers[-1]
+        assert isinstance(last, PositionSensitiveLayer)
+        return last
+
+    def _attended(self, x: Tensor) -> Tensor:
+        """Return the map that the last layer is given."""
+        attended: Tensor = self.spread(x).chunk(2, 1)[1]
+        for layer in self.layers[:-1]:
+            attended = layer(attended)
+        return attended
 
 
 class PositionSensitiveLayer(nn.Module):

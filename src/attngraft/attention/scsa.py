@@ -75,10 +75,19 @@ class SCSA(Attention):
     def forward(self, x: Tensor) -> Tensor:
         """Return the map gated in space, then by channel."""
         self.check(x)
-        rows = self._strip_gate(x.mean(3), self.norm_rows).unsqueeze(3)  # (B, C, H, 1)
-        columns = self._strip_gate(x.mean(2), self.norm_columns).unsqueeze(2)  # (B, C, 1, W)
+        rows, columns = self._strip_gates(x)
         x = x * rows * columns
         return x * self._channel_gate(x)
+
+    def gate_map(self, x: Tensor) -> Tensor:
+        """Return the product of the gates of space and of channels, ``(B, C, H, W)``."""
+        rows, columns = self._strip_gates(x)
+        return rows * columns * self._channel_gate(x * rows * columns)
+
+    def _strip_gates(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        rows = self._strip_gate(x.mean(3), self.norm_rows).unsqueeze(3)  # (B, C, H, 1)
+        columns = self._strip_gate(x.mean(2), self.norm_columns).unsqueeze(2)  # (B, C, 1, W)
+        return rows, columns
 
     def _strip_gate(self, strip: Tensor, norm: GroupNorm) -> Tensor:
         parts = strip.chunk(len(KERNEL_SIZES), 1)  # 4 of (B, C / 4, L)

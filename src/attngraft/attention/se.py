@@ -69,6 +69,10 @@ class SE(Attention):
     def forward(self, x: Tensor) -> Tensor:
         """Return the gated map."""
         self.check(x)
+        return x * self.gate_map(x)
+
+    def gate_map(self, x: Tensor) -> Tensor:
+        """Return the gate, ``(B, C, 1, 1)``."""
         pooled = x.mean((2, 3))  # (B, C)
-        gate = self.excite(self.squeeze(pooled).relu()).sigmoid()  # (B, C)
-        return x * gate[:, :, None, None]
+        gate: Tensor = self.excite(self.squeeze(pooled).relu()).sigmoid()  # (B, C)
+        return gate[:, :, None, None]

@@ -87,6 +87,12 @@ class ShuffleAttention(Attention):
         halves = torch.cat((u, v), 1).reshape(B, 2, C // 2, H, W)
         return halves.transpose(1, 2).reshape(B, C, H, W)
 
+    def gate_map(self, x: Tensor) -> Tensor:
+        """Return the gate, ``(B, C, H, W)``, in the order in which channels come in; the output is their shuffle."""
+        B, C, H, W = x.shape
+        u, v = x.reshape(B * self.groups, C // self.groups, H, W).chunk(2, 1)
+        return torch.cat((self._channel_gate(u).expand_as(u), self._cell_gate(v)), 1).reshape(x.shape)
+
     def _channel_gate(self, u: Tensor) -> Tensor:
         """Return ``sigmoid(channel_weight * mean(u) + channel_bias)``."""
         weight, bias = self.channel_weight[:, None, None], self.channel_bias[:, None, None]

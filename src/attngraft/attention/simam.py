@@ -65,13 +65,21 @@ class SimAM(Attention):
     def forward(self, x: Tensor) -> Tensor:
         """Return the gated map."""
         self.check(x)
-        N = x.shape[2] * x.shape[3]
-        degrees = N - self.correction * (N > 1)  # of freedom; a single cell has distance 0 whatever it is divided by
+        degrees = self._degrees(x)
         if is_tracing():  # TorchScript cannot save a Python function
             _, _, gate = _stand_out(x, degrees, self.e_lambda)
             return x * gate
         gated: Tensor = _Gate.apply(x, degrees, self.e_lambda)
         return gated
+
+    def gate_map(self, x: Tensor) -> Tensor:
+        """Return the gate, ``(B, C, H, W)``."""
+        return _stand_out(x, self._degrees(x), self.e_lambda)[2]
+
+    def _degrees(self, x: Tensor) -> int:
+        """Return the degrees of freedom of a variance; a single cell has distance 0 whatever it is divided by."""
+        N = x.shape[2] * x.shape[3]
+        return N - self.correction * (N > 1)
 
 
 def _stand_out(x: Tensor, degrees: int, e_lambda: float) -> tuple[Tensor, Tensor, Tensor]:

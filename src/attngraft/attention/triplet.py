@@ -57,8 +57,12 @@ class TripletAttention(Attention):
     def forward(self, x: Tensor) -> Tensor:
         """Return the gated map."""
         self.check(x)
+        return x * self.gate_map(x)
+
+    def gate_map(self, x: Tensor) -> Tensor:
+        """Return the mean of the three gates, ``(B, C, H, W)``."""
         hw: Tensor = self.height_width(z_pool(x, 1))  # (B, 1, H, W)
         cw: Tensor = self.channel_width(z_pool(x, 2)).transpose(1, 2)  # (B, C, 1, W)
         hc: Tensor = self.height_channel(z_pool(x, 3).transpose(2, 3))  # (B, 1, H, C)
         ch = hc.permute(0, 3, 2, 1)  # (B, C, H, 1)
-        return x * (cw / 3 + ch / 3 + hw / 3)
+        return cw / 3 + ch / 3 + hw / 3

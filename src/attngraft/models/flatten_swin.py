@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from attngraft._core.checks import divides, positive
 from attngraft._core.errors import OptionError
 from attngraft.attention._blocks import MLP
+from attngraft.attention._rows import Cells
 from attngraft.attention.focused_linear import FocusedLinearAttention
 from attngraft.attention.hab import WindowAttention
 from attngraft.models._official import refuse, renamed, tensors_of
@@ -151,9 +152,24 @@ class ShiftedWindows(WindowAttention):
         - Output: ``(B, C, H, W)``
     """
 
+    map_axes = (2, 3)
+
     def forward(self, x: Tensor) -> Tensor:
         """Return the attended map."""
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+    def attention_rows(self, x: Tensor, cells: Cells = None) -> Tensor:
+        """Return the weights with which chosen cells gathered all values, ``(B, h, Q, N)``; zero outside their window.
+
+        Args:
+            x: ``(B, C, H, W)``.
+            cells: The chosen cells.
+        """
+        return super().attention_rows(x.permute(0, 2, 3, 1), cells)
+
+    def attention_values(self, x: Tensor) -> Tensor:
+        """Return what the weights mix before the projection, ``(B, h, N, d)``."""
+        return super().attention_values(x.permute(0, 2, 3, 1))
 
     def _shift_along(self, size: int) -> int:
         if isinstance(size, Tensor):  # a traced number
