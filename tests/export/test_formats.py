@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from attngraft import export
 from attngraft._core.errors import OptionError, OutputError
+from attngraft.attention import BRA, DAT
 from tests.export.kit import FORMATS, write
 
 
@@ -74,3 +75,28 @@ def test_several_inputs_keep_their_order(tmp_path: Path) -> None:
     for kind in FORMATS:
         exported = write(kind, Difference(), tmp_path / kind, pair, dynamic=True)
         assert export.parity(Difference(), exported, [pair]).within
+
+
+def test_an_opset_that_is_too_old_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    pytest.importorskip("onnx", reason="needs the [export] extra")
+    with pytest.raises(OptionError, match=r"DAT cannot be written with ONNX opset 9 \(.*lowest that works is opset=11"):
+        export.to_onnx(DAT(32).eval(), torch.randn(1, 32, 8, 8), tmp_path / "model.onnx", opset=9, dynamic=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_no_runtime_takes_is_no_export(tmp_path: Path) -> None:
+    """PyTorch writes a Clip of integers at opset 11, which had none."""
+    pytest.importorskip("onnx", reason="needs the [export] extra")
+    with pytest.raises(OptionError, match=r"BRA cannot be .*unsupported type: tensor\(int64\).*opset=12"):
+        export.to_onnx(BRA(64).eval(), torch.randn(1, 64, 12, 16), tmp_path / "model.onnx", opset=11, dynamic=True)
+
+
+def test_what_no_opset_has_keeps_the_exporters_error(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    class Spectrum(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.fft.fft2(x).real
+
+    pytest.importorskip("onnx", reason="needs the [export] extra")
+    with pytest.raises(RuntimeError, match="aten::fft_fft2"):
+        export.to_onnx(Spectrum(), torch.randn(1, 2, 4, 4), tmp_path / "model.onnx", opset=12)
+    assert capfd.readouterr().out == "", "the exporter prints its whole graph"

@@ -6,9 +6,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from attngraft._core import opsets
 from attngraft._core.checks import feature_map
 from attngraft._core.errors import OptionError
 from attngraft._core.registry import mechanism
+
+opsets.install()  # whatever exports a mechanism, the command or torch.onnx itself
 
 
 class Attention(nn.Module):

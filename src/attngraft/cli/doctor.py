@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Sequence
 
 import click
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from attngraft._core.streams import stdout_to_stderr
 from attngraft.cli.host import parse_pairs, require_known
 from attngraft.cli.progress import StatusLine
 from attngraft.doctor import Diagnosis, Finding, doctor, subject
@@ -38,7 +36,7 @@ def run_doctor(words: Sequence[str], *, as_json: bool) -> int:
         UsageError: If the words make no sense.
     """
     if as_json:
-        with _stdout_kept():
+        with stdout_to_stderr():
             console = Console(stderr=True)
             diagnosis = _examine(words, StatusLine(console))
         click.echo(json.dumps(diagnosis.to_dict(), indent=1))
@@ -72,21 +70,6 @@ class _Rows(StatusLine):
         """Print what a check found."""
         if isinstance(result, Finding):
             _print(self.console, result)
-
-
-@contextmanager
-def _stdout_kept() -> Iterator[None]:
-    """Send to stderr what others print, some of it below Python: stdout is for one JSON object."""
-    sys.stdout.flush()
-    kept = os.dup(1)
-    try:
-        os.dup2(2, 1)
-        with redirect_stdout(sys.stderr):
-            yield
-    finally:
-        sys.stdout.flush()
-        os.dup2(kept, 1)
-        os.close(kept)
 
 
 def _print(console: Console, finding: Finding) -> None:

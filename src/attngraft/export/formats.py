@@ -16,10 +16,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from attngraft._core import opsets
 from attngraft._core.calls import Example, arguments, mode, tensors
-from attngraft._core.errors import OptionError, OutputError
+from attngraft._core.errors import OptionError, OutputError, first_line
 from attngraft._core.extras import extra_package
+from attngraft._core.streams import silenced
 from attngraft.export.exported import ONNX, OPENVINO, TORCHSCRIPT, Exported, Format, openvino
+
+opsets.install()
 
 OPSET = 18
 FREE_AXES = {0: "batch", 2: "height", 3: "width"}
@@ -42,7 +46,7 @@ def to_onnx(
         example: An input to trace it with.
         path: A file that ends in ``.onnx``; its folder is made when missing.
         dynamic: Whether batch, height and width of the inputs stay open.
-        opset: Version of the operator set; fused attention needs 14 or more.
+        opset: Version of the operator set; `attngraft._core.opsets` says what is written for those below 16.
         overwrite: Whether a file that is there may be replaced.
 
     Returns:
@@ -50,7 +54,7 @@ def to_onnx(
 
     Raises:
         MissingExtraError: If the package onnx is not installed.
-        OptionError: If ``path`` ends otherwise.
+        OptionError: If ``path`` ends otherwise, or the module needs a newer ``opset``; names the lowest that works.
         OutputError: If the file is there and may not be replaced, or cannot be written.
     """
     extra_package("onnx", "export")  # PyTorch would raise an error of its own, with the graph half traced
@@ -61,21 +65,56 @@ def to_onnx(
         for name, x in zip(names, inputs, strict=True)
     }
 
-    def save(file: Path) -> None:
+    def save(file: Path, opset: int = opset) -> None:
         outputs = tensors(module(*inputs))
-        torch.onnx.export(
-            module,
-            inputs,
-            str(file),
-            input_names=names,
-            output_names=_numbered("y", len(outputs)),
-            opset_version=opset,
-            dynamic_axes=axes if dynamic else None,
-            dynamo=False,
+        with silenced():  # of what fails it prints the whole graph
+            torch.onnx.export(
+                module,
+                inputs,
+                str(file),
+                input_names=names,
+                output_names=_numbered("y", len(outputs)),
+                opset_version=opset,
+                dynamic_axes=axes if dynamic else None,
+                dynamo=False,
+            )
+
+    target = Exported(ONNX, Path(path), dynamic=dynamic)
+    with _tracing(module):
+        if opset >= OPSET:
+            return _write(target, save, overwrite)
+        _check_place(ONNX, target.path, overwrite)
+        _require_opset(type(module).__name__, save, opset)
+        return _write(target, save, overwrite)
+
+
+def _require_opset(who: str, save: Callable[[Path, int], None], asked: int) -> None:
+    """Raise where a module cannot be written with an old opset and can with a newer one.
+
+    Raises:
+        OptionError: If so; names the lowest that works.
+    """
+    reason = _refused(save, asked)
+    if not reason:
+        return
+    lowest = next((opset for opset in range(max(asked + 1, opsets.OLDEST), OPSET + 1) if not _refused(save, opset)), 0)
+    if lowest:
+        raise OptionError(
+            f"{who} cannot be written with ONNX opset {asked} ({reason}); the lowest that works is opset={lowest}"
         )
 
-    with _tracing(module):
-        return _write(Exported(ONNX, Path(path), dynamic=dynamic), save, overwrite)
+
+def _refused(save: Callable[[Path, int], None], opset: int) -> str:
+    """Write a file with an opset to throw away, and say why that cannot be done, or why no runtime takes it."""
+    checker = extra_package("onnx", "export").checker
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "model.onnx")
+        try:
+            save(file, opset)
+            checker.check_model(str(file), full_check=True)
+        except Exception as error:  # noqa: BLE001 (the exporter and the checker have errors of their own)
+            return first_line(error).partition(". ")[0]
+    return ""
 
 
 def to_openvino(

@@ -11,12 +11,13 @@ import torch
 
 import attngraft.attention as zoo
 from attngraft._core.extras import extra_package
+from attngraft._core.streams import silenced
 from attngraft.data import beacons
 from attngraft.doctor.comparing import CLOSE, distance
 from attngraft.doctor.detector.subject import SAME, DetectorSubject, grafted, predict
 from attngraft.doctor.findings import Outcome, check, expected, failed, passed, skipped, warned
 from attngraft.doctor.mechanism.resources import GIB, flops_at, free_for_training, growth, pairs_bytes
-from attngraft.doctor.mechanism.survival import last_line, new_process, silenced
+from attngraft.doctor.mechanism.survival import last_line, new_process
 from attngraft.measure import memory, weight_bytes
 from attngraft.yolo import checkpoint, export, host
 from attngraft.yolo.grafting import stripped

@@ -7,8 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import attngraft
 from attngraft import export
 from attngraft._core.calls import backward, mode
 from attngraft._core.plugins import is_remembered
+from attngraft._core.streams import silenced
 from attngraft.doctor.comparing import CLOSE, distance, problems
 from attngraft.doctor.findings import Outcome, broken, check, expected, failed, passed, warned
 from attngraft.doctor.mechanism.subject import SAME, Subject
@@ -117,21 +117,6 @@ def onnx(subject: Subject) -> Outcome:
 def openvino(subject: Subject) -> Outcome:
     """OpenVINO gives the module's numbers at the exported and at another size."""
     return _parity(subject, "model.xml", lambda m, x, path: export.to_openvino(m, x, path, dynamic=True))
-
-
-@contextmanager
-def silenced() -> Iterator[None]:
-    """Keep exporters from printing, which some do below Python."""
-    sys.stdout.flush()
-    kept = os.dup(1)
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 1)
-        yield
-    finally:
-        sys.stdout.flush()
-        os.dup2(kept, 1)
-        os.close(kept)
 
 
 def new_process(script: str, *arguments: Path, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
