@@ -73,7 +73,7 @@ def house(tmp_path: Path) -> Path:
     for room in ["", *(room for floor in layers() for room in floor)]:
         (tmp_path / "src/attngraft" / room).mkdir(parents=True, exist_ok=True)
         (tmp_path / "src/attngraft" / room / "__init__.py").touch()
-    # Imports that the contract lets pass have to be there, or the linter speaks of them.
+    # The import that the contract lets pass has to be there, or the linter speaks of it.
     (tmp_path / "src/attngraft/yolo/_compat.py").write_text("import ultralytics")
     return tmp_path
 

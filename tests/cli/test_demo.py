@@ -10,7 +10,7 @@ from attngraft.cli.demo import DemoError, run_demo
 
 
 def test_makes_the_data_studies_it_and_names_the_report(capsys: pytest.CaptureFixture[str]) -> None:
-    report = run_demo(Path("demo"), device="cpu", workers=2, train=16, val=8, epochs=1, seeds=1)
+    report = run_demo(Path("demo"), device="cpu", parallel=2, train=16, val=8, epochs=1, seeds=1)
     said = capsys.readouterr().out
     assert report == Path("demo/study/report.html").resolve()
     assert said.rstrip().endswith(f"Open the report: {report}")
@@ -22,7 +22,7 @@ def test_a_folder_that_exists_is_left_alone() -> None:
     Path("demo").mkdir()
     Path("demo/mine.txt").write_text("precious")
     with pytest.raises(DemoError, match=r"failed; its output is in .*\.log"):
-        run_demo(Path("demo"), device="nonsense", workers=2, train=8, val=8, epochs=1, seeds=1)
+        run_demo(Path("demo"), device="nonsense", parallel=2, train=8, val=8, epochs=1, seeds=1)
     assert [path.name for path in Path("demo").iterdir()] == ["mine.txt"]
     assert Path("demo-2").is_dir()
 

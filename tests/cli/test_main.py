@@ -148,8 +148,8 @@ def test_graft_then_train_validate_predict_export(data: Path, run: Callable[[str
     assert "exists and is left as it is" in again.output
     out = f"imgsz=64 device=cpu project={Path.cwd()}"
     for line in (
-        f"train model=grafted.pt data={data} {SHORT} project={Path.cwd()} name=run",
-        f"val model=run/weights/best.pt data={data} workers=0 plots=False {out} name=val",
+        f"train model=grafted.pt data={data} {SHORT} -o run",
+        f"val model=run/weights/best.pt data={data} workers=0 plots=False imgsz=64 device=cpu output=deep/val",
         f"predict model=run/weights/best.pt source={data.parent}/images/val {out} name=seen",
         "export model=run/weights/best.pt format=torchscript imgsz=64 device=cpu",
     ):
@@ -157,6 +157,7 @@ def test_graft_then_train_validate_predict_export(data: Path, run: Callable[[str
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
     assert len(list(Path("seen").glob("*"))) == 8
+    assert Path("deep/val").is_dir()
     assert Path("run/weights/best.torchscript").is_file()
 
 
@@ -164,7 +165,7 @@ def test_a_label_of_an_unknown_class_stops_the_training(data: Path, run: Callabl
     (data.parent / "labels/train/0.txt").write_text("7 0.5 0.5 0.5 0.5\n")
     result = run(f"train model=yolo11n.yaml+se@P5 data={data} {SHORT}")
     assert result.exit_code == 1
-    assert "1 of 8 training pictures are left out" in result.output
+    assert "1 of 8 training images are left out" in result.output
     assert "images/train/0.png (Label class 7 exceeds dataset class count 2" in result.output
 
 
@@ -172,7 +173,7 @@ def test_an_unreadable_picture_is_named_and_the_rest_trains(data: Path, run: Cal
     (data.parent / "images/val/3.png").write_bytes(b"not a picture")
     result = run(f"train model=yolo11n.yaml+se@P5 data={data} {SHORT}")
     assert result.exit_code == 0, result.output
-    assert "1 of 8 validation pictures are left out, first" in result.output
+    assert "1 of 8 validation images are left out, first" in result.output
     assert "images/val/3.png" in result.output
 
 
@@ -204,7 +205,7 @@ def test_an_interrupt_of_what_is_no_training_speaks_of_none(
 ) -> None:
     import attngraft.cli.bench
 
-    def stop(words: object, out: object) -> None:
+    def stop(words: object, output: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(attngraft.cli.bench, "run_bench", stop)

@@ -53,7 +53,7 @@ def test_train_go_on_measure_and_predict(run: Callable[[str], Result], colours: 
         ("fit model=tiny_classifier data=x epoch=1", 2, "attngraft: fit has no option 'epoch'; did you mean epochs?"),
         ("fit model=tiny_clasifier data=x", 2, "attngraft: no model is called 'tiny_clasifier'"),
         ("fit model=tiny_classifier data=nowhere", 1, "attngraft: nowhere is not a folder; give one with train/ in it"),
-        ("fit resume=True", 2, "say which training goes on, as in: attngraft fit resume=runs/fit/botnet50"),
+        ("fit resume=True", 2, "say which run to resume, as in: attngraft fit resume=runs/fit/botnet50"),
         ("fit resume=True model=tiny_classifier", 1, "there is no training in runs/fit/tiny_classifier"),
         ("fit resume=nowhere", 1, "nowhere does not exist: the training had not finished an epoch"),
         ("fit predict source=x", 2, "fit predict needs model"),

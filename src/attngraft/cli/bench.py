@@ -1,8 +1,7 @@
-"""``attngraft bench``: a table, its JSON and its picture."""
+"""``attngraft bench``: a table, its JSON and its figure."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,37 +14,39 @@ from rich.table import Table
 from attngraft._core.errors import MissingExtraError
 from attngraft._core.files import free_path
 from attngraft.bench import Bench, bench, draw
-from attngraft.cli.host import parse_pairs, require_known
+from attngraft.cli import pairs
+from attngraft.cli.output import console as new_console
 from attngraft.cli.progress import StatusLine
 from attngraft.measure import Timing
 
 KEYS = ("model", "imgsz", "batch", "backends", "train", "rounds", "device")
-PAIR = re.compile(r"[a-z_]+=")
+OUTPUT = "attngraft-bench"
 MEBI = 2**20
 WIDTH = 80
 """Columns that a table needs to show its figures whole."""
 
 
-def run_bench(words: Sequence[str], out: Path) -> None:
+def run_bench(words: Sequence[str], output: Path | None = None) -> None:
     """Measure what the words name, print a table and write ``bench.json`` and ``bench.png``.
 
     Args:
         words: Recipes, ``model=`` recipes or ``.txt`` files of them, and ``key=value``.
-        out: Folder to fill; the next free name is taken if it exists.
+        output: Folder to fill; None takes `OUTPUT`. The next free name is taken if it exists.
 
     Raises:
         UsageError: If the words make no sense.
         ClickException: If nothing could be measured.
     """
-    models = [word.removeprefix("model=") for word in words if word.startswith("model=") or not PAIR.match(word)]
-    options = parse_pairs([word for word in words if PAIR.match(word) and not word.startswith("model=")])
-    require_known("bench", options, KEYS)
+    keyed = [word for word in words if pairs.is_pair(word) and pairs.split(word)[0] != "model"]
+    models = [pairs.split(word)[1] if pairs.is_pair(word) else word for word in words if word not in keyed]
+    options = pairs.parse(keyed)
+    out = Path(pairs.take(options, "bench", "output", "out", given=output) or OUTPUT)
+    pairs.require_known("bench", options, (*KEYS, "output"))
     if not models:
         raise click.UsageError("say what to measure, as in: attngraft bench model=yolo11n model=yolo11n+mhsa@P5")
     if "backends" in options:
         options["backends"] = _words(options["backends"])
-    console = Console()
-    console.width = max(WIDTH, console.width)
+    console = new_console(least=WIDTH)
     with StatusLine(console) as progress:
         found = bench(_listed(models), **options, progress=progress)
     _print(console, found)
@@ -56,7 +57,7 @@ def run_bench(words: Sequence[str], out: Path) -> None:
     try:
         console.print(f"{draw(found, out / 'bench.png')} written", soft_wrap=True)
     except MissingExtraError as error:
-        console.print(f"no picture: {error}", soft_wrap=True)
+        console.print(f"no figure: {error}", soft_wrap=True)
 
 
 def _words(given: Any) -> list[str]:
@@ -93,8 +94,8 @@ def _print(console: Console, found: Bench) -> None:
             console.print(f"{backend}: ratios are against {first}, the first that it takes", soft_wrap=True)
     console.print(
         f"{found.environment.threads} thread(s), torch {found.environment.versions['torch']}; {settings.rounds} "
-        "interleaved rounds. Ratios are against the first of a table, with 95 % intervals; without the search for "
-        "duplicates.",
+        "interleaved rounds. Ratios are against the first of a table, with 95 % intervals; without non-maximum "
+        "suppression.",
         soft_wrap=True,
     )
 

@@ -10,10 +10,9 @@ import time
 from pathlib import Path
 from typing import Literal
 
-from rich.console import Console
-
 from attngraft._core.errors import AttngraftError
 from attngraft._core.files import free_path
+from attngraft.cli.output import console as new_console
 from attngraft.data import beacons
 from attngraft.study import Plan, Study
 
@@ -45,7 +44,7 @@ def run_demo(
     out: Path,
     *,
     device: str,
-    workers: int,
+    parallel: int,
     rule: Rule = "global",
     train: int = 800,
     val: int = 200,
@@ -57,7 +56,7 @@ def run_demo(
     Args:
         out: Folder to fill; the next free name is taken if it exists.
         device: The host's device, such as ``cpu`` or ``0``.
-        workers: How many trainings run at once.
+        parallel: How many training runs at once.
         rule: What tells the class of an object.
         train: Pictures to train on.
         val: Pictures to validate on.
@@ -71,7 +70,7 @@ def run_demo(
         DemoError: If a training fails.
         OutputError: If the folder cannot be written.
     """
-    console = Console()
+    console = new_console()
     started = time.monotonic()
     out = free_path(out).resolve()
     data = beacons(out / "beacons", rule=rule, train=train, val=val)
@@ -82,7 +81,7 @@ def run_demo(
         Plan(str(data), (ARM,), base=BASE, controls=controls, seeds=seeds, sesoi=SESOI, train=training),
         folder=out / "study",
     )
-    failed = study.run(workers=workers, console=console)
+    failed = study.run(workers=parallel, console=console)
     for run in failed:
         raise DemoError(f"the training '{run}' failed; its output is in {study.store.log(run)}")
     concluded = study.conclude()

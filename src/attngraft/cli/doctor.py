@@ -11,7 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from attngraft._core.streams import stdout_to_stderr
-from attngraft.cli.host import parse_pairs, require_known
+from attngraft.cli import pairs
+from attngraft.cli.output import console as new_console
 from attngraft.cli.progress import StatusLine
 from attngraft.doctor import Diagnosis, Finding, doctor, subject
 from attngraft.doctor.examination import is_mechanism
@@ -37,11 +38,10 @@ def run_doctor(words: Sequence[str], *, as_json: bool) -> int:
     """
     if as_json:
         with stdout_to_stderr():
-            console = Console(stderr=True)
-            diagnosis = _examine(words, StatusLine(console))
+            diagnosis = _examine(words, StatusLine(new_console(stderr=True)))
         click.echo(json.dumps(diagnosis.to_dict(), indent=1))
         return HEALTHY if diagnosis.healthy else UNHEALTHY
-    console = Console()
+    console = new_console()
     diagnosis = _examine(words, _Rows(console))
     counts = [sum(f.status == word for f in diagnosis.findings) for word in COLOURS]
     said = ", ".join(f"{count} {word}" for count, word in zip(counts, COLOURS, strict=True) if count)
@@ -50,15 +50,15 @@ def run_doctor(words: Sequence[str], *, as_json: bool) -> int:
 
 
 def _examine(words: Sequence[str], progress: StatusLine) -> Diagnosis:
-    named = [word for word in words if "=" not in word]
-    given = parse_pairs([word for word in words if "=" in word])
+    named = [word for word in words if not pairs.is_pair(word)]
+    given = pairs.parse([word for word in words if pairs.is_pair(word)])
     targets = [*named, *([given.pop("model")] if "model" in given else [])]
     if len(targets) != 1:
         raise click.UsageError("say what to examine, as in: attngraft doctor model=yolo11n+ema@P4")
     circumstances = {key: given.pop(key) for key in KEYS if key in given}
     own = options_of(subject(targets[0]).cls) if is_mechanism(targets[0]) else []
     if own is not None:
-        require_known("doctor", given, ["model", *KEYS, *own])
+        pairs.require_known("doctor", given, ["model", *KEYS, *own])
     with progress:
         return doctor(targets[0], **circumstances, options=given, progress=progress)
 

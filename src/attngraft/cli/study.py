@@ -1,160 +1,229 @@
-"""``attngraft study``: begin, look at, go on with and report a study."""
+"""``attngraft study``: start, look at, resume and report a study."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
-from attngraft.cli.host import parse_pairs
-from attngraft.study import Study
-from attngraft.study.judging.results import RunResult
-from attngraft.study.running.records import Run
+from attngraft._core.errors import suggest
+from attngraft.cli import pairs
+from attngraft.cli.groups import Verbs, Words
+from attngraft.cli.groups import output as output_option
+from attngraft.cli.groups import words as words_argument
 
-VERBS = ("status", "resume", "report", "search")
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from attngraft.study import Study
+    from attngraft.study.judging.results import RunResult
+    from attngraft.study.running.records import Run
+
 SEARCH_KEYS = ("mechanisms", "places", "winners", "keep", "held_out")
-RUN_KEYS = ("workers", "engine", "address", "gpus")
+RUN_KEYS = ("parallel", "engine", "address", "gpus")
 COMPLETE, INCOMPLETE = 0, 1
+DRY_RUN = click.option("--dry-run", is_flag=True, help="Print arms, runs, time and disk, and run nothing.")
+FOLDER = click.argument("folder", type=Words("study folder"), required=False, metavar="FOLDER")
 
 
-def run_study(words: Sequence[str], *, dry_run: bool) -> int:
-    """Do what the words of the command say.
+@click.group(cls=Verbs)
+def study() -> None:
+    r"""Find out whether arms beat the baseline on your data, and how sure that is.
 
-    Args:
-        words: A verb and a folder, or a plan's file or keys.
-        dry_run: Whether to say only what would be done.
+    \b
+    attngraft study data=fruit.yaml base=yolo11n arms=mhsa@P5,ema@P4 seeds=5 epochs=50
+    attngraft study plan.yaml parallel=2
+    attngraft study plan.yaml engine=ray address=auto gpus=0.5
+    attngraft study resume studies/plan
+    attngraft study search mechanisms=mhsa,eca,se places=P3,P4,P5 winners=2 data=fruit.yaml epochs=50
 
-    Returns:
-        The exit code: 1 if a run is missing at the end.
-
-    Raises:
-        UsageError: If the words make no sense.
+    The verb run need not be said. Each verb has a --help of its own.
     """
-    console = Console()
-    if words[0] in VERBS:
-        return _verb(console, words[0], words[1:])
-    files = [word for word in words if "=" not in word]
-    if len(files) > 1:
-        raise click.UsageError(f"expected one plan or {', '.join(VERBS)}, got {' '.join(files)}")
-    options = _options([word for word in words if "=" in word])
-    run = {key: options.pop(key) for key in RUN_KEYS if key in options}
-    study = Study(files[0] if files else None, folder=options.pop("folder", None), **options)
-    if dry_run:
-        _print_estimate(console, study, run.get("workers"))
-        return COMPLETE
-    return _carry_out(console, study, run)
 
 
-def _search(console: Console, words: Sequence[str]) -> int:
-    """Screen mechanisms and places, then study the winners."""
+@study.command()
+@words_argument("study run", "PLAN.yaml | KEY=VALUE ...")
+@output_option("Folder of the study.", "studies/NAME")
+@DRY_RUN
+def run(words: tuple[str, ...], output: Path | None, dry_run: bool) -> None:
+    """Carry a study out, from a plan or from keys.
+
+    Keys are the plan's, and all Ultralytics options; parallel= (runs at once), engine=, address= and gpus= say how it
+    is carried out; train.KEY=VALUE always means Ultralytics' option. Exits with status 1 if a run failed.
+    """
+    from attngraft.study import Study
+
+    files = [word for word in words if not pairs.is_pair(word)]
+    if len(files) > 1 or (files and not Path(files[0]).suffix and not Path(files[0]).exists()):
+        raise click.UsageError(
+            f"expected one plan or a verb, got {' '.join(files)}; {suggest(files[0], list(study.commands))}"
+        )
+    options = _options([word for word in words if pairs.is_pair(word)])
+    folder = pairs.take(options, "study", "output", "folder", given=output)
+    how = _how(options)
+    begun = Study(files[0] if files else None, folder=folder, **options)
+    sys.exit(_carry_out(begun, how, dry_run=dry_run))
+
+
+@study.command()
+@FOLDER
+def status(folder: str | None) -> None:
+    """Print what is finished; exits with status 1 if a run is missing."""
+    sys.exit(_print_status(_opened("status", folder)))
+
+
+@study.command()
+@FOLDER
+@words_argument("study resume", "KEY=VALUE ...", required=False)
+@DRY_RUN
+def resume(folder: str | None, words: tuple[str, ...], dry_run: bool) -> None:
+    """Carry out what is missing of a study, whatever stopped it."""
+    begun = _opened("resume", folder)
+    options = _options(words)
+    how = _how(options)
+    if options:
+        raise click.UsageError(
+            f"resume takes {', '.join(RUN_KEYS)}, got {next(iter(options))}; a changed plan is a new study"
+        )
+    sys.exit(_carry_out(begun, how, dry_run=dry_run))
+
+
+@study.command()
+@FOLDER
+def report(folder: str | None) -> None:
+    """Write the report of what is finished."""
+    click.echo(f"{_opened('report', folder).report()} written")
+
+
+@study.command()
+@words_argument("study search", "KEY=VALUE ...")
+@output_option("Folder of the search and of the study.", "studies/search-DATA")
+@DRY_RUN
+def search(words: tuple[str, ...], output: Path | None, dry_run: bool) -> None:
+    """Screen mechanisms and places in short runs, then study the winners.
+
+    Keys are mechanisms=, places=, winners=, keep= (the top 1/keep advance), held_out=, and those of study run.
+    """
+    from attngraft.cli.output import console
     from attngraft.study.plan import Plan
     from attngraft.study.search import Search, candidates
 
     options = _options(words)
-    run = {key: options.pop(key) for key in RUN_KEYS if key in options}
+    folder = pairs.take(options, "study search", "output", "folder", given=output)
+    how = _how(options)
     own = {key: options.pop(key) for key in SEARCH_KEYS if key in options}
     if "mechanisms" in own:
         options["arms"] = candidates(str(own.pop("mechanisms")), str(own.pop("places", "P5")))
-    folder = options.pop("folder", None)
     plan = Plan.of(options)
-    search = Search(plan, folder=folder or Path("studies") / f"search-{Path(plan.data).stem}", **own)
-    for index, rung in enumerate(search.rungs(), 1):
-        console.print(f"rung {index}: {rung.candidates} candidates, {rung.epochs} epochs each")
-    study, failed = search.run(**run, console=console)
-    return _conclude(console, study, failed)
+    found = Search(plan, folder=folder or Path("studies") / f"search-{Path(plan.data).stem}", **own)
+    screen = console()
+    for index, rung in enumerate(found.rungs(), 1):
+        screen.print(f"rung {index}: {rung.candidates} candidates, {rung.epochs} epochs each")
+    if dry_run:
+        screen.print("Nothing was run or written.")
+        return
+    winners, failed = found.run(**how, console=screen)
+    sys.exit(_conclude(screen, winners, failed))
 
 
-def _verb(console: Console, verb: str, words: Sequence[str]) -> int:
-    if verb == "search":
-        return _search(console, words)
-    if not words or "=" in words[0]:
+def _opened(verb: str, folder: str | None) -> Study:
+    from attngraft.study import Study
+
+    if folder is None or pairs.is_pair(folder):
         raise click.UsageError(f"say which study, as in: attngraft study {verb} studies/plan")
-    study = Study.open(words[0])
-    if verb == "resume":
-        return _carry_out(console, study, _run_options(words[1:]))
-    if len(words) > 1:
-        raise click.UsageError(f"study {verb} takes a folder and nothing else, got {' '.join(words[1:])}")
-    if verb == "report":
-        console.print(f"{study.report()} written", soft_wrap=True)
-        return COMPLETE
-    return _print_status(console, study)
-
-
-def _run_options(words: Sequence[str]) -> dict[str, Any]:
-    options = _options(words)
-    unknown = [key for key in options if key not in RUN_KEYS]
-    if unknown:
-        raise click.UsageError(f"resume takes {', '.join(RUN_KEYS)}, got {unknown[0]}; a changed plan is a new study")
-    return options
+    return Study.open(folder)
 
 
 def _options(words: Sequence[str]) -> dict[str, Any]:
     """Read ``key=value`` words; ``train.key=value`` goes under ``train``."""
     own = [word for word in words if not word.startswith("train.")]
-    host = [word.removeprefix("train.") for word in words if word.startswith("train.")]
-    return parse_pairs(own) | ({"train": parse_pairs(host)} if host else {})
+    training = [word.removeprefix("train.") for word in words if word.startswith("train.")]
+    return pairs.parse(own) | ({"train": pairs.parse(training)} if training else {})
 
 
-def _carry_out(console: Console, study: Study, run: dict[str, Any]) -> int:
-    return _conclude(console, study, study.run(**run, console=console))
+def _how(options: dict[str, Any]) -> dict[str, Any]:
+    """Take what says how a plan is carried out; ``workers`` is what ``parallel`` was called."""
+    if "workers" in options:
+        click.echo(
+            "attngraft: workers= is called parallel= now: how many runs at once; loader processes are train.workers=",
+            err=True,
+        )
+    parallel = pairs.take(options, "study", "parallel", "workers")
+    found = {key: options.pop(key) for key in RUN_KEYS if key in options}
+    return found if parallel is None else {"workers": parallel, **found}
 
 
-def _conclude(console: Console, study: Study, failed: Mapping[Run, str]) -> int:
-    if study.comparable():
-        concluded = study.conclude()
+def _carry_out(begun: Study, how: dict[str, Any], *, dry_run: bool) -> int:
+    from attngraft.cli.output import console
+
+    screen = console()
+    if dry_run:
+        _print_estimate(screen, begun, how.get("workers"))
+        return COMPLETE
+    return _conclude(screen, begun, begun.run(**how, console=screen))
+
+
+def _conclude(screen: Console, finished: Study, failed: Mapping[Run, str]) -> int:
+    if finished.comparable():
+        concluded = finished.conclude()
         for sentence in concluded.answers:
-            console.print(sentence, markup=False, highlight=False, soft_wrap=True)
-        console.print(f"report: {concluded.report}", soft_wrap=True)
+            screen.print(sentence, markup=False, highlight=False, soft_wrap=True)
+        screen.print(f"report: {concluded.report}", soft_wrap=True)
     for one, why in failed.items():
-        console.print(f"failed: {one}: {why}", markup=False, soft_wrap=True)
+        screen.print(f"failed: {one}: {why}", markup=False, soft_wrap=True)
     if failed:
-        console.print(f"resume with: attngraft study resume {study.folder}", soft_wrap=True)
+        screen.print(f"resume with: attngraft study resume {finished.folder}", soft_wrap=True)
     return INCOMPLETE if failed else COMPLETE
 
 
-def _print_status(console: Console, study: Study) -> int:
-    """Print what is finished and what it came to so far; the code says whether anything is missing."""
+def _print_status(begun: Study) -> int:
+    """Print what is finished and what it came to so far; the status says whether anything is missing."""
+    from rich.table import Table
+
+    from attngraft.cli.output import console
     from attngraft.study.reporting.words import headline
 
-    results = study.results
-    table = Table("arm", "seed", "state", title=f"{study.folder}, plan {results.setting.hash}")
+    results, screen = begun.results, console()
+    table = Table("arm", "seed", "state", title=f"{begun.folder}, plan {results.setting.hash}")
     for run in results.runs:
-        table.add_row(run.arm, str(run.seed), _state(study, run))
-    console.print(table)
+        table.add_row(run.arm, str(run.seed), _state(begun, run))
+    screen.print(table)
     for sentence in headline(results):
-        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+        screen.print(sentence, markup=False, highlight=False, soft_wrap=True)
     return COMPLETE if len(results.finished) == len(results.runs) else INCOMPLETE
 
 
-def _state(study: Study, run: RunResult) -> str:
+def _state(begun: Study, run: RunResult) -> str:
+    from attngraft.study.running.records import Run
     from attngraft.study.running.run import curve
 
     if run.value is not None:
-        return f"{study.plan.metric} {run.value:.2f}"
+        return f"{begun.plan.metric} {run.value:.2f}"
     if run.error:
         return f"failed: {run.error}"
-    epochs = len(curve(study.store.training(Run(study.fixed().arm(run.arm), run.seed))))
-    return f"epoch {epochs}/{study.plan.train['epochs']}" if epochs else "missing"
+    epochs = len(curve(begun.store.training(Run(begun.fixed().arm(run.arm), run.seed))))
+    return f"epoch {epochs}/{begun.plan.train['epochs']}" if epochs else "missing"
 
 
-def _print_estimate(console: Console, study: Study, workers: int | None) -> None:
-    with console.status("") as status:
-        found = study.forecast(workers, started=status.update)
+def _print_estimate(screen: Console, begun: Study, parallel: int | None) -> None:
+    from rich.table import Table
+
+    with screen.status("") as progress:
+        found = begun.forecast(parallel, started=progress.update)
     table = Table("arm", "recipe", "one run", title=f"{found.runs} runs, {found.workers} at once")
     for arm in found.fixed.arms:
         table.add_row(arm.name, Path(arm.model).name, _duration(found.seconds[arm.name]))
-    console.print(table)
+    screen.print(table)
     for arm in found.fixed.arms:
         if arm.note:
-            console.print(f"{arm.name}: {arm.note}", soft_wrap=True)
-    most = " at most" if study.plan.max_seeds else ""
-    console.print(
+            screen.print(f"{arm.name}: {arm.note}", soft_wrap=True)
+    most = " at most" if begun.plan.max_seeds else ""
+    screen.print(
         f"about {_duration(found.seconds[''])}{most}, from timing training steps on this machine; "
-        f"{found.bytes / 1e9:.1f} GB of {found.free / 1e9:.0f} GB free in {study.folder}. Nothing was run or written.",
+        f"{found.bytes / 1e9:.1f} GB of {found.free / 1e9:.0f} GB free in {begun.folder}. Nothing was run or written.",
         soft_wrap=True,
     )
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from fnmatch import fnmatch
 
 import torch
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from attngraft._core.errors import first_line
 from attngraft._core.registry import fitted
 from attngraft.attention import Attention, Mechanism, info, names
+from attngraft.cli.output import console as new_console
 from attngraft.measure import flops
 from attngraft.measure import parameters as count
 
@@ -31,7 +31,7 @@ def print_list(pattern: str) -> None:
         if fnmatch(name, pattern):
             parameters, macs, failure = _example(record)
             table.add_row(name, str(record.year or ""), parameters, macs, escape(failure or _about(record)))
-    console = Console()
+    console = new_console()
     if not table.row_count:
         console.print(f"no mechanism matches {pattern!r}; attngraft list shows all of them")
         return
@@ -49,7 +49,7 @@ def print_card(name: str) -> None:
         UnknownNameError: If there is none of that name; names the nearest.
     """
     record = info(name)
-    console = Console()
+    console = new_console()
     parameters, macs, failure = _example(record)
     figures = f"{parameters} parameters, {macs} M multiply-adds at {EXAMPLE}"
     console.print(f"[bold]{escape(record.summary or record.name)}[/bold]")

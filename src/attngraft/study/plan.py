@@ -30,7 +30,8 @@ Kind = Literal["control", "arm"]
 CONTROLS = ("stock", "noop", "conv")
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 RUN_OPTIONS = {
-    "workers": "give it to the command or to run(); the host's own workers, for loading pictures, go under train:",
+    "workers": "give it to the command as parallel= or to run(); loader processes of Ultralytics go under train:",
+    "parallel": "give it to the command, or to run() as workers",
     "engine": "give it to the command or to run()",
     "address": "give it to the command or to run()",
     "gpus": "give it to the command or to run()",

@@ -115,6 +115,7 @@ def export(
     data: str | None = None,
     pictures: int = 4,
     check: bool = True,
+    output: str | Path | None = None,
     **options: Any,
 ) -> ExportRecord:
     """Export a model as the host does, and hold the file against it.
@@ -130,6 +131,7 @@ def export(
         data: The host's data file; int8 is calibrated on it.
         pictures: How many to compare on.
         check: Whether a file over its bound is put aside and raises; else the record alone says so.
+        output: The file to write, or the folder to put it in; None writes it beside the model.
         **options: The host's export options.
 
     Returns:
@@ -156,6 +158,8 @@ def export(
     network: Any = opened.model
     if not isinstance(model, YOLO) and Recipe.parse(str(model)).grafts and getattr(network, "pt_path", None):
         network.pt_path = str(Path.cwd() / Path(network.pt_path).name)  # and not in the cache of seed checkpoints
+    if output is not None:
+        network.pt_path = str(_beside(Path(output), name))
     with _noted(opened) as noted:
         file = _write(opened, kind, precision, options)
     dynamic = bool(options.get("dynamic"))
@@ -212,6 +216,14 @@ def _noted(model: YOLO) -> Iterator[_Noted]:
         yield noted
     finally:
         model.callbacks["on_export_end"].remove(note)
+
+
+def _beside(output: Path, name: str) -> Path:
+    """Return the checkpoint beside which Ultralytics would write the output that is asked for."""
+    to_folder = output.is_dir() or not output.suffix
+    target = output / f"{Path(name.partition('+')[0]).stem}.pt" if to_folder else output.with_suffix(".pt")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target.absolute()
 
 
 def _precise(options: Mapping[str, Any]) -> tuple[dict[str, Any], Precision]:
