@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
+import torch
 
 from attngraft.attention import ECA, SE, info, names
 
@@ -25,3 +28,31 @@ def test_names_and_arguments_that_circulate_stand_for_one_mechanism() -> None:
     for record in records:
         for signature in record.signatures:
             assert set(signature) <= {"_", *record.options}, record.name
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_mechanism_is_built_where_and_as_it_is_told(name: str) -> None:
+    """As PyTorch's own modules are: nothing is made on another device first, and no number keeps another type."""
+    cls = info(name).cls
+    options = cls.fit(64)
+    module = cls(64, **options, device="meta", dtype=torch.float64)
+    tensors = [*module.parameters(), *module.buffers()]
+    assert all(tensor.is_meta for tensor in tensors)
+    assert {tensor.dtype for tensor in tensors if tensor.is_floating_point()} <= {torch.float64}
+    torch.manual_seed(3)
+    plain = cls(64, **options)
+    torch.manual_seed(3)
+    placed = cls(64, **options, device="cpu", dtype=None)
+    for one, other in zip(plain.state_dict().values(), placed.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+    assert not {"device", "dtype"} & set(inspect.signature(cls).parameters)
+    with pytest.raises(TypeError, match="devise"):
+        cls(64, devise="cpu")
+
+
+@pytest.mark.parametrize("layer", [ECA, SE, lambda channels, **_: ECA(channels)], ids=["eca", "se", "lambda"])
+def test_timm_takes_a_mechanism_as_its_attn_layer(layer: object) -> None:
+    timm = pytest.importorskip("timm")
+    net = timm.create_model("resnet18", block_args={"attn_layer": layer}, num_classes=3).eval()
+    assert sum(isinstance(module, (ECA, SE)) for module in net.modules()) == 8
+    assert net(torch.rand(1, 3, 64, 96)).shape == (1, 3)

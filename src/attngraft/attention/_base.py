@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import wraps
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from attngraft._core import opsets
@@ -14,19 +18,42 @@ from attngraft._core.registry import mechanism
 opsets.install()  # whatever exports a mechanism, the command or torch.onnx itself
 
 
+def _anywhere(init: Callable[..., None]) -> Callable[..., None]:
+    """Let a constructor take ``device`` and ``dtype``; its signature stays as it is."""
+
+    @wraps(init)
+    def build(
+        self: nn.Module, *args: Any, device: Any = None, dtype: torch.dtype | None = None, **options: Any
+    ) -> None:
+        with nullcontext() if device is None else torch.device(device):
+            init(self, *args, **options)
+        if dtype is not None:
+            self.to(dtype)
+
+    return build
+
+
 class Attention(nn.Module):
     """Base of the zoo's modules.
 
     A subclass takes ``channels`` first and keywords after, keeps every option under an attribute of the same name, and
-    maps ``(B, C, H, W)`` to the same shape for any ``H`` and ``W`` from 1 up.
+    maps ``(B, C, H, W)`` to the same shape for any ``H`` and ``W`` from 1 up. As PyTorch's own modules do, it can be
+    built with ``device`` and ``dtype``: timm gives both to whatever is its ``attn_layer``.
 
     Args:
         channels: Number of channels C of the map.
     """
 
+    @_anywhere
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.channels = channels
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Let a subclass be built with ``device`` and ``dtype``, which its own constructor need not know."""
+        super().__init_subclass__(**options)
+        if "__init__" in vars(cls):
+            cls.__init__ = _anywhere(cls.__init__)  # type: ignore[method-assign]
 
     @classmethod
     def fit(cls, channels: int) -> dict[str, Any]:
