@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from attngraft._core.errors import PlanError, RecipeError
+from attngraft._core.errors import AttngraftError, PlanError, RecipeError
 from attngraft.study import Study
-from attngraft.study.plan import Arm, Fixed, Plan, split_arms
+from attngraft.study.plan import Arm, Fixed, Plan, schema, split_arms
 
 PLAN = {"data": "fruit.yaml", "arms": "eca@P5,se@P4", "base": "yolo11n.yaml", "epochs": 3}
 
@@ -28,7 +34,8 @@ def test_the_file_spells_out_every_default(tmp_path: Path) -> None:
     fixed().write(tmp_path)
     text = (tmp_path / "plan.yaml").read_text()
     for line in (
-        "seeds: 5",
+        "seeds: 3",
+        "max_seeds: 15",
         "sesoi: 0.5",
         "alpha: 0.05",
         "  epochs: 3",
@@ -87,13 +94,33 @@ def test_arms_split_where_they_should(text: str, arms: tuple[str, ...]) -> None:
         ({"train": {"imgs": 5}}, "training has no option 'imgs'; did you mean imgsz"),
         ({"train": {"resume": True}}, "'resume' is set by the study itself"),
         ({"train": {"epochs": 4}}, "'epochs' is given twice"),
-        ({"seeds": 0}, "seeds is a whole number from 1 up, got 0"),
+        ({"seeds": 0}, "seeds should be greater than or equal to 1, got 0"),
         ({"controls": "noop"}, "put stock among the controls"),
-        ({"controls": "stock,nop"}, "no control is called 'nop'; did you mean noop"),
+        ({"controls": "stock,nop"}, "controls should be 'stock', 'noop' or 'conv', got 'nop'; did you mean noop"),
         ({"metric": "mAP"}, "metric is one of AP, AP50"),
-        ({"sesoi": 0}, "sesoi is a difference in AP points above 0"),
-        ({"alpha": 5}, "alpha is between 0 and 1"),
-        ({"max_seeds": 3}, "max_seeds is at least seeds=5"),
+        ({"sesoi": 0}, "sesoi should be greater than 0, got 0"),
+        ({"alpha": 5}, "alpha should be less than 1, got 5"),
+        ({"seeds": 5, "max_seeds": 3}, "max_seeds is at least seeds=5"),
+        ({"seeds": "3-8", "max_seeds": 9}, "seeds=3-8 names the most seeds already"),
+        ({"seeds": "8-3"}, "max_seeds is at least seeds=8"),
+        ({"seeds": True}, "seeds should be a valid integer, got True"),
+        ({"sesoi": float("nan")}, "sesoi should be a finite number, got nan"),
+        ({"sesoi": "big"}, "sesoi should be a valid number, got 'big'"),
+        ({"split": "vall"}, "split should be 'val', 'test' or 'train', got 'vall'; did you mean val"),
+        ({"interrupted": "go"}, "interrupted should be 'resume' or 'restart', got 'go'"),
+        ({"train": 3}, "train: holds training options"),
+        ({"epochs": "x"}, "epochs should be 1 or more, got 'x'"),
+        ({"epochs": 0}, "epochs should be 1 or more, got 0"),
+        ({"epochs": -1}, "epochs should be 1 or more, got -1"),
+        ({"epochs": 1.5}, "epochs=1.5"),
+        ({"imgsz": 0}, "imgsz should be 32 or more, got 0"),
+        ({"imgsz": 64.5}, "imgsz should be a whole number of pixels"),
+        ({"batch": 0}, "batch should be 1 or more images"),
+        ({"batch": "many"}, "batch should be 1 or more images"),
+        ({"optimizer": "SDG"}, "optimizer 'SDG' does not exist; did you mean SGD"),
+        ({"lr0": float("nan")}, "lr0 should be a finite number, got nan"),
+        ({"lr0": 5}, "lr0=5"),
+        ({"val": "yes"}, "val=yes"),
         ({"arms": ["eca@P5", "eca@P5"]}, "'eca@P5' stands in the plan twice"),
         ({"arms": 3}, "arms is a list of texts"),
     ],
@@ -101,6 +128,70 @@ def test_arms_split_where_they_should(text: str, arms: tuple[str, ...]) -> None:
 def test_what_cannot_be_carried_out_says_why(change: dict[str, object], message: str) -> None:
     with pytest.raises(PlanError, match=message):
         fixed(**change)
+
+
+@pytest.mark.parametrize(
+    ("keys", "looks"),
+    [
+        ({}, (3, 15)),
+        ({"seeds": 5}, (5, None)),
+        ({"seeds": "3-8"}, (3, 8)),
+        ({"max_seeds": 20}, (3, 20)),
+        ({"max_seeds": 2}, (2, 2)),
+        ({"seeds": 5, "max_seeds": 8}, (5, 8)),
+    ],
+)
+def test_seeds_are_one_number_or_first_and_most(keys: dict[str, object], looks: tuple[int, int | None]) -> None:
+    plan = fixed(**keys).plan
+    assert (plan.seeds, plan.max_seeds) == looks
+    assert replace(plan, sesoi=1.0).max_seeds == looks[1]
+
+
+def test_the_schema_takes_what_a_plan_takes(tmp_path: Path) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    described = schema()
+    jsonschema.Draft202012Validator.check_schema(described)
+    fixed().write(tmp_path)
+    assert (tmp_path / "plan.yaml").read_text().startswith("# yaml-language-server: $schema=plan.schema.json\n")
+    assert json.loads((tmp_path / "plan.schema.json").read_text()) == described
+    jsonschema.validate(yaml.safe_load((tmp_path / "plan.yaml").read_text()), described)
+    jsonschema.validate({**PLAN, "seeds": "3-8", "train": {"imgsz": 64}}, described)
+    for wrong in (
+        {"epoch": 3},
+        {"epochs": 0},
+        {"sesoi": 0},
+        {"split": "vall"},
+        {"optimizer": "SDG"},
+        {"seeds": "three"},
+    ):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**PLAN, **wrong}, described)
+    assert all(
+        "description" in described["properties"][one.name] for one in fields(Plan) if one.name not in ("train", "seeds")
+    )
+
+
+KEYS = sorted(
+    {one.name for one in fields(Plan)} | {"epochs", "imgsz", "batch", "optimizer", "lr0", "fraction", "freeze"}
+)
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=30)
+    | st.sampled_from(["eca@P5", "3-8", "val"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=3))
+def test_any_plan_is_one_or_is_refused_in_a_sentence(values: dict[str, object]) -> None:
+    with suppress(AttngraftError):
+        plan = Plan.of({**PLAN, "base": "attngraft-micro.yaml", **values})
+        assert Fixed(plan, tuple(plan.recipes())).hash
 
 
 def test_a_wrong_mechanism_is_pointed_at() -> None:

@@ -57,7 +57,7 @@ def test_a_plan_may_be_corrected_until_something_was_trained(tmp_path: Path, tin
     row = second.store.training(Run(second.fixed().arms[0], 0)) / "results.csv"
     row.parent.mkdir(parents=True)
     row.write_text("epoch\n1\n")
-    with pytest.raises(PlanError, match="seeds was 5, now 2"):
+    with pytest.raises(PlanError, match="seeds was 3, now 2"):
         second.fixed()
 
 

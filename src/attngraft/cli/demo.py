@@ -76,9 +76,8 @@ def run_demo(
     data = beacons(out / "beacons", rule=rule, train=train, val=val)
     console.print(f"{train} pictures for training and {val} for validation in {out}: {ABOUT[rule]}", soft_wrap=True)
     training = {**TRAINING, "epochs": epochs, "device": device}
-    controls = ("stock", "conv")
     study = Study(
-        Plan(str(data), (ARM,), base=BASE, controls=controls, seeds=seeds, sesoi=SESOI, train=training),
+        Plan(str(data), (ARM,), base=BASE, controls=("stock", "conv"), seeds=seeds, sesoi=SESOI, train=training),
         folder=out / "study",
     )
     failed = study.run(workers=parallel, console=console)

@@ -3,7 +3,7 @@
 data: fruit.yaml
 base: yolo11n
 arms: [mhsa@P5, ema@P4]
-seeds: 5
+seeds: 3-15
 train: {epochs: 50}
 """
 
@@ -14,21 +14,35 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_type_hints
 
 import yaml
+from pydantic import Field, TypeAdapter, ValidationError
 
-from attngraft._core.errors import PlanError, suggest
+from attngraft._core.docstrings import entries
+from attngraft._core.errors import OptionError, PlanError, suggest
 from attngraft._core.files import write_text
+from attngraft._core.yaml_files import read_yaml
 from attngraft.yolo import Recipe
 
 Match = Literal["parameters", "latency"]
 Interrupted = Literal["resume", "restart"]
 Kind = Literal["control", "arm"]
+Control = Literal["stock", "noop", "conv"]
+Split = Literal["val", "test", "train"]
+Text = Annotated[str, Field(min_length=1, max_length=4096)]
+Count = Annotated[int, Field(strict=True, ge=1, le=10_000)]
+Seed = Annotated[int, Field(strict=True, ge=0, lt=1 << 31)]
+Points = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+Chance = Annotated[float, Field(strict=True, gt=0, lt=1)]
 
-CONTROLS = ("stock", "noop", "conv")
+CONTROLS: tuple[Control, ...] = get_args(Control)
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+SEEDS: Any = "3-15"
+"""Seeds of a plan that names none: it is judged after the third seed and after each one more, until it is decided."""
+
 RUN_OPTIONS = {
     "workers": "give it to the command as parallel= or to run(); loader processes of Ultralytics go under train:",
     "parallel": "give it to the command, or to run() as workers",
@@ -38,6 +52,7 @@ RUN_OPTIONS = {
     "folder": "give it to the command or to Study()",
 }
 GRAFT_TEXT = re.compile(r"\s*[A-Za-z_]\w*\s*[(@]")
+SEED_RANGE = re.compile(r"\s*(\d{1,5})\s*-\s*(\d{1,5})\s*")
 BETWEEN_ARMS = re.compile(r",(?!\s*(?:[PN]\d|\d+(?:\.\w+)*)\s*(?:[,+]|\Z))(?![^(]*\))")
 
 
@@ -75,10 +90,11 @@ class Plan:
         arms: What to compare: grafts such as ``mhsa@P5`` on the base, or whole recipes such as ``yolo11s``.
         base: The model that arms are grafted onto.
         controls: Which of `CONTROLS` to add; ``stock`` must be among them.
-        seeds: Runs of each arm, at seeds ``first_seed``, ``first_seed + 1``, ...
+        seeds: Runs of each arm, at seeds ``first_seed``, ``first_seed + 1``, ...; or the first and the most of them, as
+            in ``3-15``, which is what a plan gets that says nothing of seeds.
         first_seed: The first of them.
         max_seeds: Where given, every arm is judged after ``seeds`` seeds and after each one more, until it is decided
-            or has that many.
+            or has that many. A plan that gives ``seeds`` alone is judged once, after all of them.
         metric: What verdicts are about, one of `METRICS`.
         sesoi: Smallest effect worth having, in AP points (0 to 100).
         alpha: Family-wise error of the verdicts.
@@ -93,22 +109,22 @@ class Plan:
 
     Example:
         >>> plan = Plan(data="fruit.yaml", arms=("eca@P5",), train={"epochs": 50})
-        >>> plan.seeds, plan.controls, plan.train["epochs"], plan.train["imgsz"]
-        (5, ('stock', 'noop', 'conv'), 50, 640)
+        >>> plan.seeds, plan.max_seeds, plan.controls, plan.train["epochs"], plan.train["imgsz"]
+        (3, 15, ('stock', 'noop', 'conv'), 50, 640)
     """
 
-    data: str
-    arms: tuple[str, ...]
-    base: str = "yolo11n"
-    controls: tuple[str, ...] = CONTROLS
-    seeds: int = 5
-    first_seed: int = 0
-    max_seeds: int | None = None
-    metric: str = "AP"
-    sesoi: float = 0.5
-    alpha: float = 0.05
+    data: Text
+    arms: tuple[Text, ...]
+    base: Text = "yolo11n"
+    controls: tuple[Control, ...] = CONTROLS
+    seeds: Count = SEEDS
+    first_seed: Seed = 0
+    max_seeds: Count | None = None
+    metric: Text = "AP"
+    sesoi: Points = 0.5
+    alpha: Chance = 0.05
     match: Match = "parameters"
-    split: str = "val"
+    split: Split = "val"
     interrupted: Interrupted = "resume"
     train: Mapping[str, Any] = field(default_factory=dict)
 
@@ -116,6 +132,8 @@ class Plan:
         """Check every field and fill in the training's defaults."""
         for name in ("arms", "controls"):
             object.__setattr__(self, name, _texts(name, getattr(self, name)))
+        for name, value in zip(("seeds", "max_seeds"), _looks(self.seeds, self.max_seeds), strict=True):
+            object.__setattr__(self, name, value)
         _check(self)
         object.__setattr__(self, "data", _absolute(str(self.data)))
         object.__setattr__(self, "base", _absolute(str(self.base)))
@@ -142,12 +160,14 @@ class Plan:
         for key in ("data", "arms"):
             if key not in values:
                 raise PlanError(f"a plan needs {key}, as in: data=fruit.yaml arms=mhsa@P5,ema@P4")
-        train = dict(values.get("train") or {})
+        train = values.get("train") or {}
+        if not isinstance(train, Mapping):
+            raise PlanError(f"train: holds training options, as in train: {{epochs: 50}}, got {train!r}")
         twice = [key for key in values if key in train]
         if twice:
             raise PlanError(f"the training option {twice[0]!r} is given twice, once under train:; leave one out")
         given = {key: value for key, value in values.items() if key in own and key != "train"}
-        return cls(**given, train=train | {key: value for key, value in values.items() if key not in own})
+        return cls(**given, train={**train} | {key: value for key, value in values.items() if key not in own})
 
     @classmethod
     def read(cls, file: str | Path) -> Plan:
@@ -175,21 +195,24 @@ class Fixed:
     Attributes:
         plan: The plan.
         arms: Every arm and control, the first being ``stock``.
+        hash: Sixteen hexadecimal digits, equal exactly for equal plans; computed where it is left out.
     """
 
     plan: Plan
     arms: tuple[Arm, ...]
+    hash: str = field(default="", compare=False)
 
-    FILE = "plan.yaml"
-    HEAD = (
+    FILE: ClassVar[str] = "plan.yaml"
+    SCHEMA: ClassVar[str] = "plan.schema.json"
+    HEAD: ClassVar[str] = (
+        f"# yaml-language-server: $schema={SCHEMA}\n"
         "# The plan of this study, with every default written out; it was fixed before the first run.\n"
         "# Its hash stands in every record: a changed plan is a new study, in a folder of its own.\n"
     )
 
-    @property
-    def hash(self) -> str:
-        """Sixteen hexadecimal digits, equal exactly for equal plans."""
-        return hashlib.sha256(json.dumps(self._plain(), sort_keys=True).encode()).hexdigest()[:16]
+    def __post_init__(self) -> None:
+        """Compute the hash."""
+        object.__setattr__(self, "hash", self.hash or _hash(self._plain()))
 
     def arm(self, name: str) -> Arm:
         """Return an arm by name.
@@ -203,8 +226,9 @@ class Fixed:
         raise PlanError(f"the study has no arm {name!r}; {suggest(name, [arm.name for arm in self.arms])}")
 
     def write(self, folder: Path) -> None:
-        """Write the plan into the study's folder."""
+        """Write the plan into the study's folder, and beside it the schema by which editors complete its keys."""
         text = yaml.safe_dump(self._plain(), sort_keys=False, allow_unicode=True, width=100)
+        write_text(folder / self.SCHEMA, json.dumps(schema(), indent=1))
         write_text(folder / self.FILE, f"{self.HEAD}hash: {self.hash}\n{text}")
 
     @classmethod
@@ -219,14 +243,19 @@ class Fixed:
             raise PlanError(f"{folder} holds no study; start one with: attngraft study plan.yaml folder={folder}")
         values = load(file)
         wanted, arms = values.pop("hash", None), values.pop("resolved", [])
-        fixed = cls(Plan.of(values), tuple(Arm(**{**arm, "against": tuple(arm["against"])}) for arm in arms))
-        if fixed.hash != wanted:
+        # The file's own words are hashed: a plan of before lacks keys that were added since, with their defaults.
+        if _hash({**values, "resolved": arms}) != wanted:
             raise PlanError(f"{file} was changed after the study began; put it back, or begin a new study with it")
-        return fixed
+        resolved = tuple(Arm(**{**arm, "against": tuple(arm["against"])}) for arm in arms)
+        return cls(Plan.of({"max_seeds": None, **values}), resolved, wanted)
 
     def _plain(self) -> dict[str, Any]:
         plain: dict[str, Any] = {**asdict(self.plan), "resolved": [asdict(arm) for arm in self.arms]}
         return dict(json.loads(json.dumps(plain, default=str)))
+
+
+def _hash(plain: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def split_arms(text: str) -> tuple[str, ...]:
@@ -249,35 +278,53 @@ def arm_recipe(base: str, arm: str) -> str:
 
 
 def _check(plan: Plan) -> None:
+    for name, adapter in _adapters().items():
+        try:
+            adapter.validate_python(getattr(plan, name))
+        except ValidationError as error:
+            raise PlanError(_sentence(name, error)) from error
     if not plan.arms:
-        raise PlanError("a plan needs an arm to compare with the stock model, as in: arms=mhsa@P5")
-    for name in plan.controls:
-        if name not in CONTROLS:
-            raise PlanError(f"no control is called {name!r}; {suggest(name, CONTROLS)}")
+        raise PlanError("a plan needs an arm to compare with the baseline, as in: arms=mhsa@P5")
     if "stock" not in plan.controls:
-        raise PlanError("a study compares with the stock model; put stock among the controls")
+        raise PlanError("a study compares with the baseline; put stock among the controls")
+    if plan.metric not in METRICS:
+        raise PlanError(f"metric is one of {', '.join(METRICS)}, got {plan.metric!r}")
     doubled = [name for name in plan.arms if plan.arms.count(name) > 1 or name in CONTROLS]
     if doubled:
         raise PlanError(f"the arm {doubled[0]!r} stands in the plan twice; leave one out")
-    for name, allowed in {"metric": METRICS, "match": get_args(Match), "interrupted": get_args(Interrupted)}.items():
-        if getattr(plan, name) not in allowed:
-            raise PlanError(f"{name} is one of {', '.join(allowed)}, got {getattr(plan, name)!r}")
-    for name, least in {"seeds": 1, "first_seed": 0}.items():
-        value = getattr(plan, name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise PlanError(f"{name} is a whole number from {least} up, got {value!r}")
-    if plan.max_seeds is not None and not (isinstance(plan.max_seeds, int) and plan.max_seeds >= max(plan.seeds, 2)):
+    if plan.max_seeds is not None and plan.max_seeds < max(plan.seeds, 2):
         raise PlanError(
-            f"max_seeds is at least seeds={plan.seeds} and 2, got {plan.max_seeds!r}; leave it out for one look"
+            f"max_seeds is at least seeds={plan.seeds} and 2, got {plan.max_seeds}; leave it out to judge once"
         )
-    if not _number(plan.sesoi) or plan.sesoi <= 0:
-        raise PlanError(f"sesoi is a difference in AP points above 0, such as 0.5, got {plan.sesoi!r}")
-    if not _number(plan.alpha) or not 0 < plan.alpha < 1:
-        raise PlanError(f"alpha is between 0 and 1, such as 0.05, got {plan.alpha!r}")
 
 
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+@lru_cache(maxsize=1)
+def _adapters() -> dict[str, TypeAdapter[Any]]:
+    """Return what checks each field of a plan."""
+    return {name: TypeAdapter(hint) for name, hint in get_type_hints(Plan, include_extras=True).items()}
+
+
+def _sentence(name: str, error: ValidationError) -> str:
+    """Say what a field should be, what it is, and which word is near."""
+    found = error.errors()[0]
+    said = f"{name} {found['msg'][0].lower()}{found['msg'][1:]}".replace("input should", "should")
+    sentence = f"{said}, got {found['input']!r}"
+    if found["type"] != "literal_error":
+        return sentence
+    allowed = re.findall(r"'([^']*)'", found["ctx"]["expected"])
+    return f"{sentence}; {suggest(str(found['input']), allowed)}"
+
+
+def _looks(seeds: Any, max_seeds: Any) -> tuple[Any, Any]:
+    """Read ``3-15`` as the first look and the last."""
+    match = SEED_RANGE.fullmatch(seeds) if isinstance(seeds, str) else None
+    if match is None:
+        return seeds, max_seeds
+    if max_seeds is None:
+        return int(match[1]), int(match[2])
+    if seeds != SEEDS:
+        raise PlanError(f"seeds={seeds} names the most seeds already; leave out max_seeds={max_seeds!r}")
+    return (min(int(match[1]), max_seeds) if isinstance(max_seeds, int) else int(match[1])), max_seeds
 
 
 def _training(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -286,6 +333,7 @@ def _training(given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         PlanError: If an option is unknown, or is the study's to set.
     """
+    from attngraft.yolo.options import check_training
     from attngraft.yolo.training import RESERVED, training_defaults
 
     known = training_defaults()
@@ -294,7 +342,12 @@ def _training(given: Mapping[str, Any]) -> dict[str, Any]:
             raise PlanError(f"the training option {key!r} is set by the study itself; leave it out of train:")
         if key not in known:
             raise PlanError(f"training has no option {key!r}; {suggest(str(key), sorted(known))}")
-    return known | dict(given)
+    merged = known | dict(given)
+    try:
+        check_training(merged)
+    except OptionError as error:
+        raise PlanError(f"training option {error}") from error
+    return merged
 
 
 def _texts(name: str, value: Any) -> tuple[str, ...]:
@@ -318,12 +371,32 @@ def load(file: Path) -> dict[str, Any]:
     Raises:
         PlanError: If it cannot be read, or holds something else.
     """
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise PlanError(f"cannot read the plan {file}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise PlanError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
+    values = read_yaml(file, error=PlanError)
     if not isinstance(values, dict):
         raise PlanError(f"{file} holds no plan; it needs keys such as data: and arms:")
     return values
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON schema (draft 2020-12) of a plan's file, by which editors complete and check its keys."""
+    from attngraft.yolo.options import training_schema
+
+    described = TypeAdapter(Plan).json_schema()
+    about, training = entries(Plan.__doc__ or "", "Args"), training_schema()
+    own: dict[str, Any] = {
+        name: {**value, "description": about[name]} for name, value in described["properties"].items()
+    }
+    for name in ("arms", "controls"):
+        own[name] = {"anyOf": [own[name], {"type": "string"}], "description": about[name]}
+    own["seeds"] = {"anyOf": [own["seeds"], {"type": "string", "pattern": SEED_RANGE.pattern}], "default": "3-15"}
+    own["train"] = {"type": "object", "properties": training, "additionalProperties": False}
+    fixed = {"hash": {"type": "string"}, "resolved": {"type": "array"}}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "attngraft.plan",
+        "description": "The plan of a study; training options stand under train: or beside its own keys.",
+        "type": "object",
+        "properties": {**training, **fixed, **own},
+        "required": ["data", "arms"],
+        "additionalProperties": False,
+    }

@@ -18,7 +18,7 @@ from typing import Any
 
 from attngraft._core.errors import PlanError
 from attngraft._core.files import write_text
-from attngraft.study.plan import Plan
+from attngraft.study.plan import Plan, Split
 from attngraft.study.study import Study
 
 SEARCH_SEEDS = 1000
@@ -53,7 +53,7 @@ class Search:
     """
 
     def __init__(
-        self, plan: Plan, *, folder: str | Path, winners: int = 2, keep: int = 3, held_out: str | None = None
+        self, plan: Plan, *, folder: str | Path, winners: int = 2, keep: int = 3, held_out: Split | None = None
     ) -> None:
         if not 0 < winners < len(plan.arms):
             raise PlanError(f"a search needs more candidates than its {winners} winners, got {len(plan.arms)}")
@@ -137,7 +137,7 @@ def candidates(mechanisms: str, places: str) -> tuple[str, ...]:
     return tuple(f"{name.strip()}@{place.strip()}" for name in mechanisms.split(",") for place in places.split(","))
 
 
-def _held_out(plan: Plan) -> str:
+def _held_out(plan: Plan) -> Split:
     from attngraft.yolo.training import pictures
 
     return "test" if plan.split != "test" and pictures(plan.data, "test") else plan.split

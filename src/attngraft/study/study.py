@@ -91,6 +91,11 @@ class Study:
             "new study: name another folder, or resume that one: attngraft study resume"
         )
 
+    def _check_data(self) -> None:
+        from attngraft.yolo.options import check_data
+
+        check_data(self.plan.data, "train", self.plan.split)
+
     def _settled(self) -> Fixed:
         from attngraft.study.running.controls import settle
 
@@ -105,9 +110,11 @@ class Study:
 
         Raises:
             PlanError: If a training step does not fit into this machine's memory.
+            DataError: If the data are not there.
         """
         from attngraft.study.running.forecast import forecast
 
+        self._check_data()
         started("settling the arms")
         return forecast(self.fixed(), self.store.folder, workers, started)
 
@@ -134,9 +141,11 @@ class Study:
 
         Raises:
             PlanError: If another process is carrying it out.
+            DataError: If the data are not there.
             OutputError: If the folder cannot be written.
         """
         with self._alone():
+            self._check_data()
             fixed = self.fixed()
             carrier = self._engine(fixed, workers, engine, address, gpus)  # before the plan is fixed: it may refuse
             if not self.begun or Fixed.read(self.store.folder) != fixed:
