@@ -96,7 +96,7 @@ def test_the_command_says_how_a_study_stands(made_study: Make) -> None:
         (["status"], "say which study"),
         (["status", "nowhere"], "nowhere holds no study"),
         (["resume", "nowhere", "epochs=3"], "nowhere holds no study"),
-        (["nowhere.yaml"], "cannot read the plan nowhere.yaml"),
+        (["nowhere.yaml"], "expected a YAML file, and nowhere.yaml is not there"),
         (["a.yaml", "b.yaml"], "expected one plan"),
     ],
 )
