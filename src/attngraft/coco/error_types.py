@@ -9,7 +9,7 @@ A false positive is of the first type that fits, by its largest overlap with an 
     both             wrong class, overlap in [0.1, 0.5)
 
 and an object that nothing found, not even a localisation or classification error, is missed. The cost of a type is how
-far AP50 would rise if its errors alone were mended.
+far AP50 would rise if its errors alone were fixed.
 
 Source: Bolya et al., TIDE: A General Toolbox for Identifying Object Detection Errors, ECCV 2020; computed by hotcoco.
 """
@@ -21,7 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from attngraft.coco.evaluate import CONFIDENCE, Task, load_predictions, load_truth
+from attngraft._core.extras import extra_package
+from attngraft.coco.evaluate import load_predictions, load_truth
+from attngraft.coco.libraries import HOTCOCO, Task
+from attngraft.coco.matches import CONFIDENCE
 
 ERROR_TYPES = {
     "classification": "Cls",
@@ -58,6 +61,9 @@ def error_types(
 ) -> ErrorTypes:
     """Sort the errors of one run; the arguments are those of `attngraft.coco.evaluate.evaluate`.
 
+    Raises:
+        MissingExtraError: If hotcoco is not installed; pycocotools does not know them.
+
     Example:
         >>> truth = {
         ...     "images": [{"id": 1, "width": 100, "height": 100, "file_name": "1.jpg"}],
@@ -71,9 +77,8 @@ def error_types(
         >>> found.counts["localisation"], round(found.costs["localisation"])
         (1, 100)
     """
+    hotcoco = extra_package(HOTCOCO, "coco")
     objects = load_truth(truth)
-    import hotcoco
-
     evaluation = hotcoco.COCOeval(objects, load_predictions(predictions, objects, confidence), task)
     evaluation.evaluate()
     found = evaluation.tide_errors(pos_thr=0.5, bg_thr=0.1)

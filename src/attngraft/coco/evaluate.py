@@ -1,36 +1,33 @@
 """One evaluator for every arm: COCO's numbers of a run, and the match table that the bootstrap lives on.
 
 Loading, mask decoding, IoU and the greedy matching with its crowd and ignore rules are hotcoco's (MIT), whose curves
-equal pycocotools' bit for bit; docs/decisions/0003-evaluator.md says why it and not another. Here its matches become a
+equal pycocotools' bit for bit; docs/decisions/0003-evaluator.md says why it and not another, and pycocotools stands in
+where it is not installed. Here its matches become a
 table and the table becomes numbers, so that the numbers of a run and of its resamples come from one place.
 """
 
 from __future__ import annotations
 
-import gc
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attngraft._core.errors import DataError, MissingExtraError
+from attngraft._core.errors import DataError
 from attngraft.coco.average_precision import METRICS, Floats, average_precision, mean_over_classes
-from attngraft.coco.matches import IOU_THRESHOLDS, SIZES, Matches, bits
+from attngraft.coco.libraries import Dataset, Task, library
+from attngraft.coco.matches import CONFIDENCE, IOU_THRESHOLDS, SIZES, Matches, bits
 
 if TYPE_CHECKING:
-    import hotcoco
+    pass
 
-Task = Literal["bbox", "segm"]
-CONFIDENCE = 0.001
-MAX_DETECTIONS = 100
 BATCH = 100
-"""Images whose matches are taken out of hotcoco at once; its per-image records weigh about 1 MB an image."""
+"""Images whose matches are taken out of the library at once; hotcoco's records weigh about 1 MB an image."""
 
 RECALLS = {
     "AR1": ("all", 1),
@@ -75,7 +72,7 @@ def evaluate(
 
     Raises:
         DataError: If a detection names an unknown image or class, or has no usable score.
-        MissingExtraError: If hotcoco is not installed.
+        MissingExtraError: If neither hotcoco nor pycocotools is installed.
 
     Example:
         >>> image = {"id": 1, "width": 100, "height": 100, "file_name": "1.jpg"}
@@ -126,23 +123,19 @@ def match(
     images, categories = sorted(objects.imgs), sorted(objects.cats)
     table = _Table(images, categories)
     for start in range(0, len(images), BATCH):
-        for cell in _cells(objects, detections, task, images[start : start + BATCH]):
+        for cell in library().cells(objects, detections, task, images[start : start + BATCH]):
             table.add(cell)
     return table.build([str(objects.cats[category].get("name", category)) for category in categories])
 
 
-def load_truth(truth: str | Path | Mapping[str, Any]) -> hotcoco.COCO:
-    """Read ground truth with hotcoco.
+def load_truth(truth: str | Path | Mapping[str, Any]) -> Dataset:
+    """Read ground truth.
 
     Raises:
         DataError: If it has no image or no class.
-        MissingExtraError: If hotcoco is not installed.
+        MissingExtraError: If neither hotcoco nor pycocotools is installed.
     """
-    try:
-        import hotcoco
-    except ImportError as error:
-        raise MissingExtraError("hotcoco", "study") from error
-    objects = hotcoco.COCO(dict(truth) if isinstance(truth, Mapping) else str(truth))
+    objects = library().truth(dict(truth) if isinstance(truth, Mapping) else str(truth))
     if not objects.imgs or not objects.cats:
         raise DataError(
             f"ground truth needs images and categories, got {len(objects.imgs)} and {len(objects.cats)}; "
@@ -152,9 +145,9 @@ def load_truth(truth: str | Path | Mapping[str, Any]) -> hotcoco.COCO:
 
 
 def load_predictions(
-    predictions: str | Path | Sequence[Mapping[str, Any]], objects: hotcoco.COCO, confidence: float = CONFIDENCE
-) -> hotcoco.COCO:
-    """Check detections against the ground truth, leave out those below ``confidence`` and hand the rest to hotcoco.
+    predictions: str | Path | Sequence[Mapping[str, Any]], objects: Dataset, confidence: float = CONFIDENCE
+) -> Dataset:
+    """Check detections against the ground truth, and leave out those below ``confidence``.
 
     Raises:
         DataError: If one names an unknown image or class, or has no usable score.
@@ -173,36 +166,11 @@ def load_predictions(
             )
         if not math.isfinite(detection.get("score", math.nan)):
             raise DataError(f"detection {index} needs a finite score, got {detection.get('score')!r}")
-    return objects.load_res([dict(detection) for detection in found if detection["score"] >= confidence])
-
-
-def _cells(objects: hotcoco.COCO, detections: hotcoco.COCO, task: Task, images: list[int]) -> Iterator[dict[str, Any]]:
-    """Yield hotcoco's records of some images: one per image, class and size that has anything in it."""
-    import hotcoco
-
-    evaluation = hotcoco.COCOeval(objects, detections, task)
-    parameters = evaluation.params
-    parameters.img_ids = images
-    parameters.max_dets = [MAX_DETECTIONS]
-    with _no_garbage_collection():
-        evaluation.evaluate()
-        yield from (cell for cell in evaluation.eval_imgs if cell is not None)
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Pause the cycle collector: to search hotcoco's millions of small lists takes 5 times as long as to make them."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+    return library().detections(objects, [dict(detection) for detection in found if detection["score"] >= confidence])
 
 
 class _Table:
-    """Collects hotcoco's records into the arrays of `Matches`."""
+    """Collects the library's records into the arrays of `Matches`."""
 
     def __init__(self, images: list[int], categories: list[int]) -> None:
         self.images = images

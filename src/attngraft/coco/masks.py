@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngraft._core.errors import DataError
-from attngraft._core.extras import extra_package
+from attngraft.coco.libraries import mask_module
 
 Outline = Sequence[Sequence[float]] | Mapping[str, Any]
 """An annotation's ``segmentation``: polygons as flat lists of x and y, or run lengths."""
@@ -60,39 +61,47 @@ def decode_mask(segmentation: Outline, height: int, width: int) -> NDArray[np.ui
 
     Args:
         segmentation: Polygons as flat lists of x and y, or run lengths, compressed or not.
-        height: Of the picture, in pixels.
-        width: Of the picture, in pixels.
+        height: Of the image, in pixels.
+        width: Of the image, in pixels.
 
     Returns:
         The mask ``(height, width)``, 1 inside.
 
     Raises:
-        DataError: If run lengths are for a picture of another size.
-        MissingExtraError: If hotcoco is not installed.
+        DataError: If run lengths are for an image of another size.
+        MissingExtraError: If neither hotcoco nor pycocotools is installed.
 
     Example:
         >>> decode_mask([[1, 0, 3, 0, 3, 2, 1, 2]], 3, 4).tolist()
         [[0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
     """
-    return np.ascontiguousarray(_rle().decode(_runs(segmentation, height, width)))
+    runs = _runs(segmentation, height, width)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # pycocotools 2.0.11 hands numpy 2 an array of its own
+        return np.ascontiguousarray(mask_module().decode(runs))
 
 
 def mask_area(segmentation: Outline, height: int, width: int) -> int:
     """Count the pixels inside an outline without drawing it; the arguments are those of `decode_mask`."""
-    return int(_rle().area(_runs(segmentation, height, width)))
+    return int(mask_module().area(_runs(segmentation, height, width)))
 
 
 def _runs(segmentation: Outline, height: int, width: int) -> dict[str, Any]:
     if not isinstance(segmentation, Mapping):
-        return _rle().merge(_rle().frPyObjects(segmentation, height, width))
+        return mask_module().merge(mask_module().frPyObjects(segmentation, height, width))
     found = [int(side) for side in segmentation["size"]]
     if found != [height, width]:
         raise DataError(
-            f"run lengths are for a picture of {found[1]}x{found[0]} pixels, and theirs has {width}x{height}"
+            f"run lengths are for an image of {found[1]}x{found[0]} pixels, and theirs has {width}x{height}"
         )
     runs = dict(segmentation)
-    return _rle().frPyObjects(runs, height, width) if isinstance(runs["counts"], list) else runs
+    return mask_module().frPyObjects(runs, height, width) if isinstance(runs["counts"], list) else runs
 
 
-def _rle() -> Any:
-    return extra_package("hotcoco", "study").mask
+def compressed(segmentation: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return run lengths in COCO's compressed form."""
+    if not isinstance(segmentation["counts"], list):
+        return segmentation
+    height, width = segmentation["size"]
+    packed: Mapping[str, Any] = mask_module().frPyObjects(dict(segmentation), height, width)
+    return packed

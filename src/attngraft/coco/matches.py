@@ -22,6 +22,15 @@ IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 SIZES = ("all", "small", "medium", "large")
 """COCO's size ranges in the order of the rows of `Matches`."""
 
+CONFIDENCE = 0.001
+"""Detections of a lower score are left out of an evaluation."""
+
+MAX_DETECTIONS = 100
+"""Most detections of an image and class that count, by COCO's rule."""
+
+ASKED_DETECTIONS = 300
+"""Most detections of an image, over all classes, that a detector is asked for before each class is cut."""
+
 FORMAT = 1
 
 

@@ -15,10 +15,9 @@ from ultralytics.utils import ops
 
 from attngraft._core.errors import DataError, OptionError
 from attngraft.coco.masks import run_lengths
+from attngraft.coco.matches import ASKED_DETECTIONS, CONFIDENCE
 from attngraft.yolo.model import YOLO
 
-CONFIDENCE = 0.001
-MAX_DETECTIONS = 100
 COMPARED: dict[str, Literal["bbox", "segm"]] = {"detect": "bbox", "segment": "segm"}
 """Tasks of the host that a study compares, and what COCO's evaluation compares of them."""
 
@@ -29,7 +28,7 @@ class Detections:
 
     Attributes:
         truth: Images with ``file_name`` relative to the split's common folder, categories from 0, annotations.
-        found: Detections in COCO's results format; unrounded, at most `MAX_DETECTIONS` an image.
+        found: Detections in COCO's results format; unrounded, at most `ASKED_DETECTIONS` per image.
         root: The folder that the file names are relative to.
         task: What a detection is of: ``bbox``, or ``segm`` where the model finds masks.
     """
@@ -79,7 +78,7 @@ def detect(weights: Path, data: str, *, split: str, options: Mapping[str, Any]) 
 
     used = {key: options[key] for key in ("imgsz", "batch", "device", "single_cls", "classes") if key in options}
     used["batch"] = used["batch"] if int(used.get("batch", 0)) > 0 else 16  # -1 lets the host's training choose
-    rule = {"conf": CONFIDENCE, "max_det": MAX_DETECTIONS}
+    rule = {"conf": CONFIDENCE, "max_det": ASKED_DETECTIONS}
     quiet = {"plots": False, "verbose": False, "save_json": False, "workers": 0}
     place = {"project": str(weights.parent.parent), "name": "evaluation", "exist_ok": True}
     model.val(validator=Collecting, data=data, split=split, **rule, **quiet, **place, **used)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attngraft.coco.evaluate import CONFIDENCE, MAX_DETECTIONS
+from attngraft.coco.matches import CONFIDENCE, MAX_DETECTIONS
 from attngraft.study.reporting.formatting import between, signed
 
 if TYPE_CHECKING:
@@ -108,6 +108,8 @@ def caveats(results: Results) -> list[str]:
             f"not in the intervals{'' if setting.split else ', nor is the data known'}."
         )
         said.append("Object sizes are areas of boxes; labels in YOLO's format have no crowd regions to ignore.")
+        if not any(results.errors.values()):
+            said.append("Types of errors are missing: their computation needs hotcoco.")
     if setting.train:
         said.append("All arms share the training options of the plan, which are those of the baseline.")
     if results.others:
@@ -187,11 +189,9 @@ def _evaluation(setting: Setting) -> str:
     if not setting.task:
         return "The numbers of the runs were given; images play no part in the intervals."
     weights = "The averaged weights of the last epoch were evaluated" if setting.train else "Detections were evaluated"
-    return (
-        f"{weights}{f' on the split {setting.split!r}' if setting.split else ''} with COCO's evaluation of "
-        f"{compared(setting)} (confidence from {CONFIDENCE:g}, at most {MAX_DETECTIONS} detections per image and "
-        "class)."
-    )
+    on = f" on the split {setting.split!r}" if setting.split else ""
+    limits = f"confidence from {CONFIDENCE:g}, at most {MAX_DETECTIONS} detections per image and class"
+    return f"{weights}{on} with COCO's evaluation of {compared(setting)} ({limits})."
 
 
 def _statistics(results: Results) -> str:

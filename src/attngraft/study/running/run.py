@@ -80,6 +80,7 @@ def perform(folder: Path, run: Run, fixed: Fixed) -> None:
 def _perform(store: Store, run: Run, fixed: Fixed) -> None:
     from attngraft.coco.error_types import error_types
     from attngraft.coco.evaluate import evaluate
+    from attngraft.coco.libraries import HOTCOCO, library
     from attngraft.measure import environment as versions
     from attngraft.yolo.detecting import detect
     from attngraft.yolo.training import train
@@ -100,7 +101,7 @@ def _perform(store: Store, run: Run, fixed: Fixed) -> None:
         numbers=scored.numbers,
         per_class=scored.per_class.tolist(),
         classes=scored.matches.classes.tolist(),
-        errors=error_types(seen.truth, seen.found, task=seen.task).costs,
+        errors=error_types(seen.truth, seen.found, task=seen.task).costs if library().name == HOTCOCO else {},
         curve=curve(training),
         seconds=time.monotonic() - started,
         finished=datetime.now(timezone.utc).isoformat(timespec="seconds"),

@@ -1,0 +1,169 @@
+"""The libraries that match detections to objects by COCO's rule: hotcoco, or pycocotools where it has no wheel.
+
+Both give the same matches, so the same table; tests/coco compares them. Types of errors are hotcoco's alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import gc
+import importlib
+import importlib.util
+import io
+import sys
+from collections.abc import Iterator, Mapping
+from types import ModuleType
+from typing import Any, Literal, Protocol
+
+from attngraft._core.errors import MissingExtraError
+from attngraft.coco.matches import MAX_DETECTIONS
+
+Task = Literal["bbox", "segm"]
+HOTCOCO, PYCOCOTOOLS = "hotcoco", "pycocotools"
+
+
+class Dataset(Protocol):
+    """Ground truth or detections as a library holds them."""
+
+    imgs: Mapping[int, Any]
+    cats: Mapping[int, Any]
+
+
+class Library(Protocol):
+    """What is asked of a library."""
+
+    name: str
+
+    def truth(self, content: str | Mapping[str, Any]) -> Dataset:
+        """Read ground truth, a file or its content."""
+
+    def detections(self, truth: Dataset, found: list[dict[str, Any]]) -> Dataset:
+        """Take detections in COCO's results format, whose images and classes are those of the truth."""
+
+    def cells(self, truth: Dataset, detections: Dataset, task: Task, images: list[int]) -> Iterator[Mapping[str, Any]]:
+        """Yield a record per image, class and size.
+
+        Its keys: ``image_id category_id aRng dtScores gtIgnore dtMatched dtIgnore``.
+        """
+
+
+def library() -> Library:
+    """Return the library that is installed; hotcoco where both are.
+
+    Raises:
+        MissingExtraError: If none is.
+    """
+    if _installed(HOTCOCO):
+        return Hotcoco()
+    if _installed(PYCOCOTOOLS):
+        return Pycocotools()
+    raise MissingExtraError(HOTCOCO, "coco")
+
+
+def mask_module() -> Any:
+    """Return the functions on masks of the library that is installed; both have pycocotools' names.
+
+    Raises:
+        MissingExtraError: If none is.
+    """
+    name = library().name
+    return importlib.import_module("pycocotools.mask") if name == PYCOCOTOOLS else _module(HOTCOCO).mask
+
+
+class Hotcoco:
+    """hotcoco, whose matches come with Boolean masks."""
+
+    name = HOTCOCO
+
+    def truth(self, content: str | Mapping[str, Any]) -> Dataset:
+        """Read ground truth, a file or its content."""
+        return _module(HOTCOCO).COCO(dict(content) if isinstance(content, Mapping) else content)
+
+    def detections(self, truth: Dataset, found: list[dict[str, Any]]) -> Dataset:
+        """Take detections in COCO's results format."""
+        loaded: Dataset = truth.load_res(found)  # type: ignore[attr-defined]
+        return loaded
+
+    def cells(self, truth: Dataset, detections: Dataset, task: Task, images: list[int]) -> Iterator[Mapping[str, Any]]:
+        """Yield the records of some images."""
+        evaluation = _module(HOTCOCO).COCOeval(truth, detections, task)
+        evaluation.params.img_ids = images
+        evaluation.params.max_dets = [MAX_DETECTIONS]
+        with _no_garbage_collection():
+            evaluation.evaluate()
+            yield from (cell for cell in evaluation.eval_imgs if cell is not None)
+
+
+class Pycocotools:
+    """pycocotools, brought to the form of hotcoco."""
+
+    name = PYCOCOTOOLS
+
+    def truth(self, content: str | Mapping[str, Any]) -> Dataset:
+        """Read ground truth, a file or its content, without changing what was given."""
+        with _silence():
+            loaded = _module("pycocotools.coco").COCO(content if isinstance(content, str) else None)
+            plain = loaded.dataset if isinstance(content, str) else copy.deepcopy(dict(content))
+            for number, one in enumerate(plain.get("annotations", ()), 1):
+                _, _, width, height = one["bbox"]
+                one |= {"id": number, "iscrowd": one.get("iscrowd", 0), "area": one.get("area", width * height)}
+            loaded.dataset = plain
+            loaded.createIndex()
+        return loaded
+
+    def detections(self, truth: Dataset, found: list[dict[str, Any]]) -> Dataset:
+        """Take detections in COCO's results format."""
+        from attngraft.coco.masks import compressed
+
+        packed = [
+            one | {"segmentation": compressed(one["segmentation"])} if "segmentation" in one else one for one in found
+        ]
+        with _silence():
+            if packed:
+                loaded: Dataset = truth.loadRes(packed)  # type: ignore[attr-defined]
+                return loaded
+            empty = _module("pycocotools.coco").COCO()
+            empty.dataset = {**truth.dataset, "annotations": []}  # type: ignore[attr-defined]
+            empty.createIndex()
+            return empty
+
+    def cells(self, truth: Dataset, detections: Dataset, task: Task, images: list[int]) -> Iterator[Mapping[str, Any]]:
+        """Yield the records of some images."""
+        with _silence():
+            evaluation = _module("pycocotools.cocoeval").COCOeval(truth, detections, task)
+            evaluation.params.imgIds = images
+            evaluation.params.maxDets = [MAX_DETECTIONS]
+            evaluation.evaluate()
+        for cell in evaluation.evalImgs:
+            if cell is not None:
+                yield {**cell, "dtMatched": cell["dtMatches"] > 0}
+
+
+def _installed(name: str) -> bool:
+    if name in sys.modules:
+        return sys.modules[name] is not None
+    return importlib.util.find_spec(name) is not None
+
+
+def _module(name: str) -> ModuleType | Any:
+    return importlib.import_module(name)
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keep off the screen what pycocotools prints at every step."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield
+
+
+@contextlib.contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Pause the cycle collector: to search hotcoco's millions of small lists takes 5 times as long as to make them."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -1,0 +1,93 @@
+"""hotcoco and pycocotools give one table, whatever the problem; masks too."""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from attngraft._core.errors import MissingExtraError
+from attngraft.coco.error_types import error_types
+from attngraft.coco.evaluate import match
+from attngraft.coco.libraries import library
+from attngraft.coco.masks import decode_mask, mask_area, run_lengths
+from attngraft.coco.matches import Matches
+
+pytest.importorskip("hotcoco", reason="needs hotcoco")
+pytest.importorskip("pycocotools", reason="needs pycocotools")
+
+
+@pytest.fixture
+def without_hotcoco(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    return lambda: monkeypatch.setitem(sys.modules, "hotcoco", None)
+
+
+def assert_equal(one: Matches, other: Matches) -> None:
+    for field in fields(Matches):
+        np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name), err_msg=field.name)
+
+
+@pytest.mark.parametrize(("seed", "decimals"), [(0, 6), (1, 1), (2, 0), (3, 6)])
+def test_the_tables_are_equal(seed: int, decimals: int, problem: Any, without_hotcoco: Callable[[], None]) -> None:
+    made = problem(seed, images=30, decimals=decimals)
+    given = copy.deepcopy(made)
+    expected = match(made.truth, made.predictions)
+    without_hotcoco()
+    assert library().name == "pycocotools"
+    assert_equal(expected, match(made.truth, made.predictions))
+    assert made == given  # neither library writes into what it is given
+
+
+def test_a_file_without_areas_or_with_an_id_of_zero(
+    problem: Any, tmp_path: Path, without_hotcoco: Callable[[], None]
+) -> None:
+    made = problem(4)
+    for index, annotation in enumerate(made.truth["annotations"]):
+        annotation["id"] = index
+        annotation["area"] = annotation["bbox"][2] * annotation["bbox"][3]
+    (tmp_path / "truth.json").write_text(json.dumps(made.truth))
+    expected = match(tmp_path / "truth.json", made.predictions)
+    without_hotcoco()
+    assert_equal(expected, match(tmp_path / "truth.json", made.predictions))
+    for annotation in made.truth["annotations"]:
+        del annotation["area"]
+    assert_equal(expected, match(made.truth, made.predictions))
+
+
+def test_nothing_found_is_a_table_too(problem: Any, without_hotcoco: Callable[[], None]) -> None:
+    made = problem(5)
+    expected = match(made.truth, [])
+    without_hotcoco()
+    assert_equal(expected, match(made.truth, []))
+
+
+def test_masks_are_equal(problem: Any, without_hotcoco: Callable[[], None]) -> None:
+    made = problem(6, images=6)
+    rng = np.random.default_rng(6)
+    for thing in [*made.truth["annotations"], *made.predictions]:
+        mask = np.zeros((480, 640), dtype=np.uint8)
+        x, y, w, h = (round(value) for value in thing["bbox"])
+        mask[y : y + h, x : x + w] = rng.random((max(0, min(480, y + h) - y), max(0, min(640, x + w) - x))) > 0.1
+        thing["segmentation"] = run_lengths(mask)
+    polygon = [[1.0, 0.5, 30.0, 2.0, 20.5, 33.0]]
+    expected, drawn, area = (
+        match(made.truth, made.predictions, task="segm"), decode_mask(polygon, 40, 50), mask_area(polygon, 40, 50)
+    )  # fmt: skip
+    without_hotcoco()
+    assert_equal(expected, match(made.truth, made.predictions, task="segm"))
+    np.testing.assert_array_equal(drawn, decode_mask(polygon, 40, 50))
+    assert area == mask_area(polygon, 40, 50) == drawn.sum()
+
+
+def test_types_of_errors_say_what_they_need(problem: Any, without_hotcoco: Callable[[], None]) -> None:
+    made = problem(7)
+    without_hotcoco()
+    with pytest.raises(MissingExtraError, match="needs hotcoco"):
+        error_types(made.truth, made.predictions)
