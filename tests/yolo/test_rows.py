@@ -13,7 +13,7 @@ from ultralytics import YOLO as StockYOLO
 from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 
 import attngraft
-from attngraft._core.errors import OptionError
+from attngraft._core.errors import ModelYamlError, OptionError
 from attngraft.yolo.rows import GUARD
 
 
@@ -127,8 +127,103 @@ def test_rows_that_cannot_be_read_say_what_they_take() -> None:
         DetectionModel(with_row([-1, 1, "SE", [8, 3, 5]]), verbose=False)
     with pytest.raises(OptionError, match="no option width; there are: reduction"):
         DetectionModel(with_row([-1, 1, "SE", [{"width": 3}]]), verbose=False)
+    with pytest.raises(OptionError, match=r"768 looks like a width|a row of SE takes \[reduction\], got \[768, 9, 9\]"):
+        DetectionModel(with_row([-1, 1, "SE", [768, 9, 9]]), verbose=False)
     with pytest.raises(OptionError, match="reads one layer"):
         DetectionModel(with_row([[-1, 4], 1, "SE", []]), verbose=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "cls"),
+    [
+        ("CoordAtt", "CoordAttention"), ("SEAttention", "SE"), ("ECAAttention", "ECA"), ("GAM_Attention", "GAM"),
+        ("LSKBlock", "LSK"), ("NAMAttention", "NAM"), ("BiLevelRoutingAttention", "BRA"), ("DAttention", "DAT"),
+        ("iRMB", "IRMB"), ("mhsa", "MHSA"), ("attngraft.CoordAtt", "CoordAttention"),
+    ],
+)  # fmt: skip
+def test_names_that_circulate_build_the_mechanism(name: str, cls: str) -> None:
+    assert type(DetectionModel(with_row([-1, 1, name, [1024]]), verbose=False).model[11]).__name__ == cls
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("CordAtt", "did you mean CoordAtt"),
+        ("C3k3", "did you mean C3k2"),
+        ("Totally", "attngraft list shows the mechanisms"),
+        ("C2f_Mine", "C2f is a block of Ultralytics, and no mechanism is called 'Mine'"),
+        ("nn.Nothing", "row 11 names nn.Nothing"),
+    ],
+)
+def test_an_unknown_class_is_answered_with_its_row_and_the_nearest(name: str, word: str) -> None:
+    description = {**with_row([-1, 1, name, []]), "yaml_file": "mine.yaml"}
+    with pytest.raises(ModelYamlError, match=rf"mine\.yaml: row 11 names .*{word}|{word}") as caught:
+        DetectionModel(description, verbose=False)
+    assert "mine.yaml" in str(caught.value)
+    assert "--plugin FILE.py" in str(caught.value)
+
+
+class TestBlocks:
+    """Blocks of the host's with a mechanism inside, as most posts write them."""
+
+    def build(self, name: str, base: str = "yolo11n.yaml", at: int = 4, more: Any = None) -> torch.nn.Module:
+        description = copy.deepcopy(yaml_model_load(base))
+        row = description["backbone"][at]
+        row[2] = name
+        row[3] += [more] if more else []
+        return DetectionModel(description, verbose=False)
+
+    @pytest.mark.parametrize(
+        ("name", "base", "at", "paths"),
+        [
+            ("C3k2_EMA", "yolo11n.yaml", 4, ["4.m.0.cv2.grafts.0"]),
+            ("C3k2EMA", "yolo11n.yaml", 4, ["4.m.0.cv2.grafts.0"]),
+            ("C3k2_MHSA", "yolo11n.yaml", 6, ["6.m.0.m.0.cv2.grafts.0", "6.m.0.m.1.cv2.grafts.0"]),
+            ("C2f_CoordAtt", "yolov8n.yaml", 4, ["4.m.0.cv2.grafts.0", "4.m.1.cv2.grafts.0"]),
+            ("C3_SE", "yolov5n.yaml", 4, ["4.m.0.cv2.grafts.0", "4.m.1.cv2.grafts.0"]),
+            ("C2PSA_MHSA", "yolo11n.yaml", 10, ["10.m.0.attn"]),
+            ("A2C2f_EMA", "yolo12n.yaml", 8, [f"8.m.{a}.{b}.attn" for a in (0, 1) for b in (0, 1)]),
+        ],
+    )
+    def test_the_mechanism_stands_where_the_copied_block_has_it(
+        self, name: str, base: str, at: int, paths: list[str]
+    ) -> None:
+        model = self.build(name, base, at)
+        found = [
+            path for path, part in model.model.named_modules() if type(part).__module__.startswith("attngraft.att")
+        ]
+        assert [path for path in found if not any(path.startswith(f"{other}.") for other in found)] == paths
+        assert model.model[at].np == sum(p.numel() for p in model.model[at].parameters())
+        again = DetectionModel(copy.deepcopy(model.yaml), verbose=False)
+        again.load_state_dict(model.state_dict())
+        x = torch.rand(1, 3, 64, 96)
+        with torch.no_grad():
+            torch.testing.assert_close(again.eval()(x)[0], model.eval()(x)[0], atol=0, rtol=0)
+
+    def test_a_bottleneck_adds_what_the_mechanism_gives(self) -> None:
+        block = self.build("C2f_SE", "yolov8n.yaml").model[4].eval()
+        bottleneck = block.m[0]
+        x = torch.rand(1, 32, 6, 4)
+        attended = bottleneck.cv2.grafts[0](type(bottleneck.cv2).forward(bottleneck.cv2, bottleneck.cv1(x)))
+        torch.testing.assert_close(bottleneck(x), x + attended, atol=0, rtol=0)
+
+    def test_options_are_given_by_name(self) -> None:
+        assert self.build("C3k2_SE", more={"reduction": 4}).model[4].m[0].cv2.grafts[0].reduction == 4
+        with pytest.raises(OptionError, match="a C3k2_SE row has no option 'ratio'"):
+            self.build("C3k2_SE", more={"ratio": 4})
+
+    def test_the_same_place_has_a_name_in_recipes(self) -> None:
+        block = self.build("C3k2_EMA").state_dict()
+        recipe = attngraft.YOLO("yolo11n.yaml+ema(init=paper)@4.bottlenecks").model.state_dict()
+        shorter = {key.replace(".grafts.0.mechanism.", ".grafts.0."): value.shape for key, value in recipe.items()}
+        assert shorter == {key: value.shape for key, value in block.items()}
+
+    def test_a_block_of_neither_says_what_to_write(self) -> None:
+        with pytest.raises(ModelYamlError, match=r"SPPF has neither bottlenecks nor attention inside; put a row \[-1"):
+            self.build("SPPF_SE", at=9)
+
+    def test_a_class_of_the_hosts_own_goes_before(self) -> None:
+        assert type(self.build("C2f", "yolov8n.yaml").model[4]).__name__ == "C2f"
 
 
 def test_a_name_that_the_host_has_keeps_the_hosts_meaning(monkeypatch: pytest.MonkeyPatch) -> None:

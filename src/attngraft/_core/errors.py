@@ -11,6 +11,7 @@
     ├── PlaceError         (LookupError)  a place that the model does not have
     ├── PlanError          (ValueError)   a plan of a study that cannot be carried out, or is not the one begun
     ├── FitError           (ValueError)   options of ``fit`` that cannot work, or a run that cannot be continued
+    ├── ModelYamlError     (ValueError)   a model YAML that cannot be built
     ├── CheckpointError    (ValueError)   a file that is not a checkpoint we can use
     ├── MapError           (ValueError)   a map of attention or relevance that there is no way to give
     ├── DataError          (ValueError)   a data set that cannot be used
@@ -113,6 +114,10 @@ class PlanError(AttngraftError, ValueError):
 
 class FitError(AttngraftError, ValueError):
     """Options of ``attngraft fit`` that cannot work, or a training run that cannot be continued."""
+
+
+class ModelYamlError(AttngraftError, ValueError):
+    """A model YAML that cannot be built."""
 
 
 class CheckpointError(AttngraftError, ValueError):

@@ -29,6 +29,7 @@ VARIANTS = {"T": (5, 1, 32), "B": (7, 1, 16), "S": (5, 8, 16), "L": (7, 8, 16)}
     formula="x * sigmoid(GN(conv1d_k(mean_W(x)))) * sigmoid(GN(conv1d_k(mean_H(x))))",
     cost="C * mixed * kernel_size * (H + W)",
     growth="N",
+    row=("variant",),
     aliases=("EfficientLocalizationAttention",),
 )
 class ELA(Attention):
@@ -76,6 +77,17 @@ class ELA(Attention):
     def fit(cls, channels: int) -> dict[str, Any]:
         """Take fewer ``norm_groups`` where the default does not divide the width."""
         return {"norm_groups": largest_divisor(channels, 16)} if channels % 16 else {}
+
+    @classmethod
+    def from_row(cls, channels: int, *values: Any) -> dict[str, Any]:
+        """Name the value of a row: a variant, or the kernel size of a copied class with 16 norm groups.
+
+        Raises:
+            OptionError: If it is neither.
+        """
+        given = super().from_row(channels, *values)
+        copied: dict[Any, dict[str, Any]] = {7: {"variant": "B"}, 5: {"variant": "T", "norm_groups": 16}}
+        return copied.get(given.get("variant"), given)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the gated map."""

@@ -36,6 +36,7 @@ POSITIONS = ("relative", "absolute", "circulated", "none")
     formula="softmax_j(q_i . (k_j + r_height[y_j - y_i] + r_width[x_j - x_i]) / sqrt(d)) v_j",
     cost="3*C**2*N + 2*C*N**2 + relative*C*N*(2*H + 2*W - 2) + circulated*C*N**2",
     row=("width", "height", "heads", "pos_emb"),
+    signatures=(("heads",),),
     growth="N",
 )
 class MHSA(Attention):

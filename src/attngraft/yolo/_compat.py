@@ -45,10 +45,10 @@ import ultralytics
 import wrapt
 from ultralytics.utils.torch_utils import unwrap_model
 
-from attngraft._core.errors import HostError
+from attngraft._core.errors import AttngraftError, HostError, ModelYamlError, first_line
 from attngraft._core.registry import mechanism, mechanisms
 from attngraft.measure import flops
-from attngraft.yolo import backbones, grafting, rows
+from attngraft.yolo import backbones, grafting, rows, structure
 from attngraft.yolo.yamls import load_own
 
 SUPPORTED = ((8, 4, 0), (8, 5, 0))
@@ -132,17 +132,53 @@ def _parse_model(wrapped: Callable[..., Any], _instance: None, args: Any, kwargs
     call = inspect.signature(wrapped).bind(*args, **kwargs)
     call.apply_defaults()
     d, channels, verbose = dict(call.arguments["d"]), call.arguments["ch"], call.arguments["verbose"]
+    where = str(d.get("yaml_file") or "the model YAML")
+    structure.require_model(d, where)
     specs = rows.take_grafts(d)
     host_names = wrapped.__globals__
-    d["backbone"] = rows.rewrite(d["backbone"], host_names)
-    d["head"] = rows.rewrite(d["head"], host_names)
-    host_names.update(rows.row_classes())
-    host_names[backbones.ROW] = backbones.Backbone
-    layers, save = wrapped(d, channels, verbose)
-    for line in grafting.attach(layers, specs, backbone=len(d["backbone"]), channels=channels) if specs else ():
-        if verbose:
-            log.info(line)
+    host_names.update({**rows.row_classes(), backbones.ROW: backbones.Backbone})
+    backbone = len(d["backbone"])
+    try:
+        d["backbone"], blocks = rows.rewrite(d["backbone"], host_names)
+        d["head"], others = rows.rewrite(d["head"], host_names, backbone)
+    except ModelYamlError as error:
+        raise ModelYamlError(f"{where}: {error}") from None
+    layers, save = _built(wrapped, d, channels, verbose, where)
+    said = (
+        grafting.join_blocks(layers, [*blocks, *others], backbone=backbone, channels=channels)
+        if blocks + others
+        else []
+    )
+    said += grafting.attach(layers, specs, backbone=backbone, channels=channels) if specs else []
+    for line in said if verbose else ():
+        log.info(line)
     return layers, save
+
+
+def _built(wrapped: Callable[..., Any], d: dict[str, Any], channels: int, verbose: bool, where: str) -> Any:
+    """Let the host build the rows; an error of its own names the row."""
+    try:
+        return wrapped(d, channels, verbose)
+    except (AttngraftError, MemoryError):
+        raise
+    except Exception as error:
+        row = _failed_row(error, wrapped)
+        raise ModelYamlError(
+            f"{where} cannot be built{row}: {first_line(error)}; check the row's arguments and the layers it reads"
+        ) from error
+
+
+def _failed_row(error: BaseException, wrapped: Callable[..., Any]) -> str:
+    """Say at which row the host stopped, from its own local variables; empty where they cannot be read."""
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code is getattr(wrapped, "__code__", None):
+            found = trace.tb_frame.f_locals
+            module = found.get("m")
+            name = getattr(module, "__name__", module)
+            return f" at row {found['i']} ({name})" if "i" in found else ""
+        trace = trace.tb_next
+    return ""
 
 
 def _wrap_get_flops(utils: ModuleType) -> None:

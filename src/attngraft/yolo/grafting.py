@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attngraft._core.errors import CheckpointError, PlaceError
+from attngraft._core.errors import CheckpointError, ModelYamlError, PlaceError
 from attngraft._core.registry import Role, fitted
 from attngraft.yolo.placing import CHILD, HostLayer, Layout, layout
 from attngraft.yolo.recipe import GraftSpec, print_grafts
-from attngraft.yolo.rows import YAML_KEY
+from attngraft.yolo.rows import YAML_KEY, BlockRow
 
 # PyTorch numbers its hooks from 0 in every process, so a pickled number would be overwritten by the next hook there.
 HOOK_KEY = "attngraft"
@@ -215,6 +215,44 @@ def graft_model(model: nn.Module, specs: Iterable[GraftSpec]) -> None:
     description[YAML_KEY] = "+".join(filter(None, [earlier, print_grafts(specs)]))
 
 
+def join_blocks(layers: nn.Sequential, blocks: Iterable[BlockRow], *, backbone: int, channels: int) -> list[str]:
+    """Put mechanisms into blocks that rows such as ``C2f_EMA`` name, in place and without a gate of ours.
+
+    The mechanism stands where the copied blocks have it: at the end of each bottleneck, ``x + f(cv2(cv1(x)))``, or in
+    the place of the attention where a block is made of that (C2PSA, A2C2f).
+
+    Args:
+        layers: The model's layers as the host built them.
+        blocks: Which blocks, and with what inside.
+        backbone: How many layers the YAML lists as the backbone.
+        channels: Channels of the image.
+
+    Returns:
+        One line a block.
+
+    Raises:
+        ModelYamlError: If a block has neither bottlenecks nor attention inside.
+        OptionError: If a mechanism cannot be built at that width.
+    """
+    offered = layout(layers, backbone, channels)
+    said = []
+    for block in blocks:
+        layer = str(block.index)
+        inside = offered.within([layer])
+        if not inside:
+            raise ModelYamlError(
+                f"row {layer} names {block.name}, and {offered.classes.get(layer)} has neither bottlenecks nor "
+                f"attention inside; put a row [-1, 1, {block.record.cls.__name__}, []] after it instead"
+            )
+        spec = GraftSpec(block.record.name, tuple(inside), tuple(sorted(block.options.items())))
+        for path in inside:
+            _join_bare(layers, spec, path, offered)
+        layers[block.index].np = sum(p.numel() for p in layers[block.index].parameters())  # type: ignore[assignment]
+        where = "in place of the attention" if inside[0] in offered.attention else "at the end of the bottlenecks"
+        said.append(f"attngraft: {spec.name} {where} {', '.join(inside)} ({block.name})")
+    return said
+
+
 def stripped(model: nn.Module) -> nn.Module:
     """Return a copy of a model without the grafts that follow its layers."""
     bare = copy.deepcopy(model)
@@ -250,13 +288,29 @@ def _join_after(layers: nn.Sequential, spec: GraftSpec, place: str, offered: Lay
     graft = Graft(mechanism, host.channels, spec.record.role, identity=identity)
     layer = layers.get_submodule(host.path)
     _adopt(graft, layer)
+    _follow(layer, graft)
+    start = "identity at the start" if identity else "in the paper's form"
+    return _describe(f"{spec.name} after {_where(host, place, layer)}", graft, f"{start}{note}")
+
+
+def _join_bare(layers: nn.Sequential, spec: GraftSpec, path: str, offered: Layout) -> None:
+    """Let a mechanism alone follow the end of a bottleneck, or replace an attention."""
+    if path in offered.attention:
+        _join_instead(layers, spec, path, offered)
+        return
+    layer = layers.get_submodule(path)
+    mechanism, _ = build(spec, offered.find(path).channels)
+    _adopt(mechanism, layer)
+    _follow(layer, mechanism)
+
+
+def _follow(layer: nn.Module, graft: nn.Module) -> None:
+    """Let a module run on what a layer gives."""
     if not hasattr(layer, CHILD):
         layer.add_module(CHILD, nn.Sequential())
         if type(layer).forward is not nn.Sequential.forward:  # which runs every child itself, ours as the last
             layer._forward_hooks[HOOK_KEY] = apply_grafts  # type: ignore[index]
     getattr(layer, CHILD).append(graft)
-    start = "identity at the start" if identity else "in the paper's form"
-    return _describe(f"{spec.name} after {_where(host, place, layer)}", graft, f"{start}{note}")
 
 
 def _join_instead(layers: nn.Sequential, spec: GraftSpec, place: str, offered: Layout) -> str:

@@ -12,11 +12,12 @@ from typing import Any
 from ultralytics import RTDETR
 from ultralytics import YOLO as StockYOLO
 from ultralytics.nn import tasks
+from ultralytics.nn.modules import RTDETRDecoder
 from ultralytics.utils.checks import check_model_file_from_stem
 from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
 
-from attngraft._core.errors import CheckpointError, OutputError
-from attngraft.yolo import checkpoint
+from attngraft._core.errors import AttngraftError, CheckpointError, DataError, ModelYamlError, OutputError, first_line
+from attngraft.yolo import checkpoint, structure
 from attngraft.yolo.grafting import graft_model
 from attngraft.yolo.recipe import Recipe
 from attngraft.yolo.yamls import is_ours
@@ -116,9 +117,30 @@ def open_stock(base: str, *, task: str | None = None, verbose: bool = False) -> 
     """
     if base.endswith(".pt") and Path(base).is_file():
         checkpoint.inspect_file(Path(base))
-    if base.lower().endswith(CONFIGS) and "RTDETR" in load_yaml(base)["head"][-1][2]:
-        return RTDETR(base)
+    if base.lower().endswith(CONFIGS):
+        return _build(base, task=task, verbose=verbose)
     return StockYOLO(base, task=task, verbose=verbose)
+
+
+def _build(base: str, *, task: str | None, verbose: bool) -> Any:
+    """Build a YAML with the host's class for it.
+
+    Raises:
+        ModelYamlError: If it cannot be built.
+    """
+    model_yaml = load_yaml(base)
+    structure.require_model(model_yaml, base)
+    head = getattr(tasks, model_yaml["head"][-1][2], None)
+    try:
+        if isinstance(head, type) and issubclass(head, RTDETRDecoder):
+            return RTDETR(base)  # asked for YOLO the host cannot tell the task of this head's YAML
+        return StockYOLO(base, task=task, verbose=verbose)
+    except (AttngraftError, MemoryError):
+        raise
+    except Exception as error:
+        raise ModelYamlError(
+            f"{base} cannot be built: {first_line(error)}; check what its rows read and give"
+        ) from error
 
 
 def load_yaml(base: str) -> dict[str, Any]:
@@ -126,9 +148,12 @@ def load_yaml(base: str) -> dict[str, Any]:
 
     Raises:
         CheckpointError: If it, or the one that it is based on, is not there.
+        ModelYamlError: If it cannot be read.
     """
     try:
         loaded: dict[str, Any] = tasks.yaml_model_load(base)
+    except DataError as error:
+        raise ModelYamlError(str(error)) from error
     except FileNotFoundError as error:
         raise CheckpointError(
             f"the model {error}; check the path, or take a name of the host's such as yolo11n.yaml"

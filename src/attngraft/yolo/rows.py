@@ -1,18 +1,22 @@
-"""The blog way: model YAMLs whose rows name our mechanisms, with the arguments that circulate or with none.
+"""The blog way: model YAMLs whose rows name our mechanisms, with the names and arguments that circulate or with none.
 
 A row ``[-1, 1, MHSA, [14, 14, 4]]`` becomes a `Row` that the host builds as it builds any layer. The host hands it the
-live channel list, so a row never needs a width; a leading width, as many posts write it, is recognised and dropped.
+live channel list, so a row never needs a width (`attngraft.yolo.arguments`). A row ``[-1, 3, C2f_EMA, [128, True]]``
+becomes the host's block; the mechanism is put inside when it is built (`attngraft.yolo.grafting.join_blocks`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
-from attngraft._core.errors import OptionError
+from attngraft._core.checks import known_options
+from attngraft._core.errors import ModelYamlError, OptionError, suggest
 from attngraft._core.registry import Mechanism, fitted, mechanisms
+from attngraft.yolo.arguments import Widths, read_row
 from attngraft.yolo.recipe import GraftSpec, parse_grafts
 
 GUARD = "Attngraft"
@@ -24,8 +28,8 @@ YAML_KEY = "attngraft"
 
 # What the host resolves among its own local variables when it reads a row.
 HOST_VARIABLES = ["ch", "f", "width", "max_channels"]
-NARROWEST = 16
-"""A leading number below this is never read as a width."""
+
+PLUGIN_HINT = "a class of your own is given with: attngraft --plugin FILE.py ..."
 
 
 class Row(nn.Module):
@@ -43,20 +47,27 @@ class Row(nn.Module):
 
     def __new__(cls, widths: list[int], source: int, multiple: float, widest: float, values: list[Any]) -> Any:
         """Return the mechanism."""
-        name = cls.record.cls.__name__
         channels = widths[source]
-        named: dict[str, Any] = dict(values[-1]) if values and isinstance(values[-1], Mapping) else {}
-        positional = list(values[: len(values) - bool(named)])
-        if positional and _is_width(positional[0], channels, multiple, widest):
-            positional = positional[1:]
-        options = {**_from_row(cls.record, channels, positional), **named}
-        unknown = set(options) - set(cls.record.options)
-        if unknown:
-            raise OptionError(
-                f"a {name} row has no option {', '.join(unknown)}; there are: {', '.join(cls.record.options)}"
-            )
+        options = read_row(cls.record, Widths(channels, multiple, widest), values)
         module_class: Any = cls.record.cls
         return module_class(channels, **{**fitted(module_class, channels), **options})
+
+
+@dataclass(frozen=True)
+class BlockRow:
+    """A block of the host's with a mechanism inside, as in ``C2f_EMA``.
+
+    Attributes:
+        index: Of the layer.
+        name: As the row gives it.
+        record: The mechanism.
+        options: Its options, from a mapping at the end of the row.
+    """
+
+    index: int
+    name: str
+    record: Mechanism
+    options: Mapping[str, Any]
 
 
 def row_classes() -> dict[str, type[Row]]:
@@ -67,7 +78,9 @@ def row_classes() -> dict[str, type[Row]]:
     }
 
 
-def rewrite(rows: list[list[Any]], host_names: Mapping[str, Any]) -> list[list[Any]]:
+def rewrite(
+    rows: list[list[Any]], host_names: Mapping[str, Any], first: int = 0
+) -> tuple[list[list[Any]], list[BlockRow]]:
     """Turn rows that name a mechanism into rows that the host can build.
 
     A name that the host has itself keeps the host's meaning; ``attngraft.NAME`` always means ours.
@@ -75,21 +88,62 @@ def rewrite(rows: list[list[Any]], host_names: Mapping[str, Any]) -> list[list[A
     Args:
         rows: Rows ``[from, repeats, module, arguments]``.
         host_names: Names that the host resolves itself.
+        first: Index of the first layer.
+
+    Returns:
+        The rows for the host, and the blocks into which a mechanism goes.
 
     Raises:
         OptionError: If such a row reads more than one layer.
+        ModelYamlError: If a row names a module that neither has.
     """
-    ours = {record.cls.__name__ for record in mechanisms().values()}
-    rewritten = []
-    for source, repeats, name, arguments in rows:
+    rewritten, blocks = [], []
+    for index, (source, repeats, name, arguments) in enumerate(rows, first):
         plain = name.removeprefix(PREFIX)
-        if plain in ours and (name != plain or plain not in host_names):
+        if plain == name and _is_the_hosts(name, host_names):
+            rewritten.append([source, repeats, name, arguments])
+        elif record := by_row_name(plain):
             if not isinstance(source, int):
                 raise OptionError(f"a {plain} row reads one layer, got from={source}; use a single index such as -1")
-            rewritten.append([source, repeats, PREFIX + plain, [*HOST_VARIABLES, list(arguments)]])
-        else:
+            renamed = PREFIX + record.cls.__name__
+            rewritten.append([source, repeats, renamed, [*HOST_VARIABLES, list(arguments)]])
+        elif split := split_block(plain, host_names):
+            block, record = split
+            own = dict(arguments[-1]) if arguments and isinstance(arguments[-1], Mapping) else {}
+            known_options(f"a {plain} row", own, record.options)
+            blocks.append(BlockRow(index, plain, record, own))
+            rewritten.append([source, repeats, block, list(arguments[: len(arguments) - bool(own)])])
+        elif name in host_names:  # ours under its full name: the backbone
             rewritten.append([source, repeats, name, arguments])
-    return rewritten
+        else:
+            raise ModelYamlError(_unknown(index, name, host_names))
+    return rewritten, blocks
+
+
+def by_row_name(name: str) -> Mechanism | None:
+    """Return the mechanism that a row's class name stands for: its own, one that circulates, or the registry's."""
+    table = mechanisms()
+    own = next((record for record in table.values() if record.cls.__name__ == name), None)
+    return own or next((record for record in table.values() if name in (record.name, *record.aliases)), None)
+
+
+def split_block(name: str, host_names: Mapping[str, Any]) -> tuple[str, Mechanism] | None:
+    """Split the name of a block with a mechanism inside, such as ``C3k2_EMA`` or ``C2fEMA``.
+
+    Args:
+        name: As a row gives it.
+        host_names: Names that the host resolves itself.
+
+    Returns:
+        The host's block and the mechanism; None where it is no such name.
+    """
+    blocks = [block for block in _modules(host_names) if name.startswith(block) and name != block]
+    for block in sorted(blocks, key=len, reverse=True):
+        word = name.removeprefix(block).strip("_")
+        record = by_row_name(word) or by_row_name(word.lower())
+        if record is not None:
+            return block, record
+    return None
 
 
 def take_grafts(model_yaml: dict[str, Any]) -> tuple[GraftSpec, ...]:
@@ -107,15 +161,27 @@ def take_grafts(model_yaml: dict[str, Any]) -> tuple[GraftSpec, ...]:
     return tuple(spec for text in texts for spec in parse_grafts(text))
 
 
-def _is_width(value: Any, channels: int, multiple: float, widest: float) -> bool:
-    """Tell whether a row's first number is a width: the layer's own, or the YAML's before scaling."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < NARROWEST:
-        return False
-    scaled = -(-min(value, widest) * multiple // 8) * 8
-    return channels in (value, scaled)
+def _is_the_hosts(name: str, host_names: Mapping[str, Any]) -> bool:
+    for prefix, home in (("nn.", nn), ("torchvision.ops.", None)):
+        if name.startswith(prefix):
+            return home is None or hasattr(home, name.removeprefix(prefix))
+    return name in host_names and not name.startswith(PREFIX)
 
 
-def _from_row(record: Mechanism, channels: int, values: list[Any]) -> dict[str, Any]:
-    """Name a row's positional arguments; a module of the user's own names them in the order of its signature."""
-    own: Any = getattr(record.cls, "from_row", None)
-    return own(channels, *values) if own else dict(zip(record.options, values, strict=False))
+def _modules(host_names: Mapping[str, Any]) -> list[str]:
+    return [name for name, value in host_names.items() if isinstance(value, type) and issubclass(value, nn.Module)]
+
+
+def _unknown(index: int, name: str, host_names: Mapping[str, Any]) -> str:
+    ours = [word for record in mechanisms().values() for word in (record.cls.__name__, *record.aliases)]
+    blocks = [block for block in _modules(host_names) if name.startswith(f"{block}_")]
+    if blocks:
+        block = max(blocks, key=len)
+        word = name.removeprefix(f"{block}_")
+        return (
+            f"row {index} names {name}: {block} is a block of Ultralytics, and no mechanism is called {word!r}; "
+            f"{suggest(word, ours)}; {PLUGIN_HINT}"
+        )
+    close = suggest(name, [*ours, *(word for word in _modules(host_names) if not word.startswith(PREFIX))])
+    near = close if close.startswith("did you mean") else "attngraft list shows the mechanisms"
+    return f"row {index} names {name}, which neither Ultralytics nor attngraft has; {near}; {PLUGIN_HINT}"

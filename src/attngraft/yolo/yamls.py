@@ -18,17 +18,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
 from ultralytics.utils.checks import check_yaml
 
+from attngraft._core.errors import ModelYamlError
+from attngraft._core.yaml_files import read_yaml
 from attngraft.yolo.backbones import exchange, split_name
 from attngraft.yolo.recipe import parse_grafts, print_grafts
 from attngraft.yolo.rows import YAML_KEY
 
 FOLDER = Path(__file__).parent / "cfg"
 OWN_KEYS = ("base", "grafts", "backbone", "head")
-SCALED = re.compile(r"(yolov?\d+)([nsmblx])?(?=[-.]|\Z)")
-UNSCALED = r"\1"
+SCALED = re.compile(r"(yolo(?:e-)?v?\d+)(?:([nslmx])|(b)(?=[-.]|\Z))?")
+"""The host's rule for the letter of a scale, anywhere in a name; and YOLOv10's b, which has files of its own."""
 
 
 def load_own(path: Path, load_stock: Callable[[str], dict[str, Any]]) -> dict[str, Any] | None:
@@ -41,20 +42,26 @@ def load_own(path: Path, load_stock: Callable[[str], dict[str, Any]]) -> dict[st
     Returns:
         The host's dictionary with the grafts under the key ``attngraft``; None if ``path`` is not in our form.
     """
-    scaled = SCALED.match(path.name)
-    scale = (scaled and scaled.group(2)) or ""
+    scale = _scale(path.stem)
     file = _find(path)
     if file is None:
         return _with_named_backbone(path, load_stock)
-    own = yaml.safe_load(file.read_text(encoding="utf-8"))
+    own = read_yaml(file)
     if not isinstance(own, dict) or "base" not in own:
         shipped = file.parent == FOLDER
+        if not shipped:
+            _require_mapping(own, file)
         return {**own, "scale": scale, "yaml_file": str(path)} if shipped else None
-    base = SCALED.sub(rf"\g<1>{scale}", own["base"], count=1) if scale else own["base"]
-    model = (load_own(Path(base), load_stock) if _find(Path(base)) != file else None) or load_stock(base)
+    _require_own(own, file)
+    base = _with_scale(own["base"], scale)
+    if _find(Path(base)) == file:
+        raise ModelYamlError(f"{file} names itself as its base; name a model of Ultralytics, such as yolo11n.yaml")
+    model = load_own(Path(base), load_stock) or load_stock(base)
+    if scale in model.get("scales", ()):
+        model["scale"] = scale
     if "backbone" in own:
-        name, options = own["backbone"] if isinstance(own["backbone"], list) else (own["backbone"], None)
-        model = exchange(model, name, options)
+        name, *options = own["backbone"] if isinstance(own["backbone"], list) else [own["backbone"]]
+        model = exchange(model, name, *options)
     if "grafts" in own:
         model[YAML_KEY] = print_grafts(parse_grafts(own["grafts"]))
     if "head" in own:
@@ -64,11 +71,57 @@ def load_own(path: Path, load_stock: Callable[[str], dict[str, Any]]) -> dict[st
     return model
 
 
+def _scale(stem: str) -> str:
+    """Return the letter of the scale that the host reads from a name; empty where there is none."""
+    found = SCALED.search(stem)
+    return (found and (found.group(2) or found.group(3))) or ""
+
+
+def _with_scale(base: str, scale: str) -> str:
+    """Put a letter into the name of a file, in the place of its own; what its folders are called stays."""
+    if not scale:
+        return base
+    folder, slash, name = base.rpartition("/")
+    return folder + slash + SCALED.sub(rf"\g<1>{scale}", name, count=1)
+
+
+def _unscaled(name: str) -> str:
+    return SCALED.sub(r"\1", name, count=1)
+
+
+def _require_mapping(own: Any, file: Path) -> None:
+    if not isinstance(own, dict):
+        raise ModelYamlError(f"{file} is no model YAML: it holds no keys such as nc, backbone and head")
+
+
+def _require_own(own: dict[str, Any], file: Path) -> None:
+    """Require the values of a YAML in our form to be of their kinds.
+
+    Raises:
+        ModelYamlError: If one is not; names the key.
+    """
+    if not isinstance(own["base"], str) or not own["base"].endswith((".yaml", ".yml")):
+        raise ModelYamlError(f"{file} needs base to be the YAML of a model, such as yolo11.yaml, got {own['base']!r}")
+    if not isinstance(own.get("grafts", ""), str):
+        raise ModelYamlError(f"{file} needs grafts in one line, such as mhsa@P5+ema@P4, got {own['grafts']!r}")
+    backbone = own.get("backbone", "")
+    word = backbone if isinstance(backbone, str) else None
+    pair = isinstance(backbone, list) and len(backbone) == 2 and isinstance(backbone[1], dict)
+    if word is None and not (pair and isinstance(backbone[0], str)):
+        raise ModelYamlError(
+            f"{file} needs backbone to be a classifier, such as botnet50 or [botnet50, {{position: absolute}}], "
+            f"got {backbone!r}"
+        )
+    head = own.get("head")
+    if head is not None and not (isinstance(head, list) and len(head) == 2 and isinstance(head[1], list)):
+        raise ModelYamlError(
+            f"{file} needs head to be a module and its arguments, [Segment, [nc, 32, 256]], got {head!r}"
+        )
+
+
 def is_ours(name: str) -> bool:
     """Tell whether a name without suffix, such as ``yolo11n-mhsa`` or ``yolo11n-botnet50``, is a model of ours."""
-    return (FOLDER / f"{SCALED.sub(UNSCALED, name, count=1)}.yaml").is_file() or _split(
-        Path(f"{name}.yaml")
-    ) is not None
+    return (FOLDER / f"{_unscaled(name)}.yaml").is_file() or _split(Path(f"{name}.yaml")) is not None
 
 
 def _with_named_backbone(path: Path, load_stock: Callable[[str], dict[str, Any]]) -> dict[str, Any] | None:
@@ -83,7 +136,7 @@ def _with_named_backbone(path: Path, load_stock: Callable[[str], dict[str, Any]]
 def _split(path: Path) -> tuple[str, str] | None:
     """Split a name into base and backbone, unless the host has a file of that name: ``yolov8-cls-resnet50.yaml``."""
     split = split_name(path.stem)
-    unscaled = SCALED.sub(UNSCALED, path.name, count=1)
+    unscaled = _unscaled(path.name)
     if split is None or any(check_yaml(name, hard=False) for name in (path.name, unscaled)):
         return None
     return split
@@ -91,7 +144,7 @@ def _split(path: Path) -> tuple[str, str] | None:
 
 def _find(path: Path) -> Path | None:
     """Return the file for a name: itself, the one without the scale letter, or one of ours."""
-    unscaled = SCALED.sub(UNSCALED, path.name, count=1)
+    unscaled = _unscaled(path.name)
     candidates = [path, path.with_name(unscaled)]
     if path.parent == Path():
         candidates.append(FOLDER / unscaled)

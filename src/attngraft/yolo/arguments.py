@@ -1,0 +1,238 @@
+"""What the arguments of a YAML row mean: the whole row is judged, since a width is easily read as an option.
+
+Copied classes take one or two widths before their options, and their options in an order of their own. A row is read
+by the first of these ways in which every value is plausible for its option at the width of the map:
+
+1. without leading values that are this map's width, in the order of the copied classes or of the record's ``row``;
+2. as it stands, in the order of the record's ``row`` or of the copied classes;
+3. without leading values that look like a width of another map, with a warning that names them.
+"""
+
+from __future__ import annotations
+
+import ast
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from attngraft._core.errors import OptionError
+from attngraft._core.registry import Mechanism
+
+NARROWEST = 16
+"""A leading number below this is never read as the map's own width."""
+
+WIDE = 64
+"""From this on a multiple of 8 looks like the width of some map, and like no reduction, head or kernel."""
+
+MOST_WIDTHS = 2
+"""Copied classes take one width, or one coming in and one going out."""
+
+LARGEST_SIDE = 320
+"""Cells of a side of the largest map that a row may name."""
+
+IGNORED = "_"
+"""Stands in a signature for an argument that ours does not have."""
+
+log = logging.getLogger("ultralytics")
+
+
+@dataclass(frozen=True)
+class Widths:
+    """The width of a map, and how the host scales what a YAML says.
+
+    Attributes:
+        channels: Channels of the map.
+        multiple: The host's width multiple.
+        widest: Its cap on channels before the multiple.
+    """
+
+    channels: int
+    multiple: float = 1.0
+    widest: float = float("inf")
+
+    def are(self, value: Any) -> bool:
+        """Tell whether a value is the map's own width, as it is or before scaling."""
+        if not _is_integer(value) or value < NARROWEST:
+            return False
+        return self.channels in (value, -(-min(value, self.widest) * self.multiple // 8) * 8)
+
+
+def read_row(record: Mechanism, widths: Widths, values: Sequence[Any]) -> dict[str, Any]:
+    """Name the options that a row gives.
+
+    Args:
+        record: The mechanism.
+        widths: Of the map that the row reads.
+        values: The row's arguments; a mapping at the end gives options by name, and None leaves an option out.
+
+    Raises:
+        OptionError: If there is no such option, or no way to read the values.
+    """
+    named: dict[str, Any] = dict(values[-1]) if values and isinstance(values[-1], Mapping) else {}
+    positional = [_evaluated(value) for value in values[: len(values) - bool(named)]]
+    options = {**_read(record, widths, positional), **named}
+    unknown = set(options) - set(record.options)
+    if unknown:
+        who = record.cls.__name__
+        raise OptionError(f"a {who} row has no option {', '.join(unknown)}; there are: {', '.join(record.options)}")
+    return options
+
+
+def _read(record: Mechanism, widths: Widths, values: list[Any]) -> dict[str, Any]:
+    for leading, own in _ways(widths, values):
+        rest = values[leading:]
+        copied = [(names, False) for names in record.signatures]
+        ours = [(_row(record), True)]
+        for names, is_row in copied + ours if leading else ours + copied:
+            if _fits(record, widths.channels, names, rest):
+                _warn(record, widths, values[:leading], own=own)
+                return _named(record, widths.channels, names, rest, is_row=is_row)
+    raise OptionError(_complaint(record, widths, values))
+
+
+def _ways(widths: Widths, values: list[Any]) -> Iterator[tuple[int, bool]]:
+    """Yield how many leading values to leave out as widths, and whether they are this map's."""
+    own = _leading(values, lambda value: value is None or widths.are(value))
+    yield from ((count, True) for count in range(own, -1, -1))
+    wide = _leading(values, lambda value: value is None or widths.are(value) or _looks_wide(value))
+    yield from ((count, False) for count in range(wide, own, -1))
+
+
+def _leading(values: list[Any], holds: Callable[[Any], bool]) -> int:
+    count = 0
+    while count < min(MOST_WIDTHS, len(values)) and holds(values[count]):
+        count += 1
+    return count
+
+
+def _fits(record: Mechanism, channels: int, names: Sequence[str], values: list[Any]) -> bool:
+    if len(values) > len(names):
+        return False
+    pairs = list(zip(names, values, strict=False))
+    if any(len({str(value) for name, value in pairs if name == twice}) > 1 for twice in names if twice != IGNORED):
+        return False
+    lone = len(values) == 1
+    return all(_is_plausible(record, name, value, channels, lone=lone) for name, value in pairs)
+
+
+def _is_plausible(record: Mechanism, name: str, value: Any, channels: int, *, lone: bool) -> bool:
+    """Tell whether a value can be meant for an option; those of mechanisms of the user's own are not known."""
+    option = record.options.get(name)
+    if name == IGNORED or value is None or not record.cls.__module__.startswith("attngraft."):
+        return True
+    if name in ("width", "height"):  # of the map, as the widely copied MHSA takes them
+        return _is_integer(value) and 1 <= value <= LARGEST_SIDE and not (lone and _looks_wide(value))
+    if option is None:  # a name that the class translates itself
+        return True
+    default = option.default
+    if value == default and type(value) is type(default):
+        return True
+    if name == "reduction" and "kernel_size" in record.options and _is_odd(value, channels) and value > 1:
+        return False  # the kernel of a copied class that takes no reduction
+    rule = RULES.get(name)
+    if rule is not None:
+        return rule(value, channels)
+    if isinstance(default, bool):
+        return isinstance(value, bool) or (_is_integer(value) and value in (0, 1))
+    if isinstance(default, str):
+        return isinstance(value, str)
+    if isinstance(default, tuple):
+        return isinstance(value, (list, tuple))
+    return _is_small(value) if _is_integer(value) else isinstance(value, (float, list, tuple))
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_small(value: Any) -> bool:
+    return _is_integer(value) and 0 <= value < WIDE
+
+
+def _looks_wide(value: Any) -> bool:
+    return _is_integer(value) and value >= WIDE and value % 8 == 0
+
+
+def _is_odd(value: Any, _channels: int) -> bool:
+    return _is_small(value) and value % 2 == 1
+
+
+def _divides(value: Any, channels: int) -> bool:
+    return _is_integer(value) and 1 <= value < WIDE and channels % value == 0
+
+
+def _divides_or_list(value: Any, channels: int) -> bool:
+    return _divides(value, channels) or isinstance(value, (list, tuple))
+
+
+def _is_reduction(value: Any, channels: int) -> bool:
+    return _is_small(value) and 1 <= value <= channels
+
+
+def _is_fraction(value: Any, _channels: int) -> bool:
+    return isinstance(value, float) and 0 < value <= 1
+
+
+RULES: Mapping[str, Callable[[Any, int], bool]] = {
+    "kernel_size": _is_odd,
+    "side_kernel_size": _is_odd,
+    "reduction": _is_reduction,
+    "heads": _divides,
+    "groups": _divides_or_list,
+    "e_lambda": _is_fraction,
+    "local_weight": _is_fraction,
+    "key_ratio": _is_fraction,
+    "hidden": lambda value, _: _is_integer(value) and value >= 1,
+    "variant": lambda value, _: value in (5, 7) or isinstance(value, str),  # kernel sizes of copied ELA classes
+}
+"""What a value has to be to be meant for an option; the mechanism itself requires more."""
+
+
+def _row(record: Mechanism) -> tuple[str, ...]:
+    """Return the names of a row's values; a module of the user's own has them in the order of its signature."""
+    return record.row or (() if hasattr(record.cls, "from_row") else tuple(record.options))
+
+
+def _named(
+    record: Mechanism, channels: int, names: Sequence[str], values: list[Any], *, is_row: bool
+) -> dict[str, Any]:
+    """Name values, with None as an option's default; a class may translate those of its record's row itself."""
+    given = {name: value for name, value in zip(names, values, strict=False) if name != IGNORED and value is not None}
+    own: Any = getattr(record.cls, "from_row", None)
+    if not is_row or own is None:
+        return given
+    defaults = {name: option.default for name, option in record.options.items()}
+    whole = all(value is not None or name in defaults for name, value in zip(names, values, strict=False))
+    filled = [defaults.get(name) if value is None else value for name, value in zip(names, values, strict=False)]
+    translated: dict[str, Any] = own(channels, *filled) if whole else given
+    return translated
+
+
+def _evaluated(value: Any) -> Any:
+    """Read a number that YAML takes for text, such as 1e-4, and the word None."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return value
+
+
+def _warn(record: Mechanism, widths: Widths, left_out: list[Any], *, own: bool) -> None:
+    others = [str(value) for value in left_out if value is not None and not widths.are(value)]
+    if others and not own:
+        log.warning(
+            f"attngraft: a {record.cls.__name__} row names the width {' and '.join(others)}, and its map has "
+            f"{widths.channels} channels; the width is left out. An option is given by name: [{{option: value}}]"
+        )
+
+
+def _complaint(record: Mechanism, widths: Widths, values: list[Any]) -> str:
+    name, takes = record.cls.__name__, ", ".join(_row(record))
+    said = f"a row of {name} takes {f'[{takes}]' if takes else 'no values'}, got {values} on a map of "
+    said += f"{widths.channels} channels"
+    wide = [str(value) for value in values[:MOST_WIDTHS] if _looks_wide(value) and not widths.are(value)]
+    said += f"; {' and '.join(wide)} looks like a width" if wide else ""
+    by_name = f", or give options by name, as in [{{{next(iter(record.options))}: ...}}]" if record.options else ""
+    return f"{said}; leave the channels out{by_name}"

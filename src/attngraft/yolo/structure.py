@@ -1,0 +1,95 @@
+"""The structure of a model YAML, checked before the host builds it, so that a slip names its row and its cause."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attngraft._core.errors import ModelYamlError
+
+PARTS = ("from", "repeats", "module", "arguments")
+
+
+def require_model(model_yaml: Any, where: str) -> None:
+    """Require a mapping with a backbone and a head whose rows can be read.
+
+    Args:
+        model_yaml: The parsed YAML.
+        where: Its file, for the message.
+
+    Raises:
+        ModelYamlError: If something is missing or of another kind; names the row.
+    """
+    if not isinstance(model_yaml, Mapping):
+        raise ModelYamlError(
+            f"{where} is no model YAML: it holds {_kind(model_yaml)} where nc, backbone and head stand"
+        )
+    for part in ("backbone", "head"):
+        rows = model_yaml.get(part)
+        if not isinstance(rows, list) or (part == "head" and not rows):
+            raise ModelYamlError(
+                f"{where} needs a {part}: a list of rows such as [-1, 1, Conv, [64, 3, 2]], got {_kind(rows)}"
+            )
+    first = 0
+    for part in ("backbone", "head"):
+        for row in model_yaml[part]:
+            _require_row(row, first, where)
+            first += not _is_guard(row)
+    _require_numbers(model_yaml, where)
+
+
+def _require_row(row: Any, index: int, where: str) -> None:
+    if not isinstance(row, list) or len(row) != len(PARTS):
+        raise ModelYamlError(f"row {index} of {where} is [from, repeats, module, arguments], got {row!r}")
+    source, repeats, module, arguments = row
+    if not isinstance(module, str) or not module:
+        raise ModelYamlError(f"row {index} of {where} names a module third, such as Conv, got {module!r}")
+    sources = source if isinstance(source, list) else [source]
+    if not sources or not all(isinstance(one, int) and not isinstance(one, bool) for one in sources):
+        raise ModelYamlError(f"row {index} of {where} begins with the layers that it reads, got from={source!r}")
+    for one in sources:
+        if not _is_guard(row) and (one >= index or (one < 0 and one < -max(index, 1))):
+            raise ModelYamlError(
+                f"row {index} ({module}) of {where} reads layer {one}, and only layers before it can be read; "
+                "a row that was put in shifts every absolute index after it"
+            )
+    if not isinstance(repeats, int) or isinstance(repeats, bool) or repeats < 1:
+        raise ModelYamlError(
+            f"row {index} ({module}) of {where} is repeated a positive number of times, got {repeats!r}"
+        )
+    if not isinstance(arguments, list):
+        raise ModelYamlError(f"row {index} ({module}) of {where} ends in a list of arguments, got {arguments!r}")
+
+
+def _is_guard(row: Any) -> bool:
+    return isinstance(row, list) and len(row) == len(PARTS) and row[2] == "Attngraft"
+
+
+def _require_numbers(model_yaml: Mapping[str, Any], where: str) -> None:
+    nc = model_yaml.get("nc")
+    if nc is not None and (isinstance(nc, bool) or not isinstance(nc, int) or nc < 1):
+        raise ModelYamlError(f"{where} needs nc, the number of classes, to be a positive integer, got {nc!r}")
+    for key in ("depth_multiple", "width_multiple"):
+        value = model_yaml.get(key, 1.0)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+            raise ModelYamlError(f"{where} needs {key} to be a positive number, got {value!r}")
+    scales, scale = model_yaml.get("scales"), model_yaml.get("scale")
+    if scales is None:
+        return
+    if not isinstance(scales, Mapping) or not scales or not all(_is_scale(value) for value in scales.values()):
+        raise ModelYamlError(
+            f"{where} gives a depth, a width and the most channels for each letter of scales, as in "
+            f"n: [0.50, 0.25, 1024], got {scales!r}"
+        )
+    if scale and scale not in scales:
+        raise ModelYamlError(f"{where} has the scales {', '.join(map(str, scales))}, and none is called {scale!r}")
+
+
+def _is_scale(value: Any) -> bool:
+    if not isinstance(value, (list, tuple)) or len(value) != 3:
+        return False
+    return all(isinstance(one, (int, float)) and not isinstance(one, bool) and one > 0 for one in value)
+
+
+def _kind(value: Any) -> str:
+    return "nothing" if value is None else f"a {type(value).__name__}"

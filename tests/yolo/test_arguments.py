@@ -1,0 +1,103 @@
+"""Arguments of rows as they circulate: options, or widths that are left out."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from attngraft import info
+from attngraft._core.errors import OptionError
+from attngraft.yolo.arguments import Widths, read_row
+
+C = 256
+"""Channels of the map; 1024 before scaling."""
+
+READ: list[tuple[str, list[Any], dict[str, Any]]] = [
+    # no options, or the map's own width, once or twice, scaled or not, or None
+    ("se", [], {}),
+    ("se", [256], {}),
+    ("se", [1024], {}),
+    ("se", [1024, 1024], {}),
+    ("se", [256, 1024], {}),
+    ("se", [None], {}),
+    # options alone
+    ("se", [16], {"reduction": 16}),
+    ("se", [32], {"reduction": 32}),
+    ("eca", [5], {"kernel_size": 5}),
+    ("simam", [1e-3], {"e_lambda": 1e-3}),
+    ("simam", ["1e-4"], {"e_lambda": 1e-4}),
+    ("mhsa", [14, 14, 8], {"heads": 8, "size": (14, 14)}),
+    ("mhsa", [20, 12], {"size": (20, 12)}),
+    ("shuffle_attention", [8], {"groups": 8}),
+    ("mlca", [7], {"local_size": 7}),
+    # a width, then options, in the order of the copied classes
+    ("se", [1024, 8], {"reduction": 8}),
+    ("se", [1024, 1024, 8], {"reduction": 8}),
+    ("cbam", [1024, 7], {"kernel_size": 7}),
+    ("cbam", [1024, 3], {"kernel_size": 3}),
+    ("cbam", [1024, 1024, 8, 7], {"reduction": 8, "kernel_size": 7}),
+    ("cbam", [1024, 8], {"reduction": 8}),
+    ("cbam", [7], {"kernel_size": 7}),
+    ("cbam", [8, 7], {"reduction": 8, "kernel_size": 7}),
+    ("gam", [1024, 1024, True, 2], {"reduction": 2}),
+    ("ema", [1024, None, 32], {"groups": 32}),
+    ("ela", [1024, 7], {"variant": "B"}),
+    ("ela", [1024, 5], {"variant": "T", "norm_groups": 16}),
+    ("ela", ["S"], {"variant": "S"}),
+    ("shuffle_attention", [1024, 16, 8], {"groups": 8}),
+    ("mhsa", [1024, 14, 14, 8], {"heads": 8, "size": (14, 14)}),
+    ("mhsa", [1024, 1024, 8], {"heads": 8}),
+    ("mhsa", [1024, 14, 14, 4, False], {"heads": 4, "size": (14, 14), "position": "none"}),
+    ("bra", [1024, 8, 7], {"heads": 8, "regions": 7}),
+    ("caa", [1024, 11, 11], {"kernel_size": 11}),
+    ("msda", [1024, 8, True, None, 0.0, 0.0, 3, [1, 2, 3]],
+     {"heads": 8, "qkv_bias": True, "kernel_size": 3, "dilations": [1, 2, 3]}),
+    ("dat", [1024, [20, 20], 8, 4], {"heads": 8, "groups": 4}),
+    # the width of another map: left out
+    ("simam", [512], {}),
+    ("se", [512], {}),
+    ("se", [64], {}),
+    ("cbam", [192], {}),
+    ("cbam", [512, 7], {"kernel_size": 7}),
+    ("cbam", [512, 512, 16, 7], {"reduction": 16, "kernel_size": 7}),
+    ("ema", [512], {}),
+    ("mhsa", [512], {}),
+    ("mhsa", [2048, 14, 14, 8], {"heads": 8, "size": (14, 14)}),
+    ("eca", [64], {}),
+    ("shuffle_attention", [512, 16, 8], {"groups": 8}),
+    # by name
+    ("cbam", [1024, {"kernel_size": 3}], {"kernel_size": 3}),
+    ("cbam", [{"reduction": 64}], {"reduction": 64}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "values", "options"), READ, ids=str)
+def test_a_row_means(name: str, values: list[Any], options: dict[str, Any]) -> None:
+    assert read_row(info(name), Widths(C, 0.25, 1024), values) == options
+
+
+def test_a_width_of_another_map_is_reported_and_the_maps_own_is_not(caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("ultralytics").propagate = True
+    read_row(info("cbam"), Widths(C, 0.25, 1024), [1024, 7])
+    assert not caplog.text
+    read_row(info("cbam"), Widths(C, 0.25, 1024), [512, 7])
+    assert "a CBAM row names the width 512, and its map has 256 channels; the width is left out" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("se", [8, 3, 5], r"a row of SE takes \[reduction\], got \[8, 3, 5\] on a map of 256 channels"),
+        ("se", [768, 9, 9], "768 looks like a width"),
+        ("eca", [4], r"takes \[kernel_size\], got \[4\].*or give options by name, as in \[\{kernel_size: ...\}\]"),
+        ("simam", [3], "takes .e_lambda., got .3."),
+        ("caa", [1024, 11, 7], "takes .kernel_size."),
+        ("lsk", [3], "takes no values"),
+        ("se", [{"ratio": 3}], "no option ratio; there are: reduction"),
+    ],
+)
+def test_a_row_that_cannot_be_meant_says_what_it_takes(name: str, values: list[Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        read_row(info(name), Widths(C, 0.25, 1024), values)

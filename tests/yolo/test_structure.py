@@ -1,0 +1,122 @@
+"""Model YAMLs that cannot be built: one clear error each, and never a raw one."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ultralytics
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ultralytics.nn.tasks import yaml_model_load
+
+from attngraft._core.errors import AttngraftError, ModelYamlError
+from attngraft.yolo.model import open_stock
+from attngraft.yolo.structure import require_model
+
+GOOD: dict[str, Any] = {
+    "nc": 2,
+    "backbone": [[-1, 1, "Conv", [8, 3, 2]], [-1, 1, "Conv", [8, 3, 2]], [-1, 1, "C2f", [16, True]]],
+    "head": [[-1, 1, "SE", [4]], [[3], 1, "Detect", ["nc"]]],
+}
+
+
+def changed(path: list[Any], value: Any) -> dict[str, Any]:
+    model = copy.deepcopy(GOOD)
+    inner: Any = model
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    return model
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (["backbone"], None, "needs a backbone: a list of rows"),
+        (["head"], [], "needs a head"),
+        (["head"], "Detect", "needs a head.*got a str"),
+        (["backbone", 1], [-1, 1, "Conv"], r"row 1 of m\.yaml is \[from, repeats, module, arguments\]"),
+        (["backbone", 1], "Conv", "row 1 of"),
+        (["backbone", 1, 0], 5, r"row 1 \(Conv\) of m\.yaml reads layer 5, and only layers before it"),
+        (["backbone", 1, 0], -3, "reads layer -3"),
+        (["backbone", 1, 0], "x", "begins with the layers"),
+        (["backbone", 1, 0], [], "begins with the layers"),
+        (["backbone", 1, 1], 0, "repeated a positive number"),
+        (["backbone", 1, 1], "two", "repeated a positive number"),
+        (["backbone", 1, 2], 7, "names a module third"),
+        (["backbone", 1, 3], 8, "ends in a list of arguments"),
+        (["nc"], "two", "nc, the number of classes, to be a positive integer"),
+        (["nc"], 0, "nc, the number of classes"),
+        (["scales"], {"n": [1.0]}, "gives a depth, a width and the most channels"),
+        (["scales"], [1], "gives a depth"),
+        (["width_multiple"], "wide", "width_multiple to be a positive number"),
+        (["depth_multiple"], -1, "depth_multiple to be a positive number"),
+        (["head", 1, 0], [30], "reads layer 30"),
+    ],
+)
+def test_a_slip_names_its_row(path: list[Any], value: Any, message: str) -> None:
+    require_model(GOOD, "m.yaml")
+    with pytest.raises(ModelYamlError, match=message):
+        require_model(changed(path, value), "m.yaml")
+
+
+def test_every_stock_yaml_passes() -> None:
+    files = sorted((Path(ultralytics.__file__).parent / "cfg" / "models").rglob("*.yaml"))
+    assert len(files) > 50
+    for file in files:
+        require_model(yaml_model_load(str(file)), str(file))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (["backbone", 1, 3], [8, 3, 0], r"bad.yaml cannot be built: RuntimeError: non-positive stride"),
+        (["backbone", 1, 3], [], r"cannot be built at row 1 \(Conv\): IndexError"),
+        (["backbone", 1, 3], ["wide", 3, 2], r"cannot be built at row 1 \(Conv\): "),
+        (["head", 0], [[-1, 0], 1, "Concat", [1]], "bad.yaml cannot be built: RuntimeError: Sizes of tensors"),
+        (["activation"], "Nothing()", "bad.yaml cannot be built: NameError"),
+    ],
+)
+def test_what_the_host_cannot_build_is_one_clear_error(path: list[Any], value: Any, message: str) -> None:
+    Path("bad.yaml").write_text(yaml.safe_dump(changed(path, value)))
+    with pytest.raises(ModelYamlError, match=message):
+        open_stock("bad.yaml")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "3", "[]", "nc: 2", "backbone: [", "a: &a [*a]", "base: 3", "base: yolo11.txt", "base: bad.yaml",
+        "base: yolo11n.yaml\ngrafts: [se]", "base: yolo11n.yaml\ngrafts: se@P9", "base: yolo11n.yaml\nbackbone: 3",
+        "base: yolo11n.yaml\nbackbone: [a, b, c]", "base: yolo11n.yaml\nhead: Detect", "base: nowhere.yaml",
+        "base: yolo11n.yaml\nbackbone: botnet99", "\x00", "nc: 2\nbackbone: {}\nhead: {}", "base: yolo11n.yaml\nnc: -1",
+        "a: &a [1,1,1,1]\n" + "\n".join(f"b{i}: &b{i} [*{'a' if i == 0 else f'b{i - 1}'}" + "]" for i in range(3)),
+    ],
+)  # fmt: skip
+def test_a_malformed_file_is_one_clear_error(text: str) -> None:
+    Path("bad.yaml").write_text(text)
+    with pytest.raises(AttngraftError):
+        open_stock("bad.yaml")
+
+
+JUNK = st.none() | st.booleans() | st.integers(-3, 5) | st.floats() | st.text(max_size=3) | st.just([]) | st.just({})
+PLACES = st.sampled_from(
+    [
+        [key, index, part] for key in ("backbone", "head") for index in (0, 1) for part in range(4)
+    ] + [[key] for key in ("nc", "scales", "scale", "backbone", "head", "activation", "channels", "reg_max")]
+    + [[key, 1, 3, 0] for key in ("backbone", "head")]
+)  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(PLACES, JUNK)
+def test_whatever_stands_in_a_yaml_it_builds_or_is_one_clear_error(path: list[Any], value: Any) -> None:
+    Path("fuzz.yaml").write_text(yaml.safe_dump(changed(path, value)))
+    try:
+        open_stock("fuzz.yaml")
+    except AttngraftError:
+        return
