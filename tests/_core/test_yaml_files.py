@@ -1,50 +1,124 @@
-"""YAML of strangers: read within bounds, refused in one sentence."""
+"""Reading YAML that somebody else wrote: as data, in bounded time and memory, with one clear sentence."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 
 import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
-from attngraft._core.errors import DataError
-from attngraft._core.yaml_files import MOST_VALUES, parse_yaml, read_yaml
-
-
-def test_plain_values_are_read_as_yaml_says(tmp_path: Path) -> None:
-    file = tmp_path / "data.yaml"
-    file.write_text("\ufeffnames: {0: 蓝, 1: red}\nsame: &x [1, 2]\ntwice: [*x, *x]\n", encoding="utf-8")
-    assert read_yaml(file) == {"names": {0: "蓝", 1: "red"}, "same": [1, 2], "twice": [[1, 2], [1, 2]]}
-    assert parse_yaml("", "nothing") is None
+from attngraft._core.errors import DataError, PlanError
+from attngraft._core.yaml_files import MAX_BYTES, MAX_DEPTH, parse_yaml, read_yaml
 
 
-def test_an_alias_bomb_is_refused_before_it_is_written_out() -> None:
-    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
-    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 30)]
-    with pytest.raises(DataError, match=f"values with its aliases written out, and at most {MOST_VALUES:,} are read"):
-        parse_yaml("\n".join(lines), "bomb.yaml")
+def bomb(levels: int, width: int, form: str = "[{}]") -> str:
+    lines = ["a0: &a0 " + form.format(", ".join("x" * width))]
+    for level in range(1, levels):
+        lines.append(f"a{level}: &a{level} " + form.format(", ".join([f"*a{level - 1}"] * width)))
+    return "\n".join(lines)
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("a: [", "bad.yaml is no YAML"),
-        ("a: &a [*a]", "an alias holds itself"),
-        ("[" * 5000, "nested too deeply"),
-        ("a: 2020-99-99", "has a value that cannot be read"),
-        ("a: !!python/object/apply:os.system [ls]", "could not determine a constructor"),
-        ("a: 1\n---\nb: 2", "is no YAML"),
-        ("\x00", "is no YAML"),
-        ("? [1, 2]\n: 3", "unhashable|is no YAML"),
-    ],
+def merge_bomb(levels: int) -> str:
+    lines = ["a0: &a0 {k0: 1, k1: 2}"]
+    return "\n".join(lines + [f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}" for n in range(1, levels)])
+
+
+class TestBounds:
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            (bomb(9, 9), r"data\.yaml stands for more than 1,000,000 values"),
+            (bomb(40, 2), "more than 1,000,000 values"),
+            (merge_bomb(40), "more than 1,000,000 values"),
+            ("a: &a [*a]", r"has the alias \*a inside"),
+            ("[" * 200_000, "nested more than 100 levels"),
+            ("{a: " * 200_000, "nested more than 100 levels"),
+            ("a: " + ":".join(["1"] * 40_000), "a number of 79,999 characters"),
+            ("a: !!int '" + ":".join(["1"] * 40_000) + "'", "a number of 79,999 characters"),
+            ("a: " + "9" * 100_000, "a number of 100,000 characters"),
+        ],
+        ids=["aliases", "deep aliases", "merges", "itself", "lists", "maps", "base 60", "tagged", "digits"],
+    )
+    def test_a_bomb_is_refused_before_it_is_built(self, text: str, message: str) -> None:
+        with pytest.raises(DataError, match=message):  # built, each takes hours, all memory or the interpreter
+            parse_yaml(text, name="data.yaml")
+
+    def test_a_file_of_any_size_is_not_read_whole(self, tmp_path: Path) -> None:
+        file = tmp_path / "data.yaml"
+        with file.open("wb") as opened:
+            opened.truncate(1 << 40)  # a sparse file
+        with pytest.raises(DataError, match=r"larger than 8 MiB"):
+            read_yaml(file)
+        assert MAX_BYTES == 8 << 20
+
+    def test_a_pipe_is_not_waited_for(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "data.yaml")
+        with pytest.raises(DataError, match="no regular file"):
+            read_yaml(tmp_path / "data.yaml")
+
+    def test_what_people_write_passes(self) -> None:
+        names = "\n".join(f"  {n}: class {n}" for n in range(20_000))
+        anchors = "a: &a {lr0: 0.1}\nb: {<<: *a, c: 2}\nc: [*a, *a]"
+        nested = "[" * (MAX_DEPTH - 1) + "]" * (MAX_DEPTH - 1)
+        assert len(parse_yaml(f"names:\n{names}", name="x")["names"]) == 20_000
+        assert parse_yaml(anchors, name="x")["b"] == {"lr0": 0.1, "c": 2}
+        assert parse_yaml(nested, name="x")
+        assert parse_yaml("a: " + "word " * 1000, name="x")
+        assert parse_yaml("", name="x") is None
+
+
+class TestMessages:
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("a: [1,", r"plan is not valid YAML at line 2, column 1 \(did not find .+\); correct it there"),
+            ("a: b: c", "not valid YAML at line 1, column 5"),
+            ("a: !!python/object/apply:os.system [ls]", "not valid YAML at line 1.*python/object"),
+            ("a: 2001-99-99", r"not valid YAML \(month must be"),
+            ("a: !!timestamp x", "not valid YAML"),
+            ("? [a]\n: 1", "not valid YAML"),
+            ("\x00", "not valid YAML"),
+        ],
+    )
+    def test_says_what_and_where(self, text: str, message: str) -> None:
+        with pytest.raises(PlanError, match=message):
+            parse_yaml(text, name="plan", error=PlanError)
+
+    def test_names_a_file_that_is_none(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match=r"expected a YAML file, and .*gone\.yaml is not there"):
+            read_yaml(tmp_path / "gone.yaml")
+        with pytest.raises(DataError, match="is a folder"):
+            read_yaml(tmp_path)
+        (tmp_path / "latin.yaml").write_bytes(b"names: [\xe9]")
+        with pytest.raises(DataError, match=r"not in UTF-8 \(byte 8\)"):
+            read_yaml(tmp_path / "latin.yaml")
+
+    def test_takes_the_mark_that_windows_puts_first(self, tmp_path: Path) -> None:
+        (tmp_path / "a.yaml").write_bytes(b"\xef\xbb\xbfa: 1")
+        assert read_yaml(tmp_path / "a.yaml") == {"a": 1}
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(), lambda v: st.lists(v) | st.dictionaries(st.text(), v)
 )
-def test_what_is_no_yaml_of_plain_values_is_one_clear_error(text: str, message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        parse_yaml(text, "bad.yaml")
 
 
-def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
-    (tmp_path / "latin.yaml").write_bytes("a: \xe9".encode("latin-1"))
-    with pytest.raises(DataError, match=r"latin\.yaml cannot be read as text"):
-        read_yaml(tmp_path / "latin.yaml")
-    with pytest.raises(DataError, match=r"nowhere\.yaml cannot be read as text"):
-        read_yaml(tmp_path / "nowhere.yaml")
+@given(VALUES)
+def test_reads_what_yaml_writes(value: object) -> None:
+    assert parse_yaml(yaml.safe_dump(value), name="x") == value
+
+
+@given(st.text(alphabet="&*[]{}:,-? a1!|>'\"%#\n\t"))
+def test_any_text_is_read_or_refused_in_one_sentence(text: str) -> None:
+    with contextlib.suppress(DataError):
+        parse_yaml(text, name="x")
+
+
+@given(st.text(alphabet="&*[{:,\n"))
+def test_a_refusal_is_one_line(text: str) -> None:
+    with pytest.raises(DataError, match=r"\Ax .*[^\n]\Z"):
+        parse_yaml(f"[{text}", name="x")

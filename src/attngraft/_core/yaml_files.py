@@ -1,4 +1,8 @@
-"""YAML files of others, read within bounds: aliases of aliases are small only on the disk."""
+"""YAML that somebody else may have written: read as data, within bounds.
+
+A few hundred bytes of aliases to aliases stand for billions of values, and a few kilobytes of brackets overflow the
+stack of a parser written in C. So the events are counted, with what each alias stands for, before anything is built.
+"""
 
 from __future__ import annotations
 
@@ -7,73 +11,113 @@ from typing import Any
 
 import yaml
 
-from attngraft._core.errors import DataError
+from attngraft._core.errors import AttngraftError, DataError
 
-MOST_BYTES = 16 * 2**20
-MOST_VALUES = 1_000_000
-"""How many values a file may hold with its aliases written out; a data set of 1,203 classes has some thousand."""
+MAX_BYTES = 8 << 20
+MAX_VALUES = 1_000_000
+"""Most values in a document, each alias counted as what it stands for."""
+MAX_DEPTH = 100
+MAX_NUMBER = 1_000
+"""Longest scalar that may be read as a number or a date: their cost grows with the square of their length."""
+
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_UNREADABLE = (yaml.YAMLError, ValueError, TypeError, AttributeError, OverflowError)
+"""What PyYAML raises over text that is no YAML; the built-in ones over a date or a number that cannot be."""
 
 
-def read_yaml(file: Path) -> Any:
-    """Read a YAML file of plain values.
+def read_yaml(file: Path, *, error: type[AttngraftError] = DataError) -> Any:
+    """Read a YAML file as plain data.
 
     Args:
-        file: Which file.
+        file: The file.
+        error: What to raise where it cannot be read; takes a message.
+
+    Returns:
+        Dicts, lists, strings, numbers, dates, booleans and None; None for an empty file.
 
     Raises:
-        DataError: If it cannot be read, is no YAML, or is too large with its aliases written out.
+        AttngraftError: Of the type ``error``, if the file is missing, no regular file, larger than `MAX_BYTES`, not in
+            UTF-8, or what `parse_yaml` refuses.
     """
+    if not file.is_file():
+        what = "a folder" if file.is_dir() else "no regular file" if file.exists() else "not there"
+        raise error(f"expected a YAML file, and {file} is {what}; check the path")
     try:
-        size = file.stat().st_size
-        if size > MOST_BYTES:
-            raise DataError(f"{file} is {size:,} bytes, and a YAML file of at most {MOST_BYTES:,} is read; shorten it")
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file} cannot be read as text: {error}; check the path, and save it as UTF-8") from error
-    return parse_yaml(text, str(file))
-
-
-def parse_yaml(text: str, where: str) -> Any:
-    """Read YAML of plain values; the arguments and errors are those of `read_yaml`."""
+        with file.open("rb") as opened:
+            content = opened.read(MAX_BYTES + 1)
+    except OSError as problem:
+        raise error(f"{file} cannot be read ({problem.strerror}); check its permissions") from problem
+    if len(content) > MAX_BYTES:
+        raise error(f"{file} is larger than {MAX_BYTES >> 20} MiB, which no YAML of this kind is; check the file")
     try:
-        loader = yaml.SafeLoader(text)
-        try:
-            node = loader.get_single_node()
-            if node is None:
-                return None
-            count = _written_out(node, {})
-            if count > MOST_VALUES:
-                raise DataError(
-                    f"{where} holds {count:,} values with its aliases written out, and at most {MOST_VALUES:,} are "
-                    "read; write out what it needs"
-                )
-            return loader.construct_document(node)
-        finally:
-            loader.dispose()
-    except yaml.YAMLError as error:
-        said = " ".join(str(error).split())
-        raise DataError(f"{where} is no YAML: {said}; fix the line") from error
-    except RecursionError as error:
-        raise DataError(f"{where} is nested too deeply, or an alias holds itself; write it out") from error
-    except (ValueError, OverflowError) as error:
-        raise DataError(f"{where} has a value that cannot be read: {error}") from error
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        raise error(f"{file} is not in UTF-8 (byte {problem.start}); save it as UTF-8") from problem
+    return parse_yaml(text, name=str(file), error=error)
 
 
-def _written_out(node: yaml.Node, known: dict[int, int]) -> int:
-    """Count the values below a node as if each alias were written out.
+def parse_yaml(text: str, *, name: str, error: type[AttngraftError] = DataError) -> Any:
+    """Read YAML text as plain data.
+
+    Args:
+        text: The text.
+        name: What it is called in messages, such as its file.
+        error: What to raise where it cannot be read; takes a message.
 
     Raises:
-        RecursionError: If an alias holds itself.
+        AttngraftError: Of the type ``error``, if the text is no YAML, names Python objects, or stands for more than
+            `MAX_VALUES` values or `MAX_DEPTH` levels.
+
+    Example:
+        >>> parse_yaml("names: [cat, dog]", name="data.yaml")
+        {'names': ['cat', 'dog']}
     """
-    if id(node) in known:
-        if known[id(node)] == 0:
-            raise RecursionError
-        return known[id(node)]
-    known[id(node)] = 0
-    children: list[yaml.Node] = []
-    if isinstance(node, yaml.SequenceNode):
-        children = list(node.value)
-    elif isinstance(node, yaml.MappingNode):
-        children = [part for pair in node.value for part in pair]
-    known[id(node)] = 1 + sum(_written_out(child, known) for child in children)
-    return known[id(node)]
+    try:
+        if (excess := _excess(text)) is not None:
+            raise error(f"{name} {excess}; it is refused, since it could fill the memory. Write its values out")
+        return yaml.load(text, _LOADER)
+    except _UNREADABLE as problem:
+        if isinstance(problem, AttngraftError):
+            raise
+        raise error(f"{name} is not valid YAML{_where(problem)}; correct it there") from problem
+
+
+def _excess(text: str) -> str | None:
+    """Say which bound a text passes, from its events alone."""
+    values = 0
+    stands_for: dict[str | None, int] = {}
+    opened: list[tuple[str | None, int]] = []  # the anchor of each collection that is not closed, and values before it
+    for event in yaml.parse(text, _LOADER):
+        if isinstance(event, yaml.AliasEvent):
+            if any(anchor == event.anchor for anchor, _ in opened):
+                return f"has the alias *{event.anchor} inside the value that it names"
+            values += stands_for.get(event.anchor, 1)
+        elif isinstance(event, yaml.ScalarEvent):
+            if _is_long_number(event):
+                return f"has a number of {len(event.value):,} characters"
+            values += 1
+            stands_for[event.anchor] = 1
+        elif isinstance(event, yaml.CollectionStartEvent):
+            opened.append((event.anchor, values))
+            values += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = opened.pop()
+            stands_for[anchor] = values - before
+        if values > MAX_VALUES:
+            return f"stands for more than {MAX_VALUES:,} values"
+        if len(opened) > MAX_DEPTH:
+            return f"is nested more than {MAX_DEPTH} levels deep"
+    return None
+
+
+def _is_long_number(scalar: yaml.ScalarEvent) -> bool:
+    read = scalar.style in (None, "") or scalar.tag is not None
+    return read and len(scalar.value) > MAX_NUMBER and scalar.value[0] in "+-.0123456789"
+
+
+def _where(problem: Exception) -> str:
+    """Say what is wrong and on which line, as far as the parser knows."""
+    said = getattr(problem, "problem", None) or next(iter(str(problem).splitlines()), type(problem).__name__)
+    mark = getattr(problem, "problem_mark", None)
+    at = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    return f"{at} ({said})"

@@ -16,7 +16,7 @@ from ultralytics.nn.modules import RTDETRDecoder
 from ultralytics.utils.checks import check_model_file_from_stem
 from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
 
-from attngraft._core.errors import AttngraftError, CheckpointError, DataError, ModelYamlError, OutputError, first_line
+from attngraft._core.errors import AttngraftError, CheckpointError, ModelYamlError, OutputError, first_line
 from attngraft.yolo import checkpoint, structure
 from attngraft.yolo.grafting import graft_model
 from attngraft.yolo.recipe import Recipe
@@ -152,8 +152,6 @@ def load_yaml(base: str) -> dict[str, Any]:
     """
     try:
         loaded: dict[str, Any] = tasks.yaml_model_load(base)
-    except DataError as error:
-        raise ModelYamlError(str(error)) from error
     except FileNotFoundError as error:
         raise CheckpointError(
             f"the model {error}; check the path, or take a name of the host's such as yolo11n.yaml"

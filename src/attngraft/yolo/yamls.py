@@ -46,7 +46,7 @@ def load_own(path: Path, load_stock: Callable[[str], dict[str, Any]]) -> dict[st
     file = _find(path)
     if file is None:
         return _with_named_backbone(path, load_stock)
-    own = read_yaml(file)
+    own = read_yaml(file, error=ModelYamlError)
     if not isinstance(own, dict) or "base" not in own:
         shipped = file.parent == FOLDER
         if not shipped:
