@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import Any
 
 import pytest
+import torch
 
+import attngraft
 from attngraft.doctor import examine
 from attngraft.doctor.detector.checklist import DETECTOR_CHECKS
 from attngraft.doctor.detector.subject import DetectorSubject
@@ -69,3 +73,62 @@ def test_images_follow_the_strides_of_the_model(recipe: str, imgsz: int, side: i
     assert {f.status for f in others} == {"pass"}, others
     assert others[0].detail.startswith(f"{2 * stride}x{2 * stride}, {stride}x{stride}, ")
     assert f"{side}x{side}" in others[1].detail
+
+
+def test_the_hosts_own_attention_is_pytorchs_fault_with_one_image() -> None:
+    finding = find("one image", "yolo12n.yaml", batch=2)
+    if finding.status == "pass":
+        pytest.skip("this PyTorch reads the layout")
+    assert finding.status == "warn"
+    assert "PyTorch's batch norm misreads the layout at model.6.m.0.0.attn.qkv.bn" in finding.detail
+    assert "batch=2 or more" in finding.remedy
+    assert find("one image", f"{MICRO}+area_attention@P3", batch=1).status == "pass"
+
+
+def saved(change: Callable[[Any], object], recipe: str = f"{MICRO}+eca@P3") -> str:
+    """Save a checkpoint that a change sets apart from its own YAML."""
+    with quiet():
+        opened = attngraft.YOLO(recipe)
+        change(opened.model)
+        opened.save("changed.pt")
+    return "changed.pt"
+
+
+def wider(model: Any) -> None:
+    old = model.model[0].conv
+    model.model[0].conv = torch.nn.Conv2d(3, old.out_channels, 5, 2, 2, bias=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: setattr(m.model[0].conv, "bias", torch.nn.Parameter(torch.ones(16))), "1 tensors, such as .*bias"),
+        (wider, r"conv\.weight: \(16, 3, 5, 5\) and \(16, 3, 3, 3\) after"),
+        (
+            lambda m: setattr(m.model[0], "bn", torch.nn.Identity()),
+            r"5 tensors, such as .*: none and \(16,\) after",
+        ),
+    ],
+    ids=["name", "shape", "missing"],
+)
+def test_a_checkpoint_that_differs_from_its_yaml_is_the_cause(change: Callable[[Any], object], message: str) -> None:
+    finding = find("rebuild", saved(change))
+    assert finding.status == "fail"
+    assert f"the checkpoint differs from its own YAML ({MICRO})" in finding.detail, finding.detail
+    assert re.search(message, finding.detail), finding.detail
+    assert "starts missing ones at random" in finding.remedy
+
+
+def test_a_layer_of_other_numbers_is_found_although_its_tensors_are_the_same() -> None:
+    finding = find("rebuild", saved(lambda m: setattr(m.model[0], "act", torch.nn.Tanh())))
+    assert (finding.status, "the rebuild gives other numbers" in finding.detail) == ("fail", True)
+
+
+def test_a_mechanism_of_another_class_than_the_checkpoints_is_named() -> None:
+    def grow(model: Any) -> None:
+        (part,) = [m for m in model.modules() if type(m).__name__ == "ECA"]
+        part.more = torch.nn.Parameter(torch.ones(3))
+
+    finding = find("rebuild", saved(grow))
+    assert (finding.status, "class of a mechanism builds other tensors" in finding.detail) == ("fail", True)
+    assert "--plugin" in finding.remedy

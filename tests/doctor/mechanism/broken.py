@@ -140,6 +140,23 @@ class MixesBatch(Plain):
         return super().forward(x) * x.softmax(0)
 
 
+class CountsImages(Plain):
+    """Gives the numbers of its input, and a gradient that grows with the batch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = super().forward(x)
+        return x + (x - x.detach()) * x.shape[0]
+
+
+class TokenMajor(Plain):
+    """Attention as it is written most often: right, and misread by a batch norm before it where there is one image."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = super().forward(x).flatten(2).transpose(1, 2)
+        mixed = (tokens @ tokens.transpose(1, 2)).softmax(-1) @ tokens
+        return mixed.transpose(1, 2).reshape(x.shape)
+
+
 class InPlace(Plain):
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
@@ -238,6 +255,8 @@ BROKEN = [
     ("half precision", Coarse, "bfloat16 .*% off"),
     ("repeats", Noisy, "two calls differ by .*e-04"),
     ("batch", MixesBatch, "changes by .* with its neighbours"),
+    ("one image", CountsImages, "gradients are wrong with one image behind a batch norm, such as "),
+    ("one image", TokenMajor, "PyTorch's batch norm misreads the layout at "),
     ("input kept", InPlace, "modified in inference mode"),
     ("deepcopy", KeepsItsOutput, "RuntimeError: Only Tensors created explicitly"),
     ("training after validation", CachesBySize, "RuntimeError: Inference tensors cannot be saved for backward"),
@@ -250,7 +269,7 @@ BROKEN = [
 ]
 
 
-WARNINGS = {RefusesWidths, Coarse}
+WARNINGS = {RefusesWidths, Coarse, TokenMajor}
 
 
 def find(check: Check[Subject], cls: type[nn.Module], **circumstances: object) -> Finding:

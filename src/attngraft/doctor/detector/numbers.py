@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from attngraft._core.calls import backward
+from attngraft.doctor import one_image as single
 from attngraft.doctor.comparing import CLOSE, distance, has_nonfinite, problems
-from attngraft.doctor.detector.subject import SAME, Built, DetectorSubject, grafted, loss, predict
+from attngraft.doctor.detector.subject import SAME, Built, DetectorSubject, graft_prefixes, grafted, loss, predict
 from attngraft.doctor.findings import Outcome, Wrong, broken, check, examine, expected, failed, passed, skipped, warned
 from attngraft.doctor.mechanism.resources import flops_at
 from attngraft.doctor.mechanism.shapes import sizes
@@ -25,6 +28,14 @@ MOST_FLOPS = 60e9
 """Above this an image is not run: it would take this check alone half a minute."""
 FUSED_CLOSE = 1e-3
 HALF_CLOSE = 0.1
+OTHER_YAML = (
+    "a training run leaves out tensors that its rebuild does not have and starts missing ones at random: take a "
+    "checkpoint that its YAML describes, or the YAML that made this one"
+)
+OTHER_CLASS = "give the file of the mechanism that it was trained with, with --plugin"
+OTHER_LAYERS = (
+    "a layer keeps something that is neither a tensor nor in the YAML: take the YAML that made the checkpoint"
+)
 ON_MECHANISMS = (sizes, input_kept, repeats, gradient, dead_maps, batch, training_after_validation)
 
 
@@ -89,13 +100,40 @@ def image_sizes(subject: DetectorSubject) -> Outcome:
 
 @check(remedy="this is a defect of attngraft: report the recipe")
 def rebuild(subject: DetectorSubject) -> Outcome:
-    """The host's rebuild, at the start of a training, a tuning or a resumed run, has the same tensors."""
-    model = subject.fresh()
+    """The host's rebuild, at the start of a training, tuning or resumed run, has the same tensors and numbers."""
+    model = subject.perturbed()
     again = type(model)(copy.deepcopy(model.yaml), ch=subject.channels, nc=len(model.names), verbose=False)
-    missing = set(model.state_dict()) ^ set(again.state_dict())
-    if missing:
-        return failed(f"{len(missing)} tensors differ, such as {min(missing)}")
-    return passed(f"{len(model.state_dict())} tensors")
+    here, there = ({name: t.shape for name, t in m.state_dict().items()} for m in (model, again))
+    differing = sorted(name for name in {**here, **there} if here.get(name) != there.get(name))
+    if differing:
+        return _other_tensors(subject, model, differing, here, there)
+    again.load_state_dict(model.state_dict())
+    x = subject.images()
+    off = distance(predict(again, x), predict(model, x))
+    if off > CLOSE:
+        return failed(f"the rebuild gives other numbers with the same {len(here)} tensors, {off:.1e} off", OTHER_LAYERS)
+    return passed(f"{len(here)} tensors, and the same numbers with them")
+
+
+def _other_tensors(
+    subject: DetectorSubject,
+    model: Any,
+    differing: Sequence[str],
+    here: Mapping[str, torch.Size],
+    there: Mapping[str, torch.Size],
+) -> Outcome:
+    """Say whose tensors a rebuild does not take: the checkpoint's base, a mechanism's, or ours."""
+    ours = graft_prefixes(model, subject.mechanisms)
+    base = [name for name in differing if not name.startswith(ours)]
+    shown = (base or differing)[0]
+    shapes = " and ".join(str(tuple(side[shown])) if shown in side else "none" for side in (here, there))
+    detail = f"{len(base or differing)} tensors, such as {shown}: {shapes}"
+    source = model.yaml.get("yaml_file") or "its YAML"
+    if base:
+        return failed(f"the checkpoint differs from its own YAML ({source}) in {detail} after a rebuild", OTHER_YAML)
+    if subject.opened.ckpt:
+        return failed(f"the class of a mechanism builds other tensors than the checkpoint has: {detail}", OTHER_CLASS)
+    return failed(f"differs in {detail} after a rebuild")
 
 
 @check(remedy="leave init=paper away, so that a grafted model starts with the base's numbers")
@@ -183,6 +221,12 @@ def batches(subject: DetectorSubject) -> Outcome:
     if off > 10 * CLOSE:
         return failed(f"an image's output changes by {off:.1e} with its neighbours")
     return passed("three images, together and alone")
+
+
+@check(remedy=single.REMEDY, needs=SAME)
+def one_image(subject: DetectorSubject) -> Outcome:
+    """Gradients with one image equal those of the same image twice."""
+    return single.compare(subject.perturbed(), subject.images(batch=1), batch=subject.batch)
 
 
 @check(

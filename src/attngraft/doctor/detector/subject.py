@@ -160,10 +160,16 @@ def _wake(model: Any, x: Tensor) -> None:
             part.bias.copy_(torch.randn_like(part.bias))
 
 
+def graft_prefixes(model: nn.Module, mechanisms: Mapping[str, nn.Module]) -> tuple[str, ...]:
+    """Return how the names of tensors begin that we put into a model: of mechanisms, and the gates of their grafts."""
+    grafts = (path for path, part in model.named_modules() if isinstance(part, Graft))
+    return tuple(f"{path}." for path in (*mechanisms, *grafts))
+
+
 def grafted(model: nn.Module, mechanisms: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
-    """Return the parameters that we put into a model: of mechanisms, and the gates of their grafts."""
-    ours = [*(f"{path}." for path in mechanisms), *(f"{p}." for p, m in model.named_modules() if isinstance(m, Graft))]
-    return {name: p for name, p in model.named_parameters() if name.startswith(tuple(ours))}
+    """Return the parameters that we put into a model."""
+    ours = graft_prefixes(model, mechanisms)
+    return {name: p for name, p in model.named_parameters() if name.startswith(ours)}
 
 
 def predict(model: nn.Module, x: Tensor) -> Tensor:

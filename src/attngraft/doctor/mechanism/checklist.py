@@ -7,7 +7,16 @@ from attngraft.doctor.mechanism.resources import memory_growth, true_flops
 from attngraft.doctor.mechanism.shapes import builds, channels_last, host, sizes, widths
 from attngraft.doctor.mechanism.subject import Subject
 from attngraft.doctor.mechanism.survival import deepcopy, onnx, openvino, reload, torchscript, training_after_validation
-from attngraft.doctor.mechanism.values import batch, dead_maps, gradient, half_precision, input_kept, repeats, training
+from attngraft.doctor.mechanism.values import (
+    batch,
+    dead_maps,
+    gradient,
+    half_precision,
+    input_kept,
+    one_image,
+    repeats,
+    training,
+)
 
 MODULE_CHECKS: tuple[Check[Subject], ...] = (
     builds,
@@ -21,6 +30,7 @@ MODULE_CHECKS: tuple[Check[Subject], ...] = (
     training,
     half_precision,
     batch,
+    one_image,
     deepcopy,
     training_after_validation,
     channels_last,

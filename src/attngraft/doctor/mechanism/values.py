@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from functools import partial
 
 import torch
+from torch import Tensor, nn
 
 from attngraft._core.calls import backward, mean_square, mode
+from attngraft.doctor import one_image as single
 from attngraft.doctor.comparing import CLOSE, distance, has_nonfinite, problems
 from attngraft.doctor.findings import Outcome, Wrong, broken, check, failed, passed, warned
 from attngraft.doctor.mechanism.subject import SAME, Subject
@@ -132,6 +135,39 @@ def batch(subject: Subject) -> Outcome:
     if off > CLOSE:
         return failed(f"an image's output changes by {off:.1e} with its neighbours")
     return passed("three images, together and alone")
+
+
+class _Shortcut(nn.Module):
+    """Add to a map what a module makes of it."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = x + self.inner(x)
+        return y
+
+
+@check(remedy=single.REMEDY, needs=(*SAME, "batch"))
+def one_image(subject: Subject) -> Outcome:
+    """Gradients with one image equal those of the same image twice, behind and before what stands in detectors."""
+    C = subject.channels
+    places: dict[str, Callable[[nn.Module], nn.Module]] = {
+        "behind a batch norm": lambda m: nn.Sequential(nn.Conv2d(C, C, 1), nn.BatchNorm2d(C), m),
+        "between two": lambda m: nn.Sequential(
+            nn.Conv2d(C, C, 1), nn.BatchNorm2d(C), nn.SiLU(), m, nn.BatchNorm2d(C), nn.Conv2d(C, C, 1)
+        ),
+        "in a shortcut": lambda m: nn.Sequential(nn.Conv2d(C, C, 1), nn.BatchNorm2d(C), nn.SiLU(), _Shortcut(m)),
+    }
+    outcome = passed("")
+    for where, build in places.items():
+        outcome = single.compare(
+            build(subject.perturbed()), subject.map(13, 9, 1), batch=subject.batch, where=f" {where}"
+        )
+        if outcome.status != "pass":
+            return outcome
+    return passed(", ".join(places))
 
 
 @check(remedy="write x = x + y in place of x += y, and inplace=False in activations")
