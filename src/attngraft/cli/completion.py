@@ -138,7 +138,7 @@ def recipe(text: str) -> list[Item]:
 
 def arm(text: str) -> list[Item]:
     """Complete the last arm of a study: a graft on its base, or a whole recipe; after places, a comma goes on."""
-    last = re.split(r",(?!\s*[PN]\d)(?![^(]*\))", text)[-1]
+    last = re.split(r",(?!\s*[PN]\d*(?:[,+]|$))(?![^(]*\))", text)[-1]
     before = text[: len(text) - len(last)]
     choose = recipe if "+" in last else graft
     return [_prefixed(before, item) for item in choose(last)]

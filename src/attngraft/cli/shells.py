@@ -138,14 +138,14 @@ def _in_quotes(line: str) -> str:
 
 
 def _before_break(line: str, incomplete: str) -> str:
-    """Return the part of a word that bash takes for words before it."""
+    """Return the part of a word that bash takes for words before it; @ begins a word, the other breaks end one."""
     quote = _in_quotes(line)
     if quote:  # bash takes what is quoted for one word
         inside = line.rpartition(quote)[2]
         return incomplete[: len(incomplete) - len(inside)]
     breaks = set(os.environ.get("ATTNGRAFT_BREAKS", "")) - set(" \t\n\"'")
     last = max((place for place, sign in enumerate(incomplete) if sign in breaks), default=-1)
-    return incomplete[: last + 1]
+    return incomplete[:last] if incomplete[last : last + 1] == "@" else incomplete[: last + 1]
 
 
 add_completion_class(Bash)

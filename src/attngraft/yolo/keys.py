@@ -42,7 +42,7 @@ class Option:
             >>> Option("optimizer", "auto", "str", "optimizer: SGD, Adam, or auto").choices
             ['SGD', 'Adam', 'auto']
         """
-        if self.kind == "bool":
+        if self.kind.startswith("bool"):
             return ["True", "False"]
         if barred := re.search(r"[\w-]+(?:\|[\w-]+)+", self.about):
             return barred[0].split("|")
