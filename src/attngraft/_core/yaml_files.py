@@ -6,6 +6,7 @@ stack of a parser written in C. So the events are counted, with what each alias 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,8 @@ def read_yaml(file: Path, *, error: type[AttngraftError] = DataError) -> Any:
         AttngraftError: Of the type ``error``, if the file is missing, no regular file, larger than `MAX_BYTES`, not in
             UTF-8, or what `parse_yaml` refuses.
     """
-    if not file.is_file():
-        what = "a folder" if file.is_dir() else "no regular file" if file.exists() else "not there"
+    if not os.path.isfile(file):  # unlike Path.is_file, also for a name that no file can have
+        what = "a folder" if os.path.isdir(file) else "no regular file" if os.path.lexists(file) else "not there"
         raise error(f"expected a YAML file, and {file} is {what}; check the path")
     try:
         with file.open("rb") as opened:

@@ -26,7 +26,7 @@ from attngraft.fit.trained import BEST, LAST, read
 
 UNHELPFUL = (
     ".*does not have many workers.*",  # workers are an option of ours
-    ".*Checkpoint directory .* exists and is not empty.*",  # we made it, and fit.yaml is in it
+    "(?s).*Checkpoint directory .* exists and is not empty.*",  # we made it, and fit.yaml is in it
     ".*The number of training batches .* is smaller than the logging interval.*",  # epochs are what is logged
     ".*treespec.*is deprecated.*",  # Lightning 2.6 with PyTorch 2.14
 )

@@ -13,6 +13,7 @@ import yaml
 
 from attngraft._core.errors import CheckpointError, FitError, suggest
 from attngraft._core.files import write_text
+from attngraft._core.yaml_files import read_yaml
 from attngraft.fit.data.rules import Rule, is_number
 from attngraft.fit.presets import PRESETS, Optimizer, Preset, Schedule, Settings
 from attngraft.models._registry import ModelRecord, Task, models, record
@@ -169,11 +170,11 @@ class Options(Settings):
         Raises:
             CheckpointError: If the folder has no such file, or one that cannot be read.
         """
+        if not (folder / FILE).is_file():
+            raise CheckpointError(f"{folder} is no folder of a training run: it has no {FILE}")
         try:
-            return cls.stored(yaml.safe_load((folder / FILE).read_text("utf-8")))
-        except FileNotFoundError:
-            raise CheckpointError(f"{folder} is no folder of a training: it has no {FILE}") from None
-        except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+            return cls.stored(read_yaml(folder / FILE, error=CheckpointError))
+        except (KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{folder / FILE} cannot be read ({error})") from error
 
 

@@ -17,11 +17,14 @@ from attngraft._core.files import write_text, write_whole
 from attngraft._core.shortage import shortage
 from attngraft.fit.callbacks import as_csv
 from attngraft.fit.data.coco import ImageId, listed_images
-from attngraft.fit.data.images import SUFFIXES, images_in, read_bytes
+from attngraft.fit.data.images import SUFFIXES, images_in, is_file, is_folder, read_bytes
 from attngraft.fit.lightning import device_of
 from attngraft.fit.tasks.learner import Learner
 from attngraft.fit.trained import Trained
 from attngraft.fit.training import free_folder
+
+LONGEST = 240
+"""Bytes of a file name without its suffix and number; most file systems hold 255 with them."""
 
 
 class Source(NamedTuple):
@@ -151,12 +154,12 @@ def _sources(source: Path, images: str | Path | None) -> list[Source]:
         return [Source(path, key) for path, key in listed_images(source, Path(images) if images else None)]
     if images is not None:
         raise OptionError(f"images is the folder of a COCO JSON, and the source is {source}; leave it out")
-    if source.is_dir():
+    if is_folder(source):
         found = [Source(path, _image_id(path, source)) for path in images_in(source)]
         if not found:
             raise DataError(f"{source} has no images; the suffixes known are {', '.join(sorted(SUFFIXES))}")
         return found
-    if not source.is_file():
+    if not is_file(source):
         raise DataError(f"{source} does not exist; give an image, a folder of images or a COCO JSON")
     return [Source(source, _image_id(source, source))]
 
@@ -182,4 +185,5 @@ def _written(picture: Image.Image, folder: Path, stem: str) -> Path:
 
 
 def _name(stem: str, number: int) -> str:
+    stem = stem.encode()[:LONGEST].decode(errors="ignore")
     return f"{stem}-{number + 1}.png" if number else f"{stem}.png"

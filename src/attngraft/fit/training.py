@@ -231,7 +231,12 @@ def free_folder(out: Path) -> tuple[Path, bool]:
 
     Returns:
         The folder, and whether it was not there before.
+
+    Raises:
+        OutputError: If it cannot be made, or Lightning would write elsewhere.
     """
+    if "::" in str(out.absolute()):
+        raise OutputError(f"{out.absolute()} holds '::', at which Lightning would cut its path; choose another folder")
     for folder in numbered(out):
         if folder.is_dir() and not any(folder.iterdir()):
             return folder, False
@@ -255,7 +260,7 @@ def latest(out: Path) -> Path:
     numbered = re.compile(rf"{re.escape(out.name)}(?:-(\d+))?")
     found = [
         (int(match[1] or 1), folder)
-        for folder in out.parent.glob(f"{out.name}*")
+        for folder in (out.parent.iterdir() if out.parent.is_dir() else ())
         if (match := numbered.fullmatch(folder.name)) and (folder / FILE).is_file()
     ]
     if not found:

@@ -94,6 +94,16 @@ def test_run_lengths_are_masks_too(coco: Callable[..., Path]) -> None:
         (lambda c: c["images"][0].update(id=1), "image 1 is listed twice; give each an id of its own"),
         (lambda c: c["categories"][0].update(id="3"), "ids of 'categories' are numbers and texts"),
         (lambda c: c["categories"][0].update(id=7), "category 7 is listed twice"),
+        (lambda c: c["images"][0].update(id=10**400), "entry 0 of 'images' needs id to be a number or a text"),
+        (lambda c: c["annotations"][0].update(bbox=[0, 0, 10**400, 5]), "annotation 1 needs bbox to be four numbers"),
+        (lambda c: c["images"][0].update(file_name="a" * 300), "in none of .*; say where"),
+        (lambda c: c["images"][0].update(file_name="a\0"), "in none of .*; say where"),
+        (lambda c: c["images"][0].update(width=10**9), "image 0 is said to be 1000000000x48 pixels, more than the"),
+        (lambda c: c["images"][0].update(height=2**63), "image 0 is said to be 64x9223372036854775808 pixels"),
+        (
+            outlined([[1e9, 1, 9, 9, 1, 9]]),
+            "annotation 1 has points more than 1024 pixels away from its image",
+        ),
         (outlined("text"), "annotation 1 needs segmentation to be lists of x and y in turn, .* got text"),
         (outlined([["a", 1, 2, 3, 4, 5]]), "annotation 1 needs segmentation to be lists of x and y"),
         (outlined([[1, 1, 2, 2, 3]]), "annotation 1 needs segmentation to be lists of x and y"),
@@ -116,6 +126,23 @@ def test_run_lengths_are_masks_too(coco: Callable[..., Path]) -> None:
 def test_what_is_wrong_with_coco_is_said(coco: Callable[..., Path], change: Change, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read_coco(coco(change), None, masks=True)
+
+
+def test_a_file_of_brackets_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(DataError, match="deep.json is not JSON"):
+        read_coco(tmp_path / "deep.json", None, masks=False)
+
+
+def test_images_outside_the_folder_are_reported(coco: Callable[..., Path], shapes: Path) -> None:
+    def move(content: dict[str, Any]) -> None:
+        content["images"][1]["file_name"] = str(shapes / "images/train/1.png")
+        content["images"][2]["file_name"] = "images/../images/train/2.png"
+
+    file = coco(move)
+    note = f"2 images are outside {file.parent}, the first is {shapes}/images/train/1.png"
+    assert read_coco(file, None, masks=False).notes == (note,)
+    assert read_coco(coco(), None, masks=False).notes == ()
 
 
 def test_the_files_of_coco_are_found(tmp_path: Path) -> None:

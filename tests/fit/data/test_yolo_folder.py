@@ -56,6 +56,9 @@ def test_what_is_wrong_with_a_label_is_said(yolo: Callable[..., Path], line: str
 @pytest.mark.parametrize(
     ("data", "message"),
     [
+        ("train: images\nnc: 1000000000\n", "needs nc to be the number of classes, up to 100000, got 1000000000"),
+        (f"train: images\nnames: [a]\npath: {'x' * 300}\n", "the split 'train' is in .*, which does not exist"),
+        ("train: " + "[" * 5000, "not valid YAML|nested more than 100 levels"),
         ("names: [a]\n", "needs the keys train, val and names"),
         ("train: images\n", "needs names, a list of class names"),
         ("train: images\nnames: {red: a, green: b}\n", "needs the keys of names to be class numbers, got 'red'"),
@@ -63,7 +66,7 @@ def test_what_is_wrong_with_a_label_is_said(yolo: Callable[..., Path], line: str
         ("train: 5\nnames: [a, b]\n", "needs train to be a folder, a list file, or a list of those, got 5"),
         ("train: [5]\nnames: [a, b]\n", "needs train to be a folder, a list file, or a list of those, got 5"),
         ("train: elsewhere\nnames: [a, b]\n", "the split 'train' is in .*elsewhere, which does not exist"),
-        ("train: images\nval: [\n", "is not YAML"),
+        ("train: images\nval: [\n", "is not valid YAML"),
         ("train: labels\nnames: [a, b]\n", "the split 'train' has no images"),
     ],
 )
@@ -79,7 +82,7 @@ def test_yolo_without_labels_or_split_is_refused(yolo: Callable[..., Path], tmp_
     (tmp_path / "labels/0.txt").unlink()
     with pytest.raises(DataError, match=r"no image of the split 'train' has a label file; .*labels/0.txt"):
         read_yolo(file, "train", masks=False)
-    with pytest.raises(DataError, match="nowhere.yaml does not exist"):
+    with pytest.raises(DataError, match="expected a YAML file, and .*nowhere.yaml is not there"):
         read_yolo(tmp_path / "nowhere.yaml", "train", masks=False)
 
 
@@ -93,3 +96,16 @@ def test_a_label_file_in_another_encoding_is_named(yolo: Callable[..., Path], tm
 def test_a_coordinate_a_rounding_error_outside_is_clipped(yolo: Callable[..., Path]) -> None:
     (picture,) = read_yolo(yolo("0 0.5 0.5 1.000001 1"), "train", masks=False).images
     assert picture.boxes().tolist() == [[0, 0, 64, 48]]
+
+
+def test_an_alias_bomb_is_refused_in_no_time(yolo: Callable[..., Path]) -> None:
+    """Ten aliases of ten aliases stand for 10 ** 9 class names in a few hundred bytes."""
+    bomb = "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}' if i else 'x'] * 10)}]\n" for i in range(9))
+    with pytest.raises(DataError, match="stands for more than 1,000,000 values"):
+        read_yolo(yolo("0 0.5 0.5 0.1 0.1", data=f"{bomb}train: images\nnames: *a8\n"), "train", masks=False)
+
+
+def test_lists_and_labels_may_begin_with_a_byte_order_mark(yolo: Callable[..., Path], tmp_path: Path) -> None:
+    file = yolo("\ufeff0 0.5 0.5 0.25 0.5", data="train: list.txt\nval: images\nnames: [a]\n")
+    (tmp_path / "list.txt").write_text("\ufeffimages/0.png\r\n")
+    assert len(read_yolo(file, "train", masks=False).images[0].things) == 1

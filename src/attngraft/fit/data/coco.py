@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from attngraft._core.errors import DataError
 from attngraft.coco.masks import run_counts
+from attngraft.fit.data.images import is_file, is_folder
 from attngraft.fit.data.objects import ObjectSet, Segmentation, Thing, object_set
 from attngraft.fit.data.rules import Rule, is_number
 
@@ -23,6 +26,12 @@ ImageId = int | str
 _KEY = Rule("a number or a text", lambda value: isinstance(value, str) or is_number(value))
 _TEXT = Rule("a text", lambda value: isinstance(value, str))
 _SIDE = Rule("a whole number above 0", lambda value: is_number(value) and value > 0 and value == int(value))
+MOST_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 2**27)
+"""More than these Pillow refuses to open, and a mask of them to draw would fill the memory."""
+
+FARTHEST = 16
+"""How many image sides a point may lie outside its image; a polygon is drawn pixel by pixel, as long as it is."""
+
 _AREA = Rule("a number of 0 or more", lambda value: value is None or (is_number(value) and value >= 0))
 _FLAG = Rule("0 or 1", lambda value: value in (None, 0, 1))
 _BOX = Rule(
@@ -56,6 +65,13 @@ def read_coco(file: Path, images: Path | None, *, masks: bool) -> ObjectSet:
         raise DataError(f"{file}: the ids of 'categories' are numbers and texts, and they need to be of one kind")
     labels = {key: index for index, key in enumerate(sorted(categories))}
     listed = _by_id(file, "images", rows["images"])
+    for place, image in enumerate(rows["images"]):
+        if image["width"] * image["height"] > MOST_PIXELS:
+            size = f"{image['width']}x{image['height']}"
+            raise DataError(
+                f"{file}: {_entry('images', place, image)} is said to be {size} pixels, more than the {MOST_PIXELS} "
+                "that are read; correct its width and height, or make the image smaller"
+            )
     things: dict[Any, list[Thing]] = defaultdict(list)
     for place, annotation in enumerate(rows["annotations"]):
         where = f"{file}: {_entry('annotations', place, annotation)}"
@@ -72,7 +88,16 @@ def read_coco(file: Path, images: Path | None, *, masks: bool) -> ObjectSet:
         for image in rows["images"]
     )
     names = [str(categories[key]["name"]) for key in labels]
-    return object_set(annotated, names, masks=masks, category_ids=list(labels))
+    data = object_set(annotated, names, masks=masks, category_ids=list(labels))
+    outside = [image["file_name"] for image in rows["images"] if _leaves(image["file_name"])]
+    if not outside:
+        return data
+    return replace(data, notes=(f"{len(outside)} images are outside {folder}, the first is {outside[0]}",))
+
+
+def _leaves(name: str) -> bool:
+    """Tell whether a file name leads out of the folder that it starts from: the file may be a stranger's."""
+    return Path(name).is_absolute() or ".." in Path(name).parts
 
 
 def listed_images(file: Path, images: Path | None) -> list[tuple[Path, ImageId]]:
@@ -102,13 +127,15 @@ def coco_splits(data: Path) -> dict[str, Path]:
     Raises:
         DataError: If there is no file for training.
     """
-    folder = data.parent if data.is_file() else data
+    folder = data.parent if is_file(data) else data
+    if not is_folder(folder):
+        raise DataError(f"{data} does not exist; give COCO's JSON or its folder")
     files = sorted({*folder.glob("*.json"), *(folder / "annotations").glob("*.json")})
     splits = {
         split: next((file for file in files if file.stem.removeprefix(PREFIX).startswith(split)), None)
         for split in ("train", "val", "test")
     }
-    if data.is_file():
+    if is_file(data):
         splits["train"] = data
     found = {split: file for split, file in splits.items() if file is not None}
     if "train" not in found:
@@ -121,7 +148,7 @@ def _content(file: Path) -> Any:
         return json.loads(file.read_text("utf-8"))
     except FileNotFoundError:
         raise DataError(f"{file} does not exist") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{file} is not JSON ({error})") from error
 
 
@@ -180,7 +207,14 @@ def _segmentation(where: str, given: Any, image: Mapping[str, Any]) -> Segmentat
         raise DataError(
             f"{where} needs segmentation to be lists of x and y in turn, or run lengths, got {str(given)[:60]}"
         )
-    return [np.array(part, np.float64).reshape(-1, 2) for part in parts]
+    polygons = [np.array(part, np.float64).reshape(-1, 2) for part in parts]
+    reach = FARTHEST * max(image["width"], image["height"])
+    if any(np.abs(polygon).max(initial=0) > reach for polygon in polygons):
+        raise DataError(
+            f"{where} has points more than {reach} pixels away from its image of {image['width']}x{image['height']}; "
+            "correct its segmentation"
+        )
+    return polygons
 
 
 def _runs(where: str, given: Mapping[str, Any], size: list[int]) -> dict[str, Any]:
@@ -201,7 +235,7 @@ def _runs(where: str, given: Mapping[str, Any], size: list[int]) -> dict[str, An
 def _folder(file: Path, images: Path | None, rows: Sequence[Mapping[str, Any]]) -> Path:
     """Return the folder of the images, all of which are there."""
     folder = images or _images_folder(file, rows)
-    missing = [row["file_name"] for row in rows if not (folder / row["file_name"]).is_file()]
+    missing = [row["file_name"] for row in rows if not is_file(folder / row["file_name"])]
     if missing:
         raise DataError(
             f"{file} lists {len(missing)} images that are not in {folder}, the first is {missing[0]}; "
@@ -217,7 +251,7 @@ def _images_folder(file: Path, images: Sequence[Mapping[str, Any]]) -> Path:
     if not images:
         return home
     for folder in near:
-        if (folder / images[0]["file_name"]).is_file():
+        if is_file(folder / images[0]["file_name"]):
             return folder
     tried = ", ".join(str(folder) for folder in dict.fromkeys(near))
     raise DataError(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attngraft._core.errors import DataError
-from attngraft.fit.data.images import images_in, is_litter
+from attngraft.fit.data.images import images_in, is_folder, is_hidden, named
 
 ALSO_CALLED = {"train": ("training",), "val": ("valid", "validation"), "test": ("testing",)}
 HIGH, LOW = "hr", "lr"
@@ -67,7 +67,7 @@ def read_classes(data: Path, split: str) -> ClassSet:
 
 
 def _class_names(home: Path) -> list[str]:
-    return sorted(folder.name for folder in home.iterdir() if folder.is_dir() and not is_litter(folder.name))
+    return sorted(named(folder).name for folder in home.iterdir() if folder.is_dir() and not is_hidden(folder.name))
 
 
 def read_pairs(data: Path, split: str) -> PairSet:
@@ -95,9 +95,9 @@ def split_folder(data: Path, split: str) -> Path:
     Raises:
         DataError: If there is none.
     """
-    if not data.is_dir():
+    if not is_folder(data):
         raise DataError(f"{data} is not a folder; give one with {split}/ in it")
     for name in (split, *ALSO_CALLED.get(split, ())):
-        if (data / name).is_dir():
+        if is_folder(data / name):
             return data / name
     raise DataError(f"{data} has no folder {split}/")

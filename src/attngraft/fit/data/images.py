@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -75,21 +76,46 @@ def stored_size(path: Path) -> tuple[int, int]:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """List the image files under a folder, in alphabetical order, without what programs leave there."""
+    """List the image files under a folder, in alphabetical order, without what programs leave there.
+
+    Raises:
+        DataError: If a name is not text, which reports and tables could not hold.
+    """
     return sorted(
-        file
+        named(file)
         for file in folder.rglob("*")
-        if file.suffix.lower() in SUFFIXES
-        and not any(map(is_litter, file.relative_to(folder).parts))
-        and file.is_file()
+        if file.suffix.lower() in SUFFIXES and not any(map(is_hidden, file.relative_to(folder).parts)) and is_file(file)
     )
 
 
-def is_litter(name: str) -> bool:
+def named(path: Path) -> Path:
+    """Return a path whose name is text.
+
+    Raises:
+        DataError: If its bytes are not UTF-8.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{str(path)!r} has a name that is not UTF-8; rename it") from None
+    return path
+
+
+def is_file(path: Path) -> bool:
+    """Tell whether there is a file, for names that no file can have too: `Path.is_file` raises for a long one."""
+    return os.path.isfile(path)
+
+
+def is_folder(path: Path) -> bool:
+    """Tell whether there is a folder, for names that no folder can have too."""
+    return os.path.isdir(path)
+
+
+def is_hidden(name: str) -> bool:
     """Tell whether a program left a file or folder of this name, not the user: ``.ipynb_checkpoints``, ``._x.jpg``.
 
     Example:
-        >>> [name for name in (".DS_Store", "._a.jpg", "__MACOSX", "_a.jpg") if not is_litter(name)]
+        >>> [name for name in (".DS_Store", "._a.jpg", "__MACOSX", "_a.jpg") if not is_hidden(name)]
         ['_a.jpg']
     """
     return name.startswith(".") or name == "__MACOSX"

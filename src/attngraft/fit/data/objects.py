@@ -79,12 +79,14 @@ class ObjectSet:
         classes: Class names.
         dropped: How many objects of no area, or wholly outside their image, were left out.
         category_ids: What the data set's own file calls the classes; YOLO's are counted from 1.
+        notes: What a user should know of the files.
     """
 
     images: tuple[AnnotatedImage, ...]
     classes: tuple[str, ...]
     dropped: int
     category_ids: tuple[int | str, ...]
+    notes: tuple[str, ...] = ()
 
     def truth(self, *, masks: bool) -> dict[str, Any]:
         """Return the split in COCO's format, image and class numbers counted from 1."""

@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from attngraft._core.errors import DataError
-from attngraft.fit.data.images import images_in, upright_size
+from attngraft._core.yaml_files import read_yaml
+from attngraft.fit.data.images import images_in, is_file, is_folder, upright_size
 from attngraft.fit.data.objects import ObjectSet, Thing, object_set
 
 SLACK = 0.01
 """What a coordinate may lie outside its image, as a part of the side: tools round, and boxes are clipped."""
+
+
+MOST_CLASSES = 100_000
 
 
 def read_yolo(file: Path, split: str, *, masks: bool) -> ObjectSet:
@@ -35,7 +38,7 @@ def read_yolo(file: Path, split: str, *, masks: bool) -> ObjectSet:
     if not paths:
         raise DataError(f"{file}: the split {split!r} has no images")
     labels = [_label_file(path) for path in paths]
-    if not any(label.is_file() for label in labels):
+    if not any(is_file(label) for label in labels):
         raise DataError(f"no image of the split {split!r} has a label file; the first would be {labels[0]}")
     images = ((path, *_sized(path, label, index, file)) for path, label in zip(paths, labels, strict=True))
     return object_set(images, [names[number] for number in sorted(names)], masks=masks)
@@ -48,12 +51,7 @@ def yolo_splits(file: Path) -> list[str]:
 
 
 def _content(file: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(file.read_text("utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{file} does not exist") from None
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise DataError(f"{file} is not YAML ({error})") from error
+    content = read_yaml(file)
     if not isinstance(content, dict) or not content.get("train"):
         raise DataError(f"{file} needs the keys train, val and names, as YOLO's data.yaml has them")
     return content
@@ -62,6 +60,8 @@ def _content(file: Path) -> dict[str, Any]:
 def _names(file: Path, content: Mapping[str, Any]) -> dict[int, str]:
     names, count = content.get("names"), content.get("nc")
     if names is None and isinstance(count, int):
+        if not 1 <= count <= MOST_CLASSES:
+            raise DataError(f"{file} needs nc to be the number of classes, up to {MOST_CLASSES}, got {count}")
         names = range(count)
     if not names or not isinstance(names, (Mapping, list, range)):
         raise DataError(f"{file} needs names, a list of class names")
@@ -86,9 +86,9 @@ def _image_files(file: Path, content: Mapping[str, Any], split: str) -> Iterator
         if not isinstance(entry, str):
             raise DataError(f"{file} needs {split} to be a folder, a list file, or a list of those, got {entry!r}")
         place = root / entry
-        if place.is_dir():
+        if is_folder(place):
             yield from images_in(place)
-        elif place.is_file():
+        elif is_file(place):
             yield from (place.parent / line.strip() for line in _lines(place) if line.strip())
         else:
             raise DataError(f"{file}: the split {split!r} is in {place}, which does not exist")
@@ -96,7 +96,7 @@ def _image_files(file: Path, content: Mapping[str, Any], split: str) -> Iterator
 
 def _lines(file: Path) -> list[str]:
     try:
-        return file.read_text("utf-8").splitlines()
+        return file.read_text("utf-8-sig").split("\n")  # not splitlines: a file name may hold what it takes for an end
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file} is not a text in UTF-8 that can be read ({error}); save it anew") from error
 
@@ -111,7 +111,7 @@ def _label_file(image: Path) -> Path:
 
 def _sized(path: Path, label: Path, index: Mapping[int, int], data: Path) -> tuple[int, int, list[Thing]]:
     width, height = upright_size(path)
-    lines = _lines(label) if label.is_file() else []
+    lines = _lines(label) if is_file(label) else []
     things = [
         _thing(line.split(), np.array([width, height], float), index, f"{label}, line {number}", data)
         for number, line in enumerate(lines, 1)

@@ -19,7 +19,7 @@ from attngraft.coco.evaluate import evaluate
 from attngraft.coco.masks import run_lengths
 from attngraft.drawing import PALETTE, Box, mark
 from attngraft.fit.data.coco import coco_splits, read_coco
-from attngraft.fit.data.images import read_unit
+from attngraft.fit.data.images import is_file, is_folder, read_unit
 from attngraft.fit.data.loading import Key, chance
 from attngraft.fit.data.objects import ObjectSet
 from attngraft.fit.data.yolo_folder import read_yolo
@@ -105,9 +105,9 @@ class Detector(Learner):
         data = Path(options.data)
         if data.suffix.lower() in (".yaml", ".yml"):
             return read_yolo(data, split, masks=cls.masks)
-        if (data / "data.yaml").is_file():
+        if is_file(data / "data.yaml"):
             return read_yolo(data / "data.yaml", split, masks=cls.masks)
-        if not data.exists():
+        if not (is_file(data) or is_folder(data)):
             raise DataError(f"{data} does not exist; give COCO's JSON, its folder, or a data.yaml")
         files = coco_splits(data)
         if options.val is not None:
@@ -118,8 +118,9 @@ class Detector(Learner):
 
     @classmethod
     def note(cls, data: ObjectSet) -> str:
-        """Say how many objects were left out."""
-        return f"objects left out, without area or outside their image: {data.dropped}" if data.dropped else ""
+        """Say how many objects were left out, and which images are elsewhere."""
+        dropped = f"objects left out, without area or outside their image: {data.dropped}" if data.dropped else ""
+        return "; ".join(filter(None, (dropped, *data.notes)))
 
     def network_options(self) -> dict[str, Any]:
         """Return the number of classes."""
