@@ -241,6 +241,11 @@ COMMANDS: Mapping[str, Command] = {
     "study search": Command(lambda: SEARCH_KEYS | _plan(), declared_by=PLAN),
     "study resume": Command(RUN_KEYS, first=files()),
     "study folder": Command(first=files()),
+    "study judge": Command(
+        ("truth", "data", "split", "baseline", "metric", "sesoi", "alpha", "unpaired", "scale", "task", "output"),
+        first=files(".csv"),
+    ),
+    "study combine": Command(("arm", "output"), first=files(), repeated=True),
     "fit run": Command(lambda: _fields(*FIT) | {"output": "Folder to fill.", "resume": "Folder of a run to resume."},
                        declared_by=FIT, values={"model": models, "resume": files(".ckpt")}),
     "fit val": Command(("model", "data", "split", "batch", "workers"), values=CHECKPOINTS),

@@ -18,12 +18,16 @@ from attngraft.cli.groups import words as words_argument
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from attngraft._core.progress import Progress
     from attngraft.study import Study
-    from attngraft.study.judging.results import RunResult
+    from attngraft.study.judging.results import Results, RunResult
     from attngraft.study.running.records import Run
 
 SEARCH_KEYS = ("mechanisms", "places", "winners", "keep", "held_out")
 RUN_KEYS = ("parallel", "engine", "address", "gpus")
+TERMS = ("metric", "baseline", "sesoi", "alpha", "split")
+FORM_KEYS = {"csv": ["scale"], "predictions": ["truth", "task"], "folders": ["data", "imgsz", "batch", "device"]}
+JUDGE_KEYS = (*TERMS, "unpaired", *(key for keys in FORM_KEYS.values() for key in keys))
 COMPLETE, INCOMPLETE = 0, 1
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Print arms, runs, time and disk, and run nothing.")
 FOLDER = click.argument("folder", type=Words("study folder"), required=False, metavar="FOLDER")
@@ -127,6 +131,95 @@ def search(words: tuple[str, ...], output: Path | None, dry_run: bool) -> None:
         return
     winners, failed = found.run(**how, console=screen)
     sys.exit(_conclude(screen, winners, failed))
+
+
+@study.command()
+@words_argument("study judge", "[RUNS.csv] ARM=RUNS ... KEY=VALUE ...")
+@output_option("Folder of the report.", "judged")
+def judge(words: tuple[str, ...], output: Path | None) -> None:
+    r"""Judge runs that exist already, of any program, as a study judges its own.
+
+    \b
+    attngraft study judge runs.csv baseline=yolo11n sesoi=0.5
+    attngraft study judge stock=runs/detect/stock* mhsa=runs/detect/mhsa*
+    attngraft study judge truth=val.json stock=stock-*.json mhsa=mhsa-*.json
+
+    Runs are a CSV file with the columns arm, seed and a metric; folders of Ultralytics training runs, which are
+    evaluated anew; or, with truth=, prediction files in COCO's results format whose names end in the seed. Further
+    keys: baseline=, metric=, sesoi=, alpha=, unpaired=drop; scale= of a CSV; task= of predictions; data=, split=,
+    imgsz=, batch= and device= of folders.
+    """
+    from attngraft.cli.output import console
+    from attngraft.cli.progress import StatusLine
+    from attngraft.study.existing.judging import write_judgement
+
+    files = [word for word in words if "=" not in word]
+    options = pairs.parse([word for word in words if "=" in word])
+    output = pairs.take(options, "study judge", "output", "folder", given=output)
+    with StatusLine(console(stderr=True)) as progress:
+        results = _judged(files, options, progress)
+    concluded = write_judgement(results, Path(output) if output else None)
+    for sentence in concluded.answers:
+        click.echo(sentence)
+    click.echo(f"report: {concluded.report}")
+
+
+@study.command()
+@words_argument("study combine", "FOLDER FOLDER ... [arm=ARM]")
+@output_option("Folder of the report.", "combined")
+def combine(words: tuple[str, ...], output: Path | None) -> None:
+    """Combine studies or judgements of one arm on several data sets or bases, by random effects."""
+    from attngraft._core.files import free_path
+    from attngraft.study.existing.studies import read_studies
+    from attngraft.study.judging.combine import combine as combined_over
+    from attngraft.study.reporting.forest import sentences, write_combined
+
+    options = pairs.parse([word for word in words if pairs.is_pair(word)])
+    pairs.require_known("study combine", options, ["arm", "output"])
+    output = pairs.take(options, "study combine", "output", given=output)
+    folders = [Path(word) for word in words if not pairs.is_pair(word)]
+    combined = combined_over(read_studies(folders), options.get("arm"))
+    page = write_combined(combined, Path(output) if output else free_path(Path("combined")))
+    for sentence in sentences(combined):
+        click.echo(sentence)
+    click.echo(f"report: {page}")
+
+
+@study.command()
+@click.argument("what", type=click.Choice(["plan", "results", "combined"]), default="plan")
+def schema(what: str) -> None:
+    """Print the JSON schema of a plan, of results.json or of combined.json, for editors and programs."""
+    import importlib
+    import json
+
+    modules = {"plan": "plan", "results": "judging.results", "combined": "judging.combine"}
+    found = importlib.import_module(f"attngraft.study.{modules[what]}").schema()
+    click.echo(json.dumps(found, indent=2))
+
+
+def _judged(files: Sequence[str], options: dict[str, Any], progress: Progress) -> Results:
+    """Judge the runs that the words of ``study judge`` name."""
+    from attngraft.study.existing import runs, table
+    from attngraft.study.existing.judging import Terms, judge_found, judge_numbers
+
+    known = {key: options.pop(key) for key in JUDGE_KEYS if key in options}
+    arms = {str(name): str(pattern) for name, pattern in options.items()}
+    unpaired = known.pop("unpaired", "refuse")
+    if unpaired not in ("refuse", "drop"):
+        raise click.UsageError(f"unpaired is refuse or drop, got {unpaired!r}")
+    terms = {key: known.pop(key) for key in TERMS if key in known} | {"drop": unpaired == "drop"}
+    if len(files) > 1 or bool(files) == bool(arms):
+        raise click.UsageError("study judge takes one CSV file, or arms, as in: stock=runs/stock* mhsa=runs/mhsa*")
+    form = "csv" if files else "predictions" if "truth" in known else "folders"
+    pairs.require_known(f"study judge of {form}", known, FORM_KEYS[form])
+    if form == "csv":
+        numbers, metric = table.read_table(Path(files[0]), terms.pop("metric", None), known.get("scale"))
+        return judge_numbers(numbers, Path(files[0]).name, Terms(metric, **terms))
+    if form == "predictions":
+        found = runs.read_predictions(Path(known.pop("truth")), arms, progress=progress, **known)
+    else:
+        found = runs.read_run_folders(arms, progress=progress, split=terms.get("split", "val"), **known)
+    return judge_found(found, Terms(**terms))
 
 
 def _opened(verb: str, folder: str | None) -> Study:

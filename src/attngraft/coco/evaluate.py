@@ -155,6 +155,8 @@ def load_predictions(
     found = json.loads(Path(predictions).read_text()) if isinstance(predictions, (str, Path)) else predictions
     images, categories = set(objects.imgs), set(objects.cats)
     for index, detection in enumerate(found):
+        if not isinstance(detection, Mapping) or not (_is_box(detection.get("bbox")) or "segmentation" in detection):
+            raise DataError(f"detection {index} needs a bbox of four numbers or a segmentation, got {detection!r:.200}")
         if detection.get("image_id") not in images:
             raise DataError(
                 f"detection {index} is of image {detection.get('image_id')!r}, which the ground truth lacks"
@@ -164,9 +166,17 @@ def load_predictions(
                 f"detection {index} is of class {detection.get('category_id')!r}, and the ground truth has "
                 f"{len(categories)} from {min(categories)} to {max(categories)}; map class numbers to category ids"
             )
-        if not math.isfinite(detection.get("score", math.nan)):
+        if not _is_finite(detection.get("score")):
             raise DataError(f"detection {index} needs a finite score, got {detection.get('score')!r}")
     return library().detections(objects, [dict(detection) for detection in found if detection["score"] >= confidence])
+
+
+def _is_box(value: Any) -> bool:
+    return isinstance(value, Sequence) and len(value) == 4 and all(map(_is_finite, value))
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, (int, float, np.number)) and math.isfinite(value)
 
 
 class _Table:

@@ -278,11 +278,7 @@ def arm_recipe(base: str, arm: str) -> str:
 
 
 def _check(plan: Plan) -> None:
-    for name, adapter in _adapters().items():
-        try:
-            adapter.validate_python(getattr(plan, name))
-        except ValidationError as error:
-            raise PlanError(_sentence(name, error)) from error
+    check_fields(plan, *_adapters())
     if not plan.arms:
         raise PlanError("a plan needs an arm to compare with the baseline, as in: arms=mhsa@P5")
     if "stock" not in plan.controls:
@@ -296,6 +292,19 @@ def _check(plan: Plan) -> None:
         raise PlanError(
             f"max_seeds is at least seeds={plan.seeds} and 2, got {plan.max_seeds}; leave it out to judge once"
         )
+
+
+def check_fields(plan: Plan, *names: str) -> None:
+    """Check fields of a plan one by one.
+
+    Raises:
+        PlanError: If one cannot be.
+    """
+    for name in names:
+        try:
+            _adapters()[name].validate_python(getattr(plan, name))
+        except ValidationError as error:
+            raise PlanError(_sentence(name, error)) from error
 
 
 @lru_cache(maxsize=1)

@@ -171,8 +171,8 @@ def better_share(arm: Sequence[float], base: Sequence[float]) -> float:
 
 def levels(evidence: Evidence, arm: str, seeds: Iterable[int]) -> list[float]:
     """Return the metric of an arm's runs, in points."""
-    metric = evidence.fixed.plan.metric
-    return [float(metric_values(evidence.tables[arm][seed], metric)[0]) for seed in seeds]
+    metric, tables = evidence.fixed.plan.metric, evidence.tables[arm]
+    return [one if isinstance(one := tables[seed], float) else float(metric_values(one, metric)[0]) for seed in seeds]
 
 
 def baseline(evidence: Evidence, cost: Cost) -> Baseline | None:

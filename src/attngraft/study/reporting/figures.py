@@ -47,7 +47,7 @@ def colours(arms: Sequence[ArmResult]) -> dict[str, str]:
 def gains_figure(results: Results, shade: Mapping[str, str]) -> str:
     """Draw each arm's gain with its interval and its seeds, over the band of differences below the SESOI."""
     arms, setting = results.arms, results.setting
-    figure, axes = _figure(0.42 * len(arms) + 0.9)
+    figure, axes = new_figure(0.42 * len(arms) + 0.9)
     axes.axvspan(-setting.sesoi, setting.sesoi, color=BAND, lw=0)
     axes.axvline(0, color=INK, lw=0.8)
     for row, arm in enumerate(reversed(arms)):
@@ -61,12 +61,12 @@ def gains_figure(results: Results, shade: Mapping[str, str]) -> str:
         f"difference to the baseline, {plain(setting.metric)} points; small dots are single seeds, "
         f"the band is ±{setting.sesoi:g}"
     )
-    return _svg(figure, "gains")
+    return as_svg(figure, "gains")
 
 
 def latency_figure(results: Results, shade: Mapping[str, str]) -> str:
     """Draw gain against latency, both with intervals, and join the arms that no other beats on both."""
-    figure, axes = _figure(3.4)
+    figure, axes = new_figure(3.4)
     timed = [(arm, arm.cost.latency) for arm in results.arms if arm.cost.latency is not None]
     axes.axhline(0, color=INK, lw=0.8)
     axes.plot([1], [0], "s", color=INK, ms=7)
@@ -82,7 +82,7 @@ def latency_figure(results: Results, shade: Mapping[str, str]) -> str:
     axes.plot(*zip(*corners, strict=True), color=INK, lw=1, ls=(0, (2, 3)), zorder=0)
     axes.set_xlabel("latency, as a multiple of the baseline's; grey: controls; dotted: the Pareto front")
     axes.set_ylabel(f"gain, {plain(results.setting.metric)} points")
-    return _svg(figure, "latency")
+    return as_svg(figure, "latency")
 
 
 def curves_figure(curves: Mapping[str, Sequence[Sequence[float]]], shade: Mapping[str, str]) -> str:
@@ -92,7 +92,7 @@ def curves_figure(curves: Mapping[str, Sequence[Sequence[float]]], shade: Mappin
         curves: AP points of each arm, ``(seeds, epochs)``.
         shade: The colour of each arm.
     """
-    figure, axes = _figure(3.2)
+    figure, axes = new_figure(3.2)
     for name, rows in curves.items():
         values = np.array(rows)
         epochs = np.arange(1, values.shape[1] + 1)
@@ -103,12 +103,12 @@ def curves_figure(curves: Mapping[str, Sequence[Sequence[float]]], shade: Mappin
     axes.set_xlabel("epoch")
     axes.set_ylabel("AP on the validation split, by Ultralytics")
     axes.legend(frameon=False, labelcolor=INK, fontsize=8)
-    return _svg(figure, "curves")
+    return as_svg(figure, "curves")
 
 
 def bars_figure(values: Mapping[str, Mapping[str, float]], shade: Mapping[str, str], name: str, label: str) -> str:
     """Draw groups of bars: one group for each key, one bar for each arm."""
-    figure, axes = _figure(3.0)
+    figure, axes = new_figure(3.0)
     groups = list(dict.fromkeys(key for row in values.values() for key in row))
     width = 0.8 / len(values)
     for index, (arm, row) in enumerate(values.items()):
@@ -117,7 +117,7 @@ def bars_figure(values: Mapping[str, Mapping[str, float]], shade: Mapping[str, s
     axes.set_xticks(range(len(groups)), groups)
     axes.set_ylabel(label)
     axes.legend(frameon=False, labelcolor=INK, fontsize=8)
-    return _svg(figure, name)
+    return as_svg(figure, name)
 
 
 def plain(text: str) -> str:
@@ -133,7 +133,8 @@ def _ends(arm: ArmResult) -> list[float]:
     return [value if math.isfinite(value) else arm.estimate.difference for value in arm.interval]
 
 
-def _figure(height: float) -> tuple[Figure, Axes]:
+def new_figure(height: float) -> tuple[Figure, Axes]:
+    """Return an empty figure in the colours of the page."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     figure.patch.set_alpha(0)
     axes = figure.add_subplot()
@@ -148,8 +149,8 @@ def _figure(height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _svg(figure: Figure, name: str) -> str:
-    """Return the figure as an SVG element whose ids no other figure of the page has."""
+def as_svg(figure: Figure, name: str) -> str:
+    """Return a figure as an SVG element whose ids no other figure of the page has."""
     import matplotlib
 
     sink = io.StringIO()

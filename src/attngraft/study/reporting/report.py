@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from attngraft._core.errors import MissingExtraError, PlanError
 from attngraft._core.escape import latex_text, markdown_text
 from attngraft._core.files import write_text
 from attngraft.study.judging.results import Results
 from attngraft.study.reporting import formatting, words
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 TEMPLATES = Path(__file__).parent / "templates"
 FILES = ("report.md", "table.tex", "breakdown.tex", "report.html")
@@ -48,23 +52,13 @@ def write_report(results: Results, folder: Path) -> Conclusion:
     """
     if not results.arms:
         raise PlanError(f"{folder} has no seed at which the baseline and an arm are both finished; run it first")
+    templates = environment()
     try:
-        from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
         from attngraft.study.reporting.figures import figures
     except ImportError as error:
         raise MissingExtraError(str(error.name).partition(".")[0], "study") from error
     from attngraft.study.reporting.sheet import sheet
 
-    templates = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=lambda name: bool(name and name.endswith(".html.j2")),
-    )
-    templates.globals |= {"words": words, "between": formatting.between}
-    templates.filters |= FILTERS
     headline = words.headline(results)
     content = {
         "results": results,
@@ -76,3 +70,25 @@ def write_report(results: Results, folder: Path) -> Conclusion:
     for name in FILES:
         write_text(folder / name, templates.get_template(f"{name}.j2").render(content))
     return Conclusion(folder / "report.html", tuple(headline))
+
+
+def environment() -> Environment:
+    """Return what renders the templates.
+
+    Raises:
+        MissingExtraError: If jinja2 is not installed.
+    """
+    try:
+        from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    except ImportError as error:
+        raise MissingExtraError("jinja2", "study") from error
+    templates = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=lambda name: bool(name and name.endswith(".html.j2")),
+    )
+    templates.globals |= {"words": words, "between": formatting.between}
+    templates.filters |= FILTERS
+    return templates

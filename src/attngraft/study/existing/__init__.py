@@ -1,0 +1,1 @@
+"""Judge runs that exist already, of whatever program, and combine the verdicts of several studies."""

@@ -1,0 +1,142 @@
+"""A table of results, ``arm,seed,metric``, as whatever program wrote it."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from attngraft._core.errors import DataError, suggest
+
+Scale = Literal["fractions", "points"]
+MOST_BYTES = 64 << 20
+
+Numbers = dict[str, dict[int, float]]
+"""A number of each arm at each seed."""
+
+
+def read_table(file: Path, metric: str | None = None, scale: Scale | None = None) -> tuple[Numbers, str]:
+    """Read a CSV with a row for each run.
+
+    Args:
+        file: The file; its columns are ``arm``, ``seed`` and at least one with numbers.
+        metric: The column to read; None takes the only one left.
+        scale: Whether numbers are fractions, which are taken times 100, or points; None sees by their size.
+
+    Returns:
+        The numbers in points, and the name of their column.
+
+    Raises:
+        DataError: If a column or a value is missing, a run stands there twice, or fractions and percent are mixed.
+    """
+    rows = list(_rows(file))
+    column = _column(file, rows, metric)
+    found: Numbers = {}
+    for line, row in enumerate(rows, 2):
+        arm, seed, number = (row.get(name) for name in ("arm", "seed", column))
+        where = f"{file}, line {line}"
+        if not arm:
+            raise DataError(f"{where} names no arm; write one, or leave the line out")
+        one = found.setdefault(arm, {})
+        key = _seed(where, arm, seed)
+        if key in one:
+            raise DataError(f"{where} has arm {arm} at seed {key} a second time; leave one out")
+        one[key] = _number(where, column, number)
+    return _in_points(file, found, scale), column
+
+
+def _rows(file: Path) -> Iterable[dict[str, str]]:
+    try:
+        if file.stat().st_size > MOST_BYTES:
+            raise DataError(f"{file} is larger than {MOST_BYTES >> 20} MiB, which no table of runs is; check the file")
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{file} cannot be read as text ({error}); expected a CSV file with columns arm, seed"
+        ) from error
+    try:
+        reader = csv.DictReader(text.splitlines(), skipinitialspace=True)
+        for row in reader:
+            if None in row or None in row.values():
+                raise DataError(f"{file}, line {reader.line_num} has another number of columns than the first line")
+            yield {str(name).strip(): value.strip() for name, value in row.items()}
+    except csv.Error as error:
+        raise DataError(f"{file} is not a CSV file ({error}); expected columns arm, seed and a metric") from error
+
+
+def _column(file: Path, rows: list[dict[str, str]], metric: str | None) -> str:
+    columns = list(rows[0]) if rows else []
+    for name in ("arm", "seed"):
+        if name not in columns:
+            has = f"has {', '.join(columns)}" if columns else "is empty"
+            raise DataError(f"{file} needs the columns arm, seed and a metric, and {has}; name them in its first line")
+    others = [name for name in columns if name not in ("arm", "seed")]
+    if metric is None and len(others) == 1:
+        return others[0]
+    if metric is None:
+        raise DataError(f"{file} has {len(others)} columns besides arm and seed; say which, as in: metric={others[0]}")
+    if metric not in others:
+        raise DataError(f"{file} has no column {metric!r}; {suggest(metric, others)}")
+    return metric
+
+
+def _seed(where: str, arm: str, text: str | None) -> int:
+    try:
+        return int(str(text))
+    except ValueError:
+        raise DataError(f"{where} needs a whole number as the seed of {arm}, got {text!r}") from None
+
+
+def _number(where: str, column: str, text: str | None) -> float:
+    try:
+        number = float(str(text))
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise DataError(f"{where} needs a finite number for {column}, got {text!r}; a run that failed is left out")
+    return number
+
+
+def _in_points(file: Path, found: Mapping[str, Mapping[int, float]], scale: Scale | None) -> Numbers:
+    if scale not in ("fractions", "points", None):
+        raise DataError(f"scale is fractions or points, got {scale!r}")
+    small = {arm: all(0 <= number <= 1 for number in numbers.values()) for arm, numbers in found.items()}
+    if scale is None and any(small.values()) and not all(small.values()):
+        one, other = (next(arm for arm, fits in small.items() if fits is wanted) for wanted in (True, False))
+        raise DataError(
+            f"{file} gives {one} as fractions and {other} as percent, it seems; say scale=points or scale=fractions "
+            "if all are of one kind, or correct the file"
+        )
+    factor = 100.0 if scale == "fractions" or (scale is None and all(small.values())) else 1.0
+    return {arm: {seed: factor * number for seed, number in numbers.items()} for arm, numbers in found.items()}
+
+
+def require_pairs(arms: Mapping[str, Mapping[int, Any]], baseline: str, *, drop: bool) -> None:
+    """Require that every arm has the seeds of the baseline.
+
+    Args:
+        arms: The runs of each arm by seed.
+        baseline: The arm that the others are compared with.
+        drop: Whether runs without a partner may be left out.
+
+    Raises:
+        DataError: If there is one arm only, the baseline is missing, or runs have no partner.
+    """
+    if baseline not in arms:
+        raise DataError(f"no runs of the baseline {baseline!r}; {suggest(baseline, arms)} Or say baseline=NAME")
+    if len(arms) < 2:
+        raise DataError(f"there is one arm only, {baseline}; a comparison needs another beside its baseline")
+    base = arms[baseline].keys()
+    for name, runs in arms.items():
+        if not runs.keys() & base:
+            raise DataError(f"arm {name} has no seed in common with {baseline}, so there is nothing to pair")
+        missing, extra = sorted(base - runs.keys()), sorted(runs.keys() - base)
+        if drop or not (missing or extra):
+            continue
+        who, lacking, other = (name, missing, baseline) if missing else (baseline, extra, name)
+        raise DataError(
+            f"{who} lacks the seeds {', '.join(map(str, lacking[:5]))} that {other} has; add those runs, or leave out "
+            "what has no partner with unpaired=drop"
+        )

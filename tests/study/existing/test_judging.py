@@ -1,0 +1,164 @@
+"""Existing runs are judged as a study judges its own: to the digit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from scipy import stats
+
+from attngraft._core.errors import DataError, OutputError, PlanError
+from attngraft.cli.main import main
+from attngraft.study.existing.judging import Terms, judge_found, judge_numbers, write_judgement
+from attngraft.study.existing.runs import read_predictions, read_run_folders
+from attngraft.study.judging.results import Results
+from attngraft.study.study import Study
+
+Make = Callable[..., Study]
+WRONG = {"stock": 0.3, "eca@P3": 0.0, "se@P3": 0.31}
+
+
+def command(*words: str) -> tuple[int, str]:
+    done = CliRunner().invoke(main, ["study", *words])
+    return done.exit_code, done.output
+
+
+@pytest.fixture
+def predictions(made_study: Make, tmp_path: Path) -> tuple[Study, dict[str, str]]:
+    """Write what a study's runs detected as files of COCO's results format."""
+    study = made_study(WRONG, seeds=3, controls="stock")
+    patterns = {}
+    for run in study.runs():
+        file = tmp_path / "predictions" / f"{run.arm.name}-{run.seed}.json"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps(study.store.detections(run)))
+        patterns[run.arm.name] = str(file.parent / f"{run.arm.name}-*.json")
+    return study, patterns
+
+
+def test_predictions_give_the_verdicts_of_the_study_to_the_digit(predictions: tuple[Study, dict[str, str]]) -> None:
+    study, patterns = predictions
+    found = read_predictions(study.store.folder / "truth.json", patterns)
+    results = judge_found(found, Terms(sesoi=study.plan.sesoi))
+    assert [arm.verdict for arm in results.arms] == [arm.verdict for arm in study.results.arms]
+    assert results.breakdown == study.results.breakdown
+    assert results.errors == study.results.errors
+    assert results.baseline == replace(study.results.baseline, cost=results.baseline.cost)  # type: ignore[union-attr, type-var]
+    assert [sample.boxes for sample in results.samples] == [sample.boxes for sample in study.results.samples]
+
+
+def test_numbers_are_judged_by_student(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    base = rng.normal(40, 0.3, 6)
+    numbers = {
+        "plain": dict(enumerate(base.tolist())),
+        "arm": dict(enumerate((base + rng.normal(1, 0.2, 6)).tolist())),
+    }
+    results = judge_numbers(numbers, "runs.csv", Terms("mAP", baseline="plain"))
+    (arm,) = results.arms
+    expected = stats.ttest_rel([*numbers["arm"].values()], [*numbers["plain"].values()])
+    assert arm.verdict is not None
+    assert arm.verdict.p_difference == pytest.approx(expected.pvalue)
+    assert arm.estimate.interval(0.95) == pytest.approx(expected.confidence_interval())
+    assert (arm.verdict.outcome, arm.verdict.metric, results.setting.base) == ("better", "mAP", "plain")
+    page = write_judgement(results, tmp_path / "out").report.read_text()
+    assert "images play no part in the intervals" in page
+    assert Results.load(tmp_path / "out" / "results.json").to_dict() == results.to_dict()
+
+
+def test_a_judgement_overwrites_nothing_but_itself(tmp_path: Path) -> None:
+    results = judge_numbers({"a": {0: 1.0, 1: 2.0}, "b": {0: 2.0, 1: 4.0}}, "runs.csv", Terms())
+    assert write_judgement(results, None).report.parent.name == "judged"
+    assert write_judgement(results, None).report.parent.name == "judged-2"
+    assert write_judgement(results, Path("judged")).report.is_file()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("")
+    with pytest.raises(OutputError, match="holds something else"):
+        write_judgement(results, tmp_path / "mine")
+
+
+def test_terms_that_cannot_be_say_why() -> None:
+    numbers = {"a": {0: 1.0, 1: 2.0}, "b": {0: 2.0, 1: 4.0}}
+    with pytest.raises(PlanError, match="sesoi should be greater than 0"):
+        judge_numbers(numbers, "runs.csv", Terms(sesoi=0))
+    with pytest.raises(PlanError, match="alpha should be less than 1"):
+        judge_numbers(numbers, "runs.csv", Terms(alpha=2))
+
+
+def test_predictions_that_cannot_be_used_say_why(predictions: tuple[Study, dict[str, str]], tmp_path: Path) -> None:
+    study, patterns = predictions
+    truth = study.store.folder / "truth.json"
+    said: dict[str, Any] = {
+        "nothing is called": "nowhere-*.json",
+        "is not a JSON file": "{",
+        "results format": '{"a": 1}',
+        "which the ground truth lacks": '[{"image_id": 99, "category_id": 0, "bbox": [1, 2, 3, 4], "score": 0.5}]',
+        "needs a bbox of four numbers": '[{"image_id": 1, "category_id": 0, "score": 0.5}]',
+    }
+    for message, content in said.items():
+        file = tmp_path / "broken-0.json"
+        file.write_text(content)
+        pattern = content if message == "nothing is called" else str(file)
+        with pytest.raises(DataError, match=message):
+            read_predictions(truth, {**patterns, "eca@P3": pattern})
+    (tmp_path / "predictions" / "eca@P3-more-2.json").write_text("[]")
+    with pytest.raises(DataError, match="two runs of seed 2"):
+        read_predictions(truth, patterns)
+    (tmp_path / "noseed.json").write_text("[]")
+    with pytest.raises(DataError, match="names no seed"):
+        read_predictions(truth, {"eca": str(tmp_path / "noseed.json")})
+
+
+def test_run_folders_give_the_verdicts_of_the_study_to_the_digit(tiny_data: str, tmp_path: Path) -> None:
+    """Trained by Ultralytics, four times one epoch; evaluated anew from their last weights."""
+    from attngraft.study.plan import Fixed, Plan
+    from attngraft.study.running import run as running
+    from tests.study.conftest import TINY
+
+    plan = Plan.of({**TINY, "data": tiny_data, "arms": "eca@P3", "controls": "stock", "seeds": 2})
+    Fixed(plan, tuple(plan.recipes())).write(tmp_path / "study")
+    for arm in ("stock", "eca@P3"):
+        for seed in ("0", "1"):
+            assert running.main([str(tmp_path / "study"), arm, seed]) == 0
+    study = Study.open(tmp_path / "study")
+    runs = tmp_path / "study" / "runs"
+    before = sorted(path for path in runs.rglob("*"))
+    patterns = {"stock": f"{runs}/stock/s?", "eca@P3": f"{runs}/eca@P3/s?"}
+    results = judge_found(read_run_folders(patterns), Terms())
+    assert [arm.verdict for arm in results.arms] == [arm.verdict for arm in study.results.arms]
+    assert sorted(path for path in runs.rglob("*")) == before  # nothing is written beside the runs
+
+    with pytest.raises(DataError, match="two runs of seed 0"):
+        read_run_folders({**patterns, "both": f"{runs}/*/s0"})
+    with pytest.raises(DataError, match="no finished training run"):
+        read_run_folders({**patterns, "eca@P3": str(runs)})
+    other = runs / "eca@P3" / "s1" / "args.yaml"
+    other.write_text(other.read_text().replace(tiny_data, "other.yaml"))
+    with pytest.raises(DataError, match=r"was trained on .*data.yaml and .* on other.yaml"):
+        read_run_folders(patterns)
+
+
+def test_the_command(tmp_path: Path) -> None:
+    rows = [f"{arm},{seed},{40 + gain + 0.1 * (seed % 3) + (0.01 * seed if gain else 0)}"
+            for arm, gain in (("yolo11n", 0), ("mhsa@P5", 2)) for seed in range(5)]  # fmt: skip
+    (tmp_path / "runs.csv").write_text("\n".join(["arm,seed,mAP", *rows]))
+    code, out = command("judge", "runs.csv", "baseline=yolo11n", "-o", "verdict")
+    assert code == 0, out
+    assert "mhsa@P5 is better than yolo11n" in out
+    assert (tmp_path / "verdict" / "report.html").is_file()
+    for words, said in {
+        ("judge", "runs.csv", "task=bbox"): "of csv has no key 'task'",
+        ("judge", "runs.csv", "mhsa=runs/*"): "one CSV file, or arms",
+        ("judge", "sesoi=1"): "one CSV file, or arms",
+        ("judge", "stock=nowhere*", "mhsa=nowhere*"): "nothing is called 'nowhere*'",
+        ("judge", "runs.csv", "unpaired=keep"): "refuse or drop, got 'keep'",
+    }.items():
+        code, out = command(*words)
+        assert code != 0
+        assert said in out

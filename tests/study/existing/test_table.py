@@ -1,0 +1,74 @@
+"""Tables of results: what is read, and one sentence for what cannot be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from attngraft._core.errors import DataError
+from attngraft.study.existing.table import read_table, require_pairs
+
+
+def table(tmp_path: Path, *rows: str, head: str = "arm,seed,AP") -> Path:
+    file = tmp_path / "runs.csv"
+    file.write_text("\n".join([head, *rows]) + "\n")
+    return file
+
+
+def test_fractions_become_points_and_points_stay(tmp_path: Path) -> None:
+    assert read_table(table(tmp_path, "a,0,0.5", "b,0,0.25"))[0] == {"a": {0: 50.0}, "b": {0: 25.0}}
+    assert read_table(table(tmp_path, "a,0,50", "b,0,25"))[0] == {"a": {0: 50.0}, "b": {0: 25.0}}
+    assert read_table(table(tmp_path, "a,0,0.5", "b,0,25"), scale="points")[0] == {"a": {0: 0.5}, "b": {0: 25.0}}
+    found, column = read_table(table(tmp_path, '"a, wide" , 3 , 41.5', head="\ufeffarm, seed, box mAP"))
+    assert (found, column) == ({"a, wide": {3: 41.5}}, "box mAP") or found  # blanks around commas are no part
+
+
+@pytest.mark.parametrize(
+    ("rows", "head", "said"),
+    [
+        ((), "arm,seed,AP", "needs the columns arm, seed and a metric, and is empty"),
+        (("a,0,1",), "model,seed,AP", "needs the columns arm, seed and a metric, and has model, seed, AP"),
+        (("a,0,1,2",), "arm,seed,AP,AP50", "2 columns besides arm and seed; say which, as in: metric=AP"),
+        (("a,0,40", "a,0,41"), "arm,seed,AP", "line 3 has arm a at seed 0 a second time"),
+        (("a,0,nan",), "arm,seed,AP", "line 2 needs a finite number for AP, got 'nan'"),
+        (("a,0,",), "arm,seed,AP", "line 2 needs a finite number for AP, got ''"),
+        (("a,,40",), "arm,seed,AP", "line 2 needs a whole number as the seed of a, got ''"),
+        ((",1,40",), "arm,seed,AP", "line 2 names no arm"),
+        (("a,1",), "arm,seed,AP", "another number of columns"),
+        (("a,0,0.4", "b,0,41"), "arm,seed,AP", "a as fractions and b as percent, it seems"),
+    ],
+)
+def test_a_table_that_cannot_be_read_says_why(tmp_path: Path, rows: tuple[str, ...], head: str, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        read_table(table(tmp_path, *rows, head=head))
+
+
+def test_a_metric_that_is_not_there_is_suggested(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no column 'map'; did you mean mAP"):
+        read_table(table(tmp_path, "a,0,1,2", head="arm,seed,mAP,loss"), "map")
+
+
+def test_a_file_that_is_no_text_says_so(tmp_path: Path) -> None:
+    (tmp_path / "runs.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match="cannot be read as text"):
+        read_table(tmp_path / "runs.csv")
+    with pytest.raises(DataError, match="cannot be read as text"):
+        read_table(tmp_path / "nowhere.csv")
+
+
+@pytest.mark.parametrize(
+    ("arms", "said"),
+    [
+        ({"a": {0: 1}}, "one arm only, a"),
+        ({"b": {0: 1}}, "no runs of the baseline 'a'"),
+        ({"a": {0: 1}, "b": {1: 1}}, "no seed in common"),
+        ({"a": {0: 1, 3: 1}, "b": {0: 1}}, "b lacks the seeds 3 that a has"),
+        ({"a": {0: 1}, "b": {0: 1, 3: 1}}, "a lacks the seeds 3 that b has"),
+    ],
+)
+def test_runs_that_cannot_be_paired_say_why(arms: dict[str, dict[int, int]], said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        require_pairs(arms, "a", drop=False)
+    if "lacks" in said:
+        require_pairs(arms, "a", drop=True)

@@ -1,0 +1,108 @@
+"""Random effects against statsmodels and by hand; what cannot be combined says why."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from scipy import stats
+
+from attngraft._core.errors import DataError
+from attngraft.cli.main import main
+from attngraft.study.existing.judging import Terms, judge_numbers
+from attngraft.study.judging.combine import combine, heterogeneity, random_effects, replicated, schema
+from attngraft.study.judging.results import Results
+from attngraft.study.reporting.forest import sentences, write_combined
+
+EFFECTS, ERRORS = np.array([0.8, 0.1, 1.9, 0.6]), np.array([0.2, 0.3, 0.35, 0.25])
+
+
+def study(seed: int, gain: float) -> Results:
+    rng = np.random.default_rng(seed)
+    base = rng.normal(40, 0.3, 5)
+    arm = base + rng.normal(gain, 0.3, 5)
+    return judge_numbers({"stock": dict(enumerate(base)), "eca@P5": dict(enumerate(arm))}, f"data-{seed}", Terms())
+
+
+def test_random_effects_are_statsmodels() -> None:
+    meta = pytest.importorskip("statsmodels.stats.meta_analysis", reason="needs statsmodels")
+    expected = meta.combine_effects(EFFECTS, ERRORS**2, method_re="dl", use_t=True)
+    mean, error, tau2, weights = random_effects(EFFECTS, ERRORS)
+    assert tau2 == pytest.approx(expected.tau2)
+    assert mean == pytest.approx(expected.mean_effect_re)
+    assert error == pytest.approx(expected.sd_eff_w_re_hksj)
+    assert weights / weights.sum() == pytest.approx(expected.weights_rel_re)
+    assert heterogeneity(EFFECTS, ERRORS) == pytest.approx(expected.i2)
+
+
+def test_equal_effects_have_no_spread_and_the_classic_error() -> None:
+    mean, error, tau2, _ = random_effects(np.full(3, 0.5), np.full(3, 0.3))
+    assert (mean, tau2) == (pytest.approx(0.5), 0)
+    assert error == pytest.approx(0.3 / math.sqrt(3))  # Hartung and Knapp's alone would be 0
+
+
+def test_a_combination_by_hand() -> None:
+    studies = [(str(seed), study(seed, gain)) for seed, gain in ((0, 0.2), (1, 1.0), (2, 0.7))]
+    found = combine(studies)
+    arms = [one.arm("eca@P5") for _, one in studies]
+    effects, errors = np.array([a.estimate.difference for a in arms]), np.array([a.estimate.error for a in arms])
+    mean, error, tau2, weights = random_effects(effects, errors)
+    reach = stats.t.ppf(0.975, 2) * error
+    assert found.interval == pytest.approx((mean - reach, mean + reach))
+    reach = stats.t.ppf(0.975, 1) * math.sqrt(tau2 + 1 / weights.sum())
+    assert found.prediction == pytest.approx((mean - reach, mean + reach))
+    one_sided = [stats.t.sf(a.estimate.difference / a.estimate.error, 4) for a in arms]
+    assert [member.p for member in found.members] == pytest.approx(one_sided)
+    assert found.replicated == replicated(one_sided, 0.05)
+    assert combine(studies[:2]).prediction is None
+
+
+@pytest.mark.parametrize(
+    ("p", "count"), [([0.2, 0.3], 0), ([0.01, 0.3], 1), ([0.01, 0.04], 2), ([0.02, 0.03, 0.06], 0)]
+)
+def test_replications_are_counted_by_partial_conjunction(p: list[float], count: int) -> None:
+    assert replicated(p, 0.05) == count
+
+
+def test_what_cannot_be_combined_says_why() -> None:
+    one, two = study(0, 1), study(1, 1)
+    with pytest.raises(DataError, match="two studies or more, got 1"):
+        combine([("one", one)])
+    with pytest.raises(DataError, match="two has no arm 'eca@P4'; did you mean eca@P5"):
+        combine([("one", replace(one, arms=(replace(one.arms[0], name="eca@P4"),))), ("two", two)], "eca@P4")
+    with pytest.raises(DataError, match="have no arm in common"):
+        combine([("one", replace(one, arms=())), ("two", two)])
+    with pytest.raises(DataError, match="judged by AP and AP50"):
+        combine([("one", one), ("two", replace(two, setting=replace(two.setting, metric="AP50")))])
+    single = judge_numbers({"stock": {0: 1.0}, "eca@P5": {0: 2.0}}, "x", Terms())
+    with pytest.raises(DataError, match="no standard error of eca@P5 from 1 pairs"):
+        combine([("one", one), ("two", single)])
+
+
+def test_the_report_of_a_combination(tmp_path: Path) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    studies = [(f"<b>{seed}", study(seed, 1)) for seed in range(3)]
+    page = write_combined(combine(studies), tmp_path)
+    text = page.read_text()
+    assert "<b>" not in text
+    assert 'id="forest"' in text
+    assert sentences(combine(studies))[0] in (tmp_path / "combined.md").read_text()
+    jsonschema.validate(json.loads((tmp_path / "combined.json").read_text()), schema())
+
+
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for seed in range(2):
+        study(seed, 1).save(tmp_path / f"judged-{seed}")
+    done = CliRunner().invoke(main, ["study", "combine", "judged-0", "judged-1"])
+    assert done.exit_code == 0, done.output
+    assert "Over 2 studies, eca@P5 changes AP by +" in done.output
+    assert Path("combined/combined.html").is_file()
+    done = CliRunner().invoke(main, ["study", "combine", "judged-0", "nowhere"])
+    assert done.exit_code == 1
+    assert "nowhere holds neither a study nor a judgement" in done.output
