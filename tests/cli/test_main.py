@@ -61,6 +61,7 @@ def test_list_and_show_speak_from_the_registry(run: Callable[[str], Result]) -> 
     assert "2101.11605" in shown
     assert "201,600 parameters" in shown
     assert "heads" in shown
+    assert "`" not in shown
 
 
 OWN = """
@@ -113,6 +114,7 @@ def test_list_and_show_take_a_mechanism_of_the_users_own(monkeypatch: pytest.Mon
         ("bench --plugin none.py yolo11n", 2, "none.py is no file"),
         ("--plugin none.py list", 2, "none.py is no file"),
         ("show mhsaa", 2, "did you mean mhsa"),
+        ("list foo", 2, "no mechanism matches 'foo'; attngraft list shows all of them"),
         ("train data=x.yaml", 2, "say which model"),
         ("train model=yolo11n epochs", 2, "expected key=value, got 'epochs'"),
         ("train model=yolo11n epohcs=3", 2, "no key 'epohcs'; did you mean epochs"),

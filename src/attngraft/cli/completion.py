@@ -230,7 +230,7 @@ COMMANDS: Mapping[str, Command] = {
     **{verb: Command(lambda: _ultralytics() | {"output": "Folder to fill."}) for verb in ("train", "val", "predict")},
     "track": Command(lambda: _ultralytics() | {"output": "Folder to fill."}),
     "tune": Command(lambda: _ultralytics() | {"output": "Folder to fill.", "iterations": "How many trials."}),
-    "export": Command(lambda: _ultralytics() | {"output": "File to write.", "pictures": "Images to compare on."}),
+    "export": Command(lambda: _ultralytics() | {"output": "File to write.", "images": "How many to compare on."}),
     "doctor": Command(("model", "imgsz", "batch", "data", "channels"), first=mechanisms),
     "bench": Command(
         ("model", "imgsz", "batch", "backends", "train", "rounds", "device", "output"), first=recipe, repeated=True

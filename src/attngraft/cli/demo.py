@@ -1,4 +1,4 @@
-"""``attngraft demo``: a study in miniature, on data where only a model that sees the whole picture can do well.
+"""``attngraft demo``: a study in miniature, on data where only a model that sees the whole image can do well.
 
 The class of an object is told by a beacon far away. A small detector that cannot see so far is studied as it is, with
 attention, and with a plain convolution of the same size in its place.
@@ -22,7 +22,7 @@ ARM = "mhsa(init=paper)@P3"
 SEEDS = 2
 EPOCHS = 12
 SESOI = 1.0
-# Colours and far cues are the data here, so the host's colour, mosaic and scale augmentation stay off.
+# Colours and far cues are the data here, so Ultralytics' colour, mosaic and scale augmentation stay off.
 TRAINING = {
     "imgsz": 96, "batch": 16, "nbs": 16, "optimizer": "AdamW", "lr0": 2e-3, "lrf": 0.05,
     "cos_lr": True, "warmup_epochs": 1, "warmup_bias_lr": 0, "weight_decay": 1e-4, "mosaic": 0, "close_mosaic": 0,
@@ -37,7 +37,7 @@ ABOUT: dict[Rule, str] = {
 
 
 class DemoError(AttngraftError, RuntimeError):
-    """A training of the demonstration that failed; names its log."""
+    """A run of the demonstration that failed; names its log."""
 
 
 def run_demo(
@@ -55,26 +55,26 @@ def run_demo(
 
     Args:
         out: Folder to fill; the next free name is taken if it exists.
-        device: The host's device, such as ``cpu`` or ``0``.
+        device: The device of Ultralytics, such as ``cpu`` or ``0``.
         parallel: How many training runs at once.
         rule: What tells the class of an object.
-        train: Pictures to train on.
-        val: Pictures to validate on.
-        epochs: Epochs of each training.
-        seeds: Trainings of each arm.
+        train: Images to train on.
+        val: Images to validate on.
+        epochs: Epochs of each run.
+        seeds: Runs of each arm.
 
     Returns:
         The report.
 
     Raises:
-        DemoError: If a training fails.
+        DemoError: If a run fails.
         OutputError: If the folder cannot be written.
     """
     console = new_console()
     started = time.monotonic()
     out = free_path(out).resolve()
     data = beacons(out / "beacons", rule=rule, train=train, val=val)
-    console.print(f"{train} pictures for training and {val} for validation in {out}: {ABOUT[rule]}", soft_wrap=True)
+    console.print(f"{train} images for training and {val} for validation in {out}: {ABOUT[rule]}", soft_wrap=True)
     training = {**TRAINING, "epochs": epochs, "device": device}
     study = Study(
         Plan(str(data), (ARM,), base=BASE, controls=("stock", "conv"), seeds=seeds, sesoi=SESOI, train=training),
@@ -82,7 +82,7 @@ def run_demo(
     )
     failed = study.run(workers=parallel, console=console)
     for run in failed:
-        raise DemoError(f"the training '{run}' failed; its output is in {study.store.log(run)}")
+        raise DemoError(f"the run '{run}' failed; its output is in {study.store.log(run)}")
     concluded = study.conclude()
     for sentence in concluded.answers:
         console.print(sentence, style="bold", soft_wrap=True, highlight=False)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +15,10 @@ from attngraft.cli import pairs
 from attngraft.cli.groups import output as output_option
 from attngraft.cli.groups import words as words_argument
 
+if TYPE_CHECKING:
+    from attngraft.export.parity import OutputDeviation
+    from attngraft.yolo.exporting import ExportRecord
+
 VERBS = {
     "train": "Train a recipe: attngraft train model=yolo11n+mhsa@P5 data=my.yaml epochs=50",
     "val": "Validate a model: attngraft val model=best.pt data=my.yaml",
@@ -21,7 +26,7 @@ VERBS = {
     "track": "Track objects in a video: attngraft track model=best.pt source=video.mp4",
     "tune": "Search hyperparameters: attngraft tune model=yolo11n+mhsa@P5 data=my.yaml iterations=30",
 }
-EXPORT_KEYS = ("pictures", "half", "int8")
+EXPORT_KEYS = ("images", "half", "int8")
 """Keys of our own export besides those of Ultralytics."""
 ELSEWHERE = {
     "train": ("Predict", "Visualize", "Export", "Tracker"),
@@ -113,7 +118,7 @@ def run_export(words: Sequence[str], output: Path | None = None) -> None:
     """Export as Ultralytics does, and print how far the file is from its model.
 
     Args:
-        words: ``key=value`` words; ``model`` takes a recipe, ``pictures`` says how many to compare on.
+        words: ``key=value`` words; ``model`` takes a recipe, ``images`` says how many to compare on.
         output: The file, or the folder to put it in; None writes it beside the model.
 
     Raises:
@@ -121,13 +126,38 @@ def run_export(words: Sequence[str], output: Path | None = None) -> None:
     """
     options = _options("export", words, "attngraft export model=best.pt format=onnx")
     target = pairs.take(options, "export", "output", given=output)
+    count = pairs.take(options, "export", "images", "pictures")
     _check_keys("export", {key: given for key, given in options.items() if key not in EXPORT_KEYS})
     from attngraft.yolo import export
 
     if target is not None:
         options["output"] = Path(target)
+    if count is not None:
+        options["pictures"] = count
     record = export(options.pop("model"), **options)
-    click.echo(f"attngraft: {record}\nattngraft: stored in {record.record_file}")
+    for line in _lines(record):
+        click.echo(f"attngraft: {line}")
+
+
+def _lines(record: ExportRecord) -> Iterator[str]:
+    """Say in short lines what was written, and how far it is from the model."""
+    yield f"{record.file} written"
+    if record.deviation is None:
+        yield f"not compared with the model: {record.reason}"
+    else:
+        yield f"compared with the model on {record.pictures}"
+        yield from ([record.deviation.error] if record.deviation.error else map(_deviation, record.deviation.outputs))
+    if record.sure is False:
+        yield "the model is sure of nothing on them (no score reaches its threshold), so this proves little"
+        yield "compare on images with objects that it finds: source=images/"
+    yield f"stored in {record.record_file}"
+
+
+def _deviation(output: OutputDeviation) -> str:
+    allowed = [f"{key} {bound:.0e}" for key, bound in vars(output.bound).items() if bound < math.inf]
+    shape = " x ".join(map(str, output.inputs[0]))
+    found = f"absolute {output.absolute:.1e}, relative {output.relative:.1e} at {shape}"
+    return f"  {output.name}: {found}; allowed: {', '.join(allowed) or 'anything'}"
 
 
 def _options(verb: str, words: Sequence[str], example: str) -> dict[str, Any]:

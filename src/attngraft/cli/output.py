@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
+import sys
+from typing import TextIO, cast
 
 from rich.console import Console
 
@@ -19,6 +23,32 @@ def console(*, stderr: bool = False, least: int = 0) -> Console:
     """
     made = Console(stderr=stderr)
     if not made.is_terminal and "COLUMNS" not in os.environ:
-        made.width = UNWATCHED
+        trimmed = Trimmed(sys.stderr if stderr else sys.stdout)
+        made = Console(file=cast(TextIO, trimmed), width=UNWATCHED)
     made.width = max(least, made.width)
     return made
+
+
+class Trimmed(io.TextIOBase):
+    """A stream without the blanks with which the rows of a table are filled up.
+
+    Args:
+        stream: Where the text goes.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """Return what the stream encodes to."""
+        return self.stream.encoding or "utf-8"
+
+    def write(self, text: str, /) -> int:
+        """Write whole lines, each without the blanks at its end."""
+        self.stream.write(re.sub(r"[ ]+$", "", text, flags=re.MULTILINE))
+        return len(text)
+
+    def flush(self) -> None:
+        """Let the stream go on."""
+        self.stream.flush()

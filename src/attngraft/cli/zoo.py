@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from fnmatch import fnmatch
 
 import torch
 from rich.markup import escape
 from rich.table import Table
 
-from attngraft._core.errors import first_line
+from attngraft._core.errors import OptionError, first_line
 from attngraft._core.registry import fitted
 from attngraft.attention import Attention, Mechanism, info, names
 from attngraft.cli.output import console as new_console
@@ -17,11 +18,15 @@ from attngraft.measure import parameters as count
 
 EXAMPLE_CHANNELS, EXAMPLE_SIDE = 256, 20
 EXAMPLE = f"{EXAMPLE_CHANNELS} channels, {EXAMPLE_SIDE} x {EXAMPLE_SIDE}"
-"""The map of the figures: 256 channels, 20 x 20 cells, as at P5 of a 640-pixel picture."""
+"""The map of the figures: 256 channels, 20 x 20 cells, as at P5 of a 640-pixel image."""
 
 
 def print_list(pattern: str) -> None:
-    """Print a table of the mechanisms whose name matches ``pattern``."""
+    """Print a table of the mechanisms whose name matches ``pattern``.
+
+    Raises:
+        OptionError: If there is none.
+    """
     table = Table(box=None, pad_edge=False)
     for heading, width in {"name": 17, "year": 4, "parameters": 10, "M macs": 7}.items():
         table.add_column(heading, min_width=width, no_wrap=True, justify="left" if heading == "name" else "right")
@@ -31,10 +36,9 @@ def print_list(pattern: str) -> None:
         if fnmatch(name, pattern):
             parameters, macs, failure = _example(record)
             table.add_row(name, str(record.year or ""), parameters, macs, escape(failure or _about(record)))
-    console = new_console()
     if not table.row_count:
-        console.print(f"no mechanism matches {pattern!r}; attngraft list shows all of them")
-        return
+        raise OptionError(f"no mechanism matches {pattern!r}; attngraft list shows all of them")
+    console = new_console()
     console.print(table)
     console.print(
         f"\nFor {EXAMPLE_CHANNELS} channels and {EXAMPLE_SIDE} x {EXAMPLE_SIDE} cells; macs are multiply-adds. "
@@ -52,7 +56,7 @@ def print_card(name: str) -> None:
     console = new_console()
     parameters, macs, failure = _example(record)
     figures = f"{parameters} parameters, {macs} M multiply-adds at {EXAMPLE}"
-    console.print(f"[bold]{escape(record.summary or record.name)}[/bold]")
+    console.print(f"[bold]{escape(_plain(record.summary or record.name))}[/bold]")
     card = Table(box=None, show_header=False, pad_edge=False)
     card.add_column(style="cyan", no_wrap=True)
     card.add_column()
@@ -67,19 +71,24 @@ def print_card(name: str) -> None:
         "example": failure or figures,
     }.items():
         if text:
-            card.add_row(label, escape(text), end_section=True)
+            card.add_row(label, escape(_plain(text)), end_section=True)
     console.print(card)
     if record.options:
         table = Table("option", "default", "meaning", box=None, pad_edge=False)
         for option in record.options.values():
-            table.add_row(option.name, repr(option.default), option.about)
+            table.add_row(option.name, repr(option.default), escape(_plain(option.about)))
         console.print("\n", table)
     console.print(f"\nUse it: attngraft train model=yolo11n+{record.name}@P5 data=my.yaml", style="dim")
 
 
 def _about(record: Mechanism) -> str:
     """Return the summary in a few words: without the mechanism's name before the colon."""
-    return (record.summary.partition(": ")[2] or record.summary).rstrip(".")
+    return _plain(record.summary.partition(": ")[2] or record.summary).rstrip(".")
+
+
+def _plain(text: str) -> str:
+    """Return a text of a docstring without its marks."""
+    return re.sub(r":\w+:(?=`)|`+", "", text)
 
 
 def _example(record: Mechanism) -> tuple[str, str, str]:
