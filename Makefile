@@ -8,26 +8,18 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench check format docs
+.PHONY: help setup format check test all demo bench docs
 
 help:  ## Say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 setup: $(BIN)/.user  ## Make .venv and install attngraft into it
 
-demo: $(BIN)/.user  ## Study attention on the built-in data, in miniature (under 5 minutes), and name the report to open
-	$(BIN)/attngraft demo
+format: $(BIN)/.dev  ## Format the source and fix what can be fixed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
-test: $(BIN)/.dev  ## Run every test (about 10 minutes on 2 cores, no network)
-	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
-
-bench: $(BIN)/.dev  ## Run every benchmark in a small setting (some minutes; nothing kept)
-	$(BIN)/python benchmarks/mhsa.py --quick
-	$(BIN)/python benchmarks/circulated.py --quick
-	$(BIN)/python benchmarks/detectors.py --quick
-	$(BIN)/python benchmarks/bootstrap.py --images 200 --resamples 50 --seeds 2
-
-check: $(BIN)/.dev  ## Check style, types, layers and generated pages
+check: $(BIN)/.dev  ## Check style, types, layers, spelling and generated pages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -37,11 +29,21 @@ check: $(BIN)/.dev  ## Check style, types, layers and generated pages
 	$(BIN)/python tools/speed_tables.py --check
 	$(BIN)/python tools/models_page.py --check
 
-format: $(BIN)/.dev  ## Put the source into shape
-	$(BIN)/ruff check --fix .
-	$(BIN)/ruff format .
+test: $(BIN)/.dev  ## Run every test (about 10 minutes on 2 cores, no network)
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
-docs: $(BIN)/.dev  ## Write the generated pages anew
+all: check test  ## Run what CI runs
+
+demo: $(BIN)/.user  ## Study attention on the built-in data, in miniature (under 5 minutes), and name the report to open
+	$(BIN)/attngraft demo
+
+bench: $(BIN)/.dev  ## Run every benchmark in a small setting (some minutes; nothing kept)
+	$(BIN)/python benchmarks/mhsa.py --quick
+	$(BIN)/python benchmarks/circulated.py --quick
+	$(BIN)/python benchmarks/detectors.py --quick
+	$(BIN)/python benchmarks/bootstrap.py --images 200 --resamples 50 --seeds 2
+
+docs: $(BIN)/.dev  ## Write the generated pages
 	$(BIN)/python tools/catalogue.py
 	$(BIN)/python tools/speed_tables.py
 	$(BIN)/python tools/models_page.py

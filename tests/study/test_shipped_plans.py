@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_botnet_positions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    plan = Plan.read("studies/botnet_positions.yaml")
+    plan = Plan.read("examples/plans/botnet_positions.yaml")
     stock, *arms = [tasks.yaml_model_load(attngraft.Recipe.parse(arm.model).base) for arm in plan.recipes()]
     positions = [arm["backbone"][0][3][2].pop("position") for arm in arms]
     assert positions == ["relative", "absolute", "none"]

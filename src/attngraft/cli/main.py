@@ -110,7 +110,7 @@ def bench(words: tuple[str, ...], output: Path | None) -> None:
 
 
 @main.command()
-@output_option("Folder to fill; the next free name is taken if it exists.", "attngraft-demo")
+@output_option("Folder to fill; the next free name is taken if it exists.", "runs/demo")
 @click.option("--device", default="cpu", show_default=True, help="The device of Ultralytics, such as cpu or 0.")
 @click.option("--parallel", "--workers", type=click.IntRange(1), default=2, show_default=True, help="Runs at once.")
 @click.option("--rule", type=click.Choice(["global", "local"]), default="global", help="What tells an object's class.")
@@ -118,7 +118,7 @@ def demo(output: Path | None, device: str, parallel: int, rule: str) -> None:
     """Study attention on built-in data, in miniature: six small training runs, under 5 minutes on two cores."""
     from attngraft.cli.demo import run_demo
 
-    run_demo(output or Path("attngraft-demo"), device=device, parallel=parallel, rule=rule)  # type: ignore[arg-type]
+    run_demo(output or Path("runs/demo"), device=device, parallel=parallel, rule=rule)  # type: ignore[arg-type]
 
 
 @main.command()

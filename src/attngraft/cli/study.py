@@ -41,7 +41,7 @@ def study() -> None:
     attngraft study data=fruit.yaml base=yolo11n arms=mhsa@P5,ema@P4 seeds=5 epochs=50
     attngraft study plan.yaml parallel=2
     attngraft study plan.yaml engine=ray address=auto gpus=0.5
-    attngraft study resume studies/plan
+    attngraft study resume runs/study/plan
     attngraft study search mechanisms=mhsa,eca,se places=P3,P4,P5 winners=2 data=fruit.yaml epochs=50
 
     The verb run need not be said. Each verb has a --help of its own.
@@ -50,7 +50,7 @@ def study() -> None:
 
 @study.command()
 @words_argument("study run", "PLAN.yaml | KEY=VALUE ...")
-@output_option("Folder of the study.", "studies/NAME")
+@output_option("Folder of the study.", "runs/study/NAME")
 @DRY_RUN
 def run(words: tuple[str, ...], output: Path | None, dry_run: bool) -> None:
     """Carry a study out, from a plan or from keys.
@@ -104,7 +104,7 @@ def report(folder: str | None) -> None:
 
 @study.command()
 @words_argument("study search", "KEY=VALUE ...")
-@output_option("Folder of the search and of the study.", "studies/search-DATA")
+@output_option("Folder of the search and of the study.", "runs/study/search-DATA")
 @DRY_RUN
 def search(words: tuple[str, ...], output: Path | None, dry_run: bool) -> None:
     """Screen mechanisms and places in short runs, then study the winners.
@@ -114,6 +114,7 @@ def search(words: tuple[str, ...], output: Path | None, dry_run: bool) -> None:
     from attngraft.cli.output import console
     from attngraft.study.plan import Plan
     from attngraft.study.search import Search, candidates
+    from attngraft.study.study import home
 
     options = _options(words)
     folder = pairs.take(options, "study search", "output", "folder", given=output)
@@ -122,7 +123,7 @@ def search(words: tuple[str, ...], output: Path | None, dry_run: bool) -> None:
     if "mechanisms" in own:
         options["arms"] = candidates(str(own.pop("mechanisms")), str(own.pop("places", "P5")))
     plan = Plan.of(options)
-    found = Search(plan, folder=folder or Path("studies") / f"search-{Path(plan.data).stem}", **own)
+    found = Search(plan, folder=folder or home(f"search-{Path(plan.data).stem}"), **own)
     screen = console()
     for index, rung in enumerate(found.rungs(), 1):
         screen.print(f"rung {index}: {rung.candidates} candidates, {rung.epochs} epochs each")
@@ -226,7 +227,7 @@ def _opened(verb: str, folder: str | None) -> Study:
     from attngraft.study import Study
 
     if folder is None or pairs.is_pair(folder):
-        raise click.UsageError(f"say which study, as in: attngraft study {verb} studies/plan")
+        raise click.UsageError(f"say which study, as in: attngraft study {verb} runs/study/plan")
     return Study.open(folder)
 
 

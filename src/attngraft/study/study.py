@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from attngraft.study.running.forecast import Forecast
 
 EngineName = Literal["local", "ray"]
-HOME = Path("studies")
+HOME = Path("runs/study")
+OLD_HOME = Path("studies")
+"""Where studies went before; one that was begun there goes on there."""
 
 
 class Study:
@@ -35,7 +37,7 @@ class Study:
 
     Args:
         plan: A `Plan`, a file with one, or None where the keys are given.
-        folder: The study's folder; None takes ``studies/NAME``, after the plan's file or the data.
+        folder: The study's folder; None takes ``runs/study/NAME``, after the plan's file or the data.
         **keys: Keys of the plan and training options, instead of ``plan`` or over those of its file.
 
     Raises:
@@ -55,7 +57,7 @@ class Study:
         if not isinstance(plan, Plan):
             plan = Plan.of(_over(load(Path(plan)), keys) if plan else keys)
         self.plan = plan
-        self.folder = Path(folder) if folder else HOME / (name or Path(plan.data).stem)
+        self.folder = Path(folder) if folder else home(name or Path(plan.data).stem)
         self.store = Store(self.folder.absolute())
         self._results: Results | None = None
 
@@ -270,6 +272,12 @@ class Study:
                 for parent in made:
                     with suppress(OSError):
                         parent.rmdir()
+
+
+def home(name: str) -> Path:
+    """Return the folder of a study that was given none."""
+    old = OLD_HOME / name
+    return old if (old / Fixed.FILE).is_file() and not (HOME / name).exists() else HOME / name
 
 
 def changes(before: Plan, now: Plan) -> str:

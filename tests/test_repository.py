@@ -1,0 +1,57 @@
+"""The repository is laid out as CONTRIBUTING says, and leaves a checkout clean."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from attngraft.cli import main
+from attngraft.study.study import HOME, home
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_docs_hold_pages_only() -> None:
+    assert {path.suffix for path in (ROOT / "docs").rglob("*") if path.is_file()} <= {".md", ".png", ".svg", ".json"}
+
+
+def test_a_finished_study_has_its_plan_its_records_and_its_report() -> None:
+    finished = [path for path in (ROOT / "studies").iterdir() if path.is_dir() and (path / "plan.yaml").exists()]
+    assert finished
+    for folder in finished:
+        assert {"plan.yaml", "records.jsonl", "report.md"} <= {path.name for path in folder.iterdir()}
+    assert not list((ROOT / "studies").glob("*.yaml"))
+
+
+def test_what_commands_write_by_default_is_ignored_by_git() -> None:
+    if not (ROOT / ".git").exists() or shutil.which("git") is None:
+        pytest.skip("needs a checkout")
+    shown = next(option for option in main.commands["demo"].params if option.name == "output")
+    demo = re.search(r"\[default: (.*)\]", getattr(shown, "help", ""))
+    assert demo is not None
+    for path in (demo[1], HOME / "fruit", "runs/detect", "runs/fit"):
+        assert not subprocess.run(["git", "check-ignore", "-q", str(path)], cwd=ROOT, check=False).returncode, path
+
+
+def test_a_study_that_was_begun_in_the_old_home_goes_on_there() -> None:
+    assert home("fruit") == Path("runs/study/fruit")
+    Path("studies/fruit").mkdir(parents=True)
+    assert home("fruit") == Path("runs/study/fruit")
+    Path("studies/fruit/plan.yaml").touch()
+    assert home("fruit") == Path("studies/fruit")
+    Path("runs/study/fruit").mkdir(parents=True)
+    assert home("fruit") == Path("runs/study/fruit")
+
+
+def test_make_has_what_the_readme_and_ci_ask_for() -> None:
+    targets = set(re.findall(r"^(\w+):.*##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert {"setup", "format", "check", "test", "all", "demo", "bench", "docs"} <= targets
+    for file in ("README.md", "README.zh-CN.md", "CONTRIBUTING.md", ".ci/run"):
+        asked = set(re.findall(r"make (\w+)", (ROOT / file).read_text(encoding="utf-8")))
+        assert {word for word in asked if word != "sure"} <= targets, file
+    assert {"check", "test"} <= set(re.findall(r"make (\w+)", (ROOT / ".ci/run").read_text(encoding="utf-8")))
+    assert re.search(r"^make test ", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
