@@ -11,6 +11,7 @@ from ultralytics import YOLO as StockYOLO
 from ultralytics.nn.tasks import load_checkpoint
 
 import attngraft
+from attngraft.yolo.training import train, why_equal
 from tests.hostkit import TRAIN
 
 Data = Callable[[str], str]
@@ -112,14 +113,6 @@ def test_an_interrupted_training_resumes(tiny_data: Data) -> None:
     assert not torch.equal(gamma(resumed.model), stopped)
 
 
-def test_frozen_layers_keep_their_graft_frozen_and_the_rest_trains(tiny_data: Data) -> None:
-    model = attngraft.YOLO("yolo11n.yaml+se@P4,N5")
-    model.train(data=tiny_data("detect"), project="runs", name="run", freeze=11, **TRAIN)
-    state = model.trainer.model.state_dict()  # the checkpoint is in half precision, where a small gamma is zero
-    assert state["model.6.grafts.0.gamma"].abs().max() == 0
-    assert state["model.22.grafts.0.gamma"].abs().max() > 0
-
-
 def test_tuning_keeps_the_graft(tiny_data: Data) -> None:
     model = attngraft.YOLO("yolo11n.yaml+se@P5")
     model.tune(data=tiny_data("detect"), iterations=1, project=str(Path.cwd()), name="tune", **{**TRAIN, "val": True})
@@ -160,3 +153,38 @@ def test_the_stock_yolo_command_trains_validates_predicts(tiny_data: Data, fresh
         fresh(f"import sys; sys.argv = ['yolo', *{command.split()!r}]; import ultralytics.cfg as c; c.entrypoint()")
     trained, _ = load_checkpoint("run/weights/last.pt")
     assert gamma(trained).abs().max() > 0
+
+
+def facts(final: str = "aa", gates: dict[str, float] | None = None) -> dict[str, object]:
+    return {"final": [final, 3], "gates": gates or {}}
+
+
+def test_a_run_that_equals_its_baseline_says_why() -> None:
+    stock = facts()
+    assert why_equal(facts(gates={"model.3.grafts.0": 0.0}), stock).startswith(
+        "its weights outside grafts equal the baseline's bit for bit, and no graft has moved: there is nothing to judge"
+    )
+    assert "its detections equal the baseline's, and its grafts have barely moved (largest gate 4e-05)" in (
+        why_equal(facts("bb", {"a": 3.6e-5, "b": 0.0}), stock)
+    )
+    assert "leave the grafts out of freeze=" in why_equal({}, {}).lower()
+
+
+def test_a_training_notes_how_far_its_grafts_came(tiny_data: Data) -> None:
+    options = {**TRAIN, "nbs": 4, "batch": 4}
+    runs = {
+        name: train(recipe, tiny_data("detect"), seed=0, folder=Path(name).resolve(), options={**options, **more})
+        for name, recipe, more in (
+            ("stock", "attngraft-micro.yaml", {}),
+            ("moves", "attngraft-micro.yaml+se@P3+eca(init=paper)@1", {}),
+            ("frozen", "attngraft-micro.yaml+se@P3", {"freeze": ["grafts"]}),
+        )
+    }
+    stock, moves, frozen = (runs[name].facts() for name in ("stock", "moves", "frozen"))
+    assert stock["gates"] == {}
+    assert set(moves["gates"]) == {"model.3.grafts.0", "model.1.grafts.0.mechanism.conv"}
+    assert all(value > 0 for value in moves["gates"].values())
+    assert moves["final"][0] != stock["final"][0]
+    assert frozen["gates"] == {"model.3.grafts.0": 0.0}
+    assert tuple(frozen["final"]) == tuple(stock["final"]) != ("", 0)
+    assert "bit for bit, and no graft has moved" in why_equal(frozen, stock)

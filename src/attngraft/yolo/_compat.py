@@ -21,6 +21,9 @@ the globals of ``nn.tasks`` (added to)
     release, and silently 0.0 where the unrelated package ``thop`` is installed. Ours counts what is dispatched at the
     size itself, for grafted and stock models alike, so that two summaries compare. Relies on the signature
     ``(model, imgsz)``, on a figure in units of 1e9, and on ``model_info`` looking it up in its own module.
+``engine.trainer.BaseTrainer.freeze_layer_names`` (a descriptor)
+    ``freeze=`` of layers does not reach into their grafts. Relies on the host setting that list before it freezes, and
+    on its reading the same list for parameters and norms by ``name in full_name``.
 ``engine.exporter.export_formats``, and the ``Exporter`` that ``on_export_end`` is given (read)
     An export is held against the model as it was exported. Relies on the key ``Argument``; on ``imgsz`` and
     ``model`` of the exporter, and on what it sets on the head: ``end2end max_det agnostic_nms xyxy dynamic``.
@@ -108,6 +111,7 @@ def install(tasks: ModuleType) -> None:
         lambda engine: setattr(engine, "yaml_model_load", tasks.yaml_model_load), "ultralytics.engine.model"
     )
     wrapt.register_post_import_hook(_wrap_get_flops, "ultralytics.utils.torch_utils")
+    wrapt.register_post_import_hook(_spare_grafts, "ultralytics.engine.trainer")
     for home in ("block", "conv"):
         wrapt.register_post_import_hook(
             lambda module: setattr(module, "MHSA", mechanism("mhsa").cls), f"ultralytics.nn.modules.{home}"
@@ -179,6 +183,12 @@ def _failed_row(error: BaseException, wrapped: Callable[..., Any]) -> str:
             return f" at row {found['i']} ({name})" if "i" in found else ""
         trace = trace.tb_next
     return ""
+
+
+def _spare_grafts(engine: ModuleType) -> None:
+    from attngraft.yolo import freezing
+
+    freezing.install(engine)
 
 
 def _wrap_get_flops(utils: ModuleType) -> None:

@@ -6,21 +6,24 @@ the same batches; so both are written down as checksums while the host trains, a
 
 from __future__ import annotations
 
+import copy
 import json
 import warnings
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from ultralytics.data.utils import IMG_FORMATS, check_det_dataset
 from ultralytics.utils import DEFAULT_CFG_DICT, RANK
+from ultralytics.utils.torch_utils import unwrap_model
 
 from attngraft._core.files import write_text
 from attngraft.yolo.checkpoint import inspect_file
+from attngraft.yolo.freezing import graft_paths
 from attngraft.yolo.model import YOLO
 
 RESERVED = (
@@ -50,7 +53,7 @@ def training_defaults() -> dict[str, Any]:
 
 
 @dataclass
-class Watch:
+class PairingLog:
     """What the host did that pairing rests on, kept in a file so that a training that is resumed adds to it.
 
     Attributes:
@@ -61,6 +64,9 @@ class Watch:
         batch: Pictures in a batch; the host lowers it when memory runs out.
         resumed: The epochs, counted from 0, at which a killed training went on.
         nondeterministic: What PyTorch said it could not make deterministic.
+        final: Checksum of the final weights outside grafts as the checkpoint holds them, and how many tensors.
+        gates: For each graft, by path, the largest value of its gate (gamma) at the end, or, in the paper's form, the
+            largest change of its parameters; as the checkpoint holds them.
     """
 
     file: Path
@@ -70,10 +76,13 @@ class Watch:
     batch: int = 0
     resumed: list[int] = field(default_factory=list)
     nondeterministic: list[str] = field(default_factory=list)
+    final: tuple[str, int] = ("", 0)
+    gates: dict[str, float] = field(default_factory=dict)
     _sum: int = field(default=0, repr=False)
+    _start: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, file: Path) -> Watch:
+    def of(cls, file: Path) -> PairingLog:
         """Read the file, or start anew where there is none that can be read."""
         try:
             noted = json.loads(file.read_text(encoding="utf-8"))
@@ -83,7 +92,8 @@ class Watch:
 
     def facts(self) -> dict[str, Any]:
         """Return everything but the file's own name."""
-        return {key: value for key, value in asdict(self).items() if key not in ("file", "_sum")}
+        hidden = ("file", "_sum", "_start")
+        return {one.name: copy.deepcopy(getattr(self, one.name)) for one in fields(self) if one.name not in hidden}
 
     def callbacks(self) -> dict[str, Any]:
         """Return what to hang on the host's events."""
@@ -91,6 +101,7 @@ class Watch:
             "on_train_start": self._started,
             "on_train_epoch_start": self._epoch_starts,
             "on_train_epoch_end": self._epoch_ends,
+            "on_train_end": self._ended,
         }
 
     def _started(self, trainer: Any) -> None:
@@ -102,6 +113,7 @@ class Watch:
             self.batches.clear()
             self.resumed.clear()
         self.pictures = _fingerprint(trainer.train_loader.dataset.im_files)
+        self._start = _grafted(unwrap_model(trainer.model))
         self._keep()
         prepare = trainer.preprocess_batch
 
@@ -121,12 +133,19 @@ class Watch:
         self.batches[trainer.epoch :] = [f"{self._sum:08x}"]
         self._keep()  # before the checkpoint, so that it may be ahead of it and never behind
 
+    def _ended(self, trainer: Any) -> None:
+        if RANK in (-1, 0):
+            kept = copy.deepcopy(trainer.ema.ema).half()
+            self.final = checksum(kept)
+            self.gates = _gates(self._start, _grafted(kept))
+            self._keep()
+
     def _keep(self) -> None:
         if RANK in (-1, 0):
             write_text(self.file, json.dumps(self.facts()))
 
 
-def train(recipe: str, data: str, *, seed: int, folder: Path, options: Mapping[str, Any]) -> Watch:
+def train(recipe: str, data: str, *, seed: int, folder: Path, options: Mapping[str, Any]) -> PairingLog:
     """Train a recipe, or go on with a training that was cut off.
 
     Args:
@@ -139,7 +158,7 @@ def train(recipe: str, data: str, *, seed: int, folder: Path, options: Mapping[s
     Returns:
         What pairing rests on.
     """
-    watch = Watch.of(folder / "watch.json")
+    watch = PairingLog.of(folder / "watch.json")
     last = folder / "weights" / "last.pt"
     epoch = _epoch(last)
     if epoch is not None and (epoch < 0 or epoch + 1 >= options["epochs"]):
@@ -147,7 +166,7 @@ def train(recipe: str, data: str, *, seed: int, folder: Path, options: Mapping[s
     if epoch is None:
         (folder / "results.csv").unlink(missing_ok=True)
         (folder / "watch.json").unlink(missing_ok=True)
-        watch = Watch(folder / "watch.json")
+        watch = PairingLog(folder / "watch.json")
     torch.manual_seed(seed)
     model = YOLO(recipe if epoch is None else last)
     for event, function in watch.callbacks().items():
@@ -160,10 +179,61 @@ def train(recipe: str, data: str, *, seed: int, folder: Path, options: Mapping[s
         warnings.simplefilter("always")
         model.train(**options, **own, save=True, resume=epoch is not None)
     said = {str(w.message).partition(" does not have a deterministic")[0] for w in caught if _nondeterministic(w)}
-    watch = Watch.of(watch.file)  # several GPUs train in processes of their own, with a copy of it
+    watch = PairingLog.of(watch.file)  # several GPUs train in processes of their own, with a copy of it
     watch.nondeterministic = sorted({*watch.nondeterministic, *said})
     watch._keep()
     return watch
+
+
+def why_equal(arm: Mapping[str, Any], baseline: Mapping[str, Any]) -> str:
+    """Say why a run's detections equal those of its baseline, from what both noted.
+
+    For arms that are meant to differ: a control such as ``noop`` equals its baseline by design.
+
+    Args:
+        arm: The facts of the arm's run (`PairingLog.facts`).
+        baseline: Those of the baseline's run of the same seed.
+
+    Returns:
+        One or two sentences: whether the weights are equal bit for bit, how far the grafts moved, and what to do.
+    """
+    final, gates = tuple(arm.get("final") or ("", 0)), arm.get("gates") or {}
+    same = bool(final[0]) and final == tuple(baseline.get("final") or ("", 0))
+    said = (
+        "its weights outside grafts equal the baseline's bit for bit" if same else "its detections equal the baseline's"
+    )
+    if gates:
+        largest = max(gates.values())
+        moved = "no graft has moved" if largest == 0 else f"its grafts have barely moved (largest gate {largest:.1g})"
+        said += f", and {moved}"
+    return (
+        f"{said}: there is nothing to judge. Leave the grafts out of freeze=, and train with more epochs, a smaller "
+        "batch or a larger lr0"
+    )
+
+
+def _grafted(model: nn.Module) -> dict[str, Tensor]:
+    """Copy the parameters of a model's grafts, in half precision as checkpoints hold them."""
+    paths = tuple(f"{path}." for path in graft_paths(model))
+    return {name: p.detach().half().cpu().clone() for name, p in model.named_parameters() if name.startswith(paths)}
+
+
+def _gates(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[str, float]:
+    """Return how far each graft has come: the largest value of its gate, or the largest change where it has none."""
+    found: dict[str, float] = {}
+    gated = {name.removesuffix(".gamma") for name in after if name.endswith(".gamma")}
+    for name, value in after.items():
+        owner = next((gate for gate in gated if name.startswith(f"{gate}.")), None)
+        if owner is None:
+            parent, start = name.rpartition(".")[0], before.get(name, torch.zeros_like(value))
+            found[parent] = max(found.get(parent, 0.0), _largest(value.float() - start.float()))
+        elif name == f"{owner}.gamma":
+            found[owner] = _largest(value)
+    return found
+
+
+def _largest(value: Tensor) -> float:
+    return float(value.float().abs().max()) if value.numel() else 0.0
 
 
 def checksum(model: nn.Module) -> tuple[str, int]:

@@ -22,7 +22,7 @@ from attngraft.study.plan import Fixed, Plan
 from attngraft.study.running import run as runs
 from attngraft.study.running.records import Run, Store
 from attngraft.study.study import Study
-from attngraft.yolo.training import Watch, train
+from attngraft.yolo.training import PairingLog, train
 from tests.study.conftest import TINY
 
 WAIT = 150
@@ -39,7 +39,7 @@ def fix(folder: Path, data: str, **keys: Any) -> Fixed:
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Collect what each training really starts from and is shown, beside the checksums."""
     trainings: list[dict[str, Any]] = []
-    callbacks = Watch.callbacks
+    callbacks = PairingLog.callbacks
 
     def started(trainer: Any) -> None:
         weights = {key: value.clone() for key, value in trainer.model.state_dict().items()}
@@ -53,12 +53,12 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
         trainer.preprocess_batch = noting
 
-    def watching(self: Watch) -> dict[str, Any]:
+    def watching(self: PairingLog) -> dict[str, Any]:
         own = callbacks(self)
         first = own["on_train_start"]
         return {**own, "on_train_start": lambda trainer: (first(trainer), started(trainer))}
 
-    monkeypatch.setattr(Watch, "callbacks", watching)
+    monkeypatch.setattr(PairingLog, "callbacks", watching)
     return trainings
 
 

@@ -72,7 +72,7 @@ class Record:
         curve: The host's row of each epoch.
         seconds: Duration of training and evaluation, without what was lost to a kill.
         finished: When, in UTC.
-        watch: What pairing rests on (`attngraft.yolo.training.Watch`).
+        watch: What pairing rests on (`attngraft.yolo.training.PairingLog`).
         truth: Checksum of the ground truth.
         environment: Versions and device.
         task: What was compared: ``bbox`` or ``segm``, that is masks.

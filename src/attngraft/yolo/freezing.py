@@ -1,0 +1,146 @@
+"""``freeze=`` of the host's layers, kept from reaching into grafts: to freeze the backbone and train the attention.
+
+The host freezes every parameter whose name holds one of its ``freeze_layer_names``, and the norms that it finds so.
+Those names are replaced by the full names of the host's own parameters and norms wherever a graft lies among them. A
+graft trains unless it is named itself: by its path (``freeze=[3.grafts]``), or by its mechanism (``freeze=mhsa``).
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Mapping
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+from ultralytics.utils.torch_utils import unwrap_model
+
+from attngraft._core.registry import mechanisms
+from attngraft.yolo.backbones import Backbone
+from attngraft.yolo.grafting import BoTConv, Graft, TokenEncoder
+from attngraft.yolo.placing import CHILD
+
+ATTRIBUTE = "freeze_layer_names"
+"""The trainer's attribute, a list that the host sets and reads in this order."""
+
+LAYER = re.compile(r"model\.(.+)\.\Z")
+
+log = logging.getLogger("ultralytics")
+
+
+def install(engine: ModuleType) -> None:
+    """Let every trainer of ``ultralytics.engine.trainer`` spare grafts.
+
+    Args:
+        engine: That module, as just imported.
+    """
+    setattr(engine.BaseTrainer, ATTRIBUTE, _FreezeNames())
+
+
+class _FreezeNames:
+    """The attribute as a descriptor: what the host assigns is narrowed in place before the host reads it."""
+
+    def __get__(self, trainer: Any, _owner: type | None = None) -> Any:
+        if trainer is None:
+            return self
+        if ATTRIBUTE not in vars(trainer):
+            raise AttributeError(ATTRIBUTE)
+        return vars(trainer)[ATTRIBUTE]
+
+    def __set__(self, trainer: Any, names: list[str]) -> None:
+        vars(trainer)[ATTRIBUTE] = names
+        if isinstance(getattr(trainer, "model", None), nn.Module):
+            names[:] = narrowed(unwrap_model(trainer.model), names, trainer.args.freeze)
+
+
+def graft_paths(model: nn.Module) -> dict[str, str]:
+    """Return the path of every graft of a host model, and the name of its mechanism.
+
+    A graft is what follows a layer, what took the place of a module, and a mechanism that a row of the YAML names; not
+    what a backbone of ours is made of.
+
+    Args:
+        model: The model.
+    """
+    classes = {record.cls: record.name for record in mechanisms().values()}
+    found: dict[str, str] = {}
+    hidden: list[str] = []
+    for path, part in model.named_modules():
+        if path.startswith(tuple(f"{other}." for other in [*found, *hidden])):
+            continue
+        if isinstance(part, Backbone):
+            hidden.append(path)
+        elif isinstance(part, (Graft, BoTConv)):
+            found[path] = classes.get(type(part.mechanism), type(part.mechanism).__name__)
+        elif isinstance(part, TokenEncoder):
+            found[f"{path}.mechanism"] = classes.get(type(part.mechanism), type(part.mechanism).__name__)
+        elif type(part) in classes:
+            found[path] = classes[type(part)]
+    return found
+
+
+def narrowed(model: nn.Module, names: Iterable[str], freeze: Any) -> list[str]:
+    """Return the names by which the host freezes, without those of grafts that are not named themselves.
+
+    Args:
+        model: The model that is trained.
+        names: The host's names, ``model.LAYER.`` and others.
+        freeze: The training option as it was given: a number of layers, a list, or text.
+    """
+    grafts = graft_paths(model)
+    names = list(names)
+    if isinstance(freeze, str):  # which the host passes over in silence
+        names += [f"model.{word.strip()}." for word in freeze.strip("[]() ").split(",") if word.strip()]
+    wanted: list[str] = []
+    spared: dict[str, None] = {}
+    for name in names:
+        layer = LAYER.match(name)
+        if layer is None:
+            wanted.append(name)
+            continue
+        word = layer.group(1).strip("'\"")
+        by_name = [path for path, mechanism in grafts.items() if word in (mechanism, CHILD)]
+        inside = [path for path in grafts if _holds(word, path, itself=isinstance(freeze, int))]
+        if by_name:
+            wanted += [f"{path}." for path in by_name]
+        elif inside:
+            spared |= dict.fromkeys(inside)
+            wanted += _own(model, word, grafts)
+        else:
+            wanted.append(f"model.{word}.")
+            if not any(wanted[-1] in f"{path}." for path, _ in model.named_modules()):
+                log.warning(
+                    f"attngraft: freeze names {word!r}, and this model has no layer, path or graft of that name"
+                )
+    spared = {path: None for path in spared if not any(f"{path}.".startswith(one) for one in wanted)}
+    if spared:
+        _report(list(spared), freeze)
+    return wanted
+
+
+def _holds(word: str, graft: str, *, itself: bool) -> bool:
+    """Tell whether a graft lies inside what a word of ``freeze`` names, and is not named by it."""
+    if CHILD in word.split("."):
+        return False
+    path = graft.partition("model.")[2]
+    return path.startswith(f"{word}.") or (itself and path == word)
+
+
+def _own(model: nn.Module, word: str, grafts: Mapping[str, str]) -> list[str]:
+    """Return the full names of a layer's parameters and norms that are the host's own."""
+    ours = tuple(f"{path}." for path in grafts)
+    named = [name for name, _ in model.named_parameters()]
+    named += [path for path, part in model.named_modules() if isinstance(part, nn.BatchNorm2d)]
+    return [name for name in named if f"model.{word}." in name and not f"{name}.".startswith(ours)]
+
+
+def _report(spared: list[str], freeze: Any) -> None:
+    paths = [path.partition("model.")[2] for path in spared]
+    shown = ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if paths[3:] else "")
+    given = [*freeze] if isinstance(freeze, (list, tuple)) else list(range(freeze)) if isinstance(freeze, int) else []
+    example = ",".join(map(str, [*given[:1], *(["..."] if given[1:] else []), paths[0]]))
+    log.info(
+        f"attngraft: freeze={freeze} covers layers with grafts, and the grafts train: {shown}; "
+        f"to freeze one too, name it: freeze=[{example}]"
+    )
