@@ -131,7 +131,10 @@ def test_going_on_gives_the_training_that_was_interrupted_bit_for_bit(
     options = {"epochs": 4, "randaugment": 9}
     whole = begin(colours, out="whole", **options).run()
     handler = signal.getsignal(signal.SIGINT)
-    with interrupted(2), pytest.raises(KeyboardInterrupt, match="stopped, 2 epochs are kept; .* fit resume=cut"):
+    with (
+        interrupted(2),
+        pytest.raises(KeyboardInterrupt, match="2 epochs are kept; resume with: .* fit resume=cut"),
+    ):
         begin(colours, out="cut", **options).run()
     assert signal.getsignal(signal.SIGINT) is handler
     with pytest.raises(FitError, match="keeps its lr; it may change devices"):
@@ -335,3 +338,51 @@ def test_the_history_names_the_best_epoch() -> None:
     history = History(print)
     history.rows = [{"epoch": 1, "top1": 0.2}, {"epoch": 2, "top1": 0.6}, {"epoch": 3, "top1": 0.6}, {"epoch": 4}]
     assert history.best("top1")["epoch"] == 2
+
+
+LIMITED = f"""
+import resource, sys; sys.path.insert(0, {str(ROOT)!r})
+from tests.fit.networks import entered
+from attngraft.cli import main
+hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)), hard))
+with entered(): main()
+"""
+
+
+def test_a_file_that_cannot_grow_is_called_by_name_and_the_run_completes_with_room(colours: Path) -> None:
+    """The limit stands for a full disk: the same writes fail in the same places."""
+
+    def run(limit: int, words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", LIMITED, str(limit), *words.split()]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    words = f"fit model=tiny_classifier data={colours} epochs=2 batch=8 imgsz=16 workers=0 accelerator=cpu out=run"
+    failed = run(16_000, f"{words} model.width=24")
+    assert failed.returncode == 1
+    assert "begin again: the" in failed.stderr + failed.stdout, failed
+    assert "limit" in failed.stderr + failed.stdout
+    assert "Traceback" not in failed.stderr
+    assert run(10_000_000, f"{words} model.width=24").returncode == 0
+    assert load("run-2").options.model_options == {"width": 24}
+
+
+@pytest.mark.parametrize("package", ["lightning", "tensorboard"])
+def test_a_missing_package_is_named_with_the_line_that_installs_it(colours: Path, package: str) -> None:
+    script = f"""
+import sys; sys.path.insert(0, {str(ROOT)!r})
+if {package!r} == "tensorboard":
+    from tests.fit.networks import entered
+else:
+    from contextlib import nullcontext as entered
+sys.modules[{package!r}] = None
+from attngraft._core.errors import MissingExtraError
+try:
+    from attngraft.fit import Fit
+    with entered():
+        Fit("tiny_classifier", {str(colours)!r}, accelerator="cpu", workers=0, say=lambda line: None).run()
+except MissingExtraError as error:
+    print(error)
+"""
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout == f"this needs {package}, which is not installed; run: pip install 'attngraft[fit]'\n"

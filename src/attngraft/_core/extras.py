@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable, Collection
 from types import ModuleType
+from typing import Any
 
 from attngraft._core.errors import MissingExtraError
 
@@ -24,3 +26,27 @@ def extra_package(name: str, extra: str) -> ModuleType:
         if error.name != name:
             raise
         raise MissingExtraError(name, extra) from error
+
+
+def naming_extra(attribute: Callable[[str], Any], extra: str, packages: Collection[str]) -> Callable[[str], Any]:
+    """Let a package's ``__getattr__``, which loads its modules, name the extra where one of its packages is missing.
+
+    Args:
+        attribute: What loads a name.
+        extra: The extra that installs the packages.
+        packages: What only that extra brings.
+
+    Returns:
+        The same, raising `MissingExtraError` in place of ``ModuleNotFoundError``.
+    """
+
+    def named(name: str) -> Any:
+        try:
+            return attribute(name)
+        except ModuleNotFoundError as error:
+            missing = (error.name or "").partition(".")[0]
+            if missing not in packages:
+                raise
+            raise MissingExtraError(missing, extra) from error
+
+    return named

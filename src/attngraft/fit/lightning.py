@@ -19,7 +19,9 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning_utilities.core.rank_zero import rank_zero_only
 
-from attngraft._core.errors import DataError, FitError
+from attngraft._core.errors import AttngraftError, DataError, FitError, OutputError
+from attngraft._core.extras import extra_package
+from attngraft._core.shortage import shortage
 from attngraft.fit.callbacks import Bar, MovingAverage
 from attngraft.fit.options import Options
 from attngraft.fit.trained import BEST, LAST, read
@@ -60,6 +62,7 @@ def trainer_of(options: Options, folder: Path, callbacks: list[Callback], monito
     Raises:
         FitError: If it cannot run where the options say, or the batch cannot be cut for its devices.
     """
+    extra_package("tensorboard", "fit")
     if options.ema:
         callbacks = [MovingAverage(options.ema), *callbacks]
     if sys.stdout.isatty():
@@ -146,12 +149,22 @@ def on_main(do: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextmanager
 def interruptible(trainer: L.Trainer, folder: Path) -> Iterator[None]:
-    """Turn Lightning's exit after Ctrl-C into `Stopped`, and leave the signal as it was."""
+    """Turn Lightning's exit after Ctrl-C into `Stopped`, and leave the signal as it was.
+
+    Raises:
+        OutputError: If the disk is full or memory ran out; says how to go on.
+        Stopped: After Ctrl-C.
+    """
     main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGINT) if main else None
     try:
         with plain_data_errors():
             yield
+    except (OSError, RuntimeError, MemoryError) as error:
+        short = shortage(error)
+        if short is None or isinstance(error, AttngraftError):
+            raise
+        raise OutputError(f"{_how_to_go_on(folder)}: {short}") from error
     except SystemExit:
         if not trainer.interrupted:
             raise
@@ -164,7 +177,7 @@ def interruptible(trainer: L.Trainer, folder: Path) -> Iterator[None]:
 def _how_to_go_on(folder: Path) -> str:
     if (folder / LAST).is_file():
         epochs = int(read(folder / LAST)["epoch"]) + 1
-        return f"stopped, {epochs} epochs are kept; go on with: attngraft fit resume={folder}"
+        return f"stopped, {epochs} epochs are kept; resume with: attngraft fit resume={folder}"
     return f"stopped in the first epoch, before there was anything to keep in {folder}; begin again"
 
 

@@ -6,17 +6,20 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import yaml
+from pydantic import Field, TypeAdapter, ValidationError
 
+from attngraft._core.docstrings import entries
 from attngraft._core.errors import CheckpointError, FitError, suggest
 from attngraft._core.files import write_text
 from attngraft._core.yaml_files import read_yaml
-from attngraft.fit.data.rules import Rule, is_number
-from attngraft.fit.presets import PRESETS, Optimizer, Preset, Schedule, Settings
-from attngraft.models._registry import ModelRecord, Task, models, record
+from attngraft.fit.data.rules import is_number
+from attngraft.fit.presets import PRESETS, NaturalInt, PositiveInt, Preset, Settings
+from attngraft.models._registry import ModelRecord, Task, models, names, record
 
 ALSO_CALLED = {"learning_rate": "lr", "device": "devices", "gpus": "devices", "pretrained": "weights"}
 """What other programs call some options, too far from our word to be taken for it."""
@@ -35,6 +38,13 @@ TASKS_OF: Mapping[str, tuple[Task, ...]] = {
     "scale": ("superres",),
 }
 """The options that only some tasks have."""
+
+UNUSED: Mapping[str, tuple[str, ...]] = {"sgd": ("beta2",)}
+"""The options that an optimizer does not have."""
+
+
+Devices = Annotated[int | str | tuple[int, ...], "a number of devices, their numbers, or auto"]
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32), "an integer from 0 to below 2**32"]
 
 
 def _workers() -> int:
@@ -71,31 +81,28 @@ class Options(Settings):
     model_options: Mapping[str, Any] = field(default_factory=dict)
     val: str | None = None
     images: str | None = None
-    scale: int = 2
+    scale: PositiveInt = 2
     weights: str | None = None
-    accumulate: int = 1
-    val_every: int = 1
+    accumulate: PositiveInt = 1
+    val_every: PositiveInt = 1
     precision: str = "32-true"
     accelerator: str = "auto"
-    devices: int | str | tuple[int, ...] = 1
-    workers: int = field(default_factory=_workers)
-    seed: int = 0
+    devices: Devices = 1
+    workers: NaturalInt = field(default_factory=_workers)
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         """Check every field."""
-        for name, allowed in {"preset": Preset, "optimizer": Optimizer, "schedule": Schedule}.items():
-            words = get_args(allowed)
-            if getattr(self, name) not in words:
-                raise FitError(f"{name} is one of {', '.join(words)}, got {getattr(self, name)!r}")
+        for name, (adapter, words) in _checks().items():
+            try:
+                adapter.validate_python(getattr(self, name))
+            except ValidationError:
+                raise FitError(f"{name} needs to be {words}, got {getattr(self, name)!r}") from None
         found = record(self.model).task
         if self.task != found:
             detector = f"{DETECTORS.get(self.task)}_{self.model}"
             instead = f"take model={detector}" if detector in models() else "leave task out"
             raise FitError(f"{self.model} is a network to {found}, and the task given is {self.task!r}; {instead}")
-        for name, rule in RULES.items():
-            value = getattr(self, name)
-            if not rule.holds(value):
-                raise FitError(f"{name} needs to be {rule.words}, got {value!r}")
         if self.val_every > self.epochs:
             raise FitError(f"val_every={self.val_every} is more than epochs={self.epochs}: nothing would be validated")
         if self.batch % self.accumulate:
@@ -131,16 +138,23 @@ class Options(Settings):
         task = given.setdefault("task", _network(str(given["model"])).task)
         recipe = _recipe(str(given.get("preset", "small")), task)
         _check_task(task, given)
+        _check_optimizer(str(given.get("optimizer", recipe.optimizer)), given)
         if "lr" not in given and isinstance(given.get("batch"), int):
             given["lr"] = recipe.lr * given["batch"] / recipe.batch
-        given["model_options"] = {**given.get("model_options", {}), **own}
+        options = given.get("model_options", {})
+        if not isinstance(options, Mapping):
+            raise FitError(f"model_options needs to be a mapping, got {options!r}")
+        given["model_options"] = {**options, **own}
         return cls(**{**asdict(recipe), **{key: _tidy(key, value) for key, value in given.items()}})
 
     @classmethod
     def stored(cls, values: Mapping[str, Any]) -> Options:
         """Make options of what `plain` gave; it once gave those of other tasks too, which are left out."""
         task = record(str(values["model"])).task
-        return cls.of({key: value for key, value in values.items() if task in TASKS_OF.get(key, (task,))})
+        without = UNUSED.get(str(values.get("optimizer")), ())
+        return cls.of(
+            {k: value for k, value in values.items() if task in TASKS_OF.get(k, (task,)) and k not in without}
+        )
 
     def changed(self, values: Mapping[str, Any]) -> Options:
         """Return these options with a few others.
@@ -149,6 +163,7 @@ class Options(Settings):
             FitError: If a value cannot work, or the task has no such option.
         """
         _check_task(self.task, values)
+        _check_optimizer(str(values.get("optimizer", self.optimizer)), values)
         return replace(self, **{key: _tidy(key, value) for key, value in values.items()})
 
     def plain(self) -> dict[str, Any]:
@@ -156,7 +171,7 @@ class Options(Settings):
         return {
             key: list(value) if isinstance(value, tuple) else dict(value) if isinstance(value, Mapping) else value
             for key, value in ((f.name, getattr(self, f.name)) for f in fields(self))
-            if self.task in TASKS_OF.get(key, (self.task,))
+            if self.task in TASKS_OF.get(key, (self.task,)) and key not in UNUSED.get(self.optimizer, ())
         }
 
     def save(self, folder: Path) -> None:
@@ -178,36 +193,38 @@ class Options(Settings):
             raise CheckpointError(f"{folder / FILE} cannot be read ({error})") from error
 
 
-def _whole(least: int) -> Rule:
-    words = f"a whole number of {least} or more"
-    return Rule(words, lambda value: is_number(value) and isinstance(value, int) and value >= least)
+@lru_cache(maxsize=1)
+def _checks() -> dict[str, tuple[TypeAdapter[Any], str]]:
+    """Return what checks each option, and what a value of it needs to be in words."""
+    hints = get_type_hints(Options, include_extras=True)
+    return {name: (TypeAdapter(hint), _words(hint)) for name, hint in hints.items()}
 
 
-_FRACTION = Rule("a number from 0 to below 1", lambda value: is_number(value) and 0 <= value < 1)
-_POSITIVE = Rule("a number above 0", lambda value: is_number(value) and value > 0)
-_NOT_NEGATIVE = Rule("a number of 0 or more", lambda value: is_number(value) and value >= 0)
-_RANGE = Rule(
-    "two numbers above 0, the smaller first, as in 0.8,1.25",
-    lambda value: (
-        isinstance(value, tuple) and len(value) == 2 and all(map(is_number, value)) and 0 < value[0] <= value[1]
-    ),
-)
+def _words(hint: Any) -> str:
+    """Return what a type calls its values, which is written at the end of it."""
+    said = [text for text in getattr(hint, "__metadata__", ()) if isinstance(text, str)]
+    choices = get_args(hint) if get_origin(hint) is Literal else ()
+    return said[0] if said else f"one of {', '.join(choices)}" if choices else "a text"
 
-RULES: Mapping[str, Rule] = {
-    **{name: _whole(1) for name in ("epochs", "batch", "imgsz", "scale", "accumulate", "val_every")},
-    **{name: _whole(0) for name in ("workers", "randaugment")},
-    "seed": Rule(
-        "a whole number from 0 to below 2**32",
-        lambda value: is_number(value) and isinstance(value, int) and 0 <= value < 2**32,
-    ),
-    **dict.fromkeys(("momentum", "beta2", "warmup", "ema", "label_smoothing"), _FRACTION),
-    **dict.fromkeys(("weight_decay", "clip"), _NOT_NEGATIVE),
-    "lr": _POSITIVE,
-    "crop": Rule("a number above 0 and up to 1", lambda value: is_number(value) and 0 < value <= 1),
-    "jitter": _RANGE,
-    "flip": Rule("True or False", lambda value: isinstance(value, bool)),
-}
-"""What each number has to be."""
+
+def schema() -> dict[str, Any]:
+    """Return the JSON schema (draft 2020-12) of the options of ``attngraft fit``, as `Options.save` writes them."""
+    described = TypeAdapter(Options).json_schema()
+    about = {
+        **entries(Settings.__doc__ or "", "Attributes"),
+        **entries(Options.__doc__ or "", "Attributes"),
+    }
+    for name, entry in described["properties"].items():
+        entry["description"] = about[name]
+    described["properties"]["model"]["enum"] = names()
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **described,
+        "title": "attngraft fit",
+        "required": ["model", "data"],
+        "additionalProperties": False,
+        "patternProperties": {"^model\\..+$": {"description": "An option of the network, such as model.width."}},
+    }
 
 
 def _nested(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -242,10 +259,10 @@ def _network(name: str) -> ModelRecord:
 
 def _recipe(preset: str, task: Any) -> Settings:
     if preset not in get_args(Preset):
-        raise FitError(f"preset is one of {', '.join(get_args(Preset))}, got {preset!r}")
+        raise FitError(f"preset needs to be one of {', '.join(get_args(Preset))}, got {preset!r}")
     recipes: Mapping[Any, Settings] = PRESETS[preset]  # type: ignore[index]
     if task not in recipes:
-        raise FitError(f"task is one of {', '.join(recipes)}, got {task!r}")
+        raise FitError(f"task needs to be one of {', '.join(recipes)}, got {task!r}")
     return recipes[task]
 
 
@@ -260,15 +277,26 @@ def _check_task(task: Task, keys: Iterable[str]) -> None:
             raise FitError(f"{key} is an option of {' and '.join(TASKS_OF[key])}, and this is to {task}; leave it out")
 
 
+def _check_optimizer(optimizer: str, keys: Iterable[str]) -> None:
+    """Require options that the optimizer has.
+
+    Raises:
+        FitError: If one would do nothing.
+    """
+    unused = [key for key in keys if key in UNUSED.get(optimizer, ())]
+    if unused:
+        raise FitError(f"{unused[0]} is no option of optimizer={optimizer}; leave it out, or take adam or adamw")
+
+
 def _tidy(key: str, value: Any) -> Any:
     """Take what a command line or a file gives for what is meant."""
     if isinstance(value, list):
         return tuple(value)
     if key in TEXTS and value is not None:
         return str(value)
-    return float(value) if key in FLOATS and isinstance(value, int) and not isinstance(value, bool) else value
+    return float(value) if key in FLOATS and isinstance(value, int) and is_number(value) else value
 
 
-_TYPES = get_type_hints(Options)
+_TYPES = get_type_hints(Options)  # without what is annotated
 TEXTS = frozenset(name for name, kind in _TYPES.items() if kind in (str, str | None))
 FLOATS = frozenset(name for name, kind in _TYPES.items() if kind is float)

@@ -5,13 +5,37 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
 
 from attngraft.models._registry import Task
 
 Preset = Literal["small", "paper"]
 Optimizer = Literal["sgd", "adam", "adamw"]
 Schedule = Literal["cosine", "steps"]
+
+
+def _rising(values: tuple[float, float]) -> tuple[float, float]:
+    if values[0] > values[1]:
+        raise ValueError("the smaller comes first")
+    return values
+
+
+# The text at the end of each type is what an error says that a value needs to be.
+PositiveInt = Annotated[int, Field(strict=True, ge=1), "a positive integer"]
+NaturalInt = Annotated[int, Field(strict=True, ge=0), "an integer of 0 or more"]
+Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False), "a number above 0"]
+NotNegative = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False), "a number of 0 or more"]
+Fraction = Annotated[float, Field(strict=True, ge=0, lt=1), "a number from 0 to below 1"]
+Part = Annotated[float, Field(strict=True, gt=0, le=1), "a number above 0 and up to 1"]
+Flag = Annotated[bool, Field(strict=True), "True or False"]
+Range = Annotated[
+    tuple[Positive, Positive],
+    Field(strict=True),
+    AfterValidator(_rising),
+    "two numbers above 0, the smaller first, as in 0.8,1.25",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +50,7 @@ class Settings:
         lr: Highest learning rate, for ``batch`` images a step.
         optimizer: ``sgd``, ``adam`` or ``adamw``.
         momentum: Of SGD, and beta 1 of Adam.
-        beta2: Of Adam.
+        beta2: Of Adam and AdamW.
         weight_decay: Of weights of two axes and more; biases, norms and scales have none.
         schedule: ``cosine`` to zero, or ``steps``, halved after 50, 80, 90 and 95 % of the training.
         warmup: Part of the training in which the learning rate rises from zero.
@@ -40,23 +64,23 @@ class Settings:
         flip: Whether images are mirrored at random.
     """
 
-    epochs: int
-    batch: int
-    imgsz: int
-    lr: float
+    epochs: PositiveInt
+    batch: PositiveInt
+    imgsz: PositiveInt
+    lr: Positive
     optimizer: Optimizer = "adamw"
-    momentum: float = 0.9
-    beta2: float = 0.999
-    weight_decay: float = 0.0
+    momentum: Fraction = 0.9
+    beta2: Fraction = 0.999
+    weight_decay: NotNegative = 0.0
     schedule: Schedule = "cosine"
-    warmup: float = 0.0
-    clip: float = 0.0
-    ema: float = 0.0
-    label_smoothing: float = 0.0
-    randaugment: int = 0
-    crop: float = 1.0
-    jitter: tuple[float, float] = (1.0, 1.0)
-    flip: bool = True
+    warmup: Fraction = 0.0
+    clip: NotNegative = 0.0
+    ema: Fraction = 0.0
+    label_smoothing: Fraction = 0.0
+    randaugment: NaturalInt = 0
+    crop: Part = 1.0
+    jitter: Range = (1.0, 1.0)
+    flip: Flag = True
 
 
 def _paper() -> dict[Task, Settings]:

@@ -186,6 +186,9 @@ def test_options_that_follow_from_the_data_are_not_taken(shapes: Path, begin: Ca
         begin(shapes, **DETECT, **{"model.heads": 3}).run()
     with pytest.raises(DataError, match="nowhere does not exist; give COCO's JSON"):
         begin(Path("nowhere"), **DETECT).run()
+    for name in ("val", "images"):
+        with pytest.raises(FitError, match=f"{name} is for COCO's JSON, and .*data.yaml, which names both"):
+            begin(shapes / "data.yaml", **DETECT, **{name: "x"}).run()
     begin(shapes, **DETECT, **{"model.min_size": 48}).run()
 
 

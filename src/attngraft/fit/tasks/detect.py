@@ -14,7 +14,7 @@ from torch import Tensor, distributed
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional as TF
 
-from attngraft._core.errors import DataError
+from attngraft._core.errors import DataError, FitError
 from attngraft.coco.evaluate import evaluate
 from attngraft.coco.masks import run_lengths
 from attngraft.drawing import PALETTE, Box, mark
@@ -35,6 +35,8 @@ PADDING = (0.485, 0.456, 0.406)
 LEAST_SIDE = 1.0
 """Pixels; what a random crop leaves of an object has to be larger."""
 
+
+YAMLS = (".yaml", ".yml")
 
 OPACITY = 0.45
 """Of a mask over its object."""
@@ -103,7 +105,11 @@ class Detector(Learner):
     def read(cls, options: Options, split: str) -> ObjectSet:
         """Read a split, whichever of the formats it is in."""
         data = Path(options.data)
-        if data.suffix.lower() in (".yaml", ".yml"):
+        if data.suffix.lower() in YAMLS or is_file(data / "data.yaml"):
+            given = next((name for name in ("val", "images") if getattr(options, name) is not None), None)
+            if given is not None:
+                raise FitError(f"{given} is for COCO's JSON, and {data} is a data.yaml, which names both; leave it out")
+        if data.suffix.lower() in YAMLS:
             return read_yolo(data, split, masks=cls.masks)
         if is_file(data / "data.yaml"):
             return read_yolo(data / "data.yaml", split, masks=cls.masks)
