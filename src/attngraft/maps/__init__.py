@@ -21,19 +21,42 @@ Example:
     (torch.Size([1, 4, 1, 35]), 4.0)
 """
 
+from attngraft.maps.detections import (
+    Box,
+    Change,
+    Detection,
+    cell_at,
+    cells_in,
+    compare,
+    coverage,
+    intersection_over_union,
+)
 from attngraft.maps.recording import RecordedAttention, RecordedGate, Tape, record
 from attngraft.maps.relevance import SIDES, Predict, Predictions, Target, activations, odam, smooth
+from attngraft.maps.strength import Strength, grafts, strength, without
 
 __all__ = [
     "SIDES",
+    "Box",
+    "Change",
+    "Detection",
     "Predict",
     "Predictions",
     "RecordedAttention",
     "RecordedGate",
+    "Strength",
     "Tape",
     "Target",
     "activations",
+    "cell_at",
+    "cells_in",
+    "compare",
+    "coverage",
+    "grafts",
+    "intersection_over_union",
     "odam",
     "record",
     "smooth",
+    "strength",
+    "without",
 ]

@@ -1,0 +1,124 @@
+"""What a detector is asked for its maps: raw predictions that lead to the host's own detections, with gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ultralytics import RTDETR
+from ultralytics import YOLO as StockYOLO
+
+from attngraft import maps
+from attngraft._core.errors import MapError
+from attngraft.yolo.looking import Watched
+
+HEADS = ["yolo11n", "yolo11n-seg", "yolo11n-pose", "yolo11n-obb", "yolov10n", "yolo26n", "yolo26n-seg", "yolo26n-obb"]
+
+
+def opened(name: str) -> Any:
+    torch.manual_seed(0)
+    model = (RTDETR if "rtdetr" in name else StockYOLO)(f"{name}.yaml")
+    with torch.no_grad():
+        head = model.model.model[-1]
+        for parameter in head.parameters():
+            parameter.add_(
+                torch.randn_like(parameter) * (0.02 if "rtdetr" in name else 0.2)
+            )  # an untrained head says the same everywhere
+        for branch in (getattr(head, "cv3", None), getattr(head, "one2one_cv3", None)):
+            for level in branch or ():
+                level[-1].bias.normal_(-3, 1)
+    return model
+
+
+@pytest.mark.parametrize("name", [*HEADS, "rtdetr-resnet50"])
+def test_finds_what_the_host_finds(name: str) -> None:
+    model = opened(name)
+    images = torch.rand(2, 3, 64, 96)
+    options: dict[str, Any] = {"conf": 0.01, "verbose": False, "device": "cpu", "imgsz": (64, 96)}
+    results = [model.predict(tensor[None], **options)[0] for tensor in images]
+    model.model = model.predictor.model.model  # fused, as the host ran it: an untrained network has many near ties
+    watched = Watched(model)
+    for image, (own, result) in enumerate(zip(watched.find(images, confidence=0.01), results, strict=True)):
+        theirs = result.obb if result.obb is not None else result.boxes
+        assert all(d.image == image for d in own)
+        if result.masks is None:  # the host drops detections whose mask is empty
+            assert len(own) == len(theirs)
+            assert sorted(d.label for d in own) == sorted(theirs.cls.int().tolist())
+        assert len(own) >= len(theirs) > 3
+        scores = torch.tensor([d.score for d in own])
+        assert (scores[:, None] - theirs.conf).abs().amin(0).max() < 1e-5
+        assert scores.tolist() == sorted(scores.tolist(), reverse=True)
+        if result.obb is None:  # the host cuts boxes to the image
+            boxes = torch.minimum(torch.tensor([d.box for d in own]).clamp(min=0), torch.tensor([96, 64, 96, 64]))
+            apart = (boxes[:, None] - theirs.xyxy[None]).abs().amax(2)
+            assert apart.amin(0).max() < 0.01
+
+
+@pytest.mark.parametrize("name", [*HEADS, "rtdetr-resnet50", "yolo11n-cls"])
+def test_predictions_carry_gradients_also_after_the_host_predicted(name: str) -> None:
+    model = opened(name)
+    model.predict(torch.rand(1, 3, 64, 64), imgsz=64, verbose=False, device="cpu")  # under inference mode, and fused
+    watched = Watched(model)
+    layer = watched.layers[0]
+    targets = [maps.Target(1, 0, 2), maps.Target(0, 0, 1)]
+    if name != "yolo11n-cls":
+        targets.append(maps.Target(0, 0, 0, "left"))
+    found = maps.odam(watched.network, watched.predict, torch.rand(2, 3, 64, 64), targets, [layer], signed=True)
+    assert found[layer].shape[0] == len(targets)
+    assert found[layer].abs().sum((1, 2)).min() > 0
+
+
+def test_a_candidate_has_the_place_of_its_cell() -> None:
+    watched = Watched(opened("yolo11n"))
+    watched.predict(torch.rand(1, 3, 64, 96))
+    places = [watched._place(candidate, (64, 96)) for candidate in (0, 11, 12, 95, 96, 120, 125)]
+    assert places == [(4, 4), (92, 4), (4, 12), (92, 60), (8, 8), (16, 16), (80, 48)]
+
+
+def test_upright_boxes_of_oriented_ones() -> None:
+    from attngraft.yolo.looking import _upright
+
+    boxes = torch.tensor([[10.0, 20.0, 4.0, 2.0]])
+    torch.testing.assert_close(_upright(boxes, torch.zeros(1, 1)), torch.tensor([[8.0, 19.0, 12.0, 21.0]]))
+    torch.testing.assert_close(
+        _upright(boxes, torch.full((1, 1), torch.pi / 2)), torch.tensor([[9.0, 18.0, 11.0, 22.0]])
+    )
+
+
+@pytest.mark.parametrize("name", ["yolo11n", "rtdetr-resnet50", "yolo11n-cls"])
+def test_prepares_as_the_host_does(name: str) -> None:
+    model = opened(name)
+    watched = Watched(model)
+    image = np.random.default_rng(0).integers(0, 255, (50, 90, 3), dtype=np.uint8)
+    seen: list[torch.Tensor] = []
+    handle = model.model.register_forward_pre_hook(lambda _m, inputs: seen.append(inputs[0].clone()))
+    model.predict(image[:, :, ::-1].copy(), imgsz=64, verbose=False, device="cpu")
+    handle.remove()
+    prepared = watched.prepare(image, 64)
+    torch.testing.assert_close(prepared.tensor, seen[-1], atol=1e-6, rtol=0)
+    if name == "yolo11n":
+        assert prepared.tensor.shape == (1, 3, 64, 64)
+        assert prepared.back((0, prepared.offset[1])) == pytest.approx((0, 0), abs=1e-6)
+        assert prepared.back((64, prepared.offset[1] + 50 * prepared.scale[1])) == pytest.approx((90, 50))
+
+
+def test_leaves_the_model_alone() -> None:
+    model = opened("yolo11n")
+    model.model.train()
+    watched = Watched(model)
+    watched.predict(torch.rand(1, 3, 64, 64))
+    assert model.model.training
+    assert model.model.model[-1].shape is None
+    assert watched.layers == ["model.16", "model.19", "model.22"]
+
+
+def test_refuses_what_cannot_be_looked_into(tmp_path: Any) -> None:
+    file = tmp_path / "best.onnx"
+    file.touch()
+    exported = StockYOLO(str(file), task="detect")
+    with pytest.raises(MapError, match=r"best\.onnx is an exported file"):
+        Watched(exported)
+    with pytest.raises(MapError, match="Sequential|no boxes"):
+        Watched(torch.nn.Sequential(torch.nn.Sequential(torch.nn.ReLU())).eval())
