@@ -15,7 +15,7 @@ from attngraft._core.errors import CheckpointError, OptionError, UnknownNameErro
 from attngraft._core.progress import SILENT, Progress
 from attngraft.doctor.findings import Check, Diagnosis, examine
 from attngraft.doctor.mechanism.checklist import MODULE_CHECKS
-from attngraft.doctor.mechanism.subject import subject
+from attngraft.doctor.mechanism.subject import names_class, subject
 from attngraft.measure import environment
 
 T = TypeVar("T")
@@ -36,7 +36,8 @@ def doctor(
     """Look for what would break later: in training, on several GPUs, after a reload, in export.
 
     Args:
-        target: A recipe, a model YAML or a checkpoint; or a mechanism alone: its name, its class, or ``FILE.py:CLASS``.
+        target: A recipe, a model YAML or a checkpoint; or a mechanism alone: its name, its class, ``FILE.py:CLASS`` or
+            ``PACKAGE.MODULE:CLASS``.
         imgsz: Side of the largest image.
         batch: Images in a training step.
         data: The host's data file, whose images exports are then compared on.
@@ -79,8 +80,7 @@ def is_mechanism(target: object) -> bool:
     if isinstance(target, type):
         return True
     text = str(target)
-    in_file = text.endswith(".py") or text.rpartition(":")[0].endswith(".py")
-    return in_file or text.lower() in zoo.names() or text in _classes()
+    return names_class(text) or text.lower() in zoo.names() or text in _classes()
 
 
 def _require_base(text: str) -> None:

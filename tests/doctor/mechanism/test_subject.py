@@ -52,7 +52,37 @@ class TestSubject:
 
         assert subject(TakesAny, options={"anything": 1}).fresh(8)
 
-    def test_weights_are_shaken_off_their_start(self) -> None:
+    def test_a_class_in_an_installed_package_is_found_by_its_import_name(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        package = tmp_path / "package_of_mine"
+        package.mkdir()
+        (package / "__init__.py").write_text("")
+        (package / "attention.py").write_text("from torch import nn\nclass Mine(nn.Identity):\n    pass\n")
+        (package / "needs.py").write_text("import nothing_of_that_name\n")
+        (package / "breaks.py").write_text("1 / 0\n")
+        monkeypatch.syspath_prepend(tmp_path)
+        found = subject("package_of_mine.attention:Mine")
+        assert (found.cls.__module__, found.folder) == ("package_of_mine.attention", None)
+        for target, error, message in (
+            ("package_of_mine.attention:Mien", UnknownNameError, "'Mien'; did you mean Mine"),
+            (
+                "package_of_mine.more:Mine",
+                OptionError,
+                "no installed package has a module package_of_mine.more;",
+            ),
+            ("nothing_of_mine:Mine", OptionError, "no installed package has a module nothing_of_mine; install"),
+            (
+                "package_of_mine.needs:Mine",
+                OptionError,
+                "needs the package nothing_of_that_name, which is not",
+            ),
+            ("package_of_mine.breaks:Mine", OptionError, "cannot be imported: ZeroDivisionError"),
+        ):
+            with pytest.raises(error, match=message):
+                subject(target)
+
+    def test_weights_are_moved_from_their_start(self) -> None:
         found = subject(nn.BatchNorm2d)
         assert torch.equal(found.fresh().weight, torch.ones(64))
         assert not torch.equal(found.perturbed().weight, torch.ones(64))

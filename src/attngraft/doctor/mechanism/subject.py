@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import attngraft.attention as zoo
-from attngraft._core.errors import OptionError, UnknownNameError, suggest
+from attngraft._core.errors import OptionError, UnknownNameError, first_line, suggest
 from attngraft._core.plugins import import_file
 from attngraft._core.registry import fitted
 
@@ -67,13 +68,14 @@ def subject(target: str | type[nn.Module], *, name: str = "", **circumstances: A
     """Find what to examine.
 
     Args:
-        target: A registry name (``"eca"``), a class in a file (``"my/attention.py:MyAttention"``), or a class.
+        target: A registry name (``"eca"``), a class in a file (``"my/attention.py:MyAttention"``) or in an installed
+            package (``"package.module:MyAttention"``), or a class.
         name: What to call it; empty takes the target's.
         **circumstances: Fields of `Subject`.
 
     Raises:
         UnknownNameError: If the registry or the file has no such name, or the class no such option.
-        OptionError: If the file is not there or cannot be imported, or no class of it is named.
+        OptionError: If the file or the package is not there or cannot be imported, or no class of it is named.
 
     Example:
         >>> subject("eca", channels=128).fresh().kernel_size
@@ -95,22 +97,52 @@ def options_of(cls: type[nn.Module]) -> list[str] | None:
     return [parameter.name for parameter in rest if parameter.kind is not parameter.VAR_POSITIONAL]
 
 
+def names_class(target: str) -> bool:
+    """Tell whether a target names a file, or a class in a file or an installed package.
+
+    Example:
+        >>> [names_class(t) for t in ("mine.py", "mine.py:Mine", "package.module:Mine", "eca", "yolo11n+eca@P4")]
+        [True, True, True, False, False]
+    """
+    home, _, name = target.rpartition(":")
+    in_package = name.isidentifier() and all(part.isidentifier() for part in home.split("."))
+    return target.endswith(".py") or home.endswith(".py") or in_package
+
+
 def _find(target: str | type[nn.Module], name: str, circumstances: Mapping[str, Any]) -> Subject:
     if not isinstance(target, str):
         return Subject(name or target.__name__, target, **circumstances)
-    file, _, class_name = target.rpartition(":") if not target.endswith(".py") else (target, "", "")
-    if not file:
+    if not names_class(target):
         record = zoo.mechanism(target)
         return Subject(name or record.name, record.cls, **circumstances)
-    path = Path(file).resolve()
-    module = import_file(path)
+    home, _, class_name = (target, "", "") if target.endswith(".py") else target.rpartition(":")
+    in_file = home.endswith(".py")
+    module = import_file(Path(home).resolve()) if in_file else _import_package(home)
     classes = {key: value for key, value in vars(module).items() if _is_module_of(value, module)}
     if not class_name:
-        raise OptionError(f"{file} names a file and no class; say which, as in {file}:NAME; {suggest('', classes)}")
+        raise OptionError(f"{home} names a file and no class; say which, as in {home}:NAME; {suggest('', classes)}")
     found = getattr(module, class_name, None)
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        raise UnknownNameError(f"module class in {path.name}", class_name, classes)
-    return Subject(name or target, found, folder=path.parent, **circumstances)
+        raise UnknownNameError(f"module class in {Path(home).name}", class_name, classes)
+    return Subject(name or target, found, folder=Path(home).resolve().parent if in_file else None, **circumstances)
+
+
+def _import_package(name: str) -> ModuleType:
+    """Import a module of an installed package.
+
+    Raises:
+        OptionError: If there is none, or it cannot be imported.
+    """
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if not f"{name}.".startswith(f"{error.name}."):
+            raise OptionError(f"{name} needs the package {error.name}, which is not installed; install it") from error
+        raise OptionError(
+            f"no installed package has a module {name}; install the package, or give a file, as in mine.py:NAME"
+        ) from error
+    except Exception as error:
+        raise OptionError(f"{name} cannot be imported: {first_line(error)}; import it alone to see where") from error
 
 
 def _is_module_of(value: object, home: ModuleType) -> bool:
