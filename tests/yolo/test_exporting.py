@@ -55,19 +55,19 @@ def frozen() -> object:
 def test_a_dynamic_file_is_compared_at_other_sizes_too(kind: str, package: str) -> None:
     if package:
         pytest.importorskip(package, reason="needs the [export] extra")
-    record = export(MICRO, format=kind, imgsz=64, dynamic=True, pictures=2)
+    record = export(MICRO, format=kind, imgsz=64, dynamic=True, images=2)
     assert record.deviation.within
     assert {o.name for o in record.deviation.outputs} == {"boxes", "scores"}
     assert {size[2:] for size in record.sizes} == {(64, 64), (32, 32), (64, 128)}
     assert record.file.parent == Path.cwd()
     stored = json.loads(record.record_file.read_text())
-    assert (stored["schema"], stored["precision"], stored["dynamic"]) == ("attngraft.export/2", "fp32", True)
+    assert (stored["schema"], stored["precision"], stored["dynamic"]) == ("attngraft.export/3", "fp32", True)
     assert stored["deviation"]["within"] is True
-    assert stored["pictures"] == "2 generated pictures"
+    assert stored["images"] == "2 generated images"
 
 
 def test_a_file_that_keeps_one_size_is_put_aside_and_ends_with_1(frozen: object) -> None:
-    line = "export model=attngraft-micro.yaml+frozen_for_a_test@P3 format=torchscript imgsz=64 dynamic=True pictures=1"
+    line = "export model=attngraft-micro.yaml+frozen_for_a_test@P3 format=torchscript imgsz=64 dynamic=True images=1"
     result = CliRunner().invoke(main, line.split())
     assert result.exit_code == 1
     assert ": fails at ((1, 3, 32, 32),)" in result.output
@@ -79,13 +79,13 @@ def test_a_file_that_keeps_one_size_is_put_aside_and_ends_with_1(frozen: object)
 
 
 def test_the_same_model_exported_at_one_size_passes(frozen: object) -> None:
-    record = export("attngraft-micro.yaml+frozen_for_a_test@P3", imgsz=64, pictures=1)
+    record = export("attngraft-micro.yaml+frozen_for_a_test@P3", imgsz=64, images=1)
     assert record.deviation.within
 
 
 def test_half_precision_has_a_bound_of_its_own() -> None:
     pytest.importorskip("onnxruntime", reason="needs the [export] extra")
-    record = export(MICRO, format="onnx", imgsz=64, half=True, pictures=1)
+    record = export(MICRO, format="onnx", imgsz=64, half=True, images=1)
     assert record.precision == "fp16"
     assert record.deviation.within
     assert all(o.bound.absolute > 0.05 for o in record.deviation.outputs)
@@ -94,16 +94,16 @@ def test_half_precision_has_a_bound_of_its_own() -> None:
 
 def test_int8_is_calibrated_on_the_users_pictures(tiny_data: Callable[[str], str]) -> None:
     pytest.importorskip("nncf", reason="needs the [int8] extra")
-    record = export(MICRO, format="openvino", imgsz=64, int8=True, data=tiny_data("detect"), pictures=2)
+    record = export(MICRO, format="openvino", imgsz=64, int8=True, data=tiny_data("detect"), images=2)
     assert record.precision == "int8"
     assert record.deviation.within
-    assert "2 pictures of" in record.pictures
+    assert "2 images of" in record.images
 
 
 def test_int8_without_pictures_or_its_package_is_said(
     tiny_data: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(OptionError, match=r"calibrated on pictures of yours; say which, as in data=my\.yaml"):
+    with pytest.raises(OptionError, match=r"calibrated on images of yours; say which, as in data=my\.yaml"):
         export(MICRO, format="openvino", int8=True)
     monkeypatch.setitem(sys.modules, "nncf", None)
     pytest.importorskip("openvino", reason="needs the [export] extra")
@@ -113,9 +113,9 @@ def test_int8_without_pictures_or_its_package_is_said(
 
 def test_pictures_of_the_user_are_taken(tiny_data: Callable[[str], str]) -> None:
     folder = Path(tiny_data("detect")).parent / "images/val"
-    assert "1 pictures of" in export(MICRO, imgsz=64, source=folder / "0.png").pictures
+    assert "1 images of" in export(MICRO, imgsz=64, source=folder / "0.png").images
     Path("empty").mkdir()
-    with pytest.raises(DataError, match="there are no pictures in empty"):
+    with pytest.raises(DataError, match="there are no images in empty"):
         export(MICRO, imgsz=64, source="empty")
 
 
@@ -199,7 +199,7 @@ def sure(model: str) -> attngraft.YOLO:
 
 @pytest.mark.parametrize("task", ["", "-seg", "-pose", "-obb"])
 def test_sorted_rows_are_compared_as_detections(task: str) -> None:
-    record = export(sure(f"yolo26n{task}.yaml"), imgsz=64, pictures=1, nms=False)
+    record = export(sure(f"yolo26n{task}.yaml"), imgsz=64, images=1, nms=False)
     assert record.deviation.within
     assert record.sure
     more = {"-seg": {"other channels", "output 1"}, "-pose": {"other channels"}, "-obb": {"other channels"}}
@@ -207,22 +207,22 @@ def test_sorted_rows_are_compared_as_detections(task: str) -> None:
 
 
 def test_the_options_of_the_export_are_those_of_the_comparison() -> None:
-    record = export("yolov10n.yaml", imgsz=64, pictures=1, nms=False, max_det=20)
+    record = export("yolov10n.yaml", imgsz=64, images=1, nms=False, max_det=20)
     assert record.deviation.within
 
 
 def test_a_model_that_is_sure_of_nothing_proves_little() -> None:
-    record = export(MICRO, imgsz=64, pictures=1)
+    record = export(MICRO, imgsz=64, images=1)
     assert record.sure is False
     assert "sure of nothing on them (no score of 0.25), so this proves little" in str(record)
     assert json.loads(record.record_file.read_text())["sure"] is False
-    told = export(sure(MICRO), imgsz=64, pictures=1)
+    told = export(sure(MICRO), imgsz=64, images=1)
     assert told.sure is True
     assert "proves little" not in str(told)
 
 
 def test_sides_are_multiples_of_the_models_own_stride() -> None:
-    record = export("yolov8n-p6.yaml", imgsz=96, dynamic=True, pictures=1)
+    record = export("yolov8n-p6.yaml", imgsz=96, dynamic=True, images=1)
     assert record.deviation.within
     assert {size[2:] for size in record.sizes} == {(128, 128), (64, 64), (128, 256)}
 
@@ -234,7 +234,7 @@ def test_a_rejected_folder_takes_a_free_name(monkeypatch: pytest.MonkeyPatch) ->
     before.parent.mkdir()
     before.touch()
     with pytest.raises(ExportParityError, match=r"kept as .*_openvino_model\.rejected-2$") as caught:
-        export("attngraft-micro.yaml", format="openvino", imgsz=64, pictures=1)
+        export("attngraft-micro.yaml", format="openvino", imgsz=64, images=1)
     assert list(caught.value.kept.glob("*.xml"))
     assert before.is_file()
     assert not Path("attngraft-micro_openvino_model").exists()
@@ -243,8 +243,8 @@ def test_a_rejected_folder_takes_a_free_name(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"pictures": 0}, "export needs pictures to be a whole number of 1 or more, got 0"),
-        ({"pictures": "many"}, "got 'many'"),
+        ({"images": 0}, "export needs images to be a whole number of 1 or more, got 0"),
+        ({"images": "many"}, "got 'many'"),
         ({"format": "onxx"}, "export knows no format 'onxx'; did you mean onnx"),
         ({"format": "zip"}, "there are: torchscript, onnx, openvino"),
     ],
@@ -257,9 +257,27 @@ def test_our_own_options_are_checked_before_anything_is_written(options: dict[st
 
 def test_a_package_that_the_host_lacks_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ncnn", None)
-    with pytest.raises(MissingPackageError, match="format=ncnn is written with the Python package ncnn, which is not"):
+    with pytest.raises(MissingPackageError, match="format=ncnn needs the Python package ncnn, .*pip install 'ncnn'"):
         export(MICRO, format="ncnn", imgsz=64)
 
 
 def test_an_opened_model_is_exported_as_well() -> None:
-    assert export(attngraft.YOLO(MICRO), imgsz=64, pictures=1).deviation.within
+    assert export(attngraft.YOLO(MICRO), imgsz=64, images=1).deviation.within
+
+
+def test_an_old_opset_is_exported_where_the_arithmetic_allows_it() -> None:
+    onnx = pytest.importorskip("onnx", reason="needs the [export] extra")
+    record = export("attngraft-micro.yaml+dat(init=paper)@P3", format="onnx", imgsz=64, images=1, opset=12)
+    assert record.deviation.within
+    assert onnx.load(record.file).opset_import[0].version == 12
+
+
+def test_an_opset_that_is_too_old_is_said_before_anything_is_written() -> None:
+    pytest.importorskip("onnx", reason="needs the [export] extra")
+    with pytest.raises(OptionError, match=r"cannot be written with ONNX opset 9 .*the lowest that works is opset=1\d"):
+        export("attngraft-micro.yaml+dat@P3", format="onnx", imgsz=64, images=1, opset=9)
+    assert {file.name for file in Path.cwd().iterdir()} <= {"cache"}
+
+
+def test_the_older_name_of_an_option_is_taken() -> None:
+    assert export(MICRO, imgsz=64, pictures=1).images == "1 generated images"

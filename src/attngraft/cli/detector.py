@@ -107,11 +107,13 @@ def run_verb(verb: str, words: Sequence[str], output: Path | None = None) -> Any
         _name_folder(verb, options, Path(folder))
     from attngraft.cli.data_report import report_left_out
     from attngraft.yolo import YOLO
+    from attngraft.yolo.host import packages_named
 
     model = YOLO(options.pop("model"), task=options.pop("task", None))
     if verb == "train":
         model.add_callback("on_pretrain_routine_end", report_left_out)
-    return getattr(model, verb)(**options)
+    with packages_named(verb):
+        return getattr(model, verb)(**options)
 
 
 def run_export(words: Sequence[str], output: Path | None = None) -> None:
@@ -133,7 +135,7 @@ def run_export(words: Sequence[str], output: Path | None = None) -> None:
     if target is not None:
         options["output"] = Path(target)
     if count is not None:
-        options["pictures"] = count
+        options["images"] = count
     record = export(options.pop("model"), **options)
     for line in _lines(record):
         click.echo(f"attngraft: {line}")
@@ -145,7 +147,7 @@ def _lines(record: ExportRecord) -> Iterator[str]:
     if record.deviation is None:
         yield f"not compared with the model: {record.reason}"
     else:
-        yield f"compared with the model on {record.pictures}"
+        yield f"compared with the model on {record.images}"
         yield from ([record.deviation.error] if record.deviation.error else map(_deviation, record.deviation.outputs))
     if record.sure is False:
         yield "the model is sure of nothing on them (no score reaches its threshold), so this proves little"

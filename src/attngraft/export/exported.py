@@ -85,16 +85,18 @@ class Exported:
         return put_aside(self.files)[0]
 
 
-def put_aside(paths: Sequence[Path]) -> list[Path]:
+def put_aside(paths: Sequence[Path], folder: Path | None = None) -> list[Path]:
     """Rename files or folders that belong together to ``*.rejected``, or ``*.rejected-2``, ... where one is there.
 
     Args:
         paths: What failed.
+        folder: Where to keep it; None takes the folder that it is in.
 
     Returns:
         The new paths, all of one number.
     """
-    numbers = zip(*(numbered(path.with_name(f"{path.name}.rejected")) for path in paths), strict=True)
+    wanted = [(folder or path.parent) / f"{path.name}.rejected" for path in paths]
+    numbers = zip(*map(numbered, wanted), strict=True)
     kept = next(list(names) for names in numbers if not any(name.exists() for name in names))
     for path, name in zip(paths, kept, strict=True):
         os.replace(path, name)

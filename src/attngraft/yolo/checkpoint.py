@@ -109,16 +109,20 @@ def save(model: nn.Module, file: Path, *, arguments: dict[str, Any]) -> None:
         partial.unlink(missing_ok=True)
 
 
+def cache_folder() -> Path:
+    """Return the user's cache; the environment variable ``ATTNGRAFT_CACHE`` names another."""
+    named = os.environ.get("ATTNGRAFT_CACHE")
+    return Path(named) if named else user_cache_path("attngraft")
+
+
 def seed_file(recipe: Recipe) -> Path:
-    """Return where the seed checkpoint of a recipe is kept.
+    """Return where in the `cache_folder` the seed checkpoint of a recipe is kept.
 
     Workers of multi-GPU training and of the tuner rebuild a model from a path, so a grafted model needs a file from
-    the start. The folder is the user's cache; the environment variable ``ATTNGRAFT_CACHE`` names another.
+    the start.
     """
-    cache = os.environ.get("ATTNGRAFT_CACHE")
-    root = Path(cache) if cache else user_cache_path("attngraft")
     name = Path(recipe.base).stem + "".join(f"+{spec}" for spec in recipe.grafts)
     safe = "".join(char if char.isalnum() or char in "+-_.@," else "-" for char in name)[:120]
     base = Path(recipe.base)
     place = f"{recipe.hash}-{base.resolve()}" if base.exists() else recipe.hash
-    return root / "seeds" / hashlib.sha256(place.encode()).hexdigest()[:12] / f"{safe}.pt"
+    return cache_folder() / "seeds" / hashlib.sha256(place.encode()).hexdigest()[:12] / f"{safe}.pt"

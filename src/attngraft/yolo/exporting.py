@@ -1,50 +1,52 @@
-"""The host's export, followed by proof.
+"""The export of Ultralytics, followed by proof.
 
-Pictures go through the model and through the file, and the largest deviation of boxes and scores is kept beside it.
+Images go through the model and through the file, and the largest deviation of boxes and scores is kept beside it.
 """
 
 from __future__ import annotations
 
 import json
+import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import torch
-from torch import Tensor
-from ultralytics.data.augment import LetterBox
-from ultralytics.data.utils import IMG_FORMATS, check_det_dataset
 from ultralytics.engine.exporter import export_formats
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 from attngraft._core.calls import tensors
 from attngraft._core.checks import positive
-from attngraft._core.errors import DataError, ExportParityError, MissingPackageError, OptionError, first_line, suggest
+from attngraft._core.errors import ExportParityError, OptionError, first_line, suggest
 from attngraft._core.extras import extra_package
 from attngraft._core.files import write_text
-from attngraft.data.scenes import beacon_scene, generator
-from attngraft.export import Deviation, load
-from attngraft.export.exported import Array, put_aside, without_telemetry
+from attngraft.export import Deviation, load, to_onnx
+from attngraft.export.exported import put_aside, without_telemetry
+from attngraft.export.formats import OPSET
 from attngraft.export.parity import Run
-from attngraft.measure import Environment, environment
-from attngraft.yolo.deviations import HEAD_SETTINGS, SURE, Comparison, Precision, compare
+from attngraft.measure import Environment, environment, weight_bytes
+from attngraft.yolo import export_images
+from attngraft.yolo.deviations import HEAD_SETTINGS, SURE, Comparison, Precision, compare, reference
+from attngraft.yolo.host import packages_named
 from attngraft.yolo.imgsz import largest_stride
 from attngraft.yolo.model import YOLO
 from attngraft.yolo.recipe import Recipe
+from attngraft.yolo.workshop import take_place, workshop
 
-SCHEMA = "attngraft.export/2"
-"""Since version 2 with ``sure``."""
+SCHEMA = "attngraft.export/3"
+"""Since version 2 with ``sure``; since version 3 ``images`` in place of ``pictures``."""
 OWN_FORMATS = {"torchscript": "*.torchscript", "onnx": "*.onnx", "openvino": "*.xml"}
 PRECISIONS: Mapping[str, Precision] = {
     "8": "int8", "int8": "int8", "w8a8": "int8", "16": "fp16", "fp16": "fp16", "w16a16": "fp16",
 }  # fmt: skip
 """What the host's ``quantize`` stands for; anything else is compared as fp32, so that no deviation passes unseen."""
+
+SHARE_OF_WEIGHTS: Mapping[Precision, float] = {"fp32": 1.0, "fp16": 0.5, "int8": 0.25}
+"""Bytes that a file takes at least, by those of the weights in float32."""
 
 ALIASES = (
     "tensorrt", "trt", "mlmodel", "mlpackage", "mlprogram", "apple", "ios", "huawei", "cann", "om", "vitis", "vitisai",
@@ -63,10 +65,10 @@ class ExportRecord:
         format: The host's word for it.
         precision: Of its numbers.
         dynamic: Whether it takes any size.
-        pictures: How many were compared, and of which kind.
+        images: How many were compared, and of which kind.
         sizes: Batch, channels, height and width of what was compared.
         deviation: The largest deviations; None where the file cannot be run here.
-        sure: Whether the model is sure of anything on the pictures; where it is not, the deviation proves little. None
+        sure: Whether the model is sure of anything on the images; where it is not, the deviation proves little. None
             where it gives no scores, or the file cannot be run here.
         reason: Why it cannot.
         environment: What it was compared on.
@@ -77,7 +79,7 @@ class ExportRecord:
     format: str
     precision: Precision
     dynamic: bool
-    pictures: str
+    images: str
     sizes: tuple[tuple[int, ...], ...]
     deviation: Deviation | None
     sure: bool | None
@@ -99,12 +101,12 @@ class ExportRecord:
         if self.deviation is None:
             return f"{self.file}: not compared with the model: {self.reason}"
         if self.sure is not False or not self.deviation.within:
-            return f"{self.file}: {self.deviation}; on {self.pictures}"
+            return f"{self.file}: {self.deviation}; on {self.images}"
         weak = (
             f". The model is sure of nothing on them (no score of {SURE}), so this proves little; "
-            "compare on pictures with objects that it finds: source=pictures/"
+            "compare on images with objects that it finds: source=images/"
         )
-        return f"{self.file}: {self.deviation}; on {self.pictures}{weak}"
+        return f"{self.file}: {self.deviation}; on {self.images}{weak}"
 
 
 def export(
@@ -113,23 +115,23 @@ def export(
     format: str = "torchscript",
     source: str | Path | None = None,
     data: str | None = None,
-    pictures: int = 4,
+    images: int = 4,
     check: bool = True,
     output: str | Path | None = None,
     **options: Any,
 ) -> ExportRecord:
-    """Export a model as the host does, and hold the file against it.
+    """Export a model as Ultralytics does, and compare the file with it.
 
-    A file that is not within `BOUNDS` is renamed to ``*.rejected``, or ``*.rejected-2``, ... beside older ones. What is
-    found is written to ``FILE.parity.json`` in either case. With ``dynamic=True`` sizes other than the exported one are
-    compared too.
+    The file takes its place when it is whole and compared. One that is not within `BOUNDS` is kept as ``*.rejected``,
+    or ``*.rejected-2``, ... beside older ones, and what has the final name already stays. What is found is written to
+    ``FILE.parity.json`` in either case. With ``dynamic=True`` sizes other than the exported one are compared too.
 
     Args:
         model: A recipe, a checkpoint, or an opened model.
         format: The host's word, such as ``onnx``, ``openvino`` or ``torchscript``.
-        source: Pictures to compare on, a file or a folder; None takes those of ``data``, or generated ones.
+        source: Images to compare on, a file or a folder; None takes those of ``data``, or generated ones.
         data: The host's data file; int8 is calibrated on it.
-        pictures: How many to compare on.
+        images: How many to compare on; ``pictures`` is taken for it too.
         check: Whether a file over its bound is put aside and raises; else the record alone says so.
         output: The file to write, or the folder to put it in; None writes it beside the model.
         **options: The host's export options.
@@ -138,44 +140,90 @@ def export(
         The file and its deviation.
 
     Raises:
-        OptionError: If the host has no such format, ``pictures`` is below 1, or int8 is asked for without ``data``.
+        OptionError: If Ultralytics has no such format, ``images`` is below 1, int8 is asked for without ``data``, or
+            the model needs a newer ``opset``, which is named.
         MissingExtraError: If a package of ours that writes the format is not installed.
         MissingPackageError: If one is not installed that only the host needs.
-        DataError: If ``source`` has no pictures.
+        DataError: If ``source`` has no images.
+        OutputError: If the file cannot be written, or another process is writing it.
         ExportParityError: If the file does not give the model's numbers.
     """
-    positive("export", pictures=pictures)
+    images = options.pop("pictures", images)  # as it was called before
+    positive("export", images=images)
     kind = _format(format)
     options, precision = _precise(options)
     if precision == "int8":
         if data is None:
-            raise OptionError("an int8 export is calibrated on pictures of yours; say which, as in data=my.yaml")
+            raise OptionError("an int8 export is calibrated on images of yours; say which, as in data=my.yaml")
         options["data"] = data
-    found = list(_pictures(source, data, pictures))
-    said = f"{len(found)} pictures of {source or data}" if source or data else f"{len(found)} generated pictures"
-    opened = model if isinstance(model, YOLO) else YOLO(model)
-    name = str(getattr(opened, "ckpt_path", None) or model) if isinstance(model, YOLO) else str(model)
-    network: Any = opened.model
-    if not isinstance(model, YOLO) and Recipe.parse(str(model)).grafts and getattr(network, "pt_path", None):
-        network.pt_path = str(Path.cwd() / Path(network.pt_path).name)  # and not in the cache of seed checkpoints
-    if output is not None:
-        network.pt_path = str(_beside(Path(output), name))
-    with _noted(opened) as noted:
-        file = _write(opened, kind, precision, options)
     dynamic = bool(options.get("dynamic"))
-    sides = _other_sizes(noted.sides, largest_stride(network)) if dynamic else [noted.sides]
-    inputs = [x for size in sides for x in _batches(found, size, int(options.get("batch") or 1), network)]
-    run, reason = _runner(file, kind, options)
-    compared = compare(network, run, inputs, precision, noted.head) if run else Comparison(None, None)
-    deviation, sizes = compared.deviation, tuple(tuple(x.shape) for x in inputs)
+    found = list(export_images.images(source, data, images))
+    opened, name = _opened(model, output)
+    network: Any = opened.model
+    if kind == "onnx":
+        _require_opset(network, options)
+    with workshop(network, kind, weight_bytes(network) * SHARE_OF_WEIGHTS[precision]) as folder:
+        with _noted(opened) as noted:
+            made = _write(opened, kind, precision, options)
+        sides = export_images.other_sizes(noted.sides, largest_stride(network)) if dynamic else [noted.sides]
+        batch = int(options.get("batch") or 1)
+        inputs = [x for size in sides for x in export_images.batches(found, size, batch, network)]
+        run, reason = _runner(made, kind, options)
+        compared = compare(network, run, inputs, precision, noted.head) if run else Comparison(None, None)
+        place = folder / made.name
+        rejected = check and compared.deviation is not None and not compared.deviation.within
+        if rejected:
+            (place,) = put_aside([made], folder)
+        else:
+            take_place(made, place)
     record = ExportRecord(
-        file, name, kind, precision, dynamic, said, sizes, deviation, compared.sure, reason, environment("cpu")
+        file=place,
+        model=name,
+        format=kind,
+        precision=precision,
+        dynamic=dynamic,
+        images=f"{len(found)} images of {source or data}" if source or data else f"{len(found)} generated images",
+        sizes=tuple(tuple(x.shape) for x in inputs),
+        deviation=compared.deviation,
+        sure=compared.sure,
+        reason=reason,
+        environment=environment("cpu"),
     )
     write_text(record.record_file, json.dumps(record.to_dict(), indent=1))
-    if check and deviation is not None and not deviation.within:
-        (kept,) = put_aside([file])
-        raise ExportParityError(f"{file.name} does not give the numbers of {name}: {deviation}", kept)
+    if rejected:
+        raise ExportParityError(f"{made.name} does not give the numbers of {name}: {record.deviation}", place)
     return record
+
+
+def _opened(model: str | Path | YOLO, output: str | Path | None) -> tuple[YOLO, str]:
+    """Open a model whose export goes to the output, beside the checkpoint, or here; return it with its name."""
+    if isinstance(model, YOLO):
+        opened, name = model, str(getattr(model, "ckpt_path", None) or model)
+    else:
+        opened, name = YOLO(model), str(model)
+    network: Any = opened.model
+    if output is not None:
+        network.pt_path = str(_beside(Path(output), name))
+    elif not isinstance(model, YOLO) and Recipe.parse(name).grafts and getattr(network, "pt_path", None):
+        network.pt_path = str(Path.cwd() / Path(network.pt_path).name)  # and not in the cache of seed checkpoints
+    return opened, name
+
+
+def _require_opset(network: Any, options: Mapping[str, Any]) -> None:
+    """Raise where a model cannot be written with the opset that is asked for, before Ultralytics begins.
+
+    Raises:
+        OptionError: If so; names the lowest that works.
+    """
+    asked = options.get("opset")
+    if asked is None or int(asked) >= OPSET:
+        return
+    side = 2 * largest_stride(network)
+    x = torch.zeros(1, network.yaml.get("channels", 3), side, side)
+    with tempfile.TemporaryDirectory() as folder:
+        to_onnx(
+            reference(network), x, Path(folder, "model.onnx"), dynamic=bool(options.get("dynamic")), opset=int(asked)
+        )
 
 
 def _format(word: str) -> str:
@@ -192,7 +240,7 @@ class _Noted:
     """What the host's exporter settled.
 
     Attributes:
-        sides: Height and width of the pictures that the file takes.
+        sides: Height and width of the images that the file takes.
         head: What it set of `HEAD_SETTINGS`.
     """
 
@@ -248,59 +296,14 @@ def _write(model: YOLO, kind: str, precision: Precision, options: Mapping[str, A
             extra_package("openvino", "export")
             if precision == "int8":
                 extra_package("nncf", "int8")
-        try:
+        with packages_named(f"format={kind}"):
             return Path(model.export(format=kind, **options))
-        except ModuleNotFoundError as error:
-            raise MissingPackageError(
-                f"format={kind} is written with the Python package {error.name}, which is not installed; install it as "
-                "https://docs.ultralytics.com/modes/export says, or choose another format"
-            ) from error
-
-
-def _pictures(source: str | Path | None, data: str | None, count: int) -> Iterator[Array]:
-    """Yield pictures as OpenCV reads them."""
-    if source is None and data is None:
-        for index in range(count):
-            yield beacon_scene(generator(0, index)).picture[..., ::-1]
-        return
-    files = _files(source or check_det_dataset(data, autodownload=False)["val"])
-    if not files:
-        raise DataError(f"there are no pictures in {source or data}; name a picture, a folder or a data file")
-    for file in files[:count]:
-        picture = cv2.imread(str(file))
-        if picture is None:
-            raise DataError(f"{file} is no picture that can be read; mend or remove it")
-        yield picture
-
-
-def _files(source: Any) -> list[Path]:
-    places = [Path(place) for place in (source if isinstance(source, list) else [source])]
-    listed = [Path(line) for place in places if place.suffix == ".txt" for line in place.read_text().split()]
-    inside = [file for place in places if place.is_dir() for file in sorted(place.rglob("*"))]
-    return [file for file in [*places, *listed, *inside] if file.suffix[1:].lower() in IMG_FORMATS]
-
-
-def _other_sizes(sides: tuple[int, int], step: int) -> list[tuple[int, int]]:
-    """Return the exported size, a smaller upright and a larger lying one."""
-    height, width = sides
-    return [sides, (max(step, height - step), max(step, width // 2 // step * step)), (height, width + 2 * step)]
-
-
-def _batches(found: Sequence[Array], size: tuple[int, int], batch: int, network: Any) -> Iterator[Tensor]:
-    """Bring pictures to a size as the host does, and yield as many at once as the file takes."""
-    frame = LetterBox(new_shape=size, auto=False)
-    made = np.stack([frame(image=picture) for picture in found])  # (n, H, W, 3)
-    x = torch.from_numpy(np.ascontiguousarray(made[..., ::-1].transpose(0, 3, 1, 2))).float() / 255
-    channels = network.yaml.get("channels", 3)
-    x = x if channels == 3 else x.mean(1, keepdim=True).expand(-1, channels, -1, -1)
-    whole = x[torch.arange(-(-len(x) // batch) * batch) % len(x)]
-    yield from (whole[start : start + batch] for start in range(0, len(whole), batch))
 
 
 def _runner(file: Path, kind: str, options: Mapping[str, Any]) -> tuple[Run | None, str]:
     """Return what runs a file, or why nothing does: our own for three formats, the host's for the others."""
     if options.get("nms"):
-        return None, "nms=True puts the search for duplicates into the file; export without it to compare"
+        return None, "nms=True puts non-maximum suppression into the file; export without it to compare"
     if kind in OWN_FORMATS:
         return load(next(file.glob(OWN_FORMATS[kind])) if file.is_dir() else file), ""
     try:

@@ -15,6 +15,7 @@ from ultralytics.engine.model import Model
 from ultralytics.utils import DEFAULT_CFG_DICT, torch_utils
 from ultralytics.utils.dist import generate_ddp_file
 
+from attngraft._core.errors import MissingPackageError
 from attngraft.yolo.model import YOLO
 
 
@@ -32,6 +33,42 @@ def parse_pair(pair: str) -> tuple[str, Any]:
     """Read one ``key=value`` word as the host's command does."""
     key, value = parse_key_value_pair(pair)
     return key, value
+
+
+PIP_NAMES = {
+    "clip": "git+https://github.com/ultralytics/CLIP.git",
+    "cv2": "opencv-python",
+    "lap": "lap>=0.5.12",
+    "mobileclip": "git+https://github.com/ultralytics/mobileclip.git",
+    "modelopt": "nvidia-modelopt[onnx]",
+    "paddle": "paddlepaddle",
+    "rknn": "rknn-toolkit2",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+}
+"""What pip calls packages that are imported under another name, or needed from a release on; others by their own."""
+
+
+@contextmanager
+def packages_named(what: str) -> Iterator[None]:
+    """Name the pip line where a package is missing inside that only some of the work of Ultralytics needs.
+
+    Args:
+        what: The work, such as "track".
+
+    Raises:
+        MissingPackageError: If one is missing.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.partition(".")[0] == "attngraft":
+            raise
+        package = error.name.partition(".")[0]
+        line = PIP_NAMES.get(package, package.replace("_", "-"))
+        raise MissingPackageError(
+            f"{what} needs the Python package {package}, which is not installed; run: pip install '{line}'"
+        ) from error
 
 
 def averaged_copy(model: nn.Module) -> Any:

@@ -187,7 +187,7 @@ def _exported(subject: DetectorSubject, kind: str, *, dynamic: bool, **more: Any
         opened.model = subject.perturbed()
         opened.model.pt_path = str(Path(folder, "model.pt"))
         options = {"imgsz": subject.small, "dynamic": dynamic, "data": subject.data, **more}
-        record = export(opened, format=kind, pictures=1, check=False, **options)
+        record = export(opened, format=kind, images=1, check=False, **options)
     if record.deviation is None:
         return skipped(record.reason)
     return passed(str(record.deviation)) if record.deviation.within else failed(str(record.deviation))

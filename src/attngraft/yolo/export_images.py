@@ -1,0 +1,58 @@
+"""The images that an export is compared on: the user's or generated ones, at the sizes that the file takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from ultralytics.data.augment import LetterBox
+from ultralytics.data.utils import IMG_FORMATS, check_det_dataset
+
+from attngraft._core.errors import DataError
+from attngraft.data.scenes import beacon_scene, generator
+from attngraft.export.exported import Array
+
+
+def images(source: str | Path | None, data: str | None, count: int) -> Iterator[Array]:
+    """Yield images as OpenCV reads them."""
+    if source is None and data is None:
+        for index in range(count):
+            yield beacon_scene(generator(0, index)).picture[..., ::-1]
+        return
+    files = _files(source or check_det_dataset(data, autodownload=False)["val"])
+    if not files:
+        raise DataError(f"there are no images in {source or data}; name an image, a folder or a data file")
+    for file in files[:count]:
+        image = cv2.imread(str(file))
+        if image is None:
+            raise DataError(f"{file} is no image that can be read; fix or remove it")
+        yield image
+
+
+def _files(source: Any) -> list[Path]:
+    places = [Path(place) for place in (source if isinstance(source, list) else [source])]
+    listed = [Path(line) for place in places if place.suffix == ".txt" for line in place.read_text().split()]
+    inside = [file for place in places if place.is_dir() for file in sorted(place.rglob("*"))]
+    return [file for file in [*places, *listed, *inside] if file.suffix[1:].lower() in IMG_FORMATS]
+
+
+def other_sizes(sides: tuple[int, int], step: int) -> list[tuple[int, int]]:
+    """Return the exported size, a smaller portrait one and a larger landscape one."""
+    height, width = sides
+    return [sides, (max(step, height - step), max(step, width // 2 // step * step)), (height, width + 2 * step)]
+
+
+def batches(found: Sequence[Array], size: tuple[int, int], batch: int, network: Any) -> Iterator[Tensor]:
+    """Letterbox images to a size as Ultralytics does, and yield as many at once as the file takes."""
+    frame = LetterBox(new_shape=size, auto=False)
+    made = np.stack([frame(image=image) for image in found])  # (n, H, W, 3)
+    x = torch.from_numpy(np.ascontiguousarray(made[..., ::-1].transpose(0, 3, 1, 2))).float() / 255
+    channels = network.yaml.get("channels", 3)
+    x = x if channels == 3 else x.mean(1, keepdim=True).expand(-1, channels, -1, -1)
+    whole = x[torch.arange(-(-len(x) // batch) * batch) % len(x)]
+    yield from (whole[start : start + batch] for start in range(0, len(whole), batch))
