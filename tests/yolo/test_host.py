@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
+from PIL import Image
 
+from attngraft._core.errors import MissingPackageError
+from attngraft.cli import main
 from attngraft.yolo import YOLO, host
 
 
@@ -51,3 +58,35 @@ def test_a_worker_script_trains_the_model_that_it_names(tiny_data: Callable[[str
     with host.worker_script(trainer) as script:
         assert script.is_file()
     assert not script.exists()
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [("lap", "'lap>=0.5.12'"), ("sklearn.cluster", "'scikit-learn'"), ("ai_edge_litert", "'ai-edge-litert'")],
+)
+def test_a_missing_package_of_ultralytics_has_its_pip_line(module: str, line: str) -> None:
+    package = module.partition(".")[0]
+    with (
+        pytest.raises(MissingPackageError, match=f"track needs the Python package {package}, .*pip install {line}$"),
+        host.packages_named("track"),
+    ):
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+
+def test_a_fault_of_ours_is_no_missing_package() -> None:
+    with pytest.raises(ModuleNotFoundError), host.packages_named("track"):
+        importlib.import_module("attngraft.nothing_of_that_name")
+
+
+def test_track_without_its_package_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lap", None)
+    monkeypatch.delitem(sys.modules, "ultralytics.trackers.utils.matching", raising=False)
+    for name in [name for name in sys.modules if name.startswith("ultralytics.trackers")]:
+        monkeypatch.delitem(sys.modules, name)
+    Image.new("RGB", (64, 64)).save(tmp_path / "one.png")
+    result = CliRunner().invoke(
+        main, ["track", "model=attngraft-micro.yaml", "imgsz=64", f"source={tmp_path / 'one.png'}"]
+    )
+    assert result.exit_code == 1
+    assert "track needs the Python package lap, which is not installed; run: pip install 'lap>=0.5.12'" in result.output
+    assert "Traceback" not in result.output
