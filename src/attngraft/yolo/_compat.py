@@ -11,6 +11,9 @@ the globals of ``nn.tasks`` (added to)
     YAML rows are looked up there by name. Relies on ``globals()[name]``.
 ``nn.tasks.yaml_model_load`` (wrapped, also where ``engine.model`` imported it)
     Our YAMLs are found by name. Relies on the signature ``(path)`` and on the keys ``scale`` and ``yaml_file``.
+``nn.tasks.torch_safe_load`` (wrapped)
+    Checkpoints whose copied classes are not to be had load with ours in their place. Relies on a file as the first
+    argument and on the result ``(checkpoint, file)``.
 ``nn.modules.block.MHSA`` and ``nn.modules.conv.MHSA`` (added)
     Checkpoints trained with the circulated class name these paths. Relies on the host having none of that name.
 ``nn.tasks.Index`` (named in rows)
@@ -48,10 +51,10 @@ import ultralytics
 import wrapt
 from ultralytics.utils.torch_utils import unwrap_model
 
-from attngraft._core.errors import AttngraftError, HostError, ModelYamlError, first_line
+from attngraft._core.errors import AttngraftError, CheckpointError, HostError, ModelYamlError, first_line
 from attngraft._core.registry import mechanism, mechanisms
 from attngraft.measure import flops
-from attngraft.yolo import backbones, grafting, rows, structure
+from attngraft.yolo import backbones, checkpoint, copied, grafting, rows, structure
 from attngraft.yolo.yamls import load_own
 
 SUPPORTED = ((8, 4, 0), (8, 5, 0))
@@ -107,6 +110,7 @@ def install(tasks: ModuleType) -> None:
     check_hooks(tasks)
     wrapt.wrap_function_wrapper(tasks, "parse_model", _parse_model)
     wrapt.wrap_function_wrapper(tasks, "yaml_model_load", _yaml_model_load)
+    wrapt.wrap_function_wrapper(tasks, "torch_safe_load", _torch_safe_load)
     wrapt.register_post_import_hook(
         lambda engine: setattr(engine, "yaml_model_load", tasks.yaml_model_load), "ultralytics.engine.model"
     )
@@ -183,6 +187,22 @@ def _failed_row(error: BaseException, wrapped: Callable[..., Any]) -> str:
             return f" at row {found['i']} ({name})" if "i" in found else ""
         trace = trace.tb_next
     return ""
+
+
+def _torch_safe_load(wrapped: Callable[..., Any], _instance: None, args: Any, kwargs: Any) -> Any:
+    """Load a checkpoint of copied classes with ours in their place; any other as the host does."""
+    call = inspect.signature(wrapped).bind(*args, **kwargs)
+    file, asked = Path(str(call.args[0])), call.arguments.get("safe_only")
+    is_safe = wrapped.__globals__.get("SAFE_LOAD", False) if asked is None else asked
+    missing = checkpoint.missing_classes(file) if file.is_file() and not is_safe else []
+    if not missing or not all(map(copied.may_be_ours, missing)):
+        return wrapped(*args, **kwargs)
+    with copied.stand_ins(missing):
+        loaded, name = wrapped(*args, **kwargs)
+    if left := copied.left_over(loaded):
+        raise CheckpointError(checkpoint.not_here(file, left))
+    copied.find_widths(loaded)
+    return loaded, name
 
 
 def _spare_grafts(engine: ModuleType) -> None:

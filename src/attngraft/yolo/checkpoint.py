@@ -7,6 +7,7 @@ import importlib
 import os
 import pickle
 import tempfile
+from collections.abc import Sequence
 from copy import deepcopy
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch import nn
 
 from attngraft._core import plugins
 from attngraft._core.errors import CheckpointError, OutputError
+from attngraft.yolo import copied
 from attngraft.yolo.recipe import Recipe
 from attngraft.yolo.rows import GUARD, YAML_KEY
 
@@ -48,12 +50,34 @@ def inspect_file(file: Path) -> None:
     if f"{plugins.__name__}.{plugins.rebuild.__name__}" in named:
         for path in plugins.in_checkpoint(file):
             plugins.find(path)
-    missing = sorted(name for name in named if not _resolves(name))
-    if missing:
-        raise CheckpointError(
-            f"{file} holds {', '.join(missing[:3])}{' and more' if missing[3:] else ''}, which is not installed here; "
-            "import the code that it was trained with first, or open it where it was trained"
-        )
+    missing = missing_classes(file)
+    left = [name for name in missing if not copied.may_be_ours(name)]
+    if missing and not left:
+        with copied.stand_ins(missing):
+            left = copied.left_over(torch.load(file, map_location="cpu", weights_only=False))
+    if left:
+        raise CheckpointError(not_here(file, left))
+
+
+def missing_classes(file: Path) -> list[str]:
+    """List the classes that a checkpoint names and that are not to be had here, in alphabetical order.
+
+    Args:
+        file: A ``.pt`` file; one that cannot be read names none.
+    """
+    try:
+        named = torch.serialization.get_unsafe_globals_in_checkpoint(file)
+    except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError):
+        return []  # whoever loads it says why
+    return sorted(name for name in named if not _resolves(name))
+
+
+def not_here(file: Path, names: Sequence[str]) -> str:
+    """Say that a checkpoint holds classes that are not to be had here."""
+    return (
+        f"{file} holds {', '.join(names[:3])}{' and more' if names[3:] else ''}, which is not installed here; "
+        "import the code that it was trained with first, or open it where it was trained"
+    )
 
 
 def _resolves(name: str) -> bool:
