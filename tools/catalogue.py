@@ -29,9 +29,9 @@ grafted as `x + gamma * f(x)`, a *gate* as `x + gamma * (f(x) - x)`, with gamma 
 Each exports to ONNX (fixed and free sizes), OpenVINO and TorchScript and gives the same numbers there, at the size that
 it was traced with and at others; `tests/attention/test_contract.py` runs all of these files.
 
-Speed is how many times as fast as its usual form it is, as an inference and in training, on {TIMED}: the
-medians of `benchmarks/results/{SPEED}.md`, where the intervals and other sizes are. A dash: the usual form is
-the same layers; MHSA has a table of its own in the README.
+Speed is how many times as fast as its reference implementation it is, as an inference and in training, on
+{TIMED}: the medians of `benchmarks/results/{SPEED}.md`, where the intervals and other sizes are. A dash: the reference
+implementation is the same layers; MHSA has a table of its own in the README.
 
 """
 
@@ -48,7 +48,7 @@ def cost(record: zoo.Mechanism) -> tuple[int, int]:
 
 
 def speeds() -> dict[str, str]:
-    """Return how many times as fast as its usual form each mechanism was measured to be: an inference, and training."""
+    """Return how many times as fast as its reference implementation each mechanism is: an inference, and training."""
     record = json.loads((ROOT / "benchmarks" / "results" / f"{SPEED}.json").read_text(encoding="utf-8"))
     rows = {case["name"]: case["rows"][1] for case in record["cases"]}
     shown = {

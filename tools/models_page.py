@@ -23,7 +23,7 @@ from attngraft.models import ModelRecord, models
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = Path("docs/models.md")
 SIDES = {"classify": 224, "superres": 64}
-"""Side of the pictures that the work is counted on, where a model has no size of its own."""
+"""Side of the images that the work is counted on, where a model has no size of its own."""
 
 HEADER = """# Models
 
@@ -33,13 +33,13 @@ Every whole model there is, written by `python tools/models_page.py` from the so
 from attngraft.models import create, load_shared, names
 
 net = create("botnet50", num_classes=10, image_size=320)  # names("classify") lists the others
-maps = net.forward_features(pictures)  # at strides 4, 8, 16 and 32: net.channels, net.strides
+maps = net.forward_features(images)  # at strides 4, 8, 16 and 32: net.channels, net.strides
 print(load_shared(net, torchvision.models.resnet50(weights="DEFAULT").state_dict()))
 # 315 of 326 tensors taken; 5 left over
 detector = create("maskrcnn_botnet50", num_classes=3, min_size=512, max_size=512)  # torchvision's Mask R-CNN
 ```
 
-Pictures may have any size; position tables are made for `image_size` and serve others by their centre or interpolated.
+Images may have any size; position tables are made for `image_size` and serve others by their centre or interpolated.
 
 **As the backbone of a YOLO.** A name such as `yolo11n-botnet50.yaml` is `yolo11n.yaml` with that backbone, for every
 family whose head reads up to three maps, every task (`yolo11n-botnet50-seg.yaml`) and every classifier below; grafts go
@@ -56,13 +56,13 @@ To begin with weights of a classifier: `load_shared(model.model.model[0].body, s
 `model.save("start.pt")`, and train from that file.
 
 **MAY** is `attngraft train model=may data=my.yaml`; `may-se` and `may-none` are what its paper compares it with. With
-YOLOv5's head of anchors they have the published 3,138,055, 3,593,999 and 3,137,977 parameters; the host no longer has
+YOLOv5's head of anchors they have the published 3,138,055, 3,593,999 and 3,137,977 parameters; Ultralytics dropped
 that head, so its own Detect takes the same three maps (5,194,418 parameters at 20 classes).
 
 **In timm.** With `import attngraft`, timm creates every classifier: `timm.create_model("attngraft_botnet50",
 features_only=True)`.
 
-Multiply-adds are those of convolutions, linear layers and matrix products on one square picture of the side given, on
+Multiply-adds are those of convolutions, linear layers and matrix products on one square image of the side given, on
 the CPU. On accelerators BoTNet's positions travel as more channels of queries and keys: 3 % more for `botnet_t7`, 17 %
 for `botnet50` at 1024 pixels. A detector's depend on what it sees.
 """
@@ -95,7 +95,7 @@ def row(record: ModelRecord) -> str:
 
 
 def side_of(record: ModelRecord, net: nn.Module) -> int | None:
-    """Return the side of the picture that the work is counted on; None where it depends on what is seen."""
+    """Return the side of the image that the work is counted on; None where it depends on what is seen."""
     if record.task not in SIDES:
         return None
     own = getattr(net, "image_size", SIDES[record.task])

@@ -52,7 +52,7 @@ TABLES: dict[str, tuple[Callable[[dict[str, Any]], str], str]] = {
 
 
 def write(page: str, place: str) -> str:
-    """Return the page with its table at a place written anew."""
+    """Return the page with its table at a place rewritten."""
     table, results = TABLES[place]
     marks = f"<!-- {place}: begin -->", f"<!-- {place}: end -->"
     before, begin, rest = page.partition(marks[0])

@@ -2,8 +2,8 @@
 
 Paper: YOLOv10: Real-Time End-to-End Object Detection, Wang et al., NeurIPS 2024, arXiv 2405.14458.
 Code: ultralytics/ultralytics, ultralytics/nn/modules/block.py, Attention (AGPL-3.0), oracle of a test.
-Differs: Nothing in the maths. Where the host's rule C // 64 does not divide C, the number of heads is the largest below
-    it that does.
+Differs: Nothing in the maths. Where Ultralytics' rule C // 64 does not divide C, the number of heads is the largest
+    below it that does.
 """
 
 from __future__ import annotations
