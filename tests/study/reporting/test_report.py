@@ -57,7 +57,7 @@ def test_the_report_of_a_study(made_study: Make) -> None:
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert len(ids) == len(set(ids))
 
-    assert "P(arm &gt; baseline)" in page
+    assert "P(better)" in page
 
     markdown = (folder / "report.md").read_text()
     assert "| eca@P3 | better |" in markdown

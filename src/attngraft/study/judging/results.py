@@ -209,6 +209,16 @@ class Results:
         return [arm for arm in self.arms if not arm.control]
 
     @property
+    def has_costs(self) -> bool:
+        """Whether anything is known of what arms cost."""
+        return any(one.cost != Cost() for one in [*self.arms, *([self.baseline] if self.baseline else [])])
+
+    @property
+    def has_conv(self) -> bool:
+        """Whether an arm was compared with a convolution of equal cost."""
+        return any(arm.over_conv for arm in self.arms)
+
+    @property
     def finished(self) -> list[RunResult]:
         """The runs that are finished."""
         return [run for run in self.runs if run.state == "finished"]

@@ -48,7 +48,7 @@ def sentences(combined: Combined) -> list[str]:
     k = len(combined.members)
     said = [
         f"Over {k} studies, {combined.arm} changes {combined.metric} by {signed(combined.difference)} points on "
-        f"average ({level} interval {between(*combined.interval)}, p = {combined.p:.3g}; random effects, "
+        f"average ({level} interval {between(*combined.interval)}, p = {combined.p:.2g}; random effects, "
         "DerSimonian-Laird with Hartung-Knapp).",
         f"The effects differ between studies by a standard deviation of {combined.tau:.2f} points; "
         f"{100 * combined.i_squared:.0f} % of their variance is more than their own errors explain.",
