@@ -97,7 +97,7 @@ def test_arms_split_where_they_should(text: str, arms: tuple[str, ...]) -> None:
         ({"seeds": 0}, "seeds should be greater than or equal to 1, got 0"),
         ({"controls": "noop"}, "put stock among the controls"),
         ({"controls": "stock,nop"}, "controls should be 'stock', 'noop' or 'conv', got 'nop'; did you mean noop"),
-        ({"metric": "mAP"}, "metric is one of AP, AP50"),
+        ({"metric": "mAP"}, "no metric is called 'mAP'.*did you mean AP"),
         ({"sesoi": 0}, "sesoi should be greater than 0, got 0"),
         ({"alpha": 5}, "alpha should be less than 1, got 5"),
         ({"seeds": 5, "max_seeds": 3}, "max_seeds is at least seeds=5"),

@@ -219,7 +219,8 @@ VALUES: Mapping[str, Callable[[str], list[Item]]] = {
     "model": recipe, "base": recipe, "arms": arm, "mechanisms": many(mechanisms), "places": many(_place),
     "data": files(*DATA_SUFFIXES), "source": files(".jpg", ".jpeg", ".png", ".mp4", ".txt"), "device": listed(*DEVICES),
     "backends": many(listed(*RUNTIMES)), "engine": listed("local", "ray"), "train": listed("True", "False"),
-    "controls": many(listed("stock", "noop", "conv")), "metric": listed("AP", "AP50", "AP75", "APs", "APm", "APl"),
+    "controls": many(listed("stock", "noop", "conv")),
+    "metric": listed("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100", "F1@0.25"),
     "output": files(), "weights": files(".pt", ".pth", ".ckpt", ".safetensors"), "cfg": files(".yaml"),
 }  # fmt: skip
 """How the values of keys are completed that mean the same in all commands."""

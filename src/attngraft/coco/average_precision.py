@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from attngraft._core.errors import UnknownNameError
 from attngraft.coco.matches import IOU_THRESHOLDS, SIZES, Matches, bits
 
 Floats = NDArray[np.float64]
@@ -63,26 +62,6 @@ def average_precision(matches: Matches, weights: Weights | None = None, *, size:
     for index in range(len(matches.classes)):
         found[index] = _Curves.of(matches, index, row, copies).average_precision(weights, objects[index])
     return found
-
-
-def metric_values(matches: Matches, metric: str, weights: Weights | None = None) -> Floats:
-    """Return one of `METRICS` under each row of image weights, in AP points (0 to 100), ``(R,)``.
-
-    Classes without an object under the weights are left out of the mean, as COCO does.
-    """
-    size, thresholds = metric_parts(metric)
-    return mean_over_classes(average_precision(matches, weights, size=size)[:, thresholds])
-
-
-def metric_parts(name: str) -> tuple[str, slice]:
-    """Return the size range and the IoU thresholds of one of `METRICS`.
-
-    Raises:
-        UnknownNameError: If there is none of that name.
-    """
-    if name not in METRICS:
-        raise UnknownNameError("metric", name, METRICS)
-    return METRICS[name]
 
 
 def mean_over_classes(ap: Floats) -> Floats:

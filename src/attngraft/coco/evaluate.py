@@ -21,22 +21,14 @@ from numpy.typing import NDArray
 from attngraft._core.errors import DataError
 from attngraft.coco.average_precision import METRICS, Floats, average_precision, mean_over_classes
 from attngraft.coco.libraries import Dataset, Task, library
-from attngraft.coco.matches import CONFIDENCE, IOU_THRESHOLDS, SIZES, Matches, bits
+from attngraft.coco.matches import CONFIDENCE, IOU_THRESHOLDS, SIZES, Matches
+from attngraft.coco.metrics import RECALLS, metric_values
 
 if TYPE_CHECKING:
     pass
 
 BATCH = 100
 """Images whose matches are taken out of the library at once; hotcoco's records weigh about 1 MB an image."""
-
-RECALLS = {
-    "AR1": ("all", 1),
-    "AR10": ("all", 10),
-    "AR100": ("all", 100),
-    "ARs": ("small", 100),
-    "ARm": ("medium", 100),
-    "ARl": ("large", 100),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,20 +86,8 @@ def summarize(matches: Matches) -> tuple[dict[str, float], Floats]:
     """Return COCO's twelve numbers and the AP ``(C, 4)`` of each class at each size, from a match table."""
     ap = {size: average_precision(matches, size=size) for size in SIZES}  # each (C, 10, 1)
     numbers = {name: mean_over_classes(ap[size][:, part])[0] / 100 for name, (size, part) in METRICS.items()}
-    numbers |= {name: average_recall(matches, size, detections) for name, (size, detections) in RECALLS.items()}
+    numbers |= {name: metric_values(matches, name)[0] / 100 for name in RECALLS}
     return {name: float(value) for name, value in numbers.items()}, np.stack([ap[s].mean((1, 2)) for s in SIZES], 1)
-
-
-def average_recall(matches: Matches, size: str, detections: int) -> float:
-    """Return COCO's AR: the best recall with so many detections an image and class, over classes and thresholds."""
-    row = SIZES.index(size)
-    true = bits(matches.matched[row]) & ~bits(matches.ignored[row]) & (matches.rank < detections)[:, None]  # (D, 10)
-    running = np.concatenate([np.zeros((1, len(IOU_THRESHOLDS))), np.cumsum(true, 0)])
-    found = running[matches.first[1:]] - running[matches.first[:-1]]  # (C, 10)
-    objects = np.bincount(matches.object_class, matches.objects[row], len(matches.classes))
-    if not objects.any():
-        return math.nan
-    return float((found[objects > 0] / objects[objects > 0, None]).mean())
 
 
 def match(

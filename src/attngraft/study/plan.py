@@ -22,9 +22,10 @@ import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 
 from attngraft._core.docstrings import entries
-from attngraft._core.errors import OptionError, PlanError, suggest
+from attngraft._core.errors import OptionError, PlanError, UnknownNameError, suggest
 from attngraft._core.files import write_text
 from attngraft._core.yaml_files import read_yaml
+from attngraft.coco.metrics import parse_metric
 from attngraft.yolo import Recipe
 
 Match = Literal["parameters", "latency"]
@@ -39,7 +40,6 @@ Points = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 Chance = Annotated[float, Field(strict=True, gt=0, lt=1)]
 
 CONTROLS: tuple[Control, ...] = get_args(Control)
-METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 SEEDS: Any = "3-15"
 """Seeds of a plan that names none: it is judged after the third seed and after each one more, until it is decided."""
 
@@ -95,7 +95,8 @@ class Plan:
         first_seed: The first of them.
         max_seeds: Where given, every arm is judged after ``seeds`` seeds and after each one more, until it is decided
             or has that many. A plan that gives ``seeds`` alone is judged once, after all of them.
-        metric: What verdicts are about, one of `METRICS`.
+        metric: What verdicts are about: ``AP``, ``AP50``, ``APs``, ``AR100``, ``F1@0.25``, ``AP/cat`` of one class, or
+            a weighted mean such as ``0.7*AP/cat + 0.3*AP/dog``.
         sesoi: Smallest effect worth having, in AP points (0 to 100).
         alpha: Family-wise error of the verdicts.
         match: What the ``conv`` control has in common with its arm.
@@ -283,8 +284,10 @@ def _check(plan: Plan) -> None:
         raise PlanError("a plan needs an arm to compare with the baseline, as in: arms=mhsa@P5")
     if "stock" not in plan.controls:
         raise PlanError("a study compares with the baseline; put stock among the controls")
-    if plan.metric not in METRICS:
-        raise PlanError(f"metric is one of {', '.join(METRICS)}, got {plan.metric!r}")
+    try:
+        parse_metric(plan.metric)
+    except (OptionError, UnknownNameError) as error:
+        raise PlanError(str(error)) from error
     doubled = [name for name in plan.arms if plan.arms.count(name) > 1 or name in CONTROLS]
     if doubled:
         raise PlanError(f"the arm {doubled[0]!r} stands in the plan twice; leave one out")

@@ -18,6 +18,7 @@ from typing import Any
 
 from attngraft._core.errors import PlanError
 from attngraft._core.files import write_text
+from attngraft.coco.metrics import metric_values
 from attngraft.study.plan import Plan, Split
 from attngraft.study.study import Study
 
@@ -114,7 +115,9 @@ class Search:
 
     def _ranking(self, study: Study) -> list[tuple[str, float]]:
         scored = {
-            record.arm: 100 * record.numbers[self.plan.metric] for record in study.records() if record.arm != "stock"
+            run.arm.name: float(metric_values(study.store.matches(run), self.plan.metric)[0])
+            for run in study.runs()
+            if run.arm.name != "stock"
         }
         return sorted(scored.items(), key=lambda item: -item[1])
 

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from attngraft._core.errors import OutputError, PlanError
 from attngraft._core.files import write_text
+from attngraft.coco.metrics import require_classes
 from attngraft.study.plan import Fixed, Plan, load
 from attngraft.study.running.costs import measure_costs
 from attngraft.study.running.engines import Engine, Local, Ray
@@ -96,7 +97,9 @@ class Study:
     def _check_data(self) -> None:
         from attngraft.yolo.options import check_data
 
-        check_data(self.plan.data, "train", self.plan.split)
+        names = check_data(self.plan.data, "train", self.plan.split)
+        if names:
+            require_classes(self.plan.metric, names)
 
     def _settled(self) -> Fixed:
         from attngraft.study.running.controls import settle

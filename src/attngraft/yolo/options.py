@@ -11,6 +11,7 @@ from ultralytics.cfg import CFG_BOOL_KEYS, CFG_FLOAT_KEYS, CFG_FRACTION_KEYS, CF
 from ultralytics.utils.checks import check_file
 
 from attngraft._core.errors import DataError, OptionError, first_line, suggest
+from attngraft.yolo.host import read_data
 from attngraft.yolo.training import pictures, training_defaults
 
 OPTIMIZERS = ("SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSprop", "auto")
@@ -57,12 +58,15 @@ def _check_batch(batch: Any) -> None:
         )
 
 
-def check_data(data: str, *splits: str) -> None:
+def check_data(data: str, *splits: str) -> list[str]:
     """Require a data file with images in the splits that are named, where the data are on this machine.
 
     Args:
         data: A data file, or the name of a data set that Ultralytics downloads.
         *splits: ``train``, ``val`` or ``test``.
+
+    Returns:
+        The names of the classes; none where the data are yet to be downloaded.
 
     Raises:
         DataError: If there is no such file, it cannot be read, or a split is empty.
@@ -74,7 +78,7 @@ def check_data(data: str, *splits: str) -> None:
             raise DataError(f"the data file {data} was not found ({first_line(error)}); check its path") from error
         if not known:
             raise DataError(f"the data file {data} was not found; check its path")
-        return
+        return []
     for split in dict.fromkeys(splits):
         try:
             images = pictures(data, split)
@@ -82,6 +86,7 @@ def check_data(data: str, *splits: str) -> None:
             raise DataError(f"{data} cannot be used ({first_line(error)})") from error
         if not images:
             raise DataError(f"the split {split!r} of {data} has no images; name another, or check its path")
+    return [str(name) for name in read_data(data)["names"].values()]
 
 
 def training_schema() -> dict[str, Any]:

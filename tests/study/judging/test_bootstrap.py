@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from attngraft.coco import average_precision as module
-from attngraft.coco.average_precision import metric_values
 from attngraft.coco.matches import SIZES
+from attngraft.coco.metrics import metric_values
 from attngraft.study import METRICS, Resampled, average_precision, evaluate, resample, resample_breakdown, two_level
 from attngraft.study.judging.bootstrap import image_weights
 

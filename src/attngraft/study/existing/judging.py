@@ -11,7 +11,7 @@ import numpy as np
 
 from attngraft._core.errors import OutputError
 from attngraft._core.files import free_path
-from attngraft.coco.average_precision import metric_parts
+from attngraft.coco.metrics import metric_values, parse_metric, require_classes
 from attngraft.study.existing.runs import Found
 from attngraft.study.existing.table import Numbers, require_pairs
 from attngraft.study.judging.bootstrap import Resampled
@@ -107,13 +107,14 @@ def judge_found(found: Found, terms: Terms) -> Results:
         PlanError: If ``sesoi`` or ``alpha`` cannot be.
         UnknownNameError: If there is no such metric.
     """
-    metric_parts(terms.metric)
+    parse_metric(terms.metric)
     base = terms.baseline or _baseline(found.scored)
     require_pairs(found.scored, base, drop=terms.drop)
     scored = _renamed(found.scored, base)
     tables = {arm: {seed: one.matches for seed, one in seeds.items()} for arm, seeds in scored.items()}
     evidence = Evidence(_fixed(scored, found.data, terms), tables)
     some = next(iter(scored[STOCK].values())).matches
+    require_classes(terms.metric, some.classes.tolist())
     return replace(
         _results(evidence, base, found.task, terms.metric, _runs(scored, terms.metric)),
         breakdown=breakdown(evidence, terms.alpha),
@@ -199,7 +200,7 @@ def _results(evidence: Evidence, base: str, task: str, metric: str, runs: Sequen
 
 def _runs(scored: Mapping[str, Mapping[int, Any]], metric: str) -> list[RunResult]:
     return [
-        RunResult(arm, seed, "finished", 100 * one.numbers[metric], dict(one.numbers))
+        RunResult(arm, seed, "finished", float(metric_values(one.matches, metric)[0]), dict(one.numbers))
         for arm, seeds in scored.items()
         for seed, one in sorted(seeds.items())
     ]

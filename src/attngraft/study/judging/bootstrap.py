@@ -17,10 +17,9 @@ from attngraft.coco.average_precision import (
     Weights,
     average_precision,
     mean_over_classes,
-    metric_parts,
-    metric_values,
 )
 from attngraft.coco.matches import SIZES, Matches, require_comparable
+from attngraft.coco.metrics import metric_values, parse_metric
 
 
 def image_weights(images: int, resamples: int, rng: np.random.Generator) -> Weights:
@@ -70,7 +69,7 @@ def resample(
 
     Args:
         runs: Runs on one ground truth.
-        metric: One of `METRICS`.
+        metric: What `attngraft.coco.metrics.parse_metric` reads.
         resamples: How many times the images are drawn.
         seed: Of the draw; runs that are to be paired must share it.
         workers: Threads.
@@ -78,7 +77,7 @@ def resample(
     Raises:
         DataError: If the runs rest on different ground truths.
     """
-    metric_parts(metric)
+    parse_metric(metric)
     require_comparable(runs)
     weights = image_weights(len(runs[0].images), resamples, np.random.default_rng(seed))
     with ThreadPoolExecutor(workers) as pool:

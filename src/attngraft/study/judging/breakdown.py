@@ -47,7 +47,7 @@ def breakdown(evidence: Evidence, alpha: float) -> Breakdown:
     if not arms:
         return Breakdown()
     found = {arm: evidence.breakdown(arm) for arm in arms}
-    metrics = list(dict.fromkeys([evidence.fixed.plan.metric, "AP", "AP50", "AP75", *evidence.sizes()]))
+    metrics = ["AP", "AP50", "AP75", *evidence.sizes()]
     classes = [name for name in next(iter(found.values())) if "/" in name]
     return Breakdown(
         metrics=cells({name: {arm: found[arm][name] for arm in arms} for name in metrics}, alpha),

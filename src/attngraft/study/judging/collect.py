@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from attngraft.coco.average_precision import metric_values
+from attngraft.coco.metrics import metric_values
 from attngraft.study.judging.breakdown import breakdown
 from attngraft.study.judging.evidence import STOCK, Evidence
 from attngraft.study.judging.reproducibility import own_version, reproducibility
@@ -46,7 +46,7 @@ def collect(store: Store, fixed: Fixed, records: Sequence[Record], others: Seque
     evidence = Evidence.of(store, fixed)
     costs = read_json(store.folder / COSTS)
     arms = table(evidence, {name: cost_of(costs, name) for name in evidence.tables}, records)
-    runs = run_results(store, fixed, records)
+    runs = run_results(store, fixed, records, evidence)
     return Results(
         fingerprint=fingerprint(store, fixed, others),
         setting=setting(fixed, records),
@@ -181,18 +181,18 @@ def baseline(evidence: Evidence, cost: Cost) -> Baseline | None:
     return Baseline(len(found), float(np.mean(found)), cost) if found else None
 
 
-def run_results(store: Store, fixed: Fixed, records: Sequence[Record]) -> list[RunResult]:
+def run_results(store: Store, fixed: Fixed, records: Sequence[Record], evidence: Evidence) -> list[RunResult]:
     """List every run: those that are finished, and those that the plan begins with."""
     done = {(record.arm, record.seed): record for record in records}
     wanted = [*planned(fixed), *(Run(fixed.arm(name), seed) for name, seed in done)]
-    return [_run_result(store, fixed, run, done.get((run.arm.name, run.seed))) for run in dict.fromkeys(wanted)]
+    return [_run_result(store, evidence, run, done.get((run.arm.name, run.seed))) for run in dict.fromkeys(wanted)]
 
 
-def _run_result(store: Store, fixed: Fixed, run: Run, record: Record | None) -> RunResult:
+def _run_result(store: Store, evidence: Evidence, run: Run, record: Record | None) -> RunResult:
     if record is None:
         error = store.failure(run)
         return RunResult(run.arm.name, run.seed, "failed" if error else "missing", error=error)
-    value = 100 * record.numbers[fixed.plan.metric]
+    (value,) = levels(evidence, run.arm.name, [run.seed])
     return RunResult(run.arm.name, run.seed, "finished", value, dict(record.numbers), record.seconds)
 
 

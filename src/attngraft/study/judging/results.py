@@ -211,7 +211,8 @@ class Results:
     @property
     def has_costs(self) -> bool:
         """Whether anything is known of what arms cost."""
-        return any(one.cost != Cost() for one in [*self.arms, *([self.baseline] if self.baseline else [])])
+        costs = [arm.cost for arm in self.arms] + ([self.baseline.cost] if self.baseline else [])
+        return any(cost != Cost() for cost in costs)
 
     @property
     def has_conv(self) -> bool:

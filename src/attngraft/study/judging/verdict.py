@@ -10,8 +10,8 @@ import numpy as np
 from scipy import special
 
 from attngraft._core.errors import DataError, OptionError
-from attngraft.coco.average_precision import metric_parts
 from attngraft.coco.matches import Matches, require_comparable
+from attngraft.coco.metrics import parse_metric
 from attngraft.study.judging.bootstrap import Resampled, resample, resample_breakdown
 from attngraft.study.judging.sequential import Looks
 from attngraft.study.judging.statistics import (
@@ -40,7 +40,7 @@ class Criterion:
 
     Args:
         sesoi: Smallest effect worth having, in AP points (0 to 100).
-        metric: One of `attngraft.coco.average_precision.METRICS`.
+        metric: What `attngraft.coco.metrics.parse_metric` reads.
         alpha: Chance of any false `better` or `worse` among the arms; and, arm by arm, of a false `no difference`.
         max_seeds: Seeds after which an arm stops undecided; looks are then taken after every seed. None makes one look,
             at all the seeds there are.
@@ -65,7 +65,7 @@ class Criterion:
 
     def __post_init__(self) -> None:
         """Check every field."""
-        metric_parts(self.metric)
+        parse_metric(self.metric)
         if not self.sesoi > 0:
             raise OptionError(f"a criterion needs sesoi above 0 AP points, got {self.sesoi}; name a worthwhile effect")
         for name in ("alpha", "power"):

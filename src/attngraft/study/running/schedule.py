@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from attngraft.coco.metrics import metric_values
 from attngraft.study.plan import Fixed
 from attngraft.study.running.engines import Engine
 from attngraft.study.running.records import Run, Store, planned
@@ -139,11 +140,14 @@ class Display(AbstractContextManager["Display"]):
 
     def ended(self, run: Run, why: str) -> None:
         """Say how a run ended."""
-        state = f"failed: {why}" if why else f"{self.metric} {100 * self.store.record(run).numbers[self.metric]:.2f}"
+        state = f"failed: {why}" if why else f"{self.metric} {self._value(run):.2f}"
         self.bars.update(self.rows[run], completed=self.epochs, state=state if not why else "failed")
         if why and self.console.is_terminal:
             self.console.print(f"{run}: {state}", markup=False)
         self._line(run, state)
+
+    def _value(self, run: Run) -> float:
+        return float(metric_values(self.store.matches(run), self.metric)[0])
 
     def _line(self, run: Run, state: str) -> None:
         if not self.console.is_terminal and self.said.get(run) != state:
