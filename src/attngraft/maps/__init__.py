@@ -7,7 +7,10 @@ Three questions, kept apart:
    gate multiplied.
 2. **What does a detection rest on?** `odam` at any layer, for the class or for a side of the box;
    ``RecordedAttention.weighted(score, cells)`` is the gradient-weighted attention beside the raw weights.
-3. **What does the graft do at all?** `strength` and `without`.
+3. **What does the graft do at all?** `strength`, and `without` with `compare`.
+
+Whether a map is true: `scores.curve`, `scores.pointing` and `judge` beside maps that know nothing,
+`randomisation_check`, and `drise` as the slow oracle. What heads do over a data set: `atlas`.
 
 Example:
     >>> import torch
@@ -21,6 +24,8 @@ Example:
     (torch.Size([1, 4, 1, 35]), 4.0)
 """
 
+from attngraft.maps import scores
+from attngraft.maps.blackbox import drise
 from attngraft.maps.detections import (
     Box,
     Change,
@@ -31,32 +36,45 @@ from attngraft.maps.detections import (
     coverage,
     intersection_over_union,
 )
+from attngraft.maps.grafted import Strength, grafts, strength, without
+from attngraft.maps.heads import Atlas, Head, atlas
 from attngraft.maps.recording import RecordedAttention, RecordedGate, Tape, record
 from attngraft.maps.relevance import SIDES, Predict, Predictions, Target, activations, odam, smooth
-from attngraft.maps.strength import Strength, grafts, strength, without
+from attngraft.maps.sanity import Randomised, randomisation_check, spearman
+from attngraft.maps.scores import Verdict, judge
 
 __all__ = [
     "SIDES",
+    "Atlas",
     "Box",
     "Change",
     "Detection",
+    "Head",
     "Predict",
     "Predictions",
+    "Randomised",
     "RecordedAttention",
     "RecordedGate",
     "Strength",
     "Tape",
     "Target",
+    "Verdict",
     "activations",
+    "atlas",
     "cell_at",
     "cells_in",
     "compare",
     "coverage",
+    "drise",
     "grafts",
     "intersection_over_union",
+    "judge",
     "odam",
+    "randomisation_check",
     "record",
+    "scores",
     "smooth",
+    "spearman",
     "strength",
     "without",
 ]
