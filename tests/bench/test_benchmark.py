@@ -9,7 +9,7 @@ import torch
 
 import attngraft
 from attngraft._core.errors import OptionError, RecipeError
-from attngraft.bench import BACKENDS, Bench
+from attngraft.bench import BACKENDS, Bench, backends
 from attngraft.bench.backends import device_of
 from attngraft.measure import flops, memory, parameters
 from attngraft.yolo.step import TrainingLoss
@@ -32,7 +32,9 @@ def test_figures_are_each_detectors_own(found: Bench) -> None:
 def test_a_base_without_weights_is_measured_as_a_loaded_one(tmp_path: Path) -> None:
     """The host's activations overwrite their input in a loaded model and not in a built one."""
     attngraft.YOLO(MICRO).save(tmp_path / "saved.pt")
-    built, loaded = attngraft.bench([MICRO, str(tmp_path / "saved.pt")], imgsz=96, rounds=1, train=True).on("eager")
+    built, loaded = attngraft.bench(
+        [MICRO, str(tmp_path / "saved.pt")], imgsz=96, rounds=1, train=True, backends=["eager"]
+    ).on("eager")
     assert (built.peak_bytes, built.train_peak_bytes) == (loaded.peak_bytes, loaded.train_peak_bytes)
 
 
@@ -68,7 +70,7 @@ def test_a_device_that_is_not_here_is_one_sentence(device: object) -> None:
 
 
 def test_sides_are_brought_to_multiples_of_the_largest_stride() -> None:
-    found = attngraft.bench([MICRO, "yolov8n-p6.yaml"], imgsz=(40, 100), rounds=1)
+    found = attngraft.bench([MICRO, "yolov8n-p6.yaml"], imgsz=(40, 100), rounds=1, backends=["eager"])
     assert (found.settings.asked, found.settings.imgsz) == ((40, 100), (64, 128))
     assert {m.inputs for m in found.measurements} == {((1, 3, 64, 128),)}
 
@@ -84,9 +86,19 @@ def test_every_measurement_names_its_device(found: Bench) -> None:
 
 def test_training_figures_are_of_the_hosts_loss() -> None:
     """FLOPs alike, since a loss has no products; the memory is that of a loss on every class of every cell."""
-    (alone,) = attngraft.bench(MICRO, imgsz=64, batch=2, rounds=1, train=True).measurements
+    (alone,) = attngraft.bench(MICRO, imgsz=64, batch=2, rounds=1, train=True, backends=["eager"]).measurements
     model = attngraft.YOLO(MICRO).model
     loss = TrainingLoss(model, 2, (64, 64), {"imgsz": 64, "batch": 2})
     x = torch.rand(2, 3, 64, 64)
     assert alone.train_peak_bytes == memory.peak(loss, x, train=True) != memory.peak(model, x, train=True)
     assert alone.train_flops == flops(loss, x, train=True)
+
+
+def test_every_runtime_that_is_installed_is_measured_unless_others_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in ("onnx", "onnxruntime", "openvino"):
+        pytest.importorskip(package, reason="needs the [export] extra")
+    found = attngraft.bench(MICRO, imgsz=64, rounds=1)
+    assert found.backends == backends.installed()
+    assert found.backends[:3] == ["eager", "onnxruntime", "openvino"]
+    monkeypatch.setattr(backends, "find_spec", lambda name: None if name in ("onnx", "openvino") else object())
+    assert backends.installed() == ["eager"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -66,8 +67,20 @@ BACKENDS: Mapping[str, Callable[[nn.Module, Tensor, Path], Call]] = {
     backend.__name__: backend for backend in (eager, compiled, onnxruntime, openvino, tensorrt)
 }
 
+RUNTIMES = {"onnxruntime": ("onnx", "onnxruntime"), "openvino": ("openvino",)}
+"""Packages that a backend needs."""
+
 ON_CPU = ("onnxruntime", "openvino")
 """Backends that run on the processor, wherever PyTorch runs."""
+
+
+def installed() -> list[str]:
+    """List the backends that run here without a compiler: PyTorch, and every runtime that is installed."""
+    found = [name for name, packages in RUNTIMES.items() if all(map(find_spec, packages))]
+    if torch.cuda.is_available() and "onnxruntime" in found:
+        providers = extra_package("onnxruntime", "export").get_available_providers()
+        found += ["tensorrt"] if "TensorrtExecutionProvider" in providers else []
+    return ["eager", *found]
 
 
 def device_of(backend: str, device: torch.device) -> torch.device:

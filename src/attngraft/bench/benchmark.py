@@ -1,4 +1,4 @@
-"""`bench`: build every detector, then time them in turns."""
+"""`bench`: build every detector, then time them in interleaved rounds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 from attngraft._core.errors import AttngraftError, OptionError, first_line, suggest
 from attngraft._core.progress import SILENT, Progress
 from attngraft._core.sizes import round_up
-from attngraft.bench.backends import BACKENDS, Call, deployed, device_of
+from attngraft.bench.backends import BACKENDS, Call, deployed, device_of, installed
 from attngraft.bench.comparison import Bench, Settings
 from attngraft.measure import Measurement, Timing, environment, flops, latency, memory, parameters, weight_bytes
 from attngraft.measure.environment import device_name
@@ -30,7 +30,7 @@ def bench(
     *,
     imgsz: int | Sequence[int] = 640,
     batch: int = 1,
-    backends: Iterable[str] = ("eager",),
+    backends: Iterable[str] | None = None,
     train: bool = False,
     rounds: int = 30,
     device: str | int = "cpu",
@@ -39,17 +39,18 @@ def bench(
     """Measure detectors side by side.
 
     Times are taken in interleaved rounds in random order, so a busy machine slows all of them alike: compare ratios
-    of one run, never milliseconds of two. The search for duplicates after a detector is not in them.
+    of one run, never milliseconds of two. Non-maximum suppression after a detector is not in them.
 
     Args:
         models: Recipes, YAMLs or checkpoints; ratios are against the first that can be measured.
-        imgsz: Side of the pictures, or height and width; brought to the next multiples of the largest stride, as the
-            host does.
-        batch: Pictures at once.
-        backends: Of `BACKENDS`; one that is not here, or cannot take a model, is noted, and the others are measured.
-        train: Whether to measure a training step (forward, the host's loss, backward) too.
+        imgsz: Side of the images, or height and width; brought to the next multiples of the largest stride, as
+            Ultralytics does.
+        batch: Images at once.
+        backends: Of `BACKENDS`; None takes PyTorch and every runtime that is installed. One that is not here, or cannot
+            take a model, is noted, and the others are measured.
+        train: Whether to measure a training step (forward, the loss of Ultralytics, backward) too.
         rounds: How often to time each.
-        device: Where PyTorch runs them, by the host's word; ONNX Runtime and OpenVINO run on the CPU.
+        device: Where PyTorch runs them, by the word of Ultralytics; ONNX Runtime and OpenVINO run on the CPU.
         progress: Gets what is being done.
 
     Returns:
@@ -59,11 +60,14 @@ def bench(
         OptionError: If there is no model, one is given twice, a backend is unknown, or the device is not here.
 
     Example:
-        >>> found = bench("attngraft-micro.yaml", imgsz=64, rounds=2)
+        >>> found = bench("attngraft-micro.yaml", imgsz=64, rounds=2, backends=["eager"])
         >>> found.measurements[0].backend, found.measurements[0].parameters
         ('eager', 141568)
     """
-    names, wanted = [models] if isinstance(models, str) else list(models), list(dict.fromkeys(backends))
+    names, wanted = (
+        [models] if isinstance(models, str) else list(models),
+        list(dict.fromkeys(installed() if backends is None else backends)),
+    )
     _check(names, wanted, train=train)
     asked, place = sides("bench", imgsz), one_device("bench", device)
     settings = Settings(asked, asked, batch, rounds, train, str(place))
@@ -190,7 +194,7 @@ def _training(entries: list[_Entry], settings: Settings, progress: Progress) -> 
 
 @contextmanager
 def _threads_kept() -> Iterator[None]:
-    """Keep the host from changing how many threads PyTorch may use."""
+    """Keep Ultralytics from changing how many threads PyTorch may use."""
     threads = torch.get_num_threads()
     try:
         yield

@@ -25,9 +25,9 @@ class Settings:
     """How detectors are compared.
 
     Attributes:
-        imgsz: Height and width of the pictures, in pixels.
+        imgsz: Height and width of the images, in pixels.
         asked: Those that were asked for, where they are no multiples of the largest stride.
-        batch: Pictures at once.
+        batch: Images at once.
         rounds: How often each is timed.
         train: Whether a training step is measured too.
         device: Where PyTorch runs them.
@@ -47,7 +47,7 @@ class Settings:
 
     @property
     def size(self) -> str:
-        """The pictures' size in words."""
+        """The images' size in words."""
         return "{} x {}".format(*self.imgsz)
 
 

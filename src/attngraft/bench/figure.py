@@ -1,4 +1,4 @@
-"""One picture of a comparison: bars of time with intervals, and what each detector weighs."""
+"""One figure of a comparison: bars of time with intervals, and what each detector weighs."""
 
 from __future__ import annotations
 

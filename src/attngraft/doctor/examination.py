@@ -109,6 +109,6 @@ def _examined(name: str, what: T, checks: Iterable[Check[T]], progress: Progress
     findings = []
     threads = torch.get_num_threads()
     for finding in examine(what, checks, progress=progress):
-        torch.set_num_threads(threads)  # the host sets its own
+        torch.set_num_threads(threads)  # Ultralytics sets its own
         findings.append(finding)
     return Diagnosis(name, tuple(findings), environment())

@@ -1,4 +1,4 @@
-"""How far an exported detector is from its model: boxes in pixels, scores, and the rest, on given pictures."""
+"""How far an exported detector is from its model: boxes in pixels, scores, and the rest, on given images."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SURE = 0.25
 
 
 HEAD_SETTINGS = ("end2end", "max_det", "agnostic_nms", "xyxy", "dynamic")
-"""What the host's exporter sets on a head by the options of an export, and what decides the form of the outputs."""
+"""What the exporter of Ultralytics sets on a head by the options of an export; it decides the form of the outputs."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Layout:
 
     Attributes:
         kind: ``rows`` of a box, scores and more, sorted by score ``(B, n, ...)``; ``columns``, one for each cell
-            ``(B, 4 + classes + more, cells)``; ``scores`` of a whole picture ``(B, classes)``; ``maps``, anything else.
+            ``(B, 4 + classes + more, cells)``; ``scores`` of a whole image ``(B, classes)``; ``maps``, anything else.
         scores: How many scores a row or column has.
         labelled: Whether a row names the class of its one score in the place after it.
     """
@@ -71,18 +71,18 @@ class Layout:
         return first.swapaxes(1, 2) if self.kind == "columns" else first
 
     def best(self, first: Array) -> Array:
-        """Return the best score of each detection, or of the picture; `maps` have none."""
+        """Return the best score of each detection, or of the image; `maps` have none."""
         scores: Array = first if self.kind == "scores" else self.entries(first)[..., 4 : 4 + self.scores]
         return scores.max(-1)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How far a file is from its model, and whether the pictures could show it.
+    """How far a file is from its model, and whether the images could show it.
 
     Attributes:
         deviation: The largest deviation of each part; None where the file cannot be run.
-        sure: Whether the model is sure of anything on any picture, that is has a score of `SURE` or more; None where it
+        sure: Whether the model is sure of anything on any image, that is has a score of `SURE` or more; None where it
             gives no scores.
     """
 
@@ -91,7 +91,7 @@ class Comparison:
 
 
 def reference(network: Any, settings: Mapping[str, Any] | None = None) -> nn.Module:
-    """Return a model as the host's exporter sees it: fused, on the CPU, and giving what a file gives.
+    """Return a model as the exporter of Ultralytics sees it: fused, on the CPU, and giving what a file gives.
 
     Args:
         network: The host's model.
@@ -112,12 +112,12 @@ def reference(network: Any, settings: Mapping[str, Any] | None = None) -> nn.Mod
 def compare(
     network: Any, run: Run, inputs: Iterable[Tensor], precision: Precision, settings: Mapping[str, Any] | None = None
 ) -> Comparison:
-    """Run pictures through a model and through its file.
+    """Run images through a model and through its file.
 
     Args:
         network: The host's model.
         run: Runs the file on one batch.
-        inputs: Batches of pictures, of one size each.
+        inputs: Batches of images, of one size each.
         precision: Of the file's numbers; names the bound.
         settings: Attributes of the head that the export set, of `HEAD_SETTINGS`.
 

@@ -43,7 +43,7 @@ OWN_FORMATS = {"torchscript": "*.torchscript", "onnx": "*.onnx", "openvino": "*.
 PRECISIONS: Mapping[str, Precision] = {
     "8": "int8", "int8": "int8", "w8a8": "int8", "16": "fp16", "fp16": "fp16", "w16a16": "fp16",
 }  # fmt: skip
-"""What the host's ``quantize`` stands for; anything else is compared as fp32, so that no deviation passes unseen."""
+"""What ``quantize`` of Ultralytics stands for; anything else is compared as fp32: no deviation passes unseen."""
 
 SHARE_OF_WEIGHTS: Mapping[Precision, float] = {"fp32": 1.0, "fp16": 0.5, "int8": 0.25}
 """Bytes that a file takes at least, by those of the weights in float32."""
@@ -52,7 +52,7 @@ ALIASES = (
     "tensorrt", "trt", "mlmodel", "mlpackage", "mlprogram", "apple", "ios", "huawei", "cann", "om", "vitis", "vitisai",
     "versal", "tflite", "tfjs",
 )  # fmt: skip
-"""Words that the host takes for one of the formats that it lists."""
+"""Words that Ultralytics takes for one of the formats that it lists."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,9 @@ class ExportRecord:
     """An exported file, and how far it is from its model.
 
     Attributes:
-        file: The file or folder that the host wrote.
+        file: The file or folder that Ultralytics wrote.
         model: The recipe or checkpoint.
-        format: The host's word for it.
+        format: The word of Ultralytics for it.
         precision: Of its numbers.
         dynamic: Whether it takes any size.
         images: How many were compared, and of which kind.
@@ -128,13 +128,13 @@ def export(
 
     Args:
         model: A recipe, a checkpoint, or an opened model.
-        format: The host's word, such as ``onnx``, ``openvino`` or ``torchscript``.
+        format: The word of Ultralytics, such as ``onnx``, ``openvino`` or ``torchscript``.
         source: Images to compare on, a file or a folder; None takes those of ``data``, or generated ones.
-        data: The host's data file; int8 is calibrated on it.
+        data: The data file of Ultralytics; int8 is calibrated on it.
         images: How many to compare on; ``pictures`` is taken for it too.
         check: Whether a file over its bound is put aside and raises; else the record alone says so.
         output: The file to write, or the folder to put it in; None writes it beside the model.
-        **options: The host's export options.
+        **options: The export options of Ultralytics.
 
     Returns:
         The file and its deviation.
@@ -143,7 +143,7 @@ def export(
         OptionError: If Ultralytics has no such format, ``images`` is below 1, int8 is asked for without ``data``, or
             the model needs a newer ``opset``, which is named.
         MissingExtraError: If a package of ours that writes the format is not installed.
-        MissingPackageError: If one is not installed that only the host needs.
+        MissingPackageError: If one is not installed that Ultralytics alone needs.
         DataError: If ``source`` has no images.
         OutputError: If the file cannot be written, or another process is writing it.
         ExportParityError: If the file does not give the model's numbers.
@@ -227,7 +227,7 @@ def _require_opset(network: Any, options: Mapping[str, Any]) -> None:
 
 
 def _format(word: str) -> str:
-    """Return the host's word for a format; the host itself takes the nearest where there is none."""
+    """Return the word of Ultralytics for a format; Ultralytics itself takes the nearest where there is none."""
     kind = str(word).lower()
     listed = [name for name in export_formats()["Argument"] if name != "-"]
     if kind not in (*listed, *ALIASES):
@@ -237,7 +237,7 @@ def _format(word: str) -> str:
 
 @dataclass
 class _Noted:
-    """What the host's exporter settled.
+    """What the exporter of Ultralytics settled.
 
     Attributes:
         sides: Height and width of the images that the file takes.
@@ -250,7 +250,7 @@ class _Noted:
 
 @contextmanager
 def _noted(model: YOLO) -> Iterator[_Noted]:
-    """Note what the host's exporter settles inside."""
+    """Note what the exporter of Ultralytics settles inside."""
     noted = _Noted()
 
     def note(exporter: Any) -> None:
@@ -275,7 +275,7 @@ def _beside(output: Path, name: str) -> Path:
 
 
 def _precise(options: Mapping[str, Any]) -> tuple[dict[str, Any], Precision]:
-    """Say ``half`` and ``int8`` in the host's newer word where it knows that, and return what they stand for."""
+    """Say ``half`` and ``int8`` in the newer word of Ultralytics where it knows that; return what they stand for."""
     said = dict(options)
     half, int8 = said.pop("half", False), said.pop("int8", False)
     if half or int8:
@@ -287,7 +287,7 @@ def _precise(options: Mapping[str, Any]) -> tuple[dict[str, Any], Precision]:
 
 
 def _write(model: YOLO, kind: str, precision: Precision, options: Mapping[str, Any]) -> Path:
-    """Let the host export; it would install what is missing, so that is looked for first."""
+    """Let Ultralytics export; it would install what is missing, so that is looked for first."""
     if kind == "onnx":
         extra_package("onnx", "export")
     with without_telemetry(), warnings.catch_warnings():
@@ -301,7 +301,7 @@ def _write(model: YOLO, kind: str, precision: Precision, options: Mapping[str, A
 
 
 def _runner(file: Path, kind: str, options: Mapping[str, Any]) -> tuple[Run | None, str]:
-    """Return what runs a file, or why nothing does: our own for three formats, the host's for the others."""
+    """Return what runs a file, or why nothing does: our own for three formats, that of Ultralytics for the others."""
     if options.get("nms"):
         return None, "nms=True puts non-maximum suppression into the file; export without it to compare"
     if kind in OWN_FORMATS:

@@ -24,13 +24,13 @@ def test_global_attention_on_a_large_map_is_refused_with_the_number(monkeypatch:
     monkeypatch.setattr(memory, "free", lambda *_: 16 * 2**30)
     finding = find("memory of exports", f"{MICRO}+mhsa(heads=4)@P3", imgsz=1280)
     assert finding.status == "fail"
-    assert "9.8 GiB an image at 1280: mhsa at 3.grafts.0.mechanism, 25,600 cells" in finding.detail
+    assert "9.8 GiB per image at 1280: mhsa at 3.grafts.0.mechanism, 25,600 cells" in finding.detail
     training = find("memory at largest", f"{MICRO}+mhsa@P3", imgsz=1280, batch=64)
     assert training.status == "fail"
     assert int(training.detail.rpartition(" ")[2]) < 64
     dear = find("true flops", f"{MICRO}+mhsa@P3", imgsz=1280)
     assert dear.status == "warn"
-    assert "the host's profiler would print" in dear.detail
+    assert "the profiler of Ultralytics would print" in dear.detail
 
 
 def test_all_pairs_of_a_users_own_attention_are_measured(broken: None, monkeypatch: pytest.MonkeyPatch) -> None:

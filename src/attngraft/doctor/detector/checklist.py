@@ -1,4 +1,4 @@
-"""The table of checks on a whole detector, cheap ones first; imports the host."""
+"""The table of checks on a whole detector, cheap ones first; imports Ultralytics."""
 
 from __future__ import annotations
 

@@ -51,13 +51,13 @@ TINY_TRAINING = {
 
 @check(remedy="place it on a smaller map (P5), or take a mechanism whose cost is linear: attngraft list")
 def true_flops(subject: DetectorSubject) -> Outcome:
-    """What the grafts add is counted as dispatched, and said where the host's own profiler misses it."""
+    """What the grafts add is counted as dispatched, and said where the profiler of Ultralytics misses it."""
     model = subject.fresh()
     whole, base = flops_at(model, subject.side), flops_at(stripped(model), subject.side)
     alone = host.profiled_flops(model, subject.side)
     detail = f"{whole / 1e9:.2f} GFLOPs at {subject.side}, {(whole - base) / 1e9:.2f} of them in what follows layers"
     if abs(alone - whole) > 0.05 * whole:
-        detail += f"; the host's profiler would print {alone / 1e9:.2f}, with attngraft its summary prints the first"
+        detail += f"; the profiler of Ultralytics would print {alone / 1e9:.2f}, and with attngraft prints the first"
     return warned(detail) if whole - base > DEAR * base else passed(detail)
 
 
@@ -81,7 +81,7 @@ def memory_at_largest(subject: DetectorSubject) -> Outcome:
 
 @check(remedy="deploy it on a smaller map (P5) or at a smaller size: other runtimes do not fuse this attention")
 def memory_of_exports(subject: DetectorSubject) -> Outcome:
-    """Runtimes that hold all pairs of cells at once have the memory for it at the largest size."""
+    """Runtimes that materialize the N x N attention matrix have the memory for it at the largest size."""
     largest, where = 0.0, ""
     for path, shape in subject.shapes().items():
         part = subject.mechanisms[path]
@@ -91,16 +91,16 @@ def memory_of_exports(subject: DetectorSubject) -> Outcome:
             name = zoo.mechanism(type(part).__name__).name
             largest, where = need, f"{name} at {path.removeprefix('model.')}, {cells:,} cells"
     if not largest:
-        return passed("no mechanism relates all pairs of cells")
+        return passed("no mechanism has an N x N attention matrix")
     free = memory.free()
-    detail = f"{largest / GIB:.2g} GiB an image at {subject.side}: {where}"
+    detail = f"{largest / GIB:.2g} GiB per image at {subject.side}: {where}"
     if largest > free / 2:
         return failed(f"{detail}; {free / GIB:.1f} GiB are free, and runtimes hold it about twice")
     return warned(detail) if largest > GIB else passed(detail)
 
 
 def _pairs(part: Any, channels: int, cells: int) -> float:
-    """Return the bytes of all pairs of cells that a mechanism relates: by the record of ours, by measuring another."""
+    """Return the bytes of a mechanism's N x N attention matrix: by the record of ours, by measuring another."""
     record = zoo.mechanism(type(part).__name__)
     if record.cls.__module__.startswith(OURS):
         related = record.family.startswith("global self-attention")
@@ -111,7 +111,7 @@ def _pairs(part: Any, channels: int, cells: int) -> float:
 
 @check(remedy="attngraft doctor FILE.py:CLASS shows which operation; size by x.shape only", needs=SAME)
 def torchscript(subject: DetectorSubject) -> Outcome:
-    """A TorchScript file of the host gives the model's boxes and scores."""
+    """A TorchScript file of Ultralytics gives the model's boxes and scores."""
     return _exported(subject, "torchscript", dynamic=False)
 
 
@@ -120,20 +120,20 @@ def torchscript(subject: DetectorSubject) -> Outcome:
     needs=SAME,
 )
 def onnx(subject: DetectorSubject) -> Outcome:
-    """A dynamic ONNX file of the host gives the model's boxes and scores, at other sizes too."""
+    """A dynamic ONNX file of Ultralytics gives the model's boxes and scores, at other sizes too."""
     extra_package("onnxruntime", "export")
     return _exported(subject, "onnx", dynamic=True, simplify=False)
 
 
 @check(remedy="size by x.shape only, no Python int of it kept on self, no adaptive pooling", needs=SAME)
 def openvino(subject: DetectorSubject) -> Outcome:
-    """A dynamic OpenVINO file of the host gives the model's boxes and scores, at other sizes too."""
+    """A dynamic OpenVINO file of Ultralytics gives the model's boxes and scores, at other sizes too."""
     return _exported(subject, "openvino", dynamic=True)
 
 
 @check(remedy="give the mechanism's file with --plugin, or install it as a package", needs=SAME)
 def reload(subject: DetectorSubject) -> Outcome:
-    """A new process that never imported attngraft loads the checkpoint with the stock host, and gets its numbers."""
+    """A new process that never imported attngraft loads the checkpoint with stock Ultralytics, and gets its numbers."""
     model, x = subject.perturbed().half().float(), subject.images(width=2 * subject.stride)
     with tempfile.TemporaryDirectory() as folder:
         saved, given, result = (Path(folder, name) for name in ("model.pt", "x.pt", "y.pt"))
@@ -144,15 +144,17 @@ def reload(subject: DetectorSubject) -> Outcome:
         if ran.returncode:
             return failed(f"a new process fails: {last_line(ran.stderr)}")
         off = distance(torch.load(result), predict(model, x))
-    return passed("the stock host gets the same numbers") if off <= CLOSE else failed(f"its numbers are {off:.1e} off")
+    return (
+        passed("stock Ultralytics gets the same numbers") if off <= CLOSE else failed(f"its numbers are {off:.1e} off")
+    )
 
 
 @check(remedy="give the mechanism's file with --plugin, or install it as a package")
 def gpu_workers(subject: DetectorSubject) -> Outcome:
-    """A worker process of training on several GPUs, from the file that the host writes for it, trains the grafts."""
+    """A worker process of multi-GPU training, from the script that Ultralytics writes for it, trains the grafts."""
     if subject.task != "detect":
         return skipped(f"looked at for detectors, and this is for the task {subject.task}")
-    extra_package("cloudpickle", "dev")  # the host would install it
+    extra_package("cloudpickle", "dev")  # Ultralytics would install it
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         data = beacons(folder / "beacons", train=8, val=2)
@@ -174,7 +176,7 @@ def gpu_workers(subject: DetectorSubject) -> Outcome:
     return passed(f"one epoch, {len(before)} grafted tensors in its checkpoint")
 
 
-@check(remedy="fix the data file: attngraft stops a training that has labels of unknown classes too")
+@check(remedy="fix the data file: attngraft also stops a training run whose labels have unknown classes")
 def data(subject: DetectorSubject) -> Outcome:
     """The data file is complete."""
     found = host.read_data(str(subject.data))

@@ -1,4 +1,4 @@
-"""Checks of a detector's numbers: sizes, start, gradients, training, precision, and what the host does to it."""
+"""Checks of a detector's numbers: sizes, start, gradients, training, precision, and what Ultralytics does to it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ OTHER_LAYERS = (
 ON_MECHANISMS = (sizes, input_kept, repeats, gradient, dead_maps, batch, training_after_validation)
 
 
-@check(remedy="look at the mechanism alone: attngraft doctor FILE.py:CLASS", vital=True)
+@check(remedy="check the mechanism alone: attngraft doctor FILE.py:CLASS", vital=True)
 def opens(subject: DetectorSubject) -> Outcome:
     """The recipe builds."""
     model = subject.opened.model
@@ -100,7 +100,7 @@ def image_sizes(subject: DetectorSubject) -> Outcome:
 
 @check(remedy="this is a defect of attngraft: report the recipe")
 def rebuild(subject: DetectorSubject) -> Outcome:
-    """The host's rebuild, at the start of a training, tuning or resumed run, has the same tensors and numbers."""
+    """The rebuild of Ultralytics, in training, tuning and resuming, has the same tensors and numbers."""
     model = subject.perturbed()
     again = type(model)(copy.deepcopy(model.yaml), ch=subject.channels, nc=len(model.names), verbose=False)
     here, there = ({name: t.shape for name, t in m.state_dict().items()} for m in (model, again))
@@ -171,7 +171,7 @@ def gradients(subject: DetectorSubject) -> Outcome:
 
 @check(remedy="look for divisions, logarithms and exponentials without a bound; start gates near the identity")
 def training(subject: DetectorSubject) -> Outcome:
-    """Twenty steps with the host's loss on random data stay finite and move the grafts."""
+    """Twenty steps with the loss of Ultralytics on random data stay finite and move the grafts."""
     model = subject.fresh()
     ours = grafted(model, subject.mechanisms)
     before = {name: p.detach().clone() for name, p in ours.items()}
@@ -184,7 +184,7 @@ def training(subject: DetectorSubject) -> Outcome:
             return failed(f"the loss is {losses[-1]} at step {step}")
         optimizer.zero_grad()
         total.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)  # as the host does
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)  # as Ultralytics does
         optimizer.step()
     wrong = [name for name, p in model.named_parameters() if has_nonfinite(p)]
     if wrong:
@@ -215,7 +215,7 @@ def same_seed(subject: DetectorSubject) -> Outcome:
 
 @check(remedy="look for a soft-max, mean or reshape that runs over the first axis", needs=SAME)
 def batches(subject: DetectorSubject) -> Outcome:
-    """Images of a batch do not see each other."""
+    """No information leaks between images of a batch."""
     model, x = subject.perturbed(), subject.images(batch=3)
     off = distance(predict(model, x), torch.cat([predict(model, one[None]) for one in x]))
     if off > 10 * CLOSE:
@@ -263,9 +263,9 @@ def half_precision(subject: DetectorSubject) -> Outcome:
     return warned(detail) if far else passed(detail)
 
 
-@check(remedy="keep the mechanism's norms and convolutions where they are; the host folds its own only", needs=SAME)
+@check(remedy="keep the mechanism's norms and convolutions where they are; Ultralytics folds its own only", needs=SAME)
 def fuse(subject: DetectorSubject) -> Outcome:
-    """The host's fusing, before validation, prediction and export, changes no number and loses no graft."""
+    """The fusing of Ultralytics, before validation, prediction and export, changes no number and loses no graft."""
     model, x = subject.perturbed(), subject.images()
     expected = predict(model, x)
     fused = copy.deepcopy(model).eval().fuse(verbose=False)
@@ -280,7 +280,7 @@ def fuse(subject: DetectorSubject) -> Outcome:
     remedy="keep nothing of a forward on self; compute it again, or keep it as a buffer made in __init__", needs=SAME
 )
 def averaged_copy(subject: DetectorSubject) -> Outcome:
-    """The host's averaged copy (EMA), made and updated between steps, is whole."""
+    """The averaged copy (EMA) of Ultralytics, made and updated between steps, is whole."""
     model = subject.perturbed()
     loss(subject, model).backward()  # type: ignore[no-untyped-call]
     with expected():

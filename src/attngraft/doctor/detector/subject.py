@@ -63,7 +63,7 @@ class DetectorSubject:
 
     @property
     def side(self) -> int:
-        """Side of the images in training, rounded up as the host does for all but classifiers."""
+        """Side of the images in training, rounded up as Ultralytics does for all but classifiers."""
         if self.task == "classify":
             return self.imgsz
         return round_up(self.imgsz, self.stride)
@@ -179,7 +179,7 @@ def predict(model: nn.Module, x: Tensor) -> Tensor:
 
 
 def loss(subject: DetectorSubject, model: Any, batch: int = 2) -> Tensor:
-    """Return the host's loss on made-up images, with the model in training."""
+    """Return the loss of Ultralytics on generated images, with the model in training."""
     images = subject.images(batch=batch)
     total: Tensor = TrainingLoss(model, batch, (subject.small, subject.small), {})(images)
     return total

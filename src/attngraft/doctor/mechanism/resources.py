@@ -72,7 +72,7 @@ def flops_at(model: nn.Module, side: int) -> float:
 
 
 def free_for_training() -> tuple[int, str]:
-    """Return the bytes that are free where a training would run, and how to say it."""
+    """Return the bytes that are free where a training run would take place, and how to say it."""
     gpu = torch.cuda.is_available()
     free = memory.free("cuda" if gpu else "cpu")
     where = " on the GPU (the need was measured on the CPU)" if gpu else ""
@@ -80,7 +80,7 @@ def free_for_training() -> tuple[int, str]:
 
 
 def pairs_bytes(module: nn.Module, channels: int) -> Callable[[int], float] | None:
-    """Return the bytes of all pairs of cells by the number of cells, for a module that relates them; None for another.
+    """Return the bytes of the N x N attention matrix by the number of cells N; None for a module without one.
 
     Measured on inferences of small maps with PyTorch's fused attention taken apart, as other runtimes hold it. Logits
     and soft-max are both alive there, so half of it is one of them.

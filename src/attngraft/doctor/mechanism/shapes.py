@@ -17,7 +17,7 @@ WIDTHS = (64, 128, 192, 256, 320, 384, 512, 576, 640, 768)
 """Channels at P3, P4 and P5 of the size classes n to x of YOLOv8 to YOLO26."""
 NOT_FINITE = "values are not finite"
 HOST_NAMES = frozenset({"f", "i", "type", "np"})
-"""Attributes that the host's parser sets on every layer."""
+"""Attributes that the parser of Ultralytics sets on every layer."""
 
 
 @check(remedy="take channels as the first argument, and return one map of the input's shape and type", vital=True)
@@ -68,7 +68,7 @@ def sizes(subject: Subject) -> Outcome:
 
 @check(remedy="keep tables at rank 1 to 4 (5 breaks channels_last) and give the child modules other names")
 def host(subject: Subject) -> Outcome:
-    """The host can convert its tensors and set its own attributes on it."""
+    """Ultralytics can convert its tensors and set its own attributes on it."""
     module = subject.fresh()
     held = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     wrong = [f"{key} has rank {value.dim()}" for key, value in held.items() if value.dim() > 4]
@@ -78,7 +78,7 @@ def host(subject: Subject) -> Outcome:
 
 @check(remedy="use reshape in place of view on maps", needs=SAME)
 def channels_last(subject: Subject) -> Outcome:
-    """The memory layout that the host converts to gives the same numbers."""
+    """The memory layout that Ultralytics converts to gives the same numbers."""
     module, x = subject.perturbed().eval(), subject.map(8, 6)
     usual = module(x)
     module.to(memory_format=torch.channels_last)

@@ -127,7 +127,7 @@ def repeats(subject: Subject) -> Outcome:
 
 @check(remedy="look for a soft-max, mean or reshape that runs over the first axis", needs=SAME)
 def batch(subject: Subject) -> Outcome:
-    """Images of a batch do not see each other."""
+    """No information leaks between images of a batch."""
     module = subject.perturbed().eval()
     x = subject.map(7, 5, 3) * torch.tensor([0.1, 1.0, 3.0]).view(3, 1, 1, 1)
     with torch.no_grad():
