@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,22 @@ def test_a_checkpoint_of_version_0_1_gives_its_numbers() -> None:
     ]  # fmt: skip
     with torch.no_grad():
         torch.testing.assert_close(model(seen["image"] / 255)[0], seen["output"], atol=1e-3, rtol=1e-4)
+
+
+def test_tensors_that_a_rebuild_drops_are_counted_when_grafting(caplog: pytest.LogCaptureFixture) -> None:
+    import logging
+
+    logging.getLogger("ultralytics").propagate = True
+    stock = StockYOLO("yolo11n.yaml")
+    conv = stock.model.model[9].cv1.conv
+    stock.model.model[9].cv1.conv = torch.nn.Conv2d(conv.in_channels, conv.out_channels, 1)  # with a bias
+    stock.model.model[23].cv3[0][2] = torch.nn.Conv2d(80, 7, 1)  # another shape, weight and bias
+    stock.save("edited.pt")
+    model = attngraft.YOLO("edited.pt+se@P5").model
+    assert "3 of the 500 pretrained tensors of edited.pt, such as model.9.cv1.conv.bias" in caplog.text
+    rebuilt = type(model)(copy.deepcopy(model.yaml), nc=80, verbose=False).state_dict()
+    assert sum(rebuilt[k].shape != v.shape if k in rebuilt else True for k, v in model.state_dict().items()) == 3
+    caplog.clear()
+    StockYOLO("yolo11n.yaml").save("whole.pt")
+    attngraft.YOLO("whole.pt+se@P5")
+    assert "pretrained tensors" not in caplog.text

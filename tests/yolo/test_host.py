@@ -12,7 +12,7 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from attngraft._core.errors import MissingPackageError
+from attngraft._core.errors import DataError, MissingPackageError
 from attngraft.cli import main
 from attngraft.yolo import YOLO, host
 
@@ -90,3 +90,28 @@ def test_track_without_its_package_is_one_sentence(tmp_path: Path, monkeypatch: 
     assert result.exit_code == 1
     assert "track needs the Python package lap, which is not installed; run: pip install 'lap>=0.5.12'" in result.output
     assert "Traceback" not in result.output
+
+
+BOMB = "\n".join(["a: &x0 [1, 2, 3, 4]", *(f"b{i}: &x{i} [{', '.join([f'*x{i - 1}'] * 9)}]" for i in range(1, 9))])
+"""Some hundred bytes that stand for 172 million values."""
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- 3", "bomb.yaml is no data file: it holds no keys"),
+        ("a: [", "bomb.yaml is not valid YAML"),
+        (BOMB, "stands for more than 1,000,000 values"),
+    ],
+)
+def test_a_data_file_of_a_stranger_is_read_within_bounds(text: str, message: str) -> None:
+    Path("bomb.yaml").write_text(text)
+    with pytest.raises(DataError, match=message):
+        host.require_data("bomb.yaml")
+    with pytest.raises(DataError, match=message):
+        host.read_data("bomb.yaml")
+
+
+def test_other_data_is_left_to_the_host() -> None:
+    for data in (None, "coco8.yaml", "nowhere.yaml", "folder", ["a.yaml", "b.yaml"], 3):
+        host.require_data(data)

@@ -107,8 +107,9 @@ def run_verb(verb: str, words: Sequence[str], output: Path | None = None) -> Any
         _name_folder(verb, options, Path(folder))
     from attngraft.cli.data_report import report_left_out
     from attngraft.yolo import YOLO
-    from attngraft.yolo.host import packages_named
+    from attngraft.yolo.host import packages_named, require_data
 
+    require_data(options.get("data"))
     model = YOLO(options.pop("model"), task=options.pop("task", None))
     if verb == "train":
         model.add_callback("on_pretrain_routine_end", report_left_out)

@@ -57,25 +57,37 @@ from attngraft.measure import flops
 from attngraft.yolo import backbones, checkpoint, copied, grafting, rows, structure
 from attngraft.yolo.yamls import load_own
 
-SUPPORTED = ((8, 4, 0), (8, 5, 0))
-"""The first supported release, and the first that is not."""
+OLDEST = (8, 4, 0)
+"""The first release that has what we touch."""
+
+TESTED = "8.4.0 to 8.4.190"
+BEYOND = (8, 5, 0)
+"""Releases that were checked, and the first that is too new to be like them: it runs, with a warning."""
 
 HOMES = ("attngraft.attention.", "attngraft.models.", grafting.__name__, backbones.__name__)
 """Beginnings of the names of the modules whose classes stand in checkpoints."""
+
+HOOKS = {"parse_model": ["d", "ch", "verbose"], "yaml_model_load": ["path"]}
+"""Functions of ``nn.tasks`` that are wrapped, and their parameters."""
 
 log = logging.getLogger("ultralytics")
 
 
 def check_version(version: str) -> None:
-    """Require a supported Ultralytics release.
+    """Require an Ultralytics release that is new enough, and warn of one that is newer than any tested.
 
     Raises:
-        HostError: If ``version`` is outside `SUPPORTED`; names the range.
+        HostError: If ``version`` is older than `OLDEST`.
     """
     numbers = tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
-    if not SUPPORTED[0] <= numbers < SUPPORTED[1]:
+    if numbers < OLDEST:
         raise HostError(
-            f"attngraft works with ultralytics >=8.4,<8.5 and found {version}; run: pip install 'ultralytics>=8.4,<8.5'"
+            f"attngraft works with ultralytics 8.4 and newer, and found {version}; run: pip install 'ultralytics>=8.4'"
+        )
+    if numbers >= BEYOND:
+        log.warning(
+            f"attngraft was tested with ultralytics {TESTED}, and this is {version}: what it touches looks the same "
+            "and may behave differently. If something fails, run: pip install 'ultralytics<8.5', and report it"
         )
 
 
@@ -85,13 +97,13 @@ def check_hooks(tasks: ModuleType) -> None:
     Raises:
         HostError: If one is missing or takes other arguments.
     """
-    for name, expected in {"parse_model": ["d", "ch", "verbose"], "yaml_model_load": ["path"]}.items():
+    for name, expected in HOOKS.items():
         function = getattr(tasks, name, None)
         found = list(inspect.signature(function).parameters) if function else None
         if found != expected:
             raise HostError(
                 f"ultralytics {ultralytics.__version__} has {name}{found}, and attngraft relies on {name}{expected}; "
-                "install another 8.4 release and report this one"
+                "run: pip install 'ultralytics<8.5', and report this release"
             )
 
 

@@ -215,6 +215,21 @@ def graft_model(model: nn.Module, specs: Iterable[GraftSpec]) -> None:
     description[YAML_KEY] = "+".join(filter(None, [earlier, print_grafts(specs)]))
 
 
+def dropped_by_rebuild(model: Any) -> list[str]:
+    """List the tensors of a checkpoint that the host drops when it rebuilds the model from its YAML to train it.
+
+    A checkpoint may differ from its own YAML: it was edited, or written by another release.
+
+    Args:
+        model: A host model such as ``DetectionModel``.
+    """
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        yaml = copy.deepcopy(model.yaml)
+        again = type(model)(yaml, ch=yaml.get("channels", 3), nc=len(model.names), verbose=False)
+    there = {name: tensor.shape for name, tensor in again.state_dict().items()}
+    return [name for name, tensor in model.state_dict().items() if there.get(name) != tensor.shape]
+
+
 def join_blocks(layers: nn.Sequential, blocks: Iterable[BlockRow], *, backbone: int, channels: int) -> list[str]:
     """Put mechanisms into blocks that rows such as ``C2f_EMA`` name, in place and without a gate of ours.
 

@@ -15,7 +15,8 @@ from ultralytics.engine.model import Model
 from ultralytics.utils import DEFAULT_CFG_DICT, torch_utils
 from ultralytics.utils.dist import generate_ddp_file
 
-from attngraft._core.errors import MissingPackageError
+from attngraft._core.errors import DataError, MissingPackageError
+from attngraft._core.yaml_files import read_yaml
 from attngraft.yolo.model import YOLO
 
 
@@ -93,8 +94,24 @@ def read_data(file: str) -> dict[str, Any]:
     Args:
         file: Path of the data file.
     """
+    require_data(file)
     found: dict[str, Any] = check_det_dataset(file, autodownload=False)
     return found
+
+
+def require_data(data: Any) -> None:
+    """Require a data file that is here to be a YAML mapping within bounds, before the host reads it without any.
+
+    Args:
+        data: What was given as data; anything but a YAML file that is here is left to the host.
+
+    Raises:
+        DataError: If it cannot be read, holds no keys, or stands for too many values.
+    """
+    if not isinstance(data, (str, Path)) or Path(data).suffix.lower() not in (".yaml", ".yml"):
+        return
+    if Path(data).is_file() and not isinstance(read_yaml(Path(data)), dict):
+        raise DataError(f"{data} is no data file: it holds no keys such as train, val and names")
 
 
 def trainer(opened: YOLO, options: Mapping[str, Any]) -> Any:

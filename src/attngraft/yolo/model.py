@@ -18,7 +18,7 @@ from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_as
 
 from attngraft._core.errors import AttngraftError, CheckpointError, ModelYamlError, OutputError, first_line
 from attngraft.yolo import checkpoint, structure
-from attngraft.yolo.grafting import graft_model
+from attngraft.yolo.grafting import dropped_by_rebuild, graft_model
 from attngraft.yolo.recipe import Recipe
 from attngraft.yolo.yamls import is_ours
 
@@ -199,9 +199,21 @@ def _write(stock: Any, recipe: Recipe, file: Path) -> None:
     if not hasattr(stock.model, "yaml"):
         raise CheckpointError(f"{recipe.base} is not a PyTorch model of Ultralytics, and only those can be grafted")
     if recipe.grafts:
+        if stock.ckpt:
+            _warn_of_other_yaml(stock.model, recipe.base)
         graft_model(stock.model, recipe.grafts)
     arguments = {"task": stock.task, "model": str(recipe)}
     checkpoint.save(stock.model, file, arguments=arguments)
+
+
+def _warn_of_other_yaml(model: Any, base: str) -> None:
+    dropped = dropped_by_rebuild(model)
+    if dropped:
+        log.warning(
+            f"attngraft: {len(dropped)} of the {len(model.state_dict())} pretrained tensors of {base}, such as "
+            f"{dropped[0]}, are not those of its own YAML ({model.yaml.get('yaml_file')}): Ultralytics rebuilds from "
+            "that to train and drops them, with or without grafts. Prediction, validation and export keep them"
+        )
 
 
 def _like(stock: Any) -> type:
