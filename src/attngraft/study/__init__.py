@@ -1,4 +1,4 @@
-"""Studies: does an arm beat the stock model on this data, by how much, at what cost, and how sure are we?
+"""Studies: does an arm beat the baseline on this data, by how much, at what cost, and how sure are we?
 
 Names are loaded when first used, so that the command line stays quick.
 """

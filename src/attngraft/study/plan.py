@@ -86,7 +86,7 @@ class Plan:
     """What a study promises before it begins.
 
     Args:
-        data: The host's data file.
+        data: Ultralytics' data file.
         arms: What to compare: grafts such as ``mhsa@P5`` on the base, or whole recipes such as ``yolo11s``.
         base: The model that arms are grafted onto.
         controls: Which of `CONTROLS` to add; ``stock`` must be among them.
@@ -97,13 +97,15 @@ class Plan:
             or has that many. A plan that gives ``seeds`` alone is judged once, after all of them.
         metric: What verdicts are about: ``AP``, ``AP50``, ``APs``, ``AR100``, ``F1@0.25``, ``AP/cat`` of one class, or
             a weighted mean such as ``0.7*AP/cat + 0.3*AP/dog``.
-        sesoi: Smallest effect worth having, in AP points (0 to 100).
+        sesoi: Smallest effect size of interest, in points (0 to 100).
         alpha: Family-wise error of the verdicts.
+        max_latency: Most latency that an arm may have, as a multiple of the baseline's; the report says of each whether
+            its measured interval stays within it.
         match: What the ``conv`` control has in common with its arm.
         split: What is detected on: ``val``, ``test`` or ``train``.
-        interrupted: What becomes of a training that was killed: ``resume`` from its last epoch, where the host goes on
+        interrupted: What becomes of a run that was killed: ``resume`` from its last epoch, where Ultralytics resumes
             from averaged half-precision weights, or ``restart``.
-        train: The host's training options; those left out are written into the plan's file with their defaults.
+        train: Ultralytics' training options; those left out are written into the plan's file with their defaults.
 
     Raises:
         PlanError: If it cannot be carried out.
@@ -124,6 +126,7 @@ class Plan:
     metric: Text = "AP"
     sesoi: Points = 0.5
     alpha: Chance = 0.05
+    max_latency: Points | None = None
     match: Match = "parameters"
     split: Split = "val"
     interrupted: Interrupted = "resume"

@@ -90,6 +90,12 @@ def test_an_interim_report_gives_no_verdict(made_study: Make) -> None:
     assert not study.results.complete
 
 
+@pytest.mark.parametrize(("limit", "said"), [(1.2, "latency stays within 1.2 times"), (1.15, "was not shown to stay")])
+def test_latency_is_judged_beside_the_gain(made_study: Make, limit: float, said: str) -> None:
+    study = made_study(WRONG, seeds=2, max_latency=limit)  # measured: 1.14, up to 1.16
+    assert said in study.report().read_text()
+
+
 def test_names_are_text_in_every_format(made_study: Make) -> None:
     """What a file's class names hold is shown, and is neither markup, nor a new column, nor a command of LaTeX."""
     study = made_study(WRONG, seeds=2)

@@ -91,6 +91,7 @@ def setting(fixed: Fixed, records: Sequence[Record]) -> Setting:
         seeds=plan.seeds,
         max_seeds=plan.max_seeds,
         split=plan.split,
+        max_latency=plan.max_latency,
         hash=fixed.hash,
         train=dict(plan.train),
         batch=records[0].watch["batch"] if records else None,

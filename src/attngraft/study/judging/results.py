@@ -46,6 +46,7 @@ class Setting:
         seeds: Planned seeds of each arm; those of the first look where ``max_seeds`` is given.
         max_seeds: Most seeds of each arm; None where all are judged once.
         split: What was detected on.
+        max_latency: Most latency that an arm may have, as a multiple of the baseline's; None where it does not matter.
         hash: Of the plan; empty where there was none.
         train: The training options.
         batch: Images in a training batch; None where unknown.
@@ -60,6 +61,7 @@ class Setting:
     seeds: int
     max_seeds: int | None
     split: str
+    max_latency: float | None = None
     hash: str = ""
     train: Mapping[str, Any] = field(default_factory=dict)
     batch: int | None = None
@@ -232,6 +234,11 @@ class Results:
     def interim(self, arm: ArmResult) -> bool:
         """Tell whether an arm of a plan that is judged once still lacks some of its pairs."""
         return self.setting.max_seeds is None and arm.estimate.seeds < self.setting.seeds
+
+    def fast_enough(self, arm: ArmResult) -> bool | None:
+        """Tell whether an arm's latency is shown to stay within the limit; None without a limit or a measurement."""
+        limit = self.setting.max_latency
+        return None if limit is None or arm.cost.latency is None else arm.cost.latency[2] <= limit
 
     def arm(self, name: str) -> ArmResult:
         """Return an arm by name.

@@ -45,7 +45,16 @@ def _sentence(arm: ArmResult, results: Results) -> str:
         "worse": f"{arm.name} is worse than {setting.base}",
         "no difference": f"{arm.name} makes no difference of {setting.sesoi:g} {setting.metric} points or more",
     }.get(arm.verdict.outcome, f"{arm.name} is {advice(arm.verdict)}")
-    return f"{said}: {numbers}.{_beside_conv(arm)}"
+    return f"{said}: {numbers}.{_within_latency(arm, results)}{_beside_conv(arm)}"
+
+
+def _within_latency(arm: ArmResult, results: Results) -> str:
+    fast = results.fast_enough(arm)
+    if fast is None or arm.cost.latency is None:
+        return ""
+    within = f"within {results.setting.max_latency:g} times the baseline's (95 % interval up to "
+    f"×{arm.cost.latency[2]:.2f})"
+    return f" Its latency stays {within}." if fast else f" Its latency was not shown to stay {within}."
 
 
 def _beside_conv(arm: ArmResult) -> str:

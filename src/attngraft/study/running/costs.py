@@ -1,6 +1,6 @@
-"""What each arm costs, timed in turns on one machine; the work of ``python -m attngraft.study.running.costs``.
+"""What each arm costs, timed in interleaved rounds; the work of ``python -m attngraft.study.running.costs``.
 
-The models are fused as for deployment and run on one picture, on the plan's device, without the search for duplicates
+The models are fused as for deployment and run on one image, on the plan's device, without the non-maximum suppression
 that follows a detector.
 """
 
