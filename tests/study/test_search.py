@@ -25,6 +25,7 @@ class Instantly:
 
     def __init__(self, study: Study, data: Path) -> None:
         self.study, self.data = study, data
+        self.workers = 1
         self.going: list[Run] = []
 
     def free(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from attngraft.study.running.records import Run
 
 SEARCH_KEYS = ("mechanisms", "places", "winners", "keep", "held_out")
-RUN_KEYS = ("parallel", "engine", "address", "gpus")
+RUN_KEYS = ("parallel", "engine", "address", "gpus", "anyway")
 TERMS = ("metric", "baseline", "sesoi", "alpha", "split")
 FORM_KEYS = {"csv": ["scale"], "predictions": ["truth", "task"], "folders": ["data", "imgsz", "batch", "device"]}
 JUDGE_KEYS = (*TERMS, "unpaired", *(key for keys in FORM_KEYS.values() for key in keys))
@@ -56,8 +56,57 @@ def run(words: tuple[str, ...], output: Path | None, dry_run: bool) -> None:
     """Carry a study out, from a plan or from keys.
 
     Keys are the plan's, and all Ultralytics options; parallel= (runs at once), engine=, address= and gpus= say how it
-    is carried out; train.KEY=VALUE always means Ultralytics' option. Exits with status 1 if a run failed.
+    is carried out, and anyway=True goes on where the baseline's first run has learned nothing. train.KEY=VALUE always
+    means Ultralytics' option. Exits with status 1 if a run failed.
     """
+    begun, options = _asked("study run", words, output)
+    how = _how(options)
+    sys.exit(_carry_out(begun(options), how, dry_run=dry_run))
+
+
+@study.command()
+@words_argument("study prepare", "PLAN.yaml | KEY=VALUE ...")
+@output_option("Folder of the study.", "runs/study/NAME")
+def prepare(words: tuple[str, ...], output: Path | None) -> None:
+    """Fix the plan of a study and run nothing, for study work on other machines."""
+    begun, options = _asked("study prepare", words, output)
+    found = begun(options)
+    click.echo(f"{found.prepare()} runs, from --run 0 on: attngraft study work {found.folder} --run K")
+
+
+@study.command()
+@FOLDER
+@click.option("--run", "number", type=click.IntRange(0), required=True, help="Which run, counted from 0.")
+def work(folder: str | None, number: int) -> None:
+    """Carry out one run of a prepared study, such as one task of a SLURM array.
+
+    Runs are counted seed by seed, all arms of the first seed first; a run that is finished is left alone. Exits with
+    status 1 if it failed.
+    """
+    run, why = _opened("work", folder).work(number)
+    click.echo(f"{run}: {f'failed: {why}' if why else 'finished'}")
+    sys.exit(INCOMPLETE if why else COMPLETE)
+
+
+@study.command()
+@FOLDER
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port on 127.0.0.1.  [default: a free one]")
+def monitor(folder: str | None, port: int) -> None:
+    """Follow a study on a page of this machine, until Ctrl-C."""
+    from attngraft.study.monitor import server
+
+    with server(_opened("monitor", folder).folder, port) as serving:
+        click.echo(f"http://127.0.0.1:{serving.server_port}/ (end with Ctrl-C)")
+        try:
+            serving.serve_forever()
+        except KeyboardInterrupt:
+            click.echo("ended")
+
+
+def _asked(
+    command: str, words: tuple[str, ...], output: Path | None
+) -> tuple[Callable[[dict[str, Any]], Study], dict[str, Any]]:
+    """Return what makes the study that the words ask for, once those options are taken that are not the plan's."""
     from attngraft.study import Study
 
     files = [word for word in words if not pairs.is_pair(word)]
@@ -66,10 +115,8 @@ def run(words: tuple[str, ...], output: Path | None, dry_run: bool) -> None:
             f"expected one plan or a verb, got {' '.join(files)}; {suggest(files[0], list(study.commands))}"
         )
     options = _options([word for word in words if pairs.is_pair(word)])
-    folder = pairs.take(options, "study", "output", "folder", given=output)
-    how = _how(options)
-    begun = Study(files[0] if files else None, folder=folder, **options)
-    sys.exit(_carry_out(begun, how, dry_run=dry_run))
+    folder = pairs.take(options, command, "output", "folder", given=output)
+    return lambda keys: Study(files[0] if files else None, folder=folder, **keys), options
 
 
 @study.command()
@@ -187,13 +234,13 @@ def combine(words: tuple[str, ...], output: Path | None) -> None:
 
 
 @study.command()
-@click.argument("what", type=click.Choice(["plan", "results", "combined"]), default="plan")
+@click.argument("what", type=click.Choice(["plan", "results", "combined", "status"]), default="plan")
 def schema(what: str) -> None:
-    """Print the JSON schema of a plan, of results.json or of combined.json, for editors and programs."""
+    """Print the JSON schema of a plan, results.json, combined.json or status.json, for editors and programs."""
     import importlib
     import json
 
-    modules = {"plan": "plan", "results": "judging.results", "combined": "judging.combine"}
+    modules = {"plan": "plan", "results": "judging.results", "combined": "judging.combine", "status": "running.status"}
     found = importlib.import_module(f"attngraft.study.{modules[what]}").schema()
     click.echo(json.dumps(found, indent=2))
 
@@ -320,6 +367,8 @@ def _print_estimate(screen: Console, begun: Study, parallel: int | None) -> None
         f"{found.bytes / 1e9:.1f} GB of {found.free / 1e9:.0f} GB free in {begun.folder}. Nothing was run or written.",
         soft_wrap=True,
     )
+    for warning in found.warnings:
+        screen.print(f"warning: {warning}", soft_wrap=True, markup=False)
 
 
 def _duration(seconds: float) -> str:

@@ -40,6 +40,8 @@ Points = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 Chance = Annotated[float, Field(strict=True, gt=0, lt=1)]
 
 CONTROLS: tuple[Control, ...] = get_args(Control)
+STOCK: Control = "stock"
+"""Name of the baseline among the arms."""
 SEEDS: Any = "3-15"
 """Seeds of a plan that names none: it is judged after the third seed and after each one more, until it is decided."""
 
@@ -49,6 +51,7 @@ RUN_OPTIONS = {
     "engine": "give it to the command or to run()",
     "address": "give it to the command or to run()",
     "gpus": "give it to the command or to run()",
+    "anyway": "give it to the command or to run()",
     "folder": "give it to the command or to Study()",
 }
 GRAFT_TEXT = re.compile(r"\s*[A-Za-z_]\w*\s*[(@]")
@@ -83,7 +86,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a study promises before it begins.
+    r"""What a study promises before it begins.
 
     Args:
         data: Ultralytics' data file.
@@ -105,6 +108,12 @@ class Plan:
         split: What is detected on: ``val``, ``test`` or ``train``.
         interrupted: What becomes of a run that was killed: ``resume`` from its last epoch, where Ultralytics resumes
             from averaged half-precision weights, or ``restart``.
+        folds: A validation fold for each seed: the images of the splits train and val are dealt into so many folds, and
+            the runs of the first seed are validated on the first fold and trained on the others, and so on.
+        group: A regular expression whose one group names, in an image's file name, what must not be torn apart, such as
+            the patient: ``(patient\d+)_``. Folds and the bootstrap take whole groups.
+        command: Any program that carries out a run, such as ``python train.py {arm} {seed} {folder}``; see
+            `attngraft.study.running.program`. Arms are then names that it knows, and ``base`` is the baseline's.
         train: Ultralytics' training options; those left out are written into the plan's file with their defaults.
 
     Raises:
@@ -130,6 +139,9 @@ class Plan:
     match: Match = "parameters"
     split: Split = "val"
     interrupted: Interrupted = "resume"
+    folds: Annotated[int, Field(strict=True, ge=2, le=100)] | None = None
+    group: Text | None = None
+    command: Text | None = None
     train: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -141,6 +153,9 @@ class Plan:
         _check(self)
         object.__setattr__(self, "data", _absolute(str(self.data)))
         object.__setattr__(self, "base", _absolute(str(self.base)))
+        if self.command is not None:
+            _check_command(self)
+            return
         object.__setattr__(self, "train", _training(self.train))
         for arm in self.arms:
             arm_recipe(self.base, arm)
@@ -183,9 +198,14 @@ class Plan:
         return cls.of(load(Path(file)))
 
     def recipes(self) -> list[Arm]:
-        """Return the arms that need no measurement: the controls ``stock`` and ``noop``, and what was asked for."""
+        """Return the arms that need no measurement: the controls ``stock`` and ``noop``, and what was asked for.
+
+        A program of the user's has the control ``stock`` alone.
+        """
+        controls = [Arm(STOCK, self.base, "control")]
+        if self.command is not None:
+            return [*controls, *(Arm(name, name) for name in self.arms)]
         arms = [Arm(text, arm_recipe(self.base, text)) for text in self.arms]
-        controls = [Arm("stock", self.base, "control")]
         places = dict.fromkeys(p for arm in arms for g in Recipe.parse(arm.model).grafts for p in g.places)
         if "noop" in self.controls and places:
             controls.append(Arm("noop", f"{self.base}+noop@{','.join(places)}", "control"))
@@ -291,6 +311,8 @@ def _check(plan: Plan) -> None:
         parse_metric(plan.metric)
     except (OptionError, UnknownNameError) as error:
         raise PlanError(str(error)) from error
+    if plan.group is not None:
+        _check_group(plan.group)
     doubled = [name for name in plan.arms if plan.arms.count(name) > 1 or name in CONTROLS]
     if doubled:
         raise PlanError(f"the arm {doubled[0]!r} stands in the plan twice; leave one out")
@@ -363,6 +385,41 @@ def _training(given: Mapping[str, Any]) -> dict[str, Any]:
     except OptionError as error:
         raise PlanError(f"training option {error}") from error
     return merged
+
+
+def _check_group(group: str) -> None:
+    """Check the regular expression that names an image's group.
+
+    Raises:
+        PlanError: If it is none, or marks another number of groups than one.
+    """
+    try:
+        marked = re.compile(group).groups
+    except re.error as error:
+        raise PlanError(f"group {group!r} is no regular expression ({error}); as in: (patient\\d+)_") from error
+    if marked != 1:
+        raise PlanError(f"group {group!r} marks {marked} groups, expected one; as in: (patient\\d+)_")
+
+
+def _check_command(plan: Plan) -> None:
+    """Check what a plan with a program of the user's may say.
+
+    Raises:
+        PlanError: If it says more.
+    """
+    from attngraft.study.running.program import split
+
+    split(plan.command or "")
+    if plan.train:
+        raise PlanError(
+            f"the training option {next(iter(plan.train))!r} is Ultralytics', and command: trains with a program of "
+            "yours; put it into the command"
+        )
+    if plan.folds is not None:
+        raise PlanError("folds deals the images of Ultralytics' data files; a program of yours has splits of its own")
+    object.__setattr__(plan, "controls", (STOCK,))
+    if plan.base in plan.arms:
+        raise PlanError(f"the baseline {plan.base!r} stands among the arms; leave it out there")
 
 
 def _texts(name: str, value: Any) -> tuple[str, ...]:

@@ -91,7 +91,7 @@ class Search:
         rungs = self.rungs()
         for index, rung in enumerate(rungs):
             study = self._rung(index, rung, arms)
-            study.run(**options)
+            study.run(**{**options, "anyway": True})  # a short rung may find nothing yet
             ranking = self._ranking(study)
             tried.append({**asdict(rung), "ranking": ranking})
             arms = [name for name, _ in ranking][
@@ -141,6 +141,6 @@ def candidates(mechanisms: str, places: str) -> tuple[str, ...]:
 
 
 def _held_out(plan: Plan) -> Split:
-    from attngraft.yolo.training import pictures
+    from attngraft.yolo.splits import split_images
 
-    return "test" if plan.split != "test" and pictures(plan.data, "test") else plan.split
+    return "test" if plan.split != "test" and split_images(plan.data, "test") else plan.split

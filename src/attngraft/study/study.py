@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from attngraft._core.errors import OutputError, PlanError
+from attngraft._core.errors import DataError, OutputError, PlanError
 from attngraft._core.files import write_text
 from attngraft.coco.metrics import require_classes
 from attngraft.study.plan import Fixed, Plan, load
 from attngraft.study.running.costs import measure_costs
 from attngraft.study.running.engines import Engine, Local, Ray
 from attngraft.study.running.records import Record, Run, Store, at_seed
-from attngraft.study.running.schedule import carry_out
+from attngraft.study.running.schedule import POLL_SECONDS, carry_out
 
 if TYPE_CHECKING:
     from attngraft.study.judging.results import Results
@@ -95,9 +97,13 @@ class Study:
         )
 
     def _check_data(self) -> None:
+        if self.plan.command is not None:
+            if not Path(self.plan.data).is_file():
+                raise DataError(f"the ground truth {self.plan.data} is not there; name a JSON file in COCO's format")
+            return
         from attngraft.yolo.options import check_data
 
-        names = check_data(self.plan.data, "train", self.plan.split)
+        names = check_data(self.plan.data, *(("train", "val") if self.plan.folds else ("train", self.plan.split)))
         if names:
             require_classes(self.plan.metric, names)
 
@@ -130,6 +136,7 @@ class Study:
         engine: EngineName = "local",
         address: str | None = None,
         gpus: float | None = None,
+        anyway: bool = False,
         console: Console | None = None,
     ) -> dict[Run, str]:
         """Carry out what is missing; safe to call again after whatever stopped it.
@@ -139,13 +146,14 @@ class Study:
             engine: ``local`` or ``ray``.
             address: The Ray cluster; None starts one here.
             gpus: GPUs a run takes on Ray, such as 0.5.
+            anyway: Whether to go on where the baseline's first run has learned nothing.
             console: Where to say how far it is.
 
         Returns:
             The runs that failed, and why; empty when the study is complete.
 
         Raises:
-            PlanError: If another process is carrying it out.
+            PlanError: If another process is carrying it out, or the baseline's first run has learned nothing.
             DataError: If the data are not there.
             OutputError: If the folder cannot be written.
         """
@@ -153,22 +161,74 @@ class Study:
             self._check_data()
             fixed = self.fixed()
             carrier = self._engine(fixed, workers, engine, address, gpus)  # before the plan is fixed: it may refuse
-            if not self.begun or Fixed.read(self.store.folder) != fixed:
-                fixed.write(self.store.folder)
-            failed = carry_out(self.store, fixed, carrier, console=console, more=lambda: self._more(fixed))
+            self._fix(fixed)
+            self.store.set_aside_damaged(console.print if console else print)
+            more = partial(self._more, fixed)
+            failed = carry_out(self.store, fixed, carrier, console=console, more=more, anyway=anyway)
             if self.comparable():
-                measure_costs(self.store)
+                if self.plan.command is None:
+                    measure_costs(self.store)
                 self.results.save(self.store.folder)
             return failed
+
+    def prepare(self) -> int:
+        """Fix the plan without running anything, for `work` on other machines, and return the most runs there are.
+
+        Raises:
+            PlanError: If it cannot be carried out.
+        """
+        with self._alone():
+            self._check_data()
+            self._fix(self.fixed())
+        return len(self._all_runs())
+
+    def work(self, number: int) -> tuple[Run, str]:
+        """Carry out one run of a study whose plan is fixed.
+
+        Args:
+            number: Which run, counted from 0: seed by seed, all arms of the first seed first.
+
+        Returns:
+            The run, and why it failed or an empty text.
+
+        Raises:
+            PlanError: If the plan is not fixed or has no such run.
+        """
+        if not self.begun:
+            raise PlanError(f"{self.folder} holds no plan; fix it first: attngraft study prepare")
+        runs = self._all_runs()
+        if number >= len(runs):
+            raise PlanError(f"{self.folder} has the runs 0 to {len(runs) - 1}, got {number}")
+        run, engine = runs[number], Local(self.store, 1, pin=False)
+        if self.store.has(run):
+            return run, ""
+        engine.start(run)
+        try:
+            while not (ended := list(engine.ended())):
+                time.sleep(POLL_SECONDS)
+        finally:
+            engine.stop()
+        why = "" if self.store.has(run) else ended[0][1] or "it ended without a record"
+        if why:
+            self.store.fail(run, why)
+        return run, why
+
+    def _all_runs(self) -> list[Run]:
+        """List every run that the fixed plan may ask for."""
+        fixed = self.fixed()
+        last = fixed.plan.first_seed + (fixed.plan.max_seeds or fixed.plan.seeds)
+        return [run for seed in range(fixed.plan.first_seed, last) for run in at_seed(fixed.arms, seed)]
+
+    def _fix(self, fixed: Fixed) -> None:
+        """Write the plan, unless it is written."""
+        if not self.begun or Fixed.read(self.store.folder) != fixed:
+            fixed.write(self.store.folder)
 
     def runs(self) -> list[Run]:
         """List the runs that are finished, seed by seed; none of a study that has not begun."""
         if not self.begun:
             return []
-        fixed = self.fixed()
-        last = fixed.plan.first_seed + (fixed.plan.max_seeds or fixed.plan.seeds)
-        wanted = [run for seed in range(fixed.plan.first_seed, last) for run in at_seed(fixed.arms, seed)]
-        return list(self.store.finished(wanted))
+        return list(self.store.finished(self._all_runs()))
 
     def comparable(self) -> bool:
         """Tell whether an arm and the baseline have a finished seed in common."""
@@ -238,6 +298,8 @@ class Study:
 
     def _more(self, fixed: Fixed) -> list[Run]:
         """Return the runs of the next seed, for the arms that a sequential plan has not decided."""
+        if self.comparable():
+            self.results.save(self.store.folder)  # for those who follow the study while it goes on
         if fixed.plan.max_seeds is None:
             return []
         from attngraft.study.judging.evidence import undecided

@@ -77,6 +77,11 @@ def averaged_copy(model: nn.Module) -> Any:
     return torch_utils.ModelEMA(model)
 
 
+def has_weights(base: str) -> bool:
+    """Tell whether a base starts from trained weights, rather than from a YAML."""
+    return bool(YOLO(base).ckpt)
+
+
 def profiled_flops(model: nn.Module, side: int) -> float:
     """Return the FLOPs that the host's own profiler reports for a square image.
 

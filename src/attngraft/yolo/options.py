@@ -12,7 +12,8 @@ from ultralytics.utils.checks import check_file
 
 from attngraft._core.errors import DataError, OptionError, first_line, suggest
 from attngraft.yolo.host import read_data
-from attngraft.yolo.training import pictures, training_defaults
+from attngraft.yolo.splits import split_images
+from attngraft.yolo.training import training_defaults
 
 OPTIMIZERS = ("SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSprop", "auto")
 LEAST = {"epochs": 1, "imgsz": 32, "workers": 0, "nbs": 1, "close_mosaic": 0, "warmup_epochs": 0}
@@ -81,7 +82,7 @@ def check_data(data: str, *splits: str) -> list[str]:
         return []
     for split in dict.fromkeys(splits):
         try:
-            images = pictures(data, split)
+            images = len(split_images(data, split))
         except (OSError, RuntimeError, SyntaxError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataError(f"{data} cannot be used ({first_line(error)})") from error
         if not images:

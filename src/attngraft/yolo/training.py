@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from ultralytics.data.utils import IMG_FORMATS, check_det_dataset
 from ultralytics.utils import DEFAULT_CFG_DICT, RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
@@ -270,19 +269,3 @@ def _fingerprint(files: list[str]) -> tuple[str, int]:
 
 def _nondeterministic(warning: warnings.WarningMessage) -> bool:
     return "does not have a deterministic implementation" in str(warning.message)
-
-
-def pictures(data: str, split: str) -> int:
-    """Count the pictures of a split, without opening them.
-
-    Args:
-        data: The host's data file.
-        split: ``train``, ``val`` or ``test``.
-    """
-    given = check_det_dataset(data, autodownload=False).get(split) or []
-    homes = [Path(home) for home in (given if isinstance(given, list) else [given])]
-    return sum(len(home.read_text().split()) if home.is_file() else _files(home) for home in homes)
-
-
-def _files(folder: Path) -> int:
-    return sum(file.suffix[1:].lower() in IMG_FORMATS for file in folder.rglob("*"))

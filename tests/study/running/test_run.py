@@ -118,6 +118,7 @@ class Pretend:
 
     def __init__(self, store: Store, failing: str, made: Callable[[Run], None]) -> None:
         self.store, self.failing, self.made = store, failing, made
+        self.workers = 2
         self.asked: list[str] = []
         self.going: list[Run] = []
 
@@ -197,7 +198,7 @@ def test_a_study_survives_kills_of_its_driver_and_its_runs(tiny_data: str, tmp_p
     folder = tmp_path / "study"
     fixed = fix(folder, tiny_data, epochs=25)
     store, (stock, eca) = Store(folder), [Run(arm, 0) for arm in fixed.arms]
-    words = ["study", "resume", str(folder), "workers=2"]
+    words = ["study", "resume", str(folder), "parallel=2", "anyway=True"]
     (folder / "costs.json").write_text('{"measurements": []}')
 
     def epochs(run: Run) -> int:
@@ -224,7 +225,7 @@ def test_a_study_survives_kills_of_its_driver_and_its_runs(tiny_data: str, tmp_p
     finished = (folder / "records" / "stock-s0.json").read_bytes()
 
     study = Study.open(folder)
-    assert study.run(workers=2) == {}
+    assert study.run(workers=2, anyway=True) == {}
     assert (folder / "records" / "stock-s0.json").read_bytes() == finished
     record = store.record(eca)
     assert len(record.watch["resumed"]) == 2

@@ -18,11 +18,11 @@ from attngraft.study.judging.bootstrap import Resampled
 from attngraft.study.judging.breakdown import breakdown
 from attngraft.study.judging.collect import baseline as baseline_of
 from attngraft.study.judging.collect import table
-from attngraft.study.judging.evidence import STOCK, Evidence
+from attngraft.study.judging.evidence import Evidence
 from attngraft.study.judging.reproducibility import Reproducibility, own_version
 from attngraft.study.judging.results import FILE, Cost, Results, RunResult, Setting
 from attngraft.study.judging.samples import disagreements
-from attngraft.study.plan import Arm, Fixed, Plan, Split, check_fields
+from attngraft.study.plan import STOCK, Arm, Fixed, Plan, Split, check_fields
 from attngraft.study.reporting.report import Conclusion, write_report
 
 BASELINES = (STOCK, "baseline")

@@ -14,7 +14,7 @@ import numpy as np
 
 from attngraft.coco.metrics import metric_values
 from attngraft.study.judging.breakdown import breakdown
-from attngraft.study.judging.evidence import STOCK, Evidence
+from attngraft.study.judging.evidence import Evidence
 from attngraft.study.judging.reproducibility import own_version, reproducibility
 from attngraft.study.judging.results import (
     SCHEMA,
@@ -26,11 +26,14 @@ from attngraft.study.judging.results import (
     Setting,
 )
 from attngraft.study.judging.samples import Sample, disagreements
-from attngraft.study.plan import Fixed, Plan
+from attngraft.study.plan import STOCK, Fixed, Plan
+from attngraft.study.running.folds import fold_of
 from attngraft.study.running.records import Record, Run, Store, planned
 
 SHOWN_ARMS = 3
 COSTS = "costs.json"
+CURVE = {"bbox": "metrics/mAP50-95(B)", "segm": "metrics/mAP50-95(M)"}
+"""Column of a run's ``results.csv`` that is drawn, by what is compared; a user's program may call it ``metric``."""
 SEARCH = "search.json"
 
 
@@ -94,7 +97,7 @@ def setting(fixed: Fixed, records: Sequence[Record]) -> Setting:
         max_latency=plan.max_latency,
         hash=fixed.hash,
         train=dict(plan.train),
-        batch=records[0].watch["batch"] if records else None,
+        batch=records[0].watch.get("batch") if records else None,
     )
 
 
@@ -212,9 +215,8 @@ def mean_errors(records: Sequence[Record], arm: str) -> dict[str, float]:
 
 def curves(records: Sequence[Record], arm: str) -> list[list[float]]:
     """Return AP points after each epoch that all of an arm's runs have, one row a seed."""
-    of = {"bbox": "B", "segm": "M"}
     rows = [
-        [100 * row.get(f"metrics/mAP50-95({of[record.task]})", math.nan) for row in record.curve]
+        [100 * row.get(CURVE[record.task], row.get("metric", math.nan)) for row in record.curve]
         for record in records
         if record.arm == arm
     ]
@@ -225,11 +227,14 @@ def curves(records: Sequence[Record], arm: str) -> list[list[float]]:
 def samples(store: Store, fixed: Fixed, evidence: Evidence) -> tuple[Sample, ...]:
     """Choose the images on which the baseline and the arms disagree most, at the first seed they have in common."""
     asked = [arm for arm in evidence.arms if arm.kind == "arm"][:SHOWN_ARMS]
-    if not asked or not (store.folder / "truth.json").is_file():
+    if not asked:
         return ()
     seed = evidence.seeds(asked[0].name)[0]
+    fold = fold_of(fixed.plan, seed)
+    if not store.truth_file(fold).is_file():
+        return ()
     shown = [fixed.arm(STOCK), *(arm for arm in asked if seed in evidence.seeds(arm.name))]
-    return disagreements(store.truth(), {arm.name: store.detections(Run(arm, seed)) for arm in shown})
+    return disagreements(store.truth(fold), {arm.name: store.detections(Run(arm, seed)) for arm in shown})
 
 
 def cost_of(costs: Mapping[str, Any], arm: str) -> Cost:

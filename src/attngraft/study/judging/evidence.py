@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from attngraft.coco.matches import Matches
+from attngraft.coco.metrics import metric_values
 from attngraft.study.judging.bootstrap import Resampled, resample, resample_breakdown
 from attngraft.study.judging.statistics import Estimate, estimate
 from attngraft.study.judging.verdict import Criterion, Verdict, judge
-from attngraft.study.plan import Arm, Fixed, Plan
-from attngraft.study.running.records import Run, Store, at_seed
+from attngraft.study.plan import STOCK, Arm, Fixed, Plan
+from attngraft.study.running.records import Run, Store, at_seed, next_seed
 
 RESAMPLES = 1000
 BREAKDOWN_RESAMPLES = 400
-STOCK = "stock"
 
 
 def criterion(plan: Plan) -> Criterion:
@@ -111,12 +111,20 @@ class Evidence:
     def breakdown(self, arm: str) -> dict[str, Estimate]:
         """Estimate an arm's difference in every metric, and in the AP of every class under ``AP/NAME``."""
         mine, theirs = (
-            resample_breakdown([self.tables[name][seed] for seed in self.seeds(arm)], resamples=BREAKDOWN_RESAMPLES)
-            for name in (arm, STOCK)
+            self._broken_down([self.tables[name][seed] for seed in self.seeds(arm)]) for name in (arm, STOCK)
         )
         there = {"AP", "AP50", "AP75", *self.sizes(), *(name for name in mine if "/" in name)}
         pairs = {name: mine[name] - theirs[name] for name in mine if name in there}
         return {name: estimate(pair) for name, pair in pairs.items() if np.isfinite(pair.observed).all()}
+
+    def _broken_down(self, runs: Sequence[Matches]) -> dict[str, Resampled]:
+        if self.fixed.plan.folds is None:
+            return resample_breakdown(runs, resamples=BREAKDOWN_RESAMPLES)
+        parts = [resample_breakdown([run], resamples=1) for run in runs]
+        names = [name for name in parts[0] if all(name in part for part in parts)]
+        values = {name: np.concatenate([part[name].observed for part in parts]) for name in names}
+        images = sum(len(run.images) for run in runs)
+        return {name: Resampled(value, np.stack([value, value], 1), images) for name, value in values.items()}
 
     def sizes(self) -> list[str]:
         """List the metrics by size that the ground truth has objects for."""
@@ -130,7 +138,11 @@ class Evidence:
     def _resampled(self, metric: str, arm: str, seeds: tuple[int, ...]) -> Resampled:
         key = metric, arm, seeds
         if key not in _kept(self):
-            _kept(self)[key] = resample([self.tables[arm][seed] for seed in seeds], metric, resamples=RESAMPLES)
+            runs = [self.tables[arm][seed] for seed in seeds]
+            folds = self.fixed.plan.folds
+            _kept(self)[key] = (
+                resample(runs, metric, resamples=RESAMPLES) if folds is None else over_folds(runs, metric)
+            )
         return _kept(self)[key]
 
 
@@ -140,13 +152,29 @@ def _kept(evidence: Evidence) -> dict[tuple[str, str, tuple[int, ...]], Resample
     return kept
 
 
+def over_folds(runs: Sequence[Matches], metric: str) -> Resampled:
+    """Return a metric of runs that each have a validation fold of their own.
+
+    What depends on the images is then part of what varies between seeds, and nothing is left to resample.
+
+    Args:
+        runs: One a seed, on different images.
+        metric: One of `attngraft.coco.average_precision.METRICS`.
+    """
+    values = np.array([metric_values(run, metric, None)[0] for run in runs])
+    return Resampled(values, np.stack([values, values], 1), sum(len(run.images) for run in runs))
+
+
 def undecided(store: Store, fixed: Fixed) -> list[Run]:
     """Return the runs of the next seed for the arms that may still be decided, and for what they are compared with."""
     evidence = Evidence.of(store, fixed)
     waiting = [name for name, verdict in evidence.against_stock().items() if not verdict.stop]
     if not waiting:
         return []
-    seeds = {name: max(evidence.tables[name]) + 1 for name in waiting}
-    others = [arm for arm in fixed.arms if arm.name == STOCK or set(arm.against) & set(waiting)]
-    last = max(seeds.values())
-    return [Run(fixed.arm(name), seed) for name, seed in seeds.items()] + [Run(arm, last) for arm in others]
+    end = fixed.plan.first_seed + (fixed.plan.max_seeds or fixed.plan.seeds)
+    seeds = {name: seed for name in waiting if (seed := next_seed(store, fixed, name)) < end}
+    runs = [Run(fixed.arm(name), seed) for name, seed in seeds.items()]
+    for arm in fixed.arms:
+        paired = {seeds[name] for name in seeds if arm.name == STOCK or name in arm.against}
+        runs += [Run(arm, seed) for seed in sorted(paired)]
+    return runs

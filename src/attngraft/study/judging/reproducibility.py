@@ -7,8 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from attngraft.study.judging.evidence import STOCK
+from attngraft.study.plan import STOCK
 from attngraft.study.running.records import Record
+
+SHARED: dict[str, Callable[[Record], Any]] = {
+    "initial weights outside the grafts": lambda record: tuple(record.watch["weights"]),
+    "training images": lambda record: tuple(record.watch["pictures"]),
+    "batches of every epoch, pixels included": lambda record: tuple(record.watch["batches"]),
+    "batch size": lambda record: record.watch["batch"],
+}
+"""What runs of one seed have to have in common, to be a pair."""
 
 
 @dataclass(frozen=True)
@@ -47,25 +55,27 @@ class Reproducibility:
 
 def reproducibility(records: Sequence[Record]) -> Reproducibility:
     """Compare by checksum what arms of one seed have to have in common, and say what was not deterministic."""
-    facts: dict[str, Callable[[Record], Any]] = {
-        "initial weights outside the grafts": lambda record: tuple(record.watch["weights"]),
-        "training images": lambda record: tuple(record.watch["pictures"]),
-        "batches of every epoch, pixels included": lambda record: tuple(record.watch["batches"]),
-        "batch size": lambda record: record.watch["batch"],
-    }
-    stock = {record.seed: record for record in records if record.arm == STOCK}
-    paired = [record for record in records if record.seed in stock]
+    watched = [record for record in records if record.watch]  # a program of the user's writes nothing down
+    stock = {record.seed: record for record in watched if record.arm == STOCK}
+    paired = [record for record in watched if record.seed in stock]
     return Reproducibility(
         checks=tuple(
             Check(what, tuple(f"{r.arm} at seed {r.seed}" for r in paired if value(r) != value(stock[r.seed])))
-            for what, value in facts.items()
-        ),
-        operators=tuple(sorted({name for record in records for name in record.watch["nondeterministic"]})),
+            for what, value in SHARED.items()
+        )
+        if watched
+        else (),
+        operators=tuple(sorted({name for record in watched for name in record.watch["nondeterministic"]})),
         devices=tuple(sorted({str(record.environment.get("device")) for record in records})),
-        resumed={f"{r.arm} at seed {r.seed}": tuple(r.watch["resumed"]) for r in records if r.watch["resumed"]},
+        resumed={f"{r.arm} at seed {r.seed}": tuple(r.watch["resumed"]) for r in watched if r.watch["resumed"]},
         environments=environments(records),
         software=own_version(),
     )
+
+
+def are_pair(one: Record, other: Record) -> bool:
+    """Tell whether two runs of one seed had all in common that a pair must; those of a user's program are taken so."""
+    return not (one.watch and other.watch) or all(value(one) == value(other) for value in SHARED.values())
 
 
 def environments(records: Sequence[Record]) -> tuple[dict[str, Any], ...]:

@@ -34,7 +34,7 @@ def settle(plan: Plan) -> Fixed:
         plan: The plan.
     """
     arms = plan.recipes()
-    if "conv" not in plan.controls:
+    if "conv" not in plan.controls or plan.command is not None:
         return Fixed(plan, tuple(arms))
     controls: dict[str, Arm] = {}
     with own_cache():

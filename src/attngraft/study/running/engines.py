@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from attngraft.study.running.records import Run, Store
-from attngraft.study.running.run import FAILED, command, environment
+from attngraft.study.running.run import FAILED, command, end_children, environment, tracked
 
 GIBIBYTE = 1 << 30
 PROCESS_BYTES = 2 * GIBIBYTE
@@ -19,7 +19,13 @@ PROCESS_BYTES = 2 * GIBIBYTE
 
 
 class Engine(Protocol):
-    """Carries out runs, some of them at once."""
+    """Carries out runs, some of them at once.
+
+    Attributes:
+        workers: How many at once.
+    """
+
+    workers: int
 
     def free(self) -> bool:
         """Tell whether a run can be started now."""
@@ -68,7 +74,7 @@ class Local:
         training = self.store.training(run)
         training.parent.mkdir(parents=True, exist_ok=True)
         slot = min(set(range(self.workers)) - {process.slot for process in self.processes.values()})
-        own = environment(training)
+        own = {**environment(training), **tracked(self.store, run)}
         if self.gpus > 1:
             own["CUDA_VISIBLE_DEVICES"] = str(slot % self.gpus)
         log = self.store.log(run).open("ab")
@@ -93,6 +99,7 @@ class Local:
     def stop(self) -> None:
         """End every run that is going on."""
         for process in self.processes.values():
+            end_children(process.popen.pid)
             process.popen.kill()
         for process in self.processes.values():
             process.popen.wait()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,9 @@ COPIES = 6
 
 RECORD_BYTES = 4_000_000
 
+FEWEST_STEPS = 300
+"""Optimizer steps below which a detector from scratch may still find nothing; the word of a forecast, not a rule."""
+
 
 @dataclass(frozen=True)
 class Forecast:
@@ -44,6 +47,7 @@ class Forecast:
         seconds: Of each arm's one run, and of the whole under ``""``.
         bytes: Of the study's folder.
         free: Bytes free where it will be.
+        warnings: Sentences on what is likely to end without an answer.
     """
 
     fixed: Fixed
@@ -52,15 +56,21 @@ class Forecast:
     seconds: dict[str, float]
     bytes: int
     free: int
+    warnings: tuple[str, ...] = ()
 
 
 def forecast(fixed: Fixed, folder: Path, workers: int | None, started: Callable[[str], None]) -> Forecast:
     """Say what a study in a folder will take; see `Study.forecast`."""
+    from attngraft.yolo.splits import split_images
     from attngraft.yolo.step import parameters
-    from attngraft.yolo.training import pictures
 
     plan = fixed.plan
-    train, val = pictures(plan.data, "train") * float(plan.train["fraction"]), pictures(plan.data, "val")
+    if plan.command is not None:
+        raise PlanError("a program of yours takes as long as it takes: status.json estimates it from the first run on")
+    train, val = (len(split_images(plan.data, split)) for split in ("train", "val"))
+    if plan.folds is not None:
+        train, val = (train + val) * (plan.folds - 1) // plan.folds, (train + val) // plan.folds
+    train = round(train * float(plan.train["fraction"]))
     seen = train + VALIDATION_SHARE * val * bool(plan.train["val"])
     epochs = int(plan.train["epochs"])
     seconds, weights = {}, {}
@@ -78,7 +88,21 @@ def forecast(fixed: Fixed, folder: Path, workers: int | None, started: Callable[
         seconds={**seconds, "": seeds * sum(seconds.values()) / at_once},
         bytes=seeds * sum(4 * COPIES * count + RECORD_BYTES for count in weights.values()),
         free=shutil.disk_usage(home).free,
+        warnings=tuple(_too_short(plan, train)),
     )
+
+
+def _too_short(plan: Plan, images: int) -> Iterator[str]:
+    """Say whether a base without weights has too few steps to learn anything."""
+    from attngraft.yolo.host import has_weights
+
+    steps = int(plan.train["epochs"]) * images // max(int(plan.train["batch"]), 1)
+    if steps < FEWEST_STEPS and not has_weights(plan.base):
+        yield (
+            f"{plan.train['epochs']} epochs of {images} images at batch={plan.train['batch']} are {steps} steps, and a "
+            f"base without pretrained weights needs some {FEWEST_STEPS} before it finds anything; give more epochs, a "
+            "smaller batch or a base with weights"
+        )
 
 
 def _seconds_a_picture(arm: Arm, plan: Plan) -> float:

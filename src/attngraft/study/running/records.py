@@ -1,12 +1,15 @@
 """What is kept of a run, written whole or not at all: the record, its match table and its detections.
 
 FOLDER/plan.yaml                 the plan, fixed before the first run
-FOLDER/truth.json                what is there to be found, in COCO's format
+FOLDER/truth.json                what is there to be found, in COCO's format; truth-K.json for fold K
 FOLDER/records/ARM-sSEED.json    the record; the run is finished exactly when this file is there
 FOLDER/records/ARM-sSEED.npz     the match table
 FOLDER/records/ARM-sSEED.detections.json.gz
 FOLDER/failures/ARM-sSEED.json   why a run could not be finished, until it is
-FOLDER/runs/ARM/sSEED/           the host's own folder of the training
+FOLDER/runs/ARM/sSEED/           the training run's own folder
+FOLDER/folds/K/                  the images of fold K, as links, where the plan has folds
+FOLDER/status.json               how far the study is, for programs
+FOLDER/damaged/                  files that could not be read
 """
 
 from __future__ import annotations
@@ -14,15 +17,20 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from attngraft._core.errors import DataError
-from attngraft._core.files import write_bytes, write_text, write_whole
+from attngraft._core.files import free_path, write_bytes, write_text, write_whole
 from attngraft.coco.matches import Matches
 from attngraft.study.plan import Arm, Fixed
+
+DAMAGED = "damaged"
+"""Folder of files that could not be read."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +148,37 @@ class Store:
         found: list[dict[str, Any]] = json.loads(gzip.decompress(self._detections(run).read_bytes()))
         return found
 
+    def attempted(self, run: Run) -> bool:
+        """Tell whether a run is finished or has failed; a run that was only interrupted is not."""
+        return self.has(run) or (self.failures / f"{run.name}.json").is_file()
+
+    def set_aside_damaged(self, say: Callable[[str], object] = print) -> None:
+        """Move files that cannot be read to ``damaged/``, so that their runs are carried out anew.
+
+        Args:
+            say: Takes a sentence for each of them.
+        """
+        for file in sorted([*self.records.glob("*.json"), *self.failures.glob("*.json")]):
+            parts = self._parts(file) if file.parent == self.records else [file]
+            if bad := next((part for part in parts if not _readable(part)), None):
+                for part in parts:
+                    self._set_aside(part)
+                say(f"{bad} is damaged; it was moved to {self.folder / DAMAGED}, and its run is carried out anew")
+        for file in [*self.folder.glob("truth*.json"), self.folder / "costs.json", self.folder / "results.json"]:
+            if file.is_file() and not _readable(file):
+                self._set_aside(file)
+                say(f"{file} is damaged; it was moved to {self.folder / DAMAGED}, and is made anew")
+
+    def _parts(self, record: Path) -> list[Path]:
+        """List the files of a finished run, its record first."""
+        return [record, record.with_suffix(".npz"), record.with_suffix(".detections.json.gz")]
+
+    def _set_aside(self, file: Path) -> None:
+        if file.exists():
+            home = self.folder / DAMAGED
+            home.mkdir(exist_ok=True)
+            file.replace(free_path(home / file.name))
+
     def finished(self, runs: Iterable[Run]) -> Iterator[Run]:
         """Yield those of the runs that are finished."""
         return (run for run in runs if self.has(run))
@@ -161,7 +200,7 @@ class Store:
 
     def parcel(self, run: Run) -> dict[str, bytes]:
         """Pack the files of a run that was carried out elsewhere, by their names in the folder."""
-        files = [self.folder / "truth.json", self.log(run), self.training(run) / "results.csv"]
+        files = [*self.folder.glob("truth*.json"), self.log(run), self.training(run) / "results.csv"]
         files += [self.training(run) / "weights" / "last.pt", *self.failures.glob("*.json")]
         files += sorted(self.records.glob("*"), key=lambda file: file.suffix == ".json")  # the record last
         return {file.relative_to(self.folder).as_posix(): file.read_bytes() for file in files if file.is_file()}
@@ -172,27 +211,31 @@ class Store:
         Raises:
             DataError: If the other machine's data are not ours.
         """
-        theirs = files.get("truth.json")
-        ours = self.folder / "truth.json"
-        if theirs is not None and ours.is_file() and _annotations(theirs) != _annotations(ours.read_bytes()):
-            raise DataError("the pictures or labels on another machine of the cluster are not those of the first run")
+        truths = {name for name in files if name.startswith("truth")}
+        ours = {name for name in truths if (self.folder / name).is_file()}
+        if any(_annotations(files[name]) != _annotations((self.folder / name).read_bytes()) for name in ours):
+            raise DataError("the images or labels on another machine of the cluster are not those of the first run")
         for name, content in files.items():
-            if name != "truth.json" or not ours.is_file():
+            if name not in ours:
                 write_bytes(self.folder / name, content)
 
-    def truth(self) -> dict[str, Any]:
-        """Read the ground truth."""
-        found: dict[str, Any] = json.loads((self.folder / "truth.json").read_text(encoding="utf-8"))
+    def truth(self, fold: int | None = None) -> dict[str, Any]:
+        """Read the ground truth, of a fold where the plan has folds."""
+        found: dict[str, Any] = json.loads(self.truth_file(fold).read_text(encoding="utf-8"))
         return found
 
-    def keep_truth(self, truth: Mapping[str, Any], root: Path) -> str:
+    def truth_file(self, fold: int | None = None) -> Path:
+        """Return where the ground truth is."""
+        return self.folder / ("truth.json" if fold is None else f"truth-{fold}.json")
+
+    def keep_truth(self, truth: Mapping[str, Any], root: Path, fold: int | None = None) -> str:
         """Write the ground truth if no run has yet, and require it to be the same if one has; return its checksum.
 
         Raises:
             DataError: If pictures or labels have changed since the first run.
         """
         text = json.dumps({"root": str(root), **truth}, sort_keys=True)
-        file = self.folder / "truth.json"
+        file = self.truth_file(fold)
         if not file.is_file():
             write_text(file, text)
         sums = [
@@ -210,6 +253,34 @@ class Store:
 
     def _detections(self, run: Run) -> Path:
         return self.records / f"{run.name}.detections.json.gz"
+
+
+def next_seed(store: Store, fixed: Fixed, arm: str) -> int:
+    """Return the first seed that an arm has not attempted, so that a run that fails is not asked for again.
+
+    Args:
+        store: The study's folder.
+        fixed: Its plan.
+        arm: The arm.
+    """
+    one, seed = fixed.arm(arm), fixed.plan.first_seed
+    while store.attempted(Run(one, seed)):
+        seed += 1
+    return seed
+
+
+def _readable(file: Path) -> bool:
+    """Tell whether a file of a study's folder can be read."""
+    try:
+        if file.suffix == ".npz":
+            Matches.load(file)
+        elif file.suffix == ".gz":
+            json.loads(gzip.decompress(file.read_bytes()))
+        elif not isinstance(json.loads(file.read_text(encoding="utf-8")), dict):
+            return False
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error, zipfile.BadZipFile):
+        return False
+    return True
 
 
 def _annotations(truth: bytes) -> Any:

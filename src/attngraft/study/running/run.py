@@ -13,18 +13,28 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import psutil
 from filelock import FileLock
 
 from attngraft.study.plan import Fixed
+from attngraft.study.running.folds import fold_data, fold_of
 from attngraft.study.running.records import Record, Run, Store
+
+if TYPE_CHECKING:
+    from attngraft.yolo.detecting import Detections
 
 FAILED = 3
 """Exit code of a run that failed and said why in the study's folder."""
+
+TICK = 5.0
+"""Seconds between two notes of how long a run has taken, of which a kill loses the last."""
 
 PATIENCE = 60
 """Seconds to wait for an orphan of a killed study to end before the same run starts again."""
@@ -43,6 +53,22 @@ def environment(folder: Path) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
     }
     return {**os.environ, **own}
+
+
+def tracked(store: Store, run: Run) -> dict[str, str]:
+    """Return what tells W&B and MLflow, where Ultralytics speaks to them, whose run this is.
+
+    Names that the user set are kept. TensorBoard goes by folders, which name arm and seed.
+    """
+    study = store.folder.name
+    own = {
+        "WANDB_RUN_GROUP": study,
+        "WANDB_NAME": str(run),
+        "WANDB_TAGS": f"{study},{run.arm.name.replace(',', ' ')},seed {run.seed}",
+        "MLFLOW_EXPERIMENT_NAME": study,
+        "MLFLOW_RUN": str(run),
+    }
+    return {key: value for key, value in own.items() if key not in os.environ}
 
 
 def command(folder: Path, run: Run) -> list[str]:
@@ -74,6 +100,7 @@ def perform(folder: Path, run: Run, fixed: Fixed) -> None:
             return
         if fixed.plan.interrupted == "restart" and not _trained(training).exists():
             shutil.rmtree(training, ignore_errors=True)
+            _Clock(training).file.unlink(missing_ok=True)
         _perform(store, run, fixed)
 
 
@@ -82,16 +109,11 @@ def _perform(store: Store, run: Run, fixed: Fixed) -> None:
     from attngraft.coco.evaluate import evaluate
     from attngraft.coco.libraries import HOTCOCO, library
     from attngraft.measure import environment as versions
-    from attngraft.yolo.detecting import detect
-    from attngraft.yolo.training import train
 
     plan, training = fixed.plan, store.training(run)
-    started = time.monotonic()
-    watch = train(run.arm.model, plan.data, seed=run.seed, folder=training, options=plan.train)
-    _trained(training).touch()
-    weights = training / "weights" / "last.pt"
-    seen = detect(weights, plan.data, split=plan.split, options=plan.train)
-    truth = store.keep_truth(seen.truth, seen.root)
+    clock = _Clock(training)
+    seen, facts = (_train if plan.command is None else _run_program)(store, run, fixed, clock)
+    truth = store.keep_truth(seen.truth, seen.root, fold_of(plan, run.seed))
     scored = evaluate(seen.truth, seen.found, task=seen.task)
     record = Record(
         plan=fixed.hash,
@@ -103,9 +125,9 @@ def _perform(store: Store, run: Run, fixed: Fixed) -> None:
         classes=scored.matches.classes.tolist(),
         errors=error_types(seen.truth, seen.found, task=seen.task).costs if library().name == HOTCOCO else {},
         curve=curve(training),
-        seconds=time.monotonic() - started,
+        seconds=clock.seconds(),
         finished=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        watch=watch.facts(),
+        watch=facts,
         truth=truth,
         task=seen.task,
         environment=asdict(versions(_device(plan.train.get("device")))),
@@ -113,6 +135,74 @@ def _perform(store: Store, run: Run, fixed: Fixed) -> None:
     store.save(run, record, scored.matches, seen.found)
     shutil.rmtree(training / "cache", ignore_errors=True)
     shutil.rmtree(training / "evaluation", ignore_errors=True)
+    clock.file.unlink(missing_ok=True)
+
+
+def _train(store: Store, run: Run, fixed: Fixed, clock: _Clock) -> tuple[Detections, dict[str, Any]]:
+    """Train with Ultralytics and detect; return what was found, and what pairing rests on."""
+    from attngraft.yolo.detecting import detect
+    from attngraft.yolo.training import train
+
+    plan, training = fixed.plan, store.training(run)
+    data = fold_data(plan, store.folder, run.seed)
+    with clock.ticking():
+        watch = train(run.arm.model, data, seed=run.seed, folder=training, options=plan.train)
+    _trained(training).touch()
+    weights = training / "weights" / "last.pt"
+    return detect(weights, data, split=plan.split, options=plan.train), watch.facts()
+
+
+def _run_program(store: Store, run: Run, fixed: Fixed, clock: _Clock) -> tuple[Detections, dict[str, Any]]:
+    """Let the user's program carry the run out; return what it found."""
+    from attngraft.study.running import program
+
+    training = store.training(run)
+    training.mkdir(parents=True, exist_ok=True)
+    with clock.ticking():
+        program.carry_out(fixed.plan, run, training)
+    return program.detections(fixed.plan, training), {}
+
+
+class _Clock:
+    """Counts the seconds of a run over all of its legs: what a killed leg took is in the file that it kept.
+
+    Args:
+        training: The run's own folder.
+    """
+
+    def __init__(self, training: Path) -> None:
+        self.file = training.with_suffix(".seconds")
+        self.before = self._noted()
+        self.started = time.monotonic()
+
+    def seconds(self) -> float:
+        """Return the seconds so far."""
+        return self.before + time.monotonic() - self.started
+
+    @contextmanager
+    def ticking(self) -> Iterator[None]:
+        """Keep the seconds in the file every few of them."""
+        over = threading.Event()
+
+        def tick() -> None:
+            while not over.wait(TICK):
+                with suppress(OSError):  # a full disk is no reason to stop
+                    self.file.parent.mkdir(parents=True, exist_ok=True)
+                    self.file.write_text(f"{self.seconds():.1f}")
+
+        thread = threading.Thread(target=tick, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def _noted(self) -> float:
+        try:
+            return float(self.file.read_text())
+        except (OSError, ValueError):
+            return 0.0
 
 
 def curve(training: Path) -> list[dict[str, float]]:
@@ -140,12 +230,21 @@ def _device(given: Any) -> str:
     return "cpu" if given == "cpu" or not torch.cuda.is_available() else "cuda"
 
 
+def end_children(process: int) -> None:
+    """End every process that a process started, and those that they started: loaders, workers, a user's program."""
+    with suppress(psutil.Error):
+        for child in psutil.Process(process).children(recursive=True):
+            with suppress(psutil.Error):
+                child.kill()
+
+
 def _end_with(parent: int) -> None:
     """End this process when the study that started it is gone, killed perhaps, so that nothing runs twice."""
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(0.5)
+        end_children(os.getpid())
         os._exit(FAILED)
 
     threading.Thread(target=watch, daemon=True).start()

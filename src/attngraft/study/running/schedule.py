@@ -6,18 +6,39 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import ExitStack
+from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from attngraft._core.errors import PlanError
 from attngraft.coco.metrics import metric_values
-from attngraft.study.plan import Fixed
+from attngraft.study.plan import STOCK, Fixed
+from attngraft.study.running.display import Display
 from attngraft.study.running.engines import Engine
 from attngraft.study.running.records import Run, Store, planned
-from attngraft.study.running.run import curve
+from attngraft.study.running.status import StatusFile
 
 POLL_SECONDS = 0.3
+
+LEAST_LEARNED = 0.1
+"""AP points below which a model has learned nothing that could be compared."""
+
+
+class Watcher(Protocol):
+    """Shows how far a study's runs are."""
+
+    def expect(self, runs: list[Run]) -> None:
+        """Take in runs, those that are finished included."""
+
+    def started(self, run: Run) -> None:
+        """Take a run that has started."""
+
+    def update(self, runs: list[Run]) -> None:
+        """Look how far runs are."""
+
+    def ended(self, run: Run, why: str) -> None:
+        """Take how a run ended: why it failed, or an empty text."""
 
 
 def carry_out(
@@ -27,6 +48,7 @@ def carry_out(
     *,
     console: Console | None = None,
     more: Callable[[], list[Run]] = list,
+    anyway: bool = False,
 ) -> dict[Run, str]:
     """Run what is missing.
 
@@ -36,39 +58,89 @@ def carry_out(
         engine: What runs are carried out by.
         console: Where to say how far they are.
         more: Called when everything asked for has ended; returns further runs, or none.
+        anyway: Whether to go on where the baseline's first run has learned nothing.
 
     Returns:
         The runs that failed, and why.
+
+    Raises:
+        PlanError: If the baseline's first run has learned nothing.
     """
     wanted = planned(fixed)
     failed: dict[Run, str] = {}
-    with Display(store, fixed, console or Console()) as display:
+    with ExitStack() as stack:
+        status = StatusFile(store, fixed, engine.workers)
+        stack.callback(status.close)
+        display = stack.enter_context(Display(store, fixed, console or Console()))
+        work = _Work(store, fixed, engine, (display, status), anyway)
         while wanted:
-            display.expect(wanted)
-            waiting = deque(run for run in wanted if not store.has(run))
             try:
-                failed |= _empty(waiting, store, engine, display)
-            except BaseException:
+                failed |= work.empty(wanted)
+            except BaseException as error:
                 engine.stop()
+                status.note(str(error) if isinstance(error, PlanError) else "the study was interrupted")
                 raise
             wanted = [run for run in more() if run not in failed and not store.has(run)]
     return failed
 
 
-def _empty(waiting: deque[Run], store: Store, engine: Engine, display: Display) -> dict[Run, str]:
-    failed = {}
-    while waiting or engine.running():
-        while waiting and engine.free():
-            engine.start(run := waiting.popleft())
-            display.started(run)
-        for run, why in engine.ended():
-            if why or not store.has(run):
-                failed[run] = why or "it ended without a record"
-                _note(store, run, failed[run])
-            display.ended(run, failed.get(run, ""))
-        display.update(engine.running())
-        time.sleep(POLL_SECONDS)
-    return failed
+class _Work:
+    """Carries out lists of runs."""
+
+    def __init__(self, store: Store, fixed: Fixed, engine: Engine, watchers: tuple[Watcher, ...], anyway: bool) -> None:
+        self.store = store
+        self.fixed = fixed
+        self.engine = engine
+        self.watchers = watchers
+        self.anyway = anyway
+
+    def empty(self, wanted: list[Run]) -> dict[Run, str]:
+        """Carry out those of the runs that are not finished, and return those that failed."""
+        failed: dict[Run, str] = {}
+        for watcher in self.watchers:
+            watcher.expect(wanted)
+        waiting = deque(run for run in wanted if not self.store.has(run))
+        while waiting or self.engine.running():
+            while waiting and self.engine.free():
+                self._start(waiting.popleft())
+            for run, why in self.engine.ended():
+                if said := self._end(run, why):
+                    failed[run] = said
+            for watcher in self.watchers:
+                watcher.update(self.engine.running())
+            time.sleep(POLL_SECONDS)
+        return failed
+
+    def _start(self, run: Run) -> None:
+        self.engine.start(run)
+        for watcher in self.watchers:
+            watcher.started(run)
+
+    def _end(self, run: Run, why: str) -> str:
+        """Take the end of a run, and return why it failed or an empty text."""
+        why = "" if self.store.has(run) else why or "it ended without a record"
+        if why:
+            _note(self.store, run, why)
+        for watcher in self.watchers:
+            watcher.ended(run, why)
+        if not why and not self.anyway:
+            self._require_learning(run)
+        return why
+
+    def _require_learning(self, run: Run) -> None:
+        """Stop before the other arms are trained, if the baseline's first run has learned nothing.
+
+        Raises:
+            PlanError: If it has not.
+        """
+        plan = self.fixed.plan
+        value = float(metric_values(self.store.matches(run), plan.metric)[0])
+        if run.arm.name == STOCK and run.seed == plan.first_seed and value < LEAST_LEARNED:
+            raise PlanError(
+                f"the baseline's first run reached {plan.metric} {value:.2f} of 100: it has learned nothing, and arms "
+                "cannot be compared with it. Give it more epochs, a smaller batch or pretrained weights in a new "
+                "study; or carry this one out all the same with anyway=True"
+            )
 
 
 def _note(store: Store, run: Run, why: str) -> None:
@@ -77,79 +149,3 @@ def _note(store: Store, run: Run, why: str) -> None:
         store.fail(run, why)
     except OSError as error:
         print(f"attngraft: cannot note that {run} failed: {error}", file=sys.stderr)
-
-
-class Display(AbstractContextManager["Display"]):
-    """Says how far each run is: a row of bars a run in a terminal, a line at every change elsewhere.
-
-    Args:
-        store: The study's folder.
-        fixed: Its plan.
-        console: Where to say it.
-    """
-
-    def __init__(self, store: Store, fixed: Fixed, console: Console) -> None:
-        self.store = store
-        self.epochs = int(fixed.plan.train["epochs"])
-        self.metric = fixed.plan.metric
-        self.console = console
-        self.bars = Progress(
-            TextColumn("{task.description:32.32}"),
-            BarColumn(20),
-            TextColumn("{task.fields[state]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self.rows: dict[Run, TaskID] = {}
-        self.said: dict[Run, str] = {}
-
-    def __enter__(self) -> Display:
-        """Begin."""
-        self.bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End."""
-        self.bars.stop()
-
-    def expect(self, runs: list[Run]) -> None:
-        """Take in runs, those that are finished included."""
-        for run in runs:
-            self.rows[run] = self.bars.add_task(
-                str(run), total=self.epochs, start=False, state="waiting", visible=False
-            )
-        finished = sum(self.store.has(run) for run in runs)
-        self.console.print(f"{len(runs)} runs, {finished} of them finished before")
-
-    def started(self, run: Run) -> None:
-        """Say that a run has started."""
-        self.bars.update(self.rows[run], visible=True, state="starting")
-        self.bars.start_task(self.rows[run])
-        self._line(run, "started")
-
-    def update(self, runs: list[Run]) -> None:
-        """Look how far runs are."""
-        for run in runs:
-            rows = curve(self.store.training(run))
-            if rows:
-                state = f"epoch {len(rows)}/{self.epochs}, mAP {100 * rows[-1].get('metrics/mAP50-95(B)', 0):.1f}"
-                self.bars.update(self.rows[run], completed=len(rows), state=state)
-                self._line(run, state)
-
-    def ended(self, run: Run, why: str) -> None:
-        """Say how a run ended."""
-        state = f"failed: {why}" if why else f"{self.metric} {self._value(run):.2f}"
-        self.bars.update(self.rows[run], completed=self.epochs, state=state if not why else "failed")
-        if why and self.console.is_terminal:
-            self.console.print(f"{run}: {state}", markup=False)
-        self._line(run, state)
-
-    def _value(self, run: Run) -> float:
-        return float(metric_values(self.store.matches(run), self.metric)[0])
-
-    def _line(self, run: Run, state: str) -> None:
-        if not self.console.is_terminal and self.said.get(run) != state:
-            self.said[run] = state
-            self.console.print(f"{run}: {state}", markup=False, soft_wrap=True)

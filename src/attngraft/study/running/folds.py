@@ -1,0 +1,134 @@
+"""A validation fold for each seed: the images of both splits, dealt anew, so that the verdict covers the split too.
+
+Images are dealt by a checksum of their names, so that they lie in the same fold on every machine, and images of one
+group (patient, video, scene) lie in one fold. A fold is a folder of links, with a ``data.yaml`` that Ultralytics reads;
+the data set itself is not touched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+from filelock import FileLock
+
+from attngraft._core.errors import DataError
+from attngraft._core.files import write_text
+from attngraft.study.plan import Plan
+
+
+def fold_of(plan: Plan, seed: int) -> int | None:
+    """Return the fold that the runs of a seed are validated on; None where the plan has no folds."""
+    return None if plan.folds is None else (seed - plan.first_seed) % plan.folds
+
+
+def deal(names: Sequence[str], folds: int, group: str | None = None) -> list[int]:
+    """Deal images into folds of nearly equal sizes.
+
+    Args:
+        names: File names of the images.
+        folds: How many folds.
+        group: A regular expression; what its first group matches in a name is the name of the image's group.
+
+    Returns:
+        The fold of each image.
+
+    Raises:
+        DataError: If there are fewer groups than folds, or a name has no group.
+
+    Example:
+        >>> deal(["a.png", "b.png", "c.png", "d.png"], 2)
+        [1, 0, 1, 0]
+        >>> deal(["ann-1.png", "ann-2.png", "bob-1.png"], 2, "([a-z]+)-")
+        [0, 0, 1]
+    """
+    units = groups(names, group)
+    sizes = {unit: units.count(unit) for unit in dict.fromkeys(units)}
+    if len(sizes) < folds:
+        raise DataError(f"{folds} folds need as many images or groups of images, got {len(sizes)}; lower folds")
+    filled = [0] * folds
+    home = {}
+    for unit in sorted(sizes, key=lambda unit: (-sizes[unit], hashlib.sha256(unit.encode()).hexdigest())):
+        home[unit] = filled.index(min(filled))
+        filled[home[unit]] += sizes[unit]
+    return [home[unit] for unit in units]
+
+
+def groups(names: Sequence[str], group: str | None) -> list[str]:
+    """Name the group of each image: the image itself where no group is asked for.
+
+    Raises:
+        DataError: If a name has no group.
+    """
+    if group is None:
+        return list(names)
+    found = [re.search(group, name) for name in names]
+    for name, match in zip(names, found, strict=True):
+        if match is None:
+            raise DataError(f"the image {name} has no group by group: {group}; correct the expression")
+    return [match[1] for match in found if match]
+
+
+def fold_data(plan: Plan, folder: Path, seed: int) -> str:
+    """Lay out the fold of a seed, and return its ``data.yaml``; the plan's own data where it has no folds.
+
+    Args:
+        plan: The plan.
+        folder: The study's folder.
+        seed: The seed.
+
+    Raises:
+        DataError: If the data cannot be dealt.
+    """
+    fold = fold_of(plan, seed)
+    if fold is None:
+        return plan.data
+    home = folder / "folds" / str(fold)
+    file = home / "data.yaml"
+    home.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{home}.lock"):  # runs that go on at once share folds
+        if not file.is_file():
+            _lay_out(plan, home, fold)
+    return str(file)
+
+
+def _lay_out(plan: Plan, home: Path, fold: int) -> None:
+    from attngraft.yolo.splits import class_names, split_images
+
+    assert plan.folds is not None
+    images = [path for split in ("train", "val") for path in split_images(plan.data, split)]
+    names = [f"{path.parent.name}/{path.name}" for path in images]
+    if len(set(names)) < len(names):
+        names = [str(path) for path in images]
+    folds = deal(names, plan.folds, plan.group)
+    for number, (image, its) in enumerate(zip(images, folds, strict=True)):
+        split = "val" if its == fold else "train"
+        own = f"{number:06d}-{image.name}"
+        _link(image, home / "images" / split / own)
+        label = _label(image)
+        if label.is_file():
+            _link(label, home / "labels" / split / Path(own).with_suffix(".txt"))
+    content = {"train": "images/train", "val": "images/val", "names": class_names(plan.data)}
+    write_text(home / "data.yaml", yaml.safe_dump(content, allow_unicode=True, sort_keys=False))
+
+
+def _label(image: Path) -> Path:
+    """Return where Ultralytics looks for the labels of an image: the last ``images`` of its path becomes ``labels``."""
+    head, found, tail = str(image).rpartition(f"{os.sep}images{os.sep}")
+    return Path(f"{head}{os.sep}labels{os.sep}{tail}" if found else str(image)).with_suffix(".txt")
+
+
+def _link(source: Path, target: Path) -> None:
+    """Link a file, or copy it where the file system has no links."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        return
+    try:
+        target.symlink_to(source.resolve())
+    except OSError:
+        shutil.copyfile(source, target)

@@ -1,0 +1,37 @@
+"""The images of a data set's splits, found as Ultralytics finds them and not opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ultralytics.data.utils import IMG_FORMATS, check_det_dataset
+
+
+def split_images(data: str, split: str) -> list[Path]:
+    """List the images of a split, in alphabetical order.
+
+    Args:
+        data: A data file of Ultralytics.
+        split: ``train``, ``val`` or ``test``.
+
+    Returns:
+        Their paths; none where the data file does not name the split.
+    """
+    given = check_det_dataset(data, autodownload=False).get(split) or []
+    homes = [Path(home) for home in (given if isinstance(given, list) else [given])]
+    found = (path for home in homes for path in (_listed(home) if home.is_file() else home.rglob("*.*")))
+    return sorted(path for path in found if path.suffix[1:].lower() in IMG_FORMATS)
+
+
+def class_names(data: str) -> dict[int, str]:
+    """Return the names of a data file's classes by their index."""
+    found: dict[int, str] = check_det_dataset(data, autodownload=False)["names"]
+    return dict(found)
+
+
+def _listed(file: Path) -> Iterator[Path]:
+    """Yield what a text file lists, one path a line; those that start with ``./`` are relative to the file."""
+    for line in file.read_text(encoding="utf-8-sig").splitlines():
+        if name := line.strip():
+            yield file.parent / name[2:] if name.startswith("./") else Path(name)
