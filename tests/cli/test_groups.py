@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from attngraft.cli import main
-from attngraft.cli.groups import Commands, Verbs
+from attngraft.cli.groups import Commands, Verbs, said_once
 from attngraft.study import Study
 
 TINY = {"base": "attngraft-micro.yaml", "arms": "se@P3", "controls": "stock", "seeds": 1, "epochs": 1, "imgsz": 64}
@@ -154,3 +156,17 @@ def test_an_output_is_named_in_one_way(run: Callable[[str], Result]) -> None:
         result = run(f"graft attngraft-micro.yaml se@P3 {words}")
         assert result.exit_code == 0, result.output
         assert Path(f"a{index}.pt").is_file()
+
+
+def test_the_schema_of_a_plan_is_printed(run: Callable[[str], Result]) -> None:
+    assert json.loads(run("study --schema").stdout) == json.loads(run("study schema plan").stdout)
+
+
+def test_a_notice_of_ours_is_shown_once_a_command(caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger("ultralytics")
+    with caplog.at_level(logging.INFO, "ultralytics"):
+        for _ in range(2):
+            with said_once():
+                for line in ("attngraft: se after 3", "attngraft: se after 3", "Epoch", "Epoch"):
+                    logger.info(line)
+    assert caplog.messages == ["attngraft: se after 3", "Epoch", "Epoch"] * 2

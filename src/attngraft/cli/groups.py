@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +84,32 @@ class Verbs(WithPlugins):
         return None
 
 
+class Once(logging.Filter):
+    """Let a notice of ours through once: Ultralytics builds a model twice for one training run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether a line is to be shown."""
+        line = record.getMessage()
+        known, ours = line in self._said, line.startswith("attngraft: ")
+        self._said |= {line} if ours else set()
+        return not (ours and known)
+
+
+@contextmanager
+def said_once() -> Iterator[None]:
+    """Show each notice of ours once while a command runs."""
+    logger, once = logging.getLogger("ultralytics"), Once()
+    logger.addFilter(once)
+    try:
+        yield
+    finally:
+        logger.removeFilter(once)
+
+
 class Commands(WithPlugins):
     """The group of all commands, with one way to end for every error."""
 
@@ -100,7 +128,8 @@ class Commands(WithPlugins):
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; turn what it raises into one sentence and an exit status."""
         try:
-            return super().invoke(ctx)
+            with said_once():
+                return super().invoke(ctx)
         except (click.exceptions.Exit, click.ClickException, click.Abort):
             raise
         except KeyboardInterrupt as stopped:

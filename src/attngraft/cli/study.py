@@ -48,8 +48,22 @@ def study() -> None:
     """
 
 
+def _print_schema(context: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked:
+        context.invoke(schema, what="plan")
+        context.exit()
+
+
 @study.command()
 @words_argument("study run", "PLAN.yaml | KEY=VALUE ...")
+@click.option(
+    "--schema",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_schema,
+    help="Print a plan's JSON schema.",
+)
 @output_option("Folder of the study.", "runs/study/NAME")
 @DRY_RUN
 def run(words: tuple[str, ...], output: Path | None, dry_run: bool) -> None:
@@ -240,8 +254,11 @@ def schema(what: str) -> None:
     import importlib
     import json
 
+    from attngraft._core.streams import stdout_to_stderr
+
     modules = {"plan": "plan", "results": "judging.results", "combined": "judging.combine", "status": "running.status"}
-    found = importlib.import_module(f"attngraft.study.{modules[what]}").schema()
+    with stdout_to_stderr():  # Ultralytics greets on a fresh machine
+        found = importlib.import_module(f"attngraft.study.{modules[what]}").schema()
     click.echo(json.dumps(found, indent=2))
 
 

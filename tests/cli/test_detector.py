@@ -1,0 +1,58 @@
+"""The life of a model on the command line: graft, train, validate, predict, export, with real runs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+SHORT = "epochs=1 imgsz=64 batch=4 device=cpu workers=0 plots=False amp=False optimizer=SGD lr0=0.1"
+
+
+def test_graft_then_train_validate_predict_export(data: Path, run: Callable[[str], Result]) -> None:
+    made = run("graft yolo11n.yaml mhsa@P5 -o grafted.pt")
+    assert made.exit_code == 0, made.output
+    assert Path("grafted.pt").is_file()
+    again = run("graft yolo11n.yaml mhsa@P5 -o grafted.pt")
+    assert again.exit_code == 1
+    assert "exists and is left as it is" in again.output
+    out = f"imgsz=64 device=cpu project={Path.cwd()}"
+    for line in (
+        f"train model=grafted.pt data={data} {SHORT} -o run",
+        f"val model=run/weights/best.pt data={data} workers=0 plots=False imgsz=64 device=cpu output=deep/val",
+        f"predict model=run/weights/best.pt source={data.parent}/images/val {out} name=seen",
+        "export model=run/weights/best.pt format=torchscript imgsz=64 device=cpu",
+    ):
+        command = [sys.executable, "-m", "attngraft", *line.split()]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert len(list(Path("seen").glob("*"))) == 8
+    assert Path("deep/val").is_dir()
+    assert Path("run/weights/best.torchscript").is_file()
+
+
+def test_an_output_that_cannot_be_written_is_named(data: Path, run: Callable[[str], Result]) -> None:
+    Path("blocked").write_text("a file")
+    result = run(f"train model=yolo11n.yaml+se@P5 data={data} {SHORT} project={Path.cwd()}/blocked/runs")
+    assert result.exit_code == 1
+    assert "blocked/runs" in result.output
+    assert Path("blocked").read_text() == "a file"
+
+
+def test_an_interrupt_says_how_to_go_on(
+    data: Path, run: Callable[[str], Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ultralytics.engine.trainer import BaseTrainer
+
+    def stop(self: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(BaseTrainer, "final_eval", stop)
+    result = run(f"train model=yolo11n.yaml+se@P5 data={data} {SHORT} project={Path.cwd()} name=run")
+    assert result.exit_code == 1
+    assert "resume=True" in result.output
+    assert Path("run/weights/last.pt").is_file()
