@@ -113,3 +113,8 @@ def test_the_linter_sees_ultralytics_outside_of_its_room(house: Path) -> None:
     assert result.returncode == 1
     for room in rooms:
         assert f"-   attngraft.{room}.wrong -> ultralytics".replace("..", ".") in result.stdout
+
+
+def test_maps_load_torch_and_the_zoo_and_nothing_more() -> None:
+    zoo, maps = loaded_after("import attngraft.attention", "import attngraft.maps")
+    assert maps == zoo

@@ -138,6 +138,25 @@ def test_without_the_graft_red_is_lost() -> None:
     assert only.ratio().min() > 0.05
 
 
+def test_odam_of_a_red_class_beats_maps_that_know_nothing() -> None:
+    """Hiding what the map marks costs a red object its class: sooner than at random or in the middle of the image."""
+    detector, items = watched("global"), []
+    for image, detections in enumerate(found("global")):
+        picture = tensors(IMAGES)[image]
+        red = [d for d in detections if d.label == RED]
+        if red:
+            targets = [maps.Target(0, d.candidate, RED) for d in red]
+            heats = maps.odam(detector.network, detector.predict, picture[None], targets, [BEFORE])[BEFORE]
+            items.append((picture, red, {"odam": list(heats)}))
+    verdicts = maps.scorecard(detector.predict, items, fills=["mean"], steps=8)
+    assert {v.metric for v in verdicts} == {"deletion mean", "insertion mean", "pointing"}
+    assert {v.images for v in verdicts} == {len(items)}
+    beaten = {(v.metric, v.control): v.beats for v in verdicts}
+    assert beaten["deletion mean", "random"]
+    assert beaten["insertion mean", "gaussian"]
+    assert not beaten["pointing", "box"]  # nothing points into a box better than the box
+
+
 def test_gradients_weigh_the_head_that_looks_at_the_beacon() -> None:
     """The class of a red object: where more weight would raise the score, per head."""
     detector, image = watched("global"), next(i for i, ds in enumerate(found("global")) if ds[0].label == RED)

@@ -116,9 +116,9 @@ class TestRefusals:
 
     def test_of_rows_that_are_not_there(self, small: nn.Module) -> None:
         with maps.record(small) as tape:
-            with pytest.raises(MapError, match="has not run"):
+            with pytest.raises(MapError, match="has not run in the with block"):
                 tape["1"].rows()
-            with pytest.raises(MapError, match="has not run"):
+            with pytest.raises(MapError, match="has not run in the with block"):
                 tape.gates["2"].values()
             small(torch.randn(1, 3, 1, 1))
         assert tape["1"].rows([0]).flatten().tolist() == [1.0] * 4  # one cell attends to itself

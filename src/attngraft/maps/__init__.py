@@ -9,8 +9,8 @@ Three questions, kept apart:
    ``RecordedAttention.weighted(score, cells)`` is the gradient-weighted attention beside the raw weights.
 3. **What does the graft do at all?** `strength`, and `without` with `compare`.
 
-Whether a map is true: `scores.curve`, `scores.pointing` and `judge` beside maps that know nothing,
-`randomisation_check`, and `drise` as the slow oracle. What heads do over a data set: `atlas`.
+Whether a map is true: `scorecard` beside maps that know nothing, its parts in `scores`, `randomisation_check`, and
+`drise` as the slow oracle. What heads do over a data set: `atlas`.
 
 Example:
     >>> import torch
@@ -41,7 +41,7 @@ from attngraft.maps.heads import Atlas, Head, atlas
 from attngraft.maps.recording import RecordedAttention, RecordedGate, Tape, record
 from attngraft.maps.relevance import SIDES, Predict, Predictions, Target, activations, odam, smooth
 from attngraft.maps.sanity import Randomised, randomisation_check, spearman
-from attngraft.maps.scores import Verdict, judge
+from attngraft.maps.scores import Verdict, judge, scorecard
 
 __all__ = [
     "SIDES",
@@ -72,6 +72,7 @@ __all__ = [
     "odam",
     "randomisation_check",
     "record",
+    "scorecard",
     "scores",
     "smooth",
     "spearman",

@@ -53,7 +53,7 @@ class Strength:
 
     def _of(self, axes: tuple[int, ...]) -> Tensor:
         if self._maps is None:
-            raise MapError(f"{self.name} has not run while it was recorded; call the model inside the with block")
+            raise MapError(f"{self.name} has not run in the with block; call this very model there, not a copy of it")
         change, x = (torch.linalg.vector_norm(part.double(), dim=axes) for part in self._maps)
         return torch.where(change > 0, change / x, 0.0)  # infinite where a graft makes something of nothing
 

@@ -102,7 +102,7 @@ class RecordedAttention:
 
     def _call(self) -> tuple[Any, ...]:
         if self._kept is None:
-            raise MapError(f"{self.name} has not run while it was recorded; call the model inside the with block")
+            raise MapError(f"{self.name} has not run in the with block; call this very model there, not a copy of it")
         return self._kept
 
 
@@ -142,7 +142,7 @@ class RecordedGate:
 
     def _call(self) -> Tensor:
         if self._input is None:
-            raise MapError(f"{self.name} has not run while it was recorded; call the model inside the with block")
+            raise MapError(f"{self.name} has not run in the with block; call this very model there, not a copy of it")
         return self._input
 
 

@@ -8,7 +8,7 @@ image and the filled box, with an interval over images, and says which of them a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -250,6 +250,71 @@ def judge(
                 )
             )  # fmt: skip
     return sorted(verdicts, key=lambda v: (v.method, list(controls).index(v.control)))
+
+
+@torch.no_grad()
+def scorecard(
+    predict: Predict,
+    items: Iterable[tuple[Tensor, Sequence[Detection], Mapping[str, Sequence[Tensor]]]],
+    *,
+    fills: Sequence[Fill] = ("blur", "mean"),
+    steps: int = 20,
+    batch: int = 16,
+    seed: int = 0,
+) -> list[Verdict]:
+    """Score maps of many images by deletion, insertion and pointing, each beside all controls.
+
+    Args:
+        predict: What gives raw predictions.
+        items: For each image ``(3, H, W)``: the image, its detections, and of each method a map for each detection.
+        fills: What replaces pixels.
+        steps: Into how many parts the pixels are cut.
+        batch: Changed images in one run.
+        seed: Seed of ties, random controls and resampling.
+
+    Returns:
+        A verdict for each metric, method and control; `Verdict` prints as a sentence.
+
+    Raises:
+        MapError: If fewer than two images have a detection, or a map has no mass.
+    """
+    found: dict[str, dict[str, list[list[float]]]] = {}
+    for number, (image, detections, heats) in enumerate(items):
+        size = (int(image.shape[1]), int(image.shape[2]))
+        grid = next(((int(h.shape[0]), int(h.shape[1])) for of_method in heats.values() for h in of_method), size)
+        beside = {
+            kind: [control(kind, d, size, grid, seed=seed + 1000 * number + i) for i, d in enumerate(detections)]
+            for kind in CONTROLS
+        }
+        for method, maps in {**heats, **beside}.items():
+            for metric, of_one in _metrics(predict, image, fills, steps, batch, seed).items():
+                scored = [of_one(heat, detection) for heat, detection in zip(maps, detections, strict=True)]
+                found.setdefault(metric, {}).setdefault(method, []).append(scored)
+    return [verdict for metric, scored in found.items() for verdict in judge(metric, scored, seed=seed)]
+
+
+def _metrics(
+    predict: Predict, image: Tensor, fills: Sequence[Fill], steps: int, batch: int, seed: int
+) -> dict[str, Callable[[Tensor, Detection], float]]:
+    """Return each metric as a function of a map and its detection."""
+
+    def along(direction: Direction, fill: Fill) -> Callable[[Tensor, Detection], float]:
+        def area(heat: Tensor, detection: Detection) -> float:
+            options: dict[str, Any] = {
+                "direction": direction,
+                "fill": fill,
+                "steps": steps,
+                "batch": batch,
+                "seed": seed,
+            }
+            return area_under(curve(predict, image, detection, heat, **options))
+
+        return area
+
+    directions: tuple[Direction, ...] = ("deletion", "insertion")
+    metrics = {f"{direction} {fill}": along(direction, fill) for direction in directions for fill in fills}
+    size = (int(image.shape[1]), int(image.shape[2]))
+    return {**metrics, "pointing": lambda heat, detection: pointing(heat, detection, size)}
 
 
 def _order(heat: Tensor, seed: int) -> Tensor:
