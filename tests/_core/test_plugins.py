@@ -83,7 +83,8 @@ def test_instances_copy_and_pickle_with_their_file(mine: Path) -> None:
     assert str(mine).encode() in pickle.dumps(module)
 
 
-def test_a_class_of_a_package_or_a_script_is_pickled_as_ever() -> None:
+def test_a_class_of_a_package_or_a_script_is_pickled_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugins, "registered", [])
     plugins.remember(nn.Linear)
     assert nn.Linear not in copyreg.dispatch_table
 

@@ -1,117 +1,106 @@
-"""Files of mechanisms that are a user's own: imported by path, handed on to other processes, remembered by pickles.
+"""Mechanisms that are a user's own: in a file or an installed package, known to every process, remembered by pickles.
 
 A class in a file that is no part of an installed package can be unpickled only where that file is imported first. So
 what is pickled of it carries the file's path, and whoever unpickles it, such as the stock ``yolo`` command or a worker
-of multi-GPU training, imports the file from there.
+of multi-GPU training, imports the file from there. A class of an installed package is found by its import name alone.
+
+A path inside a pickle is somebody's word: under safe loading (`safe_loading`) no file is imported because of it.
 """
 
 from __future__ import annotations
 
 import copyreg
-import importlib
-import importlib.util
+import importlib.metadata
+import logging
 import os
-import pickletools
 import sys
-import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from attngraft._core.errors import CheckpointError, OptionError, RegistrationError, first_line
+from attngraft._core.archive import strings
+from attngraft._core.errors import CheckpointError, OptionError, RegistrationError
+from attngraft._core.imports import (
+    brings,
+    file_of,
+    import_file,
+    import_named,
+    is_installed,
+    module_name,
+    registered,
+    resolve,
+)
 
 VARIABLE = "ATTNGRAFT_PLUGINS"
-"""Environment variable that names files, separated as in ``PATH``; every process imports them."""
+"""Environment variable that names files and installed modules, separated as in ``PATH``, for every process."""
+
+GROUP = "attngraft.mechanisms"
+"""Entry-point group under which an installed package names the modules that register its mechanisms."""
 
 MARK = "attngraft plugin: "
 """How a path begins inside a pickle, so that it can be found without unpickling."""
 
-_registered: list[type] = []
-_without: set[Path] = set()
-"""Files that were imported and brought no mechanism."""
+SAFE = "ULTRALYTICS_SAFE_LOAD"
+"""The host's variable for loading checkpoints as data; we keep to it too."""
+
+log = logging.getLogger("attngraft")
 
 
-def load_plugin(path: str | Path) -> ModuleType:
-    """Import a file of mechanisms, here and in every process that is started from here.
+def safe_loading() -> bool:
+    """Tell whether the user asked for checkpoints to be read as data, with ``ULTRALYTICS_SAFE_LOAD=1``."""
+    return os.environ.get(SAFE, "").strip().lower() in {"1", "true", "yes", "on", "y", "t"}
+
+
+def load_plugin(source: str | Path) -> ModuleType:
+    """Import a file or an installed module of mechanisms, here and in every process that is started from here.
 
     Args:
-        path: A Python file whose classes carry `register`; it may import its neighbours.
+        source: A Python file, which may import its neighbours, or the name of an installed module, such as
+            ``my_package.attention``; its classes carry `register`.
 
     Returns:
-        The module, named as the file without its ending.
+        The module.
 
     Raises:
-        OptionError: If the file is not there, cannot be imported, or has the name of a module that is loaded.
+        OptionError: If it is not there, cannot be imported, or has the name of a module that is loaded.
         RegistrationError: If a mechanism's name in it is taken, or there is no mechanism in it.
     """
-    module = _import_plugin(Path(path))
-    announce(path)
+    module = _import_plugin(str(source))
+    announce(source)
     return module
 
 
-def announce(path: str | Path) -> None:
-    """Name a file in the environment, so that it is imported when mechanisms are first looked up.
+def announce(source: str | Path) -> None:
+    """Name a file or an installed module in the environment, so that it is imported when mechanisms are looked up.
 
     Raises:
-        OptionError: If it is not there.
+        OptionError: If it is neither.
     """
-    file = Path(path).resolve()
-    if not file.is_file():
-        raise OptionError(f"a plugin is a Python file with mechanisms of your own, and {path} is no file")
     named = _named()
-    if str(file) not in named:
-        os.environ[VARIABLE] = os.pathsep.join([*named, str(file)])
+    if (name := _source(str(source))) not in named:
+        os.environ[VARIABLE] = os.pathsep.join([*named, name])
 
 
 def load_announced() -> None:
-    """Import the files that the environment names, each once.
+    """Import what the environment and installed packages name, each once.
+
+    A package whose entry point cannot be loaded is named in one line and left out: whoever lists mechanisms may not
+    even know that it is installed.
 
     Raises:
-        OptionError: If one cannot be imported.
+        OptionError: If a file or module of the environment cannot be imported.
         RegistrationError: If a mechanism's name in one is taken, or there is no mechanism in it.
     """
-    for path in _named():
-        _import_plugin(Path(path))
-
-
-def import_file(path: Path) -> ModuleType:
-    """Import a file under the name that another process would import it by, as pickles need.
-
-    Raises:
-        OptionError: If it is not there, cannot be imported, or its name is taken.
-    """
-    path = path.resolve()
-    known = sys.modules.get(path.stem)
-    if known is not None and Path(getattr(known, "__file__", None) or "").resolve() == path:
-        return known
-    if known is not None or not path.stem.isidentifier():
-        raise OptionError(f"{path} cannot be imported as {path.stem!r}, which is taken or not a name; rename the file")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if not path.is_file() or spec is None or spec.loader is None:
-        raise OptionError(f"expected a Python file, got {path}, which is no Python file; check the path")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    before = len(_registered)
-    try:
-        with _on_path(path.parent):
-            spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[path.stem]
-        if type(error).__module__.startswith("attngraft"):
-            raise
-        raise OptionError(f"{path} cannot be imported: {first_line(error)}; run it alone to see where") from error
-    imported = (value for value in vars(module).values() if isinstance(value, type))
-    if len(_registered) == before and not any(map(is_remembered, imported)):
-        _without.add(path)
-    return module
+    for source in _named():
+        _import_plugin(source)
+    for entry in _entry_points():
+        _enter(entry)
 
 
 def remember(cls: type) -> None:
-    """Note a class that is registered, and let its pickles carry its file; a package's is found by its import name."""
-    _registered.append(cls)
-    if _file(cls) is not None:
+    """Make pickles of instances carry the class's file, where only its path can find it."""
+    registered.append(cls)
+    if file_of(cls) is not None:
         copyreg.pickle(cls, _reduce)
 
 
@@ -126,28 +115,36 @@ def in_checkpoint(file: Path) -> list[str]:
     Args:
         file: A file of ``torch.save``.
     """
-    with zipfile.ZipFile(file) as archive:
-        pickles = [archive.read(name) for name in archive.namelist() if name.endswith("/data.pkl")]
-    strings = (argument for content in pickles for _, argument, _ in pickletools.genops(content))
-    marked = (text.removeprefix(MARK) for text in strings if isinstance(text, str) and text.startswith(MARK))
-    return list(dict.fromkeys(marked))
+    return list(dict.fromkeys(text.removeprefix(MARK) for text in strings(file, MARK)))
 
 
-def find(path: str) -> ModuleType:
+def find(path: str, *, run: bool = True) -> ModuleType:
     """Return the module of a remembered file: already loaded, given by the user under the same name, or its own.
 
+    Args:
+        path: Where the pickle says that the file is.
+        run: Whether the file may be imported; never under safe loading.
+
     Raises:
-        CheckpointError: If it is neither; says how to give it.
+        CheckpointError: If it is none of these, or may not be imported; says how to give it.
     """
     load_announced()
     file = Path(path)
-    if file.stem in sys.modules:
-        return sys.modules[file.stem]
+    known = sys.modules.get(module_name(file))
+    if known is not None and (_is_at(known, file) or brings(known)):
+        return known
+    give = f"attngraft --plugin {file.name} ..., or {VARIABLE}={file.name} in the environment"
+    if safe_loading() or not run:
+        raise CheckpointError(
+            f"this model has a mechanism of the plugin {file}, and safe loading runs no file that a checkpoint names; "
+            f"read that file, and if you trust it, give it yourself with: {give}"
+        )
     if not file.is_file():
         raise CheckpointError(
             f"this model has a mechanism of the plugin {file.name}, which is no longer at {file}; give the file "
-            f"with: attngraft --plugin {file.name} ..., or {VARIABLE}={file.name} in the environment"
+            f"with: {give}"
         )
+    log.warning("attngraft: running %s, which this checkpoint names; %s=1 keeps checkpoints from that", file, SAFE)
     return import_file(file)
 
 
@@ -157,9 +154,24 @@ def rebuild(marked: str, qualified_name: str, *arguments: Any) -> Any:
     Raises:
         CheckpointError: If there is no such file or no such class in it.
     """
-    module = find(marked.removeprefix(MARK))
-    cls = _resolve(module, qualified_name)
-    if cls is None:
+    return _rebuild(marked, qualified_name, arguments, run=True)
+
+
+def rebuild_known(marked: str, qualified_name: str, *arguments: Any) -> Any:
+    """Do as `rebuild` where PyTorch's restricted unpickler asks for it: of files that the user gave, and no other.
+
+    Raises:
+        CheckpointError: If the file was not given, or has no such class.
+    """
+    return _rebuild(marked, qualified_name, arguments, run=False)
+
+
+def _rebuild(marked: str, qualified_name: str, arguments: tuple[Any, ...], *, run: bool) -> Any:
+    from torch import nn  # slow to import, and whoever unpickles a module has it
+
+    module = find(marked.removeprefix(MARK), run=run)
+    cls = resolve(module, qualified_name)
+    if not (isinstance(cls, type) and issubclass(cls, nn.Module) and cls.__module__ == module.__name__):
         raise CheckpointError(
             f"this model has a {qualified_name}, and {module.__file__} has no class of that name; give the file that "
             "it was trained with"
@@ -167,49 +179,75 @@ def rebuild(marked: str, qualified_name: str, *arguments: Any) -> Any:
     return cls.__new__(cls, *arguments)
 
 
-def _import_plugin(path: Path) -> ModuleType:
-    """Import a file from which its user expects a mechanism."""
-    module, file = import_file(path), path.resolve()
-    if file in _without:
-        _without.remove(file)
-        del sys.modules[file.stem]  # it is imported anew when it is mended
+def _import_plugin(source: str) -> ModuleType:
+    """Import a file or an installed module from which its user expects a mechanism."""
+    is_file = _is_path(source)
+    module = import_file(Path(source)) if is_file else import_named(_source(source))
+    if not brings(module):
+        if is_file:
+            del sys.modules[module.__name__]  # it is imported anew when it is fixed
         raise RegistrationError(
-            f"the plugin {path} has no mechanism in it; put @attngraft.register above the class that is one"
+            f"the plugin {source} has no mechanism in it; put @attngraft.register above the class that is one"
         )
     return module
+
+
+def _source(given: str) -> str:
+    """Return a file's whole path or a module's name, as every process can find it.
+
+    Raises:
+        OptionError: If it is neither.
+    """
+    if _is_path(given):
+        file = str(Path(given).resolve())
+        if os.pathsep in file:
+            raise OptionError(f"the plugin {file} has a {os.pathsep!r} in its path, which parts paths; move the file")
+        if not Path(file).is_file():
+            raise OptionError(f"a plugin is a Python file with mechanisms of your own, and {given} is no file")
+        return file
+    if not is_installed(given):
+        raise OptionError(
+            f"a plugin is a Python file or an installed module with mechanisms of your own, and {given} is neither; "
+            "check the name, or install the package"
+        )
+    return given
+
+
+def _is_path(given: str) -> bool:
+    return given.endswith(".py") or Path(given).exists() or not all(part.isidentifier() for part in given.split("."))
+
+
+def _is_at(module: ModuleType, file: Path) -> bool:
+    return Path(getattr(module, "__file__", None) or "").resolve() == file.resolve()
+
+
+def _entry_points() -> list[importlib.metadata.EntryPoint]:
+    """Return the entry points that were not loaded yet; installed packages are looked through once."""
+    global _looked
+    if _looked:
+        return []
+    _looked = True
+    return list(importlib.metadata.entry_points(group=GROUP))
+
+
+_looked = False
+
+
+def _enter(entry: importlib.metadata.EntryPoint) -> None:
+    try:
+        import_named(entry.module)
+    except (OptionError, RegistrationError) as error:
+        package = entry.dist.name if entry.dist else entry.value
+        log.warning("attngraft: the mechanisms of the package %s are left out: %s", package, error)
 
 
 def _reduce(instance: Any) -> Any:
     function, arguments, *state = instance.__reduce_ex__(2)
     cls = type(instance)
-    if function is not copyreg.__newobj__ or _resolve(sys.modules[cls.__module__], cls.__qualname__) is not cls:  # type: ignore[attr-defined]
+    if function is not copyreg.__newobj__ or resolve(sys.modules[cls.__module__], cls.__qualname__) is not cls:  # type: ignore[attr-defined]
         return function, arguments, *state
-    return rebuild, (f"{MARK}{_file(cls)}", cls.__qualname__, *arguments[1:]), *state
-
-
-def _file(cls: type) -> Path | None:
-    """Return the file of a class, where only its path can find it again."""
-    home = getattr(sys.modules.get(cls.__module__), "__file__", None)
-    own = "." not in cls.__module__ and cls.__module__ != "__main__"
-    return Path(home).resolve() if own and home and home.endswith(".py") else None
-
-
-def _resolve(module: ModuleType, qualified_name: str) -> Any:
-    found: Any = module
-    for name in qualified_name.split("."):
-        found = getattr(found, name, None)
-    return found
+    return rebuild, (f"{MARK}{file_of(cls)}", cls.__qualname__, *arguments[1:]), *state
 
 
 def _named() -> list[str]:
     return [path for path in os.environ.get(VARIABLE, "").split(os.pathsep) if path]
-
-
-@contextmanager
-def _on_path(folder: Path) -> Iterator[None]:
-    """Let a file import its neighbours."""
-    sys.path.insert(0, str(folder))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(folder))

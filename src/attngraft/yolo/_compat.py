@@ -51,6 +51,7 @@ import ultralytics
 import wrapt
 from ultralytics.utils.torch_utils import unwrap_model
 
+from attngraft._core import plugins
 from attngraft._core.errors import AttngraftError, CheckpointError, HostError, ModelYamlError, first_line
 from attngraft._core.registry import mechanism, mechanisms
 from attngraft.measure import flops
@@ -139,7 +140,9 @@ def allow_safe_loading() -> None:
     """Tell PyTorch's restricted unpickler that our classes are data."""
     homes = [module for name, module in sys.modules.items() if name.startswith(HOMES)]
     homes += [sys.modules[record.cls.__module__] for record in mechanisms().values()]  # the user's own among them
-    torch.serialization.add_safe_globals([grafting.apply_grafts, *{cls for home in homes for cls in _layers(home)}])
+    layers = {cls for home in homes for cls in _layers(home)}
+    known = (plugins.rebuild_known, f"{plugins.__name__}.{plugins.rebuild.__name__}")  # runs no file for a pickle
+    torch.serialization.add_safe_globals([grafting.apply_grafts, known, *layers])
 
 
 def _layers(home: ModuleType) -> list[type]:

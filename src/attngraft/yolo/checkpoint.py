@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import os
 import pickle
-import tempfile
 from collections.abc import Sequence
 from copy import deepcopy
 from datetime import datetime
@@ -19,7 +17,10 @@ from platformdirs import user_cache_path
 from torch import nn
 
 from attngraft._core import plugins
-from attngraft._core.errors import CheckpointError, OutputError
+from attngraft._core.archive import check_unpacked
+from attngraft._core.errors import CheckpointError
+from attngraft._core.files import write_whole
+from attngraft._core.imports import has_attribute
 from attngraft.yolo import copied
 from attngraft.yolo.recipe import Recipe
 from attngraft.yolo.rows import GUARD, YAML_KEY
@@ -35,22 +36,27 @@ HOST_ALIASES = (
 def inspect_file(file: Path) -> None:
     """Require a file that the host can open, before the host tries: it would install missing modules by their names.
 
+    Nothing that the file names is imported for it, but for a plugin's file, and that not under safe loading.
+
     Args:
         file: A ``.pt`` file.
 
     Raises:
-        CheckpointError: If it is damaged, or holds classes or plugins that are not to be had here; names them.
+        CheckpointError: If it is damaged, would fill the memory, holds classes or plugins that are not to be had here,
+            or, under safe loading, any that are not known to be data; names them.
     """
+    check_unpacked(file)
     try:
         named = torch.serialization.get_unsafe_globals_in_checkpoint(file)
     except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
         raise CheckpointError(
             f"{file} is not a checkpoint, or a damaged one ({file.stat().st_size:,} bytes); copy or train it again"
         ) from error
-    if f"{plugins.__name__}.{plugins.rebuild.__name__}" in named:
-        for path in plugins.in_checkpoint(file):
-            plugins.find(path)
-    missing = missing_classes(file)
+    for path in plugins.in_checkpoint(file):
+        plugins.find(path)
+    if plugins.safe_loading():
+        return  # the host keeps a list of what it takes
+    missing = sorted(name for name in named if not _is_here(name))
     left = [name for name in missing if not copied.may_be_ours(name)]
     if missing and not left:
         with copied.stand_ins(missing):
@@ -66,10 +72,11 @@ def missing_classes(file: Path) -> list[str]:
         file: A ``.pt`` file; one that cannot be read names none.
     """
     try:
+        check_unpacked(file)
         named = torch.serialization.get_unsafe_globals_in_checkpoint(file)
     except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError):
         return []  # whoever loads it says why
-    return sorted(name for name in named if not _resolves(name))
+    return sorted(name for name in named if not _is_here(name))
 
 
 def not_here(file: Path, names: Sequence[str]) -> str:
@@ -80,16 +87,12 @@ def not_here(file: Path, names: Sequence[str]) -> str:
     )
 
 
-def _resolves(name: str) -> bool:
+def _is_here(name: str) -> bool:
     """Tell whether a pickled ``module.Class`` can be had without installing anything."""
     module, _, attribute = name.rpartition(".")
     if module.startswith(("ultralytics.yolo", "__builtin__")) or name in HOST_ALIASES:
         return True  # the host's own older names, which it maps itself
-    try:
-        found = importlib.import_module(module)
-    except ImportError:
-        return False
-    return hasattr(found, attribute)
+    return has_attribute(module, attribute)
 
 
 def is_grafted(description: dict[str, Any]) -> bool:
@@ -119,18 +122,7 @@ def save(model: nn.Module, file: Path, *, arguments: dict[str, Any]) -> None:
         "version": ultralytics.__version__,
         "license": "AGPL-3.0 License (https://ultralytics.com/license)",
     }
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-        os.close(handle)
-        partial = Path(name)
-    except OSError as error:
-        raise OutputError(f"cannot write {file} ({error.filename}: {error.strerror}); choose another folder") from error
-    try:
-        torch.save(checkpoint, partial)
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(file, lambda partial: torch.save(checkpoint, partial))
 
 
 def cache_folder() -> Path:

@@ -20,9 +20,14 @@ from torch import Tensor, nn
 from ultralytics.utils import DEFAULT_CFG_DICT, RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
+from attngraft._core.archive import number_after
+from attngraft._core.errors import CheckpointError
 from attngraft._core.files import write_text
+<<<<<<< HEAD
 from attngraft.yolo.checkpoint import inspect_file
 from attngraft.yolo.freezing import graft_paths
+=======
+>>>>>>> 6a3adce (Run nothing that a checkpoint names under safe loading)
 from attngraft.yolo.model import YOLO
 
 RESERVED = (
@@ -253,11 +258,9 @@ def _epoch(last: Path) -> int | None:
     if not last.is_file():
         return None
     try:
-        inspect_file(last)
-        epoch: int = torch.load(last, map_location="cpu", weights_only=False)["epoch"]
-    except Exception:  # noqa: BLE001  # cut off in the middle of writing: whatever that raises, the training starts anew
+        return number_after(last, "epoch")
+    except CheckpointError:  # cut off in the middle of writing: the run starts again
         return None
-    return epoch
 
 
 def _fingerprint(files: list[str]) -> tuple[str, int]:

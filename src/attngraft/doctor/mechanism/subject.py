@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import attngraft.attention as zoo
 from attngraft._core.errors import OptionError, UnknownNameError, first_line, suggest
-from attngraft._core.plugins import import_file
+from attngraft._core.imports import import_file
 from attngraft._core.registry import fitted
 
 NOISE = 0.1
