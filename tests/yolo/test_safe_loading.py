@@ -25,7 +25,7 @@ class Inner(nn.Linear):
     pass
 
 @attngraft.register(role="gate")
-class HalfGate(nn.Module):
+class StrangerGate(nn.Module):
     def __init__(self, channels):
         super().__init__()
         self.inner = Inner(2, 2)
@@ -59,9 +59,9 @@ def plugin(tmp_path: Path) -> Path:
 def remembers(plugin: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkpoint that remembers a plugin, whose file now says that it ran."""
     monkeypatch.setenv(plugins.VARIABLE, "")
-    gate = attngraft.load_plugin(plugin).HalfGate
-    attngraft.YOLO("attngraft-micro.yaml+half_gate@P3").save("best.pt")
-    unregister("half_gate")
+    gate = attngraft.load_plugin(plugin).StrangerGate
+    attngraft.YOLO("attngraft-micro.yaml+stranger_gate@P3").save("best.pt")
+    unregister("stranger_gate")
     copyreg.dispatch_table.pop(gate)
     del sys.modules[plugin.stem]
     monkeypatch.setenv(plugins.VARIABLE, "")
@@ -126,7 +126,7 @@ class TestSafe:
 
     def test_a_plugin_that_the_user_gave_is_taken(self, remembers: Path, plugin: Path, fresh: Fresh) -> None:
         code = "import attngraft; print(type(attngraft.YOLO('best.pt').model.model[3].grafts[0].mechanism).__name__)"
-        assert fresh(code, ULTRALYTICS_SAFE_LOAD="1", ATTNGRAFT_PLUGINS=str(plugin)).strip() == "HalfGate"
+        assert fresh(code, ULTRALYTICS_SAFE_LOAD="1", ATTNGRAFT_PLUGINS=str(plugin)).strip() == "StrangerGate"
 
     def test_our_own_checkpoints_load_and_train(self, fresh: Fresh, tiny_data: Callable[[str], str]) -> None:
         attngraft.YOLO("attngraft-micro.yaml+mhsa@P3+se@P3").save("own.pt")

@@ -21,8 +21,8 @@ MISUSES = (FitError, OptionError, RecipeError, PlanError, UnknownNameError, Synt
 """Errors that another command line would not have."""
 PLUGIN: dict[str, Any] = {
     "multiple": True,
-    "metavar": "FILE.py",
-    "help": "A file with mechanisms of your own; repeatable, before or after the command.",
+    "metavar": "FILE.py|MODULE",
+    "help": "A file or installed module with mechanisms of your own; repeatable, before or after the command.",
 }
 
 if TYPE_CHECKING:

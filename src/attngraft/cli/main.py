@@ -74,7 +74,7 @@ def show(name: str) -> None:
 
 
 @main.command()
-@words_argument("doctor", "MECHANISM | FILE.py:CLASS | model=RECIPE KEY=VALUE ...")
+@words_argument("doctor", "MECHANISM | FILE.py:CLASS | MODULE:CLASS | model=RECIPE KEY=VALUE ...")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
 def doctor(words: tuple[str, ...], as_json: bool) -> None:
     r"""Find what would break later: in training, on several GPUs, after a reload, in export.

@@ -23,11 +23,7 @@ from ultralytics.utils.torch_utils import unwrap_model
 from attngraft._core.archive import number_after
 from attngraft._core.errors import CheckpointError
 from attngraft._core.files import write_text
-<<<<<<< HEAD
-from attngraft.yolo.checkpoint import inspect_file
 from attngraft.yolo.freezing import graft_paths
-=======
->>>>>>> 6a3adce (Run nothing that a checkpoint names under safe loading)
 from attngraft.yolo.model import YOLO
 
 RESERVED = (

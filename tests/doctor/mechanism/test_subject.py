@@ -98,8 +98,12 @@ class TestSubject:
             ("1 / 0", "mine.py:Mine", OptionError, "cannot be imported: ZeroDivisionError.*run it alone"),
             ("x = ", "mine.py:Mine", OptionError, "cannot be imported: SyntaxError"),
             ("", "none.py:Mine", OptionError, "none.py, which is no Python file; check the path"),
-            ("", "json.py:Mine", OptionError, "json.py cannot be imported as 'json', which is taken.*rename"),
-            ("", "my-file.py:Mine", OptionError, "'my-file', which is taken or not a name"),
+            (
+                "",
+                "json.py:Mine",
+                OptionError,
+                "json.py cannot be imported as 'json', since a module of that name is; rename",
+            ),
             ("", "ecax", UnknownNameError, r"did you mean eca\?"),
         ],
     )
