@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from attngraft.attention import info, names
-from attngraft.cli import declared
+from attngraft.cli import bench, declared, doctor, fit, study
 from attngraft.cli.completion import COMMANDS, PLACES, complete
+from attngraft.coco.average_precision import METRICS
 from attngraft.fit.options import Options
-from attngraft.study.plan import CONTROLS, METRICS, Plan
+from attngraft.study.plan import CONTROLS, Plan
 from attngraft.yolo import Recipe
 
 
@@ -94,6 +96,22 @@ def test_a_key_that_is_given_is_not_offered_again() -> None:
     assert "model=" in words("bench", "mo", "model=yolo11n")
     assert words("study run", "resu", verbs=("run", "resume"))[0] == "resume"
     assert "resume" not in words("study run", "resu", "plan.yaml", verbs=("run", "resume"))
+
+
+@pytest.mark.parametrize(
+    ("command", "taken"),
+    [
+        ("study run", study.RUN_KEYS),
+        ("study resume", study.RUN_KEYS),
+        ("study search", (*study.RUN_KEYS, *study.SEARCH_KEYS)),
+        ("bench", bench.KEYS),
+        ("doctor", doctor.KEYS),
+        ("fit predict", set(fit.PREDICT_KEYS) - {"out"}),
+        ("export", {"images"}),
+    ],
+)
+def test_every_key_that_a_command_takes_is_completed(command: str, taken: Iterable[str]) -> None:
+    assert set(taken) <= set(COMMANDS[command].keys())
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -24,7 +24,7 @@ DEVICES = ("cpu", "0", "mps")
 FORMATS = ("yolo11n", "yolov8n", "yolo26n", "yolov5n")
 RUN_KEYS = {
     "parallel": "Runs at once.", "engine": "What carries the runs out.", "address": "The Ray cluster.",
-    "gpus": "GPUs a run takes on Ray.",
+    "gpus": "GPUs a run takes on Ray.", "anyway": "Whether to continue where the baseline learned nothing.",
 }  # fmt: skip
 SEARCH_KEYS = {
     "mechanisms": "Mechanisms to screen.", "places": "Places to screen them at.", "winners": "How many are studied.",

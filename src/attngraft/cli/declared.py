@@ -105,10 +105,10 @@ def _default(node: ast.expr | None) -> str:
 
 def _choices(annotation: ast.expr, aliases: dict[str, ast.stmt]) -> tuple[str, ...]:
     text = ast.unparse(annotation)
-    if text == "bool":
-        return ("True", "False")
     if text in aliases:
-        text = ast.unparse(aliases[text])
+        text = ast.unparse(aliases[text]).partition(" = ")[2]
+    if re.match(r"(Annotated\[)?bool\b", text):
+        return ("True", "False")
     return tuple(re.findall(r"'([^']+)'", text)) if "Literal[" in text else ()
 
 

@@ -70,7 +70,7 @@ def run(words: tuple[str, ...], output: Path | None, dry_run: bool) -> None:
     """Carry a study out, from a plan or from keys.
 
     Keys are the plan's, and all Ultralytics options; parallel= (runs at once), engine=, address= and gpus= say how it
-    is carried out, and anyway=True goes on where the baseline's first run has learned nothing. train.KEY=VALUE always
+    is carried out, and anyway=True continues where the baseline's first run has learned nothing. train.KEY=VALUE always
     means Ultralytics' option. Exits with status 1 if a run failed.
     """
     begun, options = _asked("study run", words, output)
