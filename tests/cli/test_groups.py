@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from attngraft.cli import main
 from attngraft.cli.groups import Commands, Verbs, said_once
+from attngraft.cli.study import RUN_KEYS
 from attngraft.study import Study
 
 TINY = {"base": "attngraft-micro.yaml", "arms": "se@P3", "controls": "stock", "seeds": 1, "epochs": 1, "imgsz": 64}
@@ -110,7 +111,7 @@ def test_every_command_takes_a_plugin_and_answers_help(run: Callable[[str], Resu
         ("study status a b", "Got unexpected extra argument (b)"),
         ("study", "Missing argument"),
         ("study resume x epochs=3", "x holds no study"),
-        ("study output=a folder=b data=x arms=y", "study takes one of output and folder, got both"),
+        ("study output=a folder=b data=x arms=y", "study run takes one of output and folder, got both"),
         ("fit predict model=a source=b out=c output=d", "fit predict takes one of output and out, got both"),
         ("graft yolo11n.yaml se@P5 outpt=x.pt", "graft has no key 'outpt'; did you mean output?"),
         ("train model=yolo11n.yaml output=a project=b", "train takes output, or project and name"),
@@ -133,7 +134,7 @@ def test_a_dry_run_of_resume_and_of_search_trains_nothing(
     keys = " ".join(f"{key}={value}" for key, value in TINY.items() if key not in ("arms", "seeds"))
     changed = run("study resume kept epochs=3")
     assert changed.exit_code == 2
-    assert "resume takes parallel, engine, address, gpus, got epochs; a changed plan is a new study" in changed.output
+    assert f"resume takes {', '.join(RUN_KEYS)}, got epochs; a changed plan is a new study" in changed.output
     searched = run(f"study search data={data} {keys} mechanisms=se,eca places=P3 winners=1 folder=found --dry-run")
     assert searched.exit_code == 0, searched.output
     assert "rung 1: 2 candidates, 1 epochs each" in searched.output
