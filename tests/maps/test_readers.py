@@ -13,6 +13,7 @@ from ultralytics.nn.tasks import DetectionModel, RTDETRDetectionModel
 
 from attngraft import maps
 from attngraft.models import HAT, BoTNet, DilateFormer, FLattenPVT, FLattenSwin
+from attngraft.yolo import YOLO
 from tests.maps.exactness import check
 
 
@@ -72,6 +73,13 @@ class TestHost:
         before = check(model, x)
         model.fuse(verbose=False)
         assert check(model, x) == before == {"model.10.m.0.attn": (2, 2, 6, 6)}
+
+    @pytest.mark.parametrize("recipe", ["mhsa@C2PSA", "mhsa@P5", "bot@P5", "aifi@P5+se@P4", "psa_block@P5"])
+    def test_grafted_detectors(self, recipe: str) -> None:
+        model = away_from_start(YOLO(f"yolo11n.yaml+{recipe}").model)
+        shapes = check(model, torch.randn(2, 3, 64, 96, dtype=torch.float64))
+        assert any(name.endswith("m.0.attn") for name in shapes)
+        assert any("grafts" in name or "mechanism" in name for name in shapes)
 
     @pytest.mark.parametrize("name", ["yolov10n", "yolo12n", "yolo26n"])
     def test_other_families(self, name: str) -> None:

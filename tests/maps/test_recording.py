@@ -79,6 +79,24 @@ class TestRecord:
         assert list(tape.attentions) == ["0.attn", "1"]
         assert tape["0.attn"].grid == (6, 7)
 
+    def test_a_mechanism_of_a_user(self) -> None:
+        class Mean(nn.Module):
+            def forward(self, x: Tensor) -> Tensor:
+                return x.mean((2, 3), keepdim=True).expand_as(x)
+
+            def attention_rows(self, x: Tensor, cells: Tensor) -> Tensor:
+                N = x.shape[2] * x.shape[3]
+                return x.new_full((len(x), 1, len(cells), N), 1 / N)
+
+        model = nn.Sequential(nn.Conv2d(3, 4, 1), Mean()).eval()
+        with maps.record(model) as tape:
+            y = model(torch.randn(1, 3, 4, 5).requires_grad_())
+        assert tape["1"].rows(torch.tensor([2])).sum() == pytest.approx(1)
+        with pytest.raises(MapError, match="`mixture`"):
+            tape["1"].weighted(y.sum(), [2])
+        with pytest.raises(MapError, match="attention_values"):
+            tape["1"].values()
+
     @pytest.mark.parametrize("name", [n for n, m in mechanisms().items() if m.cls.__module__.startswith("attngraft.")])
     def test_every_mechanism_is_recorded_or_says_why_not(self, name: str) -> None:
         cls = mechanisms()[name].cls

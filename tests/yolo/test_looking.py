@@ -104,6 +104,14 @@ def test_prepares_as_the_host_does(name: str) -> None:
         assert prepared.back((64, prepared.offset[1] + 50 * prepared.scale[1])) == pytest.approx((90, 50))
 
 
+def test_an_image_of_one_pixel() -> None:
+    watched = Watched(opened("yolo11n"))
+    prepared = watched.prepare(np.full((1, 1, 3), 200, np.uint8), 64)
+    assert prepared.tensor.shape == (1, 3, 64, 64)
+    assert prepared.back((32, 32)) == (0.5, 0.5)
+    assert all(len(found) <= 300 for found in watched.find(prepared.tensor))
+
+
 def test_leaves_the_model_alone() -> None:
     model = opened("yolo11n")
     model.model.train()

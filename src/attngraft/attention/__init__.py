@@ -3,6 +3,7 @@
 from attngraft._core.registry import Mechanism, info, mechanism, mechanisms, names, register
 from attngraft.attention._base import Attention
 from attngraft.attention._kernels import kernel
+from attngraft.attention._rows import Mixture
 from attngraft.attention.aifi import AIFIEncoder
 from attngraft.attention.area_attention import AreaAttention
 from attngraft.attention.bra import BRA
@@ -72,6 +73,7 @@ __all__ = [
     "FocusedLinearAttention",
     "GlobalContext",
     "Mechanism",
+    "Mixture",
     "NonLocal",
     "Noop",
     "PSAAttention",

@@ -39,10 +39,12 @@ class Reader:
     def knows(module: nn.Module) -> bool:
         """Tell whether this reader is made for a module.
 
-        A block that holds an attention which can be read is left to it.
+        A block that only passes on what the attention inside it says is left to that.
         """
-        return hasattr(module, "attention_rows") and not any(
-            hasattr(part, "attention_rows") for part in module.modules() if part is not module
+        kind = type(module)  # a module looks long for an attribute that it lacks
+        return hasattr(kind, "attention_rows") and (
+            hasattr(kind, "mixture")
+            or not any(hasattr(type(part), "attention_rows") for part in module.modules() if part is not module)
         )
 
     def keep(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -174,8 +176,8 @@ class EncoderReader(Reader):
     @staticmethod
     def knows(module: nn.Module) -> bool:
         """Tell whether a module is one."""
-        ma = getattr(module, "ma", None)
-        return isinstance(ma, nn.MultiheadAttention) and hasattr(module, "build_2d_sincos_position_embedding")
+        ma = module._modules.get("ma")
+        return isinstance(ma, nn.MultiheadAttention) and hasattr(type(module), "build_2d_sincos_position_embedding")
 
     def rows(self, kept: tuple[Any, ...], cells: Cells) -> Tensor:
         """Return the weights of chosen cells, ``(B, h, Q, N)``."""
@@ -293,6 +295,6 @@ def _copy(value: Tensor) -> Tensor:
 
 
 def _has(module: nn.Module, *, parts: Sequence[str], numbers: Sequence[str]) -> bool:
-    return all(isinstance(getattr(module, part, None), nn.Module) for part in parts) and all(
-        isinstance(getattr(module, number, None), (int, float)) for number in numbers
+    return all(part in module._modules for part in parts) and all(
+        isinstance(module.__dict__.get(number), (int, float)) for number in numbers
     )

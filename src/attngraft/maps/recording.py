@@ -159,18 +159,14 @@ class Tape:
         self.attentions: dict[str, RecordedAttention] = {}
         self.gates: dict[str, RecordedGate] = {}
         self.silent: dict[str, str] = {}
-        inside: tuple[str, ...] = ()
         for name, module in model.named_modules():
-            if inside and name.startswith(inside):
-                continue
-            how = reader(module)
+            how, kind = reader(module), type(module)
             if how is not None:
                 self.attentions[name] = RecordedAttention(name, how)
-                inside = (*inside, f"{name}.")
-            if hasattr(module, "gate_map"):
+            if hasattr(kind, "gate_map"):  # of the class: a module looks long for an attribute that it lacks
                 self.gates[name] = RecordedGate(name, module)
-            if hasattr(module, "no_map"):
-                self.silent[name] = str(module.no_map)
+            if hasattr(kind, "no_map"):
+                self.silent[name] = str(kind.no_map)
 
     def __getitem__(self, name: str) -> RecordedAttention:
         """Return an attention by its path.
@@ -244,7 +240,7 @@ def require_recordable(model: object) -> None:
             raise MapError(
                 f"{where} is exported ({type(module).__name__}), and its parts cannot be seen; use the .pt model"
             )
-        if hasattr(module, "_orig_mod"):
+        if "_orig_mod" in module._modules:
             raise MapError(f"{where} is compiled, and its parts cannot be seen; use the module that was compiled")
         if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
             raise MapError(f"{where} is spread over devices; pass its .module")
@@ -277,7 +273,7 @@ def _watch_mixture(attention: RecordedAttention, enters: str) -> Any:
     def after(_module: nn.Module, _args: Any, output: Any) -> None:
         attention._mixed = output[0] if isinstance(output, tuple) else output
 
-    return child.register_forward_hook(after)
+    return child.register_forward_hook(after, prepend=True)  # before a graft on this module changes its output
 
 
 def _note_input(gate: RecordedGate) -> Any:
