@@ -41,6 +41,20 @@ detector = create("maskrcnn_botnet50", num_classes=3, min_size=512, max_size=512
 
 Images may have any size; position tables are made for `image_size` and serve others by their centre or interpolated.
 
+**Weights of the authors.** `from_official` of `attngraft.models.dilateformer`, `flatten_pvt` (both versions),
+`flatten_swin` and `hat` converts a checkpoint of the authors' code, and `load_timm` one of timm's BoTNets. The
+converted networks give the numbers of the authors' to rounding:
+
+```python
+from attngraft.models.flatten_pvt import from_official
+
+net = create("flatten_pvt_tiny", final_norm=False)  # the authors' code never applies the last norm
+net.load_state_dict(from_official(torch.load("flatten_pvt_t.pth", weights_only=True)))
+```
+
+`load_shared` refuses a state that fills less than half of a model, such as an unconverted one: it would leave a random
+network under a trained classifier.
+
 **As the backbone of a YOLO.** A name such as `yolo11n-botnet50.yaml` is `yolo11n.yaml` with that backbone, for every
 family whose head reads up to three maps, every task (`yolo11n-botnet50-seg.yaml`) and every classifier below; grafts go
 on top: `attngraft train model=yolo11n-botnet50.yaml+ema@N3 data=my.yaml`. BoTNet-S1 stays at stride 16: a detector
@@ -52,19 +66,21 @@ backbone: [botnet50, {position: absolute, image_size: 320}]
 grafts: ema@N3
 ```
 
-To begin with weights of a classifier: `load_shared(model.model.model[0].body, state)` on an `attngraft.YOLO`, then
-`model.save("start.pt")`, and train from that file.
+To start from the weights of a classifier, call `load_shared(model.model.model[0].body, state)` on an `attngraft.YOLO`,
+then `model.save("start.pt")`, and train from that file.
 
 **MAY** is `attngraft train model=may data=my.yaml`; `may-se` and `may-none` are what its paper compares it with. With
 YOLOv5's head of anchors they have the published 3,138,055, 3,593,999 and 3,137,977 parameters; Ultralytics dropped
-that head, so its own Detect takes the same three maps (5,194,418 parameters at 20 classes).
+that head, so its own Detect takes the same three maps (5,194,418 parameters at 20 classes). As in the authors' code the
+gates of the backbone stand before the activation of the depth-wise convolution; `backbone: [mobilenetv3_small, {gate:
+mlca, gate_order: after}]` in a file of your own puts them after it, as MobileNetV3 has its own.
 
 **In timm.** With `import attngraft`, timm creates every classifier: `timm.create_model("attngraft_botnet50",
 features_only=True)`.
 
 Multiply-adds are those of convolutions, linear layers and matrix products on one square image of the side given, on
-the CPU. On accelerators BoTNet's positions travel as more channels of queries and keys: 3 % more for `botnet_t7`, 17 %
-for `botnet50` at 1024 pixels. A detector's depend on what it sees.
+the CPU. On accelerators BoTNet's positions are carried in extra channels of queries and keys: 3 % more for `botnet_t7`,
+17 % for `botnet50` at 1024 pixels. A detector's depend on what it sees.
 """
 
 
@@ -95,7 +111,7 @@ def row(record: ModelRecord) -> str:
 
 
 def side_of(record: ModelRecord, net: nn.Module) -> int | None:
-    """Return the side of the image that the work is counted on; None where it depends on what is seen."""
+    """Return the side of the picture that the work is counted on; None where it depends on what is seen."""
     if record.task not in SIDES:
         return None
     own = getattr(net, "image_size", SIDES[record.task])

@@ -48,7 +48,7 @@ def scores(trained: Trained) -> dict[str, float]:
 
 
 def coarse(data: Path, out: Path) -> Path:
-    """Link the pictures of fruit and vegetables into folders of their coarse classes."""
+    """Link the images of fruit and vegetables into folders of their coarse classes."""
     with (data / "classes.csv").open(encoding="utf-8") as file:
         classes = {row["fine"]: row["coarse"] for row in csv.DictReader(file) if row["coarse"] not in DRINKS}
     for picture in data.glob("*/*/*.jpg"):

@@ -1,7 +1,7 @@
 """Faster R-CNN on BoTNet-50 and ResNet-50 finds blood cells, from scratch: python benchmarks/fit/detect.py data.yaml.
 
-The data set is BCCD in YOLO's layout. The networks are a quarter as wide as the papers' and the pictures are small, so
-that a CPU trains them in minutes. A folder as second word takes the test pictures with what BoTNet found on them.
+The data set is BCCD in YOLO's layout. The networks are a quarter as wide as the papers' and the images are small, so
+that a CPU trains them in minutes. A folder as second word takes the test images with what BoTNet found on them.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main(data: Path) -> None:
             predict(trained, next(data.parent.glob("images/test")), sys.argv[2])
     write(
         "detect",
-        f"BCCD (204 training pictures of blood cells) at {RECIPE['imgsz']} pixels, from scratch in {RECIPE['epochs']} "
+        f"BCCD (204 training images of blood cells) at {RECIPE['imgsz']} pixels, from scratch in {RECIPE['epochs']} "
         "epochs with preset `small`: Faster R-CNN on backbones of width 16 instead of 64, one seed. COCO's numbers of"
         " the test split, in per cent, of the weights that were best on the validation split. One seed does not tell "
         "which backbone is better.",

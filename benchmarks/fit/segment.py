@@ -1,8 +1,8 @@
 """Mask R-CNN on BoTNet-50 and ResNet-50 outlines cell nuclei, from scratch: python benchmarks/fit/segment.py data.yaml.
 
-The data set is that of the Data Science Bowl 2018 in YOLO's layout; a part of its fluorescence pictures is used, and
+The data set is that of the Data Science Bowl 2018 in YOLO's layout; a part of its fluorescence images is used, and
 the networks are a quarter as wide as the papers', so that a CPU trains each in half an hour. A folder as second word
-takes the test pictures with what BoTNet found on them.
+takes the test images with what BoTNet found on them.
 """
 
 from __future__ import annotations
@@ -51,18 +51,18 @@ def main(data: Path) -> None:
                 predict(trained, picture, Path(sys.argv[2]) / Path(picture).stem)
     write(
         "segment",
-        f"{PICTURES['train']} fluorescence pictures of nuclei at {RECIPE['imgsz']} pixels, from scratch in "
+        f"{PICTURES['train']} fluorescence images of nuclei at {RECIPE['imgsz']} pixels, from scratch in "
         f"{RECIPE['epochs']} epochs with preset `small`: Mask R-CNN on backbones of width 16 instead of 64, one seed. "
-        f"COCO's numbers on {PICTURES['test']} test pictures, in per cent, at most "
+        f"COCO's numbers on {PICTURES['test']} test images, in per cent, at most "
         f"{RECIPE['model.box_detections_per_img']} nuclei a picture, of the weights that were best on "
-        f"{PICTURES['val']} validation pictures. One seed does not tell which backbone is better.",
+        f"{PICTURES['val']} validation images. One seed does not tell which backbone is better.",
         list(rows["botnet50"]),
         rows,
     )
 
 
 def fluorescence(data: Path, out: Path) -> Path:
-    """List the first fluorescence pictures of each split in a data set of their own."""
+    """List the first fluorescence images of each split in a data set of their own."""
     content = yaml.safe_load(data.read_text())
     for split, count in PICTURES.items():
         pictures = sorted((data.parent / content[split]).glob("fluo_*"))[:count]

@@ -50,7 +50,7 @@ def main(data: Path) -> None:
         "superres",
         f"Twice enlargement of photographs by a HAT of {parameters:,} parameters (16 channels, a group of two blocks, "
         f"windows of 8), from scratch on 90 pictures in {RECIPE['epochs']} epochs with preset `small`, one seed. PSNR"
-        " in decibels and SSIM on luma, a border of 2 cut off; the test pictures are from another source. Small "
+        " in decibels and SSIM on luma, a border of 2 cut off; the test images are from another source. Small "
         "pictures are made by antialiased bicubic resampling.",
         ["psnr", "ssim"],
         rows,

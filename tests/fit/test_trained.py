@@ -21,7 +21,9 @@ def test_a_detector_begins_from_a_classifier(tmp_path: Path) -> None:
     detector = create("fasterrcnn_botnet50", num_classes=2, max_size=64, body_options={"width": 8}, channels=16)
     said = begin_from(detector, tmp_path / "resnet50.pth")
     whole = len(detector.state_dict())
-    assert said.startswith(f"315 of {whole} weights are from {tmp_path}/resnet50.pth; {whole - 315} begin anew, the")
+    assert said.startswith(
+        f"315 of {whole} weights are from {tmp_path}/resnet50.pth; {whole - 315} are re-initialized, the"
+    )
     assert torch.equal(detector.backbone.body.conv1.weight, classifier.conv1.weight)  # type: ignore[arg-type, union-attr]
 
 
@@ -36,10 +38,12 @@ def test_position_tables_follow_the_size_of_the_pictures(tmp_path: Path) -> None
 def test_a_factor_of_enlargement_begins_anew(tmp_path: Path) -> None:
     hat: dict[str, Any] = {"channels": 24, "depths": (1,), "heads": 2, "window": 4}
     torch.save(create("hat_s", scale=2, **hat).state_dict(), "twice.pth")
-    assert "; 2 begin anew, the first is enlarge." in begin_from(create("hat_s", scale=3, **hat), Path("twice.pth"))
+    assert "; 2 are re-initialized, the first is enlarge." in begin_from(
+        create("hat_s", scale=3, **hat), Path("twice.pth")
+    )
 
 
 def test_weights_of_another_width_are_refused(tmp_path: Path) -> None:
     torch.save(create("resnet50", **SMALL).state_dict(), "narrow.pth")
-    with pytest.raises(CheckpointError, match="weights=narrow.pth cannot be begun from: .* has shape .* of this width"):
+    with pytest.raises(CheckpointError, match="cannot initialize from weights=narrow.pth: .* has shape .* width"):
         begin_from(create("resnet50", width=16), Path("narrow.pth"))

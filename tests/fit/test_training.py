@@ -24,6 +24,7 @@ from lightning.pytorch.callbacks import Callback
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from attngraft._core.errors import CheckpointError, DataError, FitError, OutputError
+from attngraft._core.progress import Lines, Silent
 from attngraft.fit import Fit, load, predict, validate
 from attngraft.fit.callbacks import History, MovingAverage
 from attngraft.fit.training import latest
@@ -96,7 +97,7 @@ def test_nothing_is_overwritten(colours: Path, begin: Callable[..., Fit]) -> Non
     with pytest.raises(OutputError, match="cannot make file/run"):
         begin(colours, out="file/run").run()
     assert latest(Path("run")) == Path("run-2")
-    with pytest.raises(CheckpointError, match="no training in other"):
+    with pytest.raises(CheckpointError, match="no run in other"):
         latest(Path("other"))
 
 
@@ -161,7 +162,7 @@ def test_the_order_does_not_depend_on_the_number_of_workers(colours: Path, begin
 def test_ctrl_c_in_the_first_epoch_keeps_nothing_and_says_so(colours: Path, begin: Callable[..., Fit]) -> None:
     with interrupted(0), pytest.raises(KeyboardInterrupt, match="stopped in the first epoch"):
         begin(colours).run()
-    with pytest.raises(CheckpointError, match=r"last.ckpt does not exist: .* begin it again"):
+    with pytest.raises(CheckpointError, match=r"last.ckpt does not exist: .* start it again"):
         Fit.resume("runs/fit/tiny_classifier")
 
 
@@ -219,9 +220,9 @@ def test_beginning_from_weights(colours: Path, begin: Callable[..., Fit], lines:
             (two / split).mkdir(parents=True, exist_ok=True)
             (two / split / name).symlink_to(colours / split / name)
     begin(two, weights=str(first.folder / "best.ckpt"), say=lines.append).run()
-    assert lines[0] == "9 of 11 weights are from first/best.ckpt; 2 begin anew, the first is fc.weight"
+    assert lines[0] == "9 of 11 weights are from first/best.ckpt; 2 are re-initialized, the first is fc.weight"
     torch.save({"other": torch.zeros(2)}, "other.pt")
-    with pytest.raises(CheckpointError, match="weights=other.pt cannot be begun from: the state shares no tensor"):
+    with pytest.raises(CheckpointError, match="cannot initialize from weights=other.pt: the state shares no tensor"):
         begin(colours, weights="other.pt").run()
     for content in (b"no checkpoint", b"hello\n", b"(lp0", b"", (first.folder / "best.ckpt").read_bytes()[:999]):
         Path("broken.ckpt").write_bytes(content)
@@ -306,7 +307,7 @@ def test_a_start_that_fails_leaves_nothing_behind(
         with pytest.raises(FitError, match="Lightning cannot work with|cannot be cut into equal parts for 7 devices"):
             begin(colours, out=out, **where).run()
     assert [file.name for file in Path().iterdir()] == ["mine"]
-    with pytest.raises(CheckpointError, match="no training in run"):
+    with pytest.raises(CheckpointError, match="no run in run"):
         latest(Path("run"))
 
 
@@ -335,7 +336,7 @@ def test_two_devices_see_each_picture_once(
 
 
 def test_the_history_names_the_best_epoch() -> None:
-    history = History(print)
+    history = History(Lines())
     history.rows = [{"epoch": 1, "top1": 0.2}, {"epoch": 2, "top1": 0.6}, {"epoch": 3, "top1": 0.6}, {"epoch": 4}]
     assert history.best("top1")["epoch"] == 2
 
@@ -360,7 +361,7 @@ def test_a_file_that_cannot_grow_is_called_by_name_and_the_run_completes_with_ro
     words = f"fit model=tiny_classifier data={colours} epochs=2 batch=8 imgsz=16 workers=0 accelerator=cpu out=run"
     failed = run(16_000, f"{words} model.width=24")
     assert failed.returncode == 1
-    assert "begin again: the" in failed.stderr + failed.stdout, failed
+    assert "start again: the" in failed.stderr + failed.stdout, failed
     assert "limit" in failed.stderr + failed.stdout
     assert "Traceback" not in failed.stderr
     assert run(10_000_000, f"{words} model.width=24").returncode == 0
@@ -386,3 +387,33 @@ except MissingExtraError as error:
 """
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert found.stdout == f"this needs {package}, which is not installed; run: pip install 'attngraft[fit]'\n"
+
+
+class Kept(Silent):
+    """Progress that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.steps: list[str] = []
+        self.results: dict[str, object] = {}
+        self.lines: list[str] = []
+
+    def started(self, what: str) -> None:
+        self.steps.append(what)
+
+    def finished(self, what: str, result: object = None) -> None:
+        self.results[what] = result
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def test_progress_gets_each_epoch_as_a_result(colours: Path, begin: Callable[..., Fit]) -> None:
+    kept = Kept()
+    result = begin(colours, epochs=2, progress=kept).run()
+    assert kept.steps == ["epoch 1/2", "epoch 2/2"]
+    assert kept.results["epoch 2/2"] == result.last
+    assert kept.lines[0].startswith("training tiny_classifier on ")
+    assert kept.lines[-1] == result.sentence
+    seen = Kept()
+    found = predict(load(result.folder), colours / "val/red", progress=seen)
+    assert list(seen.results.values()) == found

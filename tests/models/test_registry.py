@@ -49,8 +49,8 @@ def test_an_unknown_name_is_met_with_the_nearest() -> None:
         ("flatten_swin_tiny", {"depth": 3}, "no option 'depth'; did you mean depths?"),
         ("maskrcnn_botnet50", {"num_class": 3}, "R-CNN has no option 'num_class'; did you mean num_classes?"),
         ("fasterrcnn_botnet50", {"box_score_tresh": 3}, "no option 'box_score_tresh'; did you mean box_score_thresh"),
-        ("dilateformer_tiny", {"num_classes": -3}, "num_classes to be a whole number of 0 or more, got -3"),
-        ("mobilenetv3_small", {"num_classes": 2.5}, "num_classes to be a whole number of 0 or more, got 2.5"),
+        ("dilateformer_tiny", {"num_classes": -3}, "num_classes to be an integer of 0 or more, got -3"),
+        ("mobilenetv3_small", {"num_classes": 2.5}, "num_classes to be an integer of 0 or more, got 2.5"),
     ],
 )
 def test_an_option_that_cannot_be_is_met_with_the_nearest(name: str, options: dict[str, Any], message: str) -> None:

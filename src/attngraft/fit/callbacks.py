@@ -17,6 +17,7 @@ from torch import Tensor
 
 from attngraft._core.errors import FitError
 from attngraft._core.files import write_text
+from attngraft._core.progress import Progress
 from attngraft.fit.tasks.learner import Learner
 
 TABLE = "metrics.csv"
@@ -29,7 +30,7 @@ Averages = tuple[Tensor, ...] | list[Tensor]
 class MovingAverage(WeightAveraging):
     """Keep an exponential moving average of weights and buffers, validate it and save it.
 
-    Lightning's own has a constant decay: 0.9999 would leave a training of a thousand steps with the weights it began
+    Lightning's own has a constant decay: 0.9999 would leave a run of a thousand steps with the weights it started
     from. Here the decay rises as (1 + n) / (10 + n) over the steps n until it is reached.
 
     Args:
@@ -97,25 +98,26 @@ class Bar(RichProgressBar):
 
 
 class History(Callback):
-    """Keep the numbers of every epoch, in the checkpoint and in a table too, and say them as they come.
+    """Keep the numbers of every epoch, in the checkpoint and in a table too, and report them as they come.
 
-    The table is written whole every time: that of a training that goes on has the epochs before, each once.
+    The table is written whole every time: that of a resumed run has the epochs before, each once.
 
     Args:
-        say: What takes a line of text.
+        progress: What the epochs are reported to.
 
     Attributes:
         rows: The numbers of each epoch.
     """
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self.say = say
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
         self.rows: list[dict[str, float]] = []
         self._began = 0.0
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock."""
         self._began = time.perf_counter()
+        self.progress.started(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}")
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Note the epoch; the average of the loss is there by now, and so is the validation.
@@ -141,7 +143,9 @@ class History(Callback):
         seconds = time.perf_counter() - self._began
         if isinstance(trainer.progress_bar_callback, Bar):
             trainer.progress_bar_callback.clear()
-        self.say(f"epoch {epoch}/{trainer.max_epochs}  {measured(pl_module, shown)}  {seconds:.1f} s")
+        name = f"epoch {epoch}/{trainer.max_epochs}"
+        self.progress.finished(name, self.rows[-1])
+        self.progress.line(f"{name}  {measured(pl_module, shown)}  {seconds:.1f} s")
 
     def best(self, monitor: str) -> dict[str, float]:
         """Return the numbers of the epoch whose weights were kept as the best."""

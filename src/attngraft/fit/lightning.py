@@ -21,6 +21,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 
 from attngraft._core.errors import AttngraftError, DataError, FitError, OutputError
 from attngraft._core.extras import extra_package
+from attngraft._core.progress import Progress, Silent
 from attngraft._core.shortage import shortage
 from attngraft.fit.callbacks import Bar, MovingAverage
 from attngraft.fit.options import Options
@@ -39,8 +40,31 @@ CANNOT = (MisconfigurationException, ImportError, TypeError, ValueError, Runtime
 """What Lightning raises for a device or a precision that there is not."""
 
 
+class FirstProcess(Silent):
+    """Progress that only the first of the processes of a run reports.
+
+    Args:
+        progress: What it is reported to.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+
+    def started(self, what: str) -> None:
+        """Report a step that starts."""
+        on_main(self.progress.started)(what)
+
+    def finished(self, what: str, result: object = None) -> None:
+        """Report the result of a step."""
+        on_main(self.progress.finished)(what, result)
+
+    def line(self, text: str) -> None:
+        """Report a sentence."""
+        on_main(self.progress.line)(text)
+
+
 class Stopped(KeyboardInterrupt):
-    """A training that was interrupted; its text says how to go on."""
+    """A training run that was interrupted; its text says how to resume it."""
 
 
 def device_of(accelerator: str) -> torch.device:
@@ -152,7 +176,7 @@ def interruptible(trainer: L.Trainer, folder: Path) -> Iterator[None]:
     """Turn Lightning's exit after Ctrl-C into `Stopped`, and leave the signal as it was.
 
     Raises:
-        OutputError: If the disk is full or memory ran out; says how to go on.
+        OutputError: If the disk is full or memory ran out; says how to resume.
         Stopped: After Ctrl-C.
     """
     main = threading.current_thread() is threading.main_thread()
@@ -178,7 +202,7 @@ def _how_to_go_on(folder: Path) -> str:
     if (folder / LAST).is_file():
         epochs = int(read(folder / LAST)["epoch"]) + 1
         return f"stopped, {epochs} epochs are kept; resume with: attngraft fit resume={folder}"
-    return f"stopped in the first epoch, before there was anything to keep in {folder}; begin again"
+    return f"stopped in the first epoch, before there was anything to keep in {folder}; start again"
 
 
 @contextmanager

@@ -53,7 +53,7 @@ def _workers() -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Settings):
-    """Everything that decides a training; make one with `Options.of`, which fills a preset in.
+    """Everything that decides a training run; make one with `Options.of`, which fills a preset in.
 
     Attributes:
         model: Name of the network, one of ``attngraft.models.names()``.
@@ -64,7 +64,7 @@ class Options(Settings):
         val: COCO's JSON of the validation split, where it is not beside the one of training.
         images: Folder that the file names in COCO's JSON start from, where it is not beside it.
         scale: How many times larger the images become (superres).
-        weights: A checkpoint to begin from; layers that it lacks and a head for other classes begin anew.
+        weights: A checkpoint to initialize from; layers that it lacks and a head for other classes are re-initialized.
         accumulate: Parts that a batch is cut into, where it does not fit into memory.
         val_every: Epochs from one validation to the next.
         precision: Lightning's word: ``32-true``, ``16-mixed``, ``bf16-mixed``.

@@ -14,6 +14,7 @@ from attngraft._core.checks import positive
 from attngraft._core.errors import AttngraftError, DataError, OptionError
 from attngraft._core.escape import csv_cell
 from attngraft._core.files import write_text, write_whole
+from attngraft._core.progress import Lines, Progress
 from attngraft._core.shortage import shortage
 from attngraft.fit.callbacks import as_csv
 from attngraft.fit.data.coco import ImageId, listed_images
@@ -50,7 +51,8 @@ def predict(
     overlap: int | None = None,
     images: str | Path | None = None,
     accelerator: str = "auto",
-    say: Callable[[str], None] = print,
+    progress: Progress | None = None,
+    say: Callable[[str], object] = print,
 ) -> list[Any]:
     """Predict on images, report each, and write the results down.
 
@@ -68,7 +70,9 @@ def predict(
         overlap: Pixels around each square that the network sees beyond it (superres); None takes two windows.
         images: The folder that the file names in a COCO JSON start from, where it is not beside the file.
         accelerator: Lightning's word: ``auto``, ``cpu``, ``gpu``, ...
-        say: What takes the lines that are reported.
+        progress: What is reported to: each prediction as a result, and lines that stay. None writes the lines with
+            ``say``.
+        say: Takes a line of text.
 
     Returns:
         The prediction for each image: classes with probabilities (classify), torchvision's boxes, labels, scores and
@@ -84,6 +88,7 @@ def predict(
     if isinstance(confidence, bool) or not isinstance(confidence, (int, float)) or not 0 <= confidence <= 1:
         raise OptionError(f"confidence is a number from 0 to 1, got {confidence!r}")
     positive("fit predict", batch=batch)
+    progress = progress or Lines(say)
     learner = trained.learner
     learner.tiles(tile, overlap)
     source = Path(source)
@@ -94,20 +99,24 @@ def predict(
     rows: list[dict[str, Any]] = []
     for start in range(0, len(found), batch):
         group = found[start : start + batch]
+        progress.started(f"predicting {group[0].path}")
         for one, (image, result) in zip(group, _predicted(learner, group), strict=True):
             if isinstance(result, AttngraftError):
                 if one.path == source:
                     raise result
                 results.append(None)
-                say(f"{one.path}: left out: {result}")
+                progress.line(f"{one.path}: left out: {result}")
                 continue
             result = learner.kept(result, confidence)
             rows += learner.rows(one.id, str(one.path), result)
             results.append(result)
-            say(f"{one.path}: {_reported(learner, image, result, folder, one.path.stem)}")
+            progress.finished(str(one.path), result)
+            progress.line(f"{one.path}: {_reported(learner, image, result, folder, one.path.stem)}")
     if learner.file is not None:
         _write_rows(folder / learner.file, rows)
-        say(f"{sum(result is not None for result in results)} of {len(found)} images are in {folder / learner.file}")
+        progress.line(
+            f"{sum(result is not None for result in results)} of {len(found)} images are in {folder / learner.file}"
+        )
     return results
 
 

@@ -52,11 +52,11 @@ class Settings:
         momentum: Of SGD, and beta 1 of Adam.
         beta2: Of Adam and AdamW.
         weight_decay: Of weights of two axes and more; biases, norms and scales have none.
-        schedule: ``cosine`` to zero, or ``steps``, halved after 50, 80, 90 and 95 % of the training.
-        warmup: Part of the training in which the learning rate rises from zero.
+        schedule: ``cosine`` to zero, or ``steps``, halved after 50, 80, 90 and 95 % of the run.
+        warmup: Part of the run in which the learning rate rises from zero.
         clip: Largest norm of the gradient; 0 does not clip.
         ema: Decay of the weights' moving average, which is what is validated and kept; 0 keeps none. It rises from
-            0.1 in the first steps, so that short trainings have an average too.
+            0.1 in the first steps, so that short runs have an average too.
         label_smoothing: Of the classes.
         randaugment: Magnitude of RandAugment, two operations an image; 0 leaves it out.
         crop: Least part of the image's area in a random crop (classify).

@@ -44,7 +44,7 @@ class Trained(NamedTuple):
     path: Path
 
     def untrained(self) -> Trained:
-        """Return the same network as its training began, without what ``weights=`` gave it, for comparison."""
+        """Return the same network as its run started, without what ``weights=`` gave it, for comparison."""
         return self._replace(learner=LEARNERS[self.options.task](self.options, self.classes).eval())
 
 
@@ -102,7 +102,7 @@ def begin_from(network: nn.Module, file: Path) -> str:
         file: A checkpoint of `Fit`, or a file of weights of this network or, for a detector, of its classifier.
 
     Returns:
-        A sentence on what was taken and what begins anew.
+        A sentence on what was taken and what is re-initialized.
 
     Raises:
         CheckpointError: If nothing is shared, or what is shared has another shape.
@@ -114,11 +114,11 @@ def begin_from(network: nn.Module, file: Path) -> str:
     try:
         shared = load_shared(network, weights)
     except CheckpointError as error:
-        raise CheckpointError(f"weights={file} cannot be begun from: {error}") from error
+        raise CheckpointError(f"cannot initialize from weights={file}: {error}") from error
     resized = f", {len(shared.resized)} position tables among them resized" if shared.resized else ""
-    beginning = f"; {len(shared.missing)} begin anew, the first is {shared.missing[0]}" if shared.missing else ""
+    missing = f"; {len(shared.missing)} are re-initialized, the first is {shared.missing[0]}" if shared.missing else ""
     whole = len(shared.taken) + len(shared.missing)
-    return f"{len(shared.taken)} of {whole} weights are from {file}{resized}{beginning}"
+    return f"{len(shared.taken)} of {whole} weights are from {file}{resized}{missing}"
 
 
 def _fill(learner: Learner, state: Mapping[str, Tensor], file: Path) -> None:

@@ -1,4 +1,4 @@
-"""A training from its options to its folder, on Lightning's trainer."""
+"""A training run from its options to its folder, on Lightning's trainer."""
 
 from __future__ import annotations
 
@@ -16,8 +16,17 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 
 from attngraft._core.errors import CheckpointError, DataError, FitError, OutputError, suggest
 from attngraft._core.files import numbered, write_text
+from attngraft._core.progress import Lines, Progress
 from attngraft.fit.callbacks import TRAINING, History, measured
-from attngraft.fit.lightning import interruptible, on_lightning, on_main, plain_data_errors, quiet, trainer_of
+from attngraft.fit.lightning import (
+    FirstProcess,
+    interruptible,
+    on_lightning,
+    on_main,
+    plain_data_errors,
+    quiet,
+    trainer_of,
+)
 from attngraft.fit.options import FILE, Options
 from attngraft.fit.tasks.learner import Learner
 from attngraft.fit.tasks.tasks import LEARNERS
@@ -27,12 +36,12 @@ from attngraft.measure.environment import environment
 RUNS = Path("runs/fit")
 RESULT = "result.json"
 MAY_CHANGE = ("devices", "accelerator", "workers", "precision", "accumulate", "data", "val", "images")
-"""What a training that goes on may do differently: where it runs and where the data are."""
+"""What a resumed run may do differently: where it runs and where the data are."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a training came to.
+    """What a training run came to.
 
     Attributes:
         folder: Where everything is.
@@ -54,7 +63,9 @@ class Fit:
         model: Its name, one of ``attngraft.models.names()``.
         data: The data set: a folder, COCO's JSON or a ``data.yaml``.
         out: The folder to make; if there is one already, the next free name is taken. None names it by the model.
-        say: What takes the lines that are said.
+        progress: What the run reports to: its epochs as results, and lines that stay. None writes the lines with
+            ``say``.
+        say: Takes a line of text.
         **options: Fields of `Options`; options of the network begin with ``model.``.
 
     Raises:
@@ -72,41 +83,51 @@ class Fit:
         data: str | Path,
         *,
         out: str | Path | None = None,
-        say: Callable[[str], None] = print,
+        progress: Progress | None = None,
+        say: Callable[[str], object] = print,
         **options: Any,
     ) -> None:
         self.options = Options.of({"model": model, "data": str(data), **options})
         self.out = Path(out) if out is not None else RUNS / self.options.model
-        self.say: Callable[[str], None] = rank_zero_only(say)
+        self.progress: Progress = FirstProcess(progress or Lines(say))
         self._resumed: Path | None = None
 
     @classmethod
-    def resume(cls, path: str | Path, *, say: Callable[[str], None] = print, **changes: Any) -> Fit:
-        """Go on with a training that was interrupted.
+    def resume(
+        cls,
+        path: str | Path,
+        *,
+        progress: Progress | None = None,
+        say: Callable[[str], object] = print,
+        **changes: Any,
+    ) -> Fit:
+        """Resume a training run that was interrupted.
 
         Args:
             path: Its folder, or a checkpoint in it.
-            say: What takes the lines that are said.
-            **changes: Where it runs now; nothing that would make it another training.
+            progress: As for `Fit`.
+            say: Takes a line of text.
+            **changes: Where it runs now; nothing that would make it another run.
 
         Raises:
-            CheckpointError: If there is nothing to go on with.
-            FitError: If the training is finished, or would be another one.
+            CheckpointError: If there is nothing to resume.
+            FitError: If the run is finished, or would be another one.
         """
         file = Path(path) / LAST if Path(path).is_dir() else Path(path)
         if not file.is_file():
-            raise CheckpointError(f"{file} does not exist: the training had not finished an epoch; begin it again")
+            raise CheckpointError(f"{file} does not exist: the run had not finished an epoch; start it again")
         other = [key for key in changes if key not in MAY_CHANGE]
         if other:
-            raise FitError(f"a training that goes on keeps its {other[0]}; it may change {', '.join(MAY_CHANGE)}")
+            raise FitError(f"a resumed run keeps its {other[0]}; it may change {', '.join(MAY_CHANGE)}")
         options = Options.load(file.parent).changed(changes)
         done = int(read(file)["epoch"]) + 1
         if done >= options.epochs:
             raise FitError(
-                f"{file.parent} is finished: {done} of {options.epochs} epochs; to train on, begin with weights={file}"
+                f"{file.parent} is finished: {done} of {options.epochs} epochs; to go further, use weights={file}"
             )
         fit = cls.__new__(cls)
-        fit.options, fit.out, fit.say, fit._resumed = options, file.parent, rank_zero_only(say), file
+        fit.options, fit.out, fit._resumed = options, file.parent, file
+        fit.progress = FirstProcess(progress or Lines(say))
         return fit
 
     def run(self) -> Result:
@@ -123,13 +144,13 @@ class Fit:
         learner = kind(options, kind.classes_of(train))
         for split, data in {"training": train, "validation": val}.items():
             if note := kind.note(data):
-                self.say(f"{split}: {note}")
+                self.progress.line(f"{split}: {note}")
         if options.weights is not None and self._resumed is None:
-            self.say(begin_from(learner.network, Path(options.weights)))
-        history = History(self.say)
+            self.progress.line(begin_from(learner.network, Path(options.weights)))
+        history = History(self.progress)
         with quiet():
             folder, trainer = self._prepared(history, learner.monitor)
-            self.say(f"training {options.model} on {options.data} into {folder}")
+            self.progress.line(f"training {options.model} on {options.data} into {folder}")
             parts = trainer.world_size * options.accumulate
             loaders = (
                 learner.loader(train, training=True, parts=parts),
@@ -137,10 +158,10 @@ class Fit:
             )
             with interruptible(trainer, folder):
                 trainer.fit(learner, *loaders, ckpt_path=self._resumed, weights_only=True)
-        return _finish(self.say, learner, folder, history)
+        return _finish(self.progress, learner, folder, history)
 
     def _prepared(self, history: History, monitor: str) -> tuple[Path, L.Trainer]:
-        """Return folder and trainer; a start that fails leaves no folder, as it would pass for a training to resume."""
+        """Return folder and trainer; a start that fails leaves no folder, as it would pass for a run to resume."""
         options, folder = self.options, self.out
         if self._resumed is not None:
             return folder, trainer_of(options, folder, [history], monitor)
@@ -204,7 +225,7 @@ def _require_same(known: tuple[str, ...], found: tuple[str, ...], where: str) ->
         )
 
 
-def _finish(say: Callable[[str], None], learner: Learner, folder: Path, history: History) -> Result:
+def _finish(progress: Progress, learner: Learner, folder: Path, history: History) -> Result:
     best, last = history.best(learner.monitor), history.rows[-1] if history.rows else {}
     numbers = {name: value for name, value in best.items() if not name.startswith(TRAINING)}
     sentence = (
@@ -213,7 +234,7 @@ def _finish(say: Callable[[str], None], learner: Learner, folder: Path, history:
     )
     content = {"best": best, "last": last, "epochs": history.rows, "environment": asdict(environment())}
     on_main(write_text)(folder / RESULT, json.dumps(_without_nan(content), indent=1) + "\n")
-    say(sentence)
+    progress.line(sentence)
     return Result(folder, best, last, sentence)
 
 
@@ -252,7 +273,7 @@ def free_folder(out: Path) -> tuple[Path, bool]:
 
 
 def latest(out: Path) -> Path:
-    """Return the newest folder of a name that has a training to go on with.
+    """Return the newest folder of a name that has a run to resume.
 
     Raises:
         CheckpointError: If there is none.
@@ -264,7 +285,7 @@ def latest(out: Path) -> Path:
         if (match := numbered.fullmatch(folder.name)) and (folder / FILE).is_file()
     ]
     if not found:
-        raise CheckpointError(f"there is no training in {out}; give its folder with resume=FOLDER")
+        raise CheckpointError(f"there is no run in {out}; give its folder with resume=FOLDER")
     return max(found)[1]
 
 

@@ -55,7 +55,7 @@ class Pyramid(nn.Module):
         return self.head
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Begin the last layer anew, for so many classes; 0 leaves it out and gives the pooled features."""
+        """Re-initialize the last layer for so many classes; 0 leaves it out and gives the pooled features."""
         self.num_classes = num_classes
         self.head = nn.Linear(self.channels[-1], num_classes) if num_classes else nn.Identity()
 
@@ -151,7 +151,7 @@ def map_sizes(who: str, image_size: int | tuple[int, int]) -> list[tuple[int, in
         image_size: Height and width of the image in pixels, or one number for both.
 
     Raises:
-        OptionError: If they are not whole numbers of 1 or more.
+        OptionError: If they are not positive integers.
 
     Example:
         >>> map_sizes("A network", (224, 100))

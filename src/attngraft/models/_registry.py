@@ -94,7 +94,7 @@ def create(name: str, **options: Any) -> nn.Module:
         known_options(name, options, found.takes)
     classes = options.get("num_classes", 0)
     if isinstance(classes, bool) or not isinstance(classes, int) or classes < 0:
-        raise OptionError(f"{name} needs num_classes to be a whole number of 0 or more, got {classes!r}")
+        raise OptionError(f"{name} needs num_classes to be an integer of 0 or more, got {classes!r}")
     return found.build(**options)
 
 

@@ -237,7 +237,7 @@ class BoTNet(nn.Module):
         return self.fc
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Begin the last layer anew, for so many classes; 0 leaves it out and gives the pooled features."""
+        """Re-initialize the last layer for so many classes; 0 leaves it out and gives the pooled features."""
         self.num_classes = num_classes
         self.fc = nn.Linear(self.channels[-1], num_classes) if num_classes else nn.Identity()
 

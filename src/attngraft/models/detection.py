@@ -5,7 +5,7 @@ Paper: Mask R-CNN, He et al., ICCV 2017, arXiv 1703.06870, with the backbones of
 Code: torchvision, models/detection (BSD-3-Clause), whose classes do the work.
 Differs: Images keep their proportions within 1024 x 1024 pixels (those so long and thin that no pixel of the short
     side would be left are widened to one) and are padded to a batch; the paper's images are scaled by a random factor
-    and cropped or padded to that size, which is the training's part and not the model's.
+    and cropped or padded to that size, which belongs to the training recipe and not to the model.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def maskrcnn(body: str, **options: Any) -> nn.Module:
     Args:
         body: Name of the classifier, such as ``"botnet50"``.
         **options: ``num_classes`` (91, as COCO's numbers), without the background; ``min_size`` and ``max_size`` (1024
-            and 1024) of the images; ``norm``, how the backbone's batch norms go on: ``"batch"`` trains them,
+            and 1024) of the images; ``norm``, how the backbone's batch norms behave: ``"batch"`` trains them,
             ``"sync"`` trains them over all devices, ``"frozen"`` keeps them as they are loaded; ``body_options`` for
             the classifier; ``channels`` (256) of the pyramid; and whatever torchvision's class takes.
 

@@ -178,7 +178,7 @@ class MobileNetV3(nn.Module):
         return self.head[-1] if isinstance(self.head, nn.Sequential) else self.head
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Begin what follows the stages anew, for so many classes; 0 leaves it out and gives the pooled features."""
+        """Re-initialize what follows the stages for so many classes; 0 leaves it out and gives the pooled features."""
         self.num_classes = num_classes
         self.last = _conv(self.channels[-1], LAST, hard=True) if num_classes else nn.Identity()
         self.head = _classifier(num_classes, self.dropout) if num_classes else nn.Identity()

@@ -89,7 +89,7 @@ def test_yolo_without_labels_or_split_is_refused(yolo: Callable[..., Path], tmp_
 def test_a_label_file_in_another_encoding_is_named(yolo: Callable[..., Path], tmp_path: Path) -> None:
     file = yolo("0 0.5 0.5 0.1 0.1")
     (tmp_path / "labels/0.txt").write_bytes(b"0 0.5 0.5 0.1 0.1 # gr\xfcn")
-    with pytest.raises(DataError, match=r"labels/0.txt is not a text in UTF-8 that can be read .*; save it anew"):
+    with pytest.raises(DataError, match=r"labels/0.txt is not a text in UTF-8 that can be read .*; save it again"):
         read_yolo(file, "train", masks=False)
 
 

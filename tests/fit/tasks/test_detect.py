@@ -127,7 +127,7 @@ def test_a_detector_learns_and_draws_what_it_found(
     with pytest.raises(OptionError, match="confidence is a number from 0 to 1, got 2"):
         predict(trained, picture, confidence=2)
     predict(trained, picture, "none", confidence=1, say=lines.append)
-    assert "nothing found" in lines[-2]
+    assert "no detections" in lines[-2]
     assert json.loads(Path("none/predictions.json").read_text()) == []
     with pytest.raises(FitError, match="Lightning cannot work with accelerator=tpu"):
         predict(trained, picture, accelerator="tpu")

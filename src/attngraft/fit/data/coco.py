@@ -25,7 +25,7 @@ ImageId = int | str
 
 _KEY = Rule("a number or a text", lambda value: isinstance(value, str) or is_number(value))
 _TEXT = Rule("a text", lambda value: isinstance(value, str))
-_SIDE = Rule("a whole number above 0", lambda value: is_number(value) and value > 0 and value == int(value))
+_SIDE = Rule("a positive integer", lambda value: is_number(value) and value > 0 and value == int(value))
 MOST_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 2**27)
 """More than these Pillow refuses to open, and a mask of them to draw would fill the memory."""
 
@@ -224,7 +224,7 @@ def _runs(where: str, given: Mapping[str, Any], size: list[int]) -> dict[str, An
     except ValueError as error:
         raise DataError(f"{where} has run lengths that cannot be read: {error}") from error
     if not isinstance(numbers, list) or not all(isinstance(n, int) and n >= 0 for n in numbers):
-        raise DataError(f"{where} needs counts to be whole numbers of 0 or more, or COCO's text of them")
+        raise DataError(f"{where} needs counts to be integers of 0 or more, or COCO's text of them")
     if given.get("size") != size:
         raise DataError(f"{where} has run lengths of size {given.get('size')}, and its image has {size}, height first")
     if sum(numbers) != size[0] * size[1]:

@@ -1,6 +1,6 @@
 """Order and chance: which image comes when, and what augmentation does to it, as a function of the seed alone.
 
-The random numbers of an image come from the seed, the epoch and its index. So a training that was interrupted goes on
+The random numbers of an image come from the seed, the epoch and its index. So a run that was interrupted continues
 with the pixels it would have had, however many processes load them.
 """
 

@@ -98,7 +98,7 @@ def _lines(file: Path) -> list[str]:
     try:
         return file.read_text("utf-8-sig").split("\n")  # not splitlines: a file name may hold what it takes for an end
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file} is not a text in UTF-8 that can be read ({error}); save it anew") from error
+        raise DataError(f"{file} is not a text in UTF-8 that can be read ({error}); save it again") from error
 
 
 def _label_file(image: Path) -> Path:

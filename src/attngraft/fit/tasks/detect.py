@@ -88,7 +88,7 @@ class Scenes(Dataset[tuple[Tensor, dict[str, Tensor]]]):
 
 
 class Detector(Learner):
-    """Train a network that finds objects."""
+    """Train a network that detects objects."""
 
     monitor = "AP"
     fractions: ClassVar[tuple[str, ...]] = SHOWN_NUMBERS
@@ -185,7 +185,7 @@ class Detector(Learner):
         """Count the detections of each class."""
         labels = result["labels"].tolist()
         counts = {name: labels.count(index) for index, name in enumerate(self.classes, 1)}
-        return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "nothing found"
+        return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "no detections"
 
     def draw(self, image: Tensor, result: dict[str, Tensor]) -> Image.Image:
         """Draw masks and boxes."""
@@ -213,7 +213,7 @@ class Detector(Learner):
 
 
 class Segmenter(Detector):
-    """Train a network that finds objects and their outlines; its AP is that of the masks."""
+    """Train a network that detects objects and their outlines; its AP is that of the masks."""
 
     masks = True
     fractions = (*SHOWN_NUMBERS, *(f"box_{name}" for name in SHOWN_NUMBERS))
@@ -322,7 +322,7 @@ def _as_lists(rows: Sequence[tuple[Tensor, dict[str, Tensor]]]) -> Batch:
 
 
 def _gathered(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Put the finds of all devices together."""
+    """Put the detections of all devices together."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return found
     shares: list[list[dict[str, Any]]] = [[] for _ in range(distributed.get_world_size())]

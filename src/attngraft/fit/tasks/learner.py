@@ -1,4 +1,4 @@
-"""What the trainings of all tasks share: the optimizer, its schedule, and what a checkpoint says of itself."""
+"""What training runs of all tasks share: the optimizer, its schedule, and what a checkpoint states of itself."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Learner(L.LightningModule, ABC):
     """A network, its loss and its measures.
 
     Args:
-        options: The options of the training.
+        options: The options of the run.
         classes: Names of the classes; empty where there are none.
 
     Attributes:
@@ -137,7 +137,7 @@ class Learner(L.LightningModule, ABC):
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=images, sync_dist=True)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Make dropout a function of the step: a training that goes on has drawn fewer random numbers before it."""
+        """Make dropout a function of the step: a resumed run has drawn fewer random numbers before it."""
         torch.manual_seed(mixed(self.options.seed, self.current_epoch, batch_idx, self.global_rank))
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
@@ -153,7 +153,7 @@ class Learner(L.LightningModule, ABC):
 
 
 def rate(options: Options, progress: float) -> float:
-    """Return the learning rate, as a part of the highest, at a point of the training from 0 to 1."""
+    """Return the learning rate, as a part of the highest, at a point of the run from 0 to 1."""
     if progress < options.warmup:
         return max(progress / options.warmup, 1e-3)
     if options.schedule == "steps":
