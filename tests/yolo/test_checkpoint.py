@@ -92,7 +92,7 @@ def test_a_bare_stem_without_weights_says_that_it_starts_untrained(caplog: pytes
     logging.getLogger("ultralytics").propagate = True
     _warn_once.cache_clear()  # another test of this process may have been warned
     assert resolve_base("yolo11n") == "yolo11n.yaml"
-    assert "starts untrained" in caplog.text
+    assert "building yolo11n.yaml with random weights" in caplog.text
 
 
 def test_a_plain_model_opens_as_the_host_opens_it(pretrained: Path) -> None:

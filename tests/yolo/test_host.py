@@ -115,3 +115,35 @@ def test_a_data_file_of_a_stranger_is_read_within_bounds(text: str, message: str
 def test_other_data_is_left_to_the_host() -> None:
     for data in (None, "coco8.yaml", "nowhere.yaml", "folder", ["a.yaml", "b.yaml"], 3):
         host.require_data(data)
+
+
+TRACE = """
+import os, socket, sys, traceback
+tried = []
+
+def refuse(*arguments, **_):
+    ours = [frame for frame in traceback.extract_stack() if f"attngraft{os.sep}" in frame.filename]
+    names = {frame.name for frame in ours} - {"<module>"}  # the host asks whether it is online when it is imported
+    tried.append((arguments[0], sorted(names)))
+    raise socket.gaierror(-3, "no network")
+
+socket.getaddrinfo = refuse
+import attngraft
+from attngraft._core.errors import CheckpointError
+
+attngraft.YOLO("attngraft-micro.yaml+se@P3")
+attngraft.YOLO("yolo11n")
+attngraft.graft("yolo11n.yaml", "se@P5", "grafted.pt")
+attngraft.YOLO("grafted.pt+eca@P4")
+try:
+    attngraft.YOLO("yolo11n.pt+se@P5")
+except CheckpointError as error:
+    print("SAID", error)
+print("OURS", [one for one in tried if one[1]])
+"""
+
+
+def test_without_a_network_nothing_of_ours_asks_for_one(fresh: Callable[..., str]) -> None:
+    said = fresh(TRACE, YOLO_OFFLINE="")
+    assert "OURS []" in said
+    assert "SAID yolo11n.pt was not found, and there is no network to download it; put the file here" in said

@@ -13,6 +13,7 @@ from ultralytics import RTDETR
 from ultralytics import YOLO as StockYOLO
 from ultralytics.nn import tasks
 from ultralytics.nn.modules import RTDETRDecoder
+from ultralytics.utils import ONLINE, SETTINGS
 from ultralytics.utils.checks import check_model_file_from_stem
 from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
 
@@ -75,7 +76,9 @@ class YOLO(StockYOLO):
         _write(stock, recipe, seed)
         super().__init__(str(seed), task=task, verbose=verbose)
         if not from_weights and any(spec.mode == "after" and spec.init == "identity" for spec in recipe.grafts):
-            log.info("attngraft: this base has no weights to protect; init=paper learns sooner than the identity start")
+            log.info(
+                "attngraft: the base has no pretrained weights, so identity initialization brings no benefit: init=paper"
+            )
         if not from_weights:
             self.overrides["pretrained"] = False  # train() then builds from the YAML under the seed of the training
 
@@ -172,21 +175,35 @@ def resolve_base(base: str) -> str:
     Raises:
         CheckpointError: If it is a ``.pt`` that neither exists nor can be downloaded by that name.
     """
-    if Path(base).suffix == ".pt" and not Path(base).is_file() and Path(base).name not in GITHUB_ASSETS_NAMES:
-        raise CheckpointError(f"there is no file {base}, and it is no name of the host's own weights; check the path")
+    if Path(base).suffix == ".pt" and not _local(base):
+        if Path(base).name not in GITHUB_ASSETS_NAMES:
+            raise CheckpointError(
+                f"there is no file {base}, and Ultralytics has no weights of that name; check the path"
+            )
+        if not ONLINE:
+            raise CheckpointError(
+                f"{base} was not found, and there is no network to download it; put the file here, or name its path"
+            )
     if Path(base).suffix:
         return base
     if is_ours(base):
         return f"{base}.pt" if Path(f"{base}.pt").is_file() else f"{base}.yaml"
-    weights = check_model_file_from_stem(base)
+    weights = str(check_model_file_from_stem(base))
     try:
-        found = attempt_download_asset(weights)
+        found = attempt_download_asset(weights) if ONLINE or _local(weights) else ""
     except (ConnectionError, FileNotFoundError):
         found = ""
     if found and Path(found).is_file():
         return str(found)
-    _warn_once(f"attngraft: no weights {base}.pt here and none to be had, so {base}.yaml is built and starts untrained")
+    _warn_once(
+        f"attngraft: {base}.pt was not found and could not be downloaded; building {base}.yaml with random weights"
+    )
     return f"{base}.yaml"
+
+
+def _local(weights: str) -> bool:
+    """Tell whether weights are where Ultralytics looks for them before it downloads."""
+    return Path(weights).is_file() or (Path(SETTINGS["weights_dir"]) / weights).is_file()
 
 
 @cache
