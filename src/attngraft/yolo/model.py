@@ -77,7 +77,8 @@ class YOLO(StockYOLO):
         super().__init__(str(seed), task=task, verbose=verbose)
         if not from_weights and any(spec.mode == "after" and spec.init == "identity" for spec in recipe.grafts):
             log.info(
-                "attngraft: the base has no pretrained weights, so identity initialization brings no benefit: init=paper"
+                "attngraft: the base has no pretrained weights, so identity initialization brings no benefit; "
+                "init=paper converges faster"
             )
         if not from_weights:
             self.overrides["pretrained"] = False  # train() then builds from the YAML under the seed of the training
