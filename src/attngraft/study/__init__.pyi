@@ -9,16 +9,17 @@ from .judging.bootstrap import Resampled as Resampled
 from .judging.bootstrap import resample as resample
 from .judging.bootstrap import resample_breakdown as resample_breakdown
 from .judging.bootstrap import two_level as two_level
+from .judging.criterion import Criterion as Criterion
+from .judging.judge import Paired as Paired
+from .judging.judge import breakdown as breakdown
+from .judging.judge import compare as compare
+from .judging.judge import judge as judge
 from .judging.sequential import Looks as Looks
 from .judging.statistics import Estimate as Estimate
 from .judging.statistics import estimate as estimate
 from .judging.statistics import power as power
 from .judging.statistics import seeds_for as seeds_for
-from .judging.verdict import Criterion as Criterion
 from .judging.verdict import Verdict as Verdict
-from .judging.verdict import breakdown as breakdown
-from .judging.verdict import compare as compare
-from .judging.verdict import judge as judge
 from .plan import Plan as Plan
 from .search import Search as Search
 from .study import Study as Study
@@ -31,6 +32,7 @@ __all__ = [
     "Evaluation",
     "Looks",
     "Matches",
+    "Paired",
     "Plan",
     "Resampled",
     "Search",

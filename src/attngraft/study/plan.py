@@ -33,6 +33,7 @@ Interrupted = Literal["resume", "restart"]
 Kind = Literal["control", "arm"]
 Control = Literal["stock", "noop", "conv"]
 Split = Literal["val", "test", "train"]
+RuleName = Literal["looks", "anytime"]
 Text = Annotated[str, Field(min_length=1, max_length=4096)]
 Count = Annotated[int, Field(strict=True, ge=1, le=10_000)]
 Seed = Annotated[int, Field(strict=True, ge=0, lt=1 << 31)]
@@ -98,6 +99,8 @@ class Plan:
         first_seed: The first of them.
         max_seeds: Where given, every arm is judged after ``seeds`` seeds and after each one more, until it is decided
             or has that many. A plan that gives ``seeds`` alone is judged once, after all of them.
+        rule: How looks are allowed for: ``looks`` spends ``alpha`` over those that are planned; ``anytime`` needs no
+            plan of them and may go on for as long as you like, which takes a few more seeds.
         metric: What verdicts are about: ``AP``, ``AP50``, ``APs``, ``AR100``, ``F1@0.25``, ``AP/cat`` of one class, or
             a weighted mean such as ``0.7*AP/cat + 0.3*AP/dog``.
         sesoi: Smallest effect size of interest, in points (0 to 100).
@@ -132,6 +135,7 @@ class Plan:
     seeds: Count = SEEDS
     first_seed: Seed = 0
     max_seeds: Count | None = None
+    rule: RuleName = "looks"
     metric: Text = "AP"
     sesoi: Points = 0.5
     alpha: Chance = 0.05
@@ -311,6 +315,8 @@ def _check(plan: Plan) -> None:
         parse_metric(plan.metric)
     except (OptionError, UnknownNameError) as error:
         raise PlanError(str(error)) from error
+    if plan.rule == "anytime" and plan.max_seeds is None:
+        raise PlanError("the rule anytime looks after every seed; give the first and the most, as in seeds=3-15")
     if plan.group is not None:
         _check_group(plan.group)
     doubled = [name for name in plan.arms if plan.arms.count(name) > 1 or name in CONTROLS]

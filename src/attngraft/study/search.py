@@ -2,7 +2,8 @@
 
 Every rung is a study of its own with one seed: all candidates are trained for a few epochs, the better part goes on to
 the next rung with more. The best of many looks better than it is, so nothing of a rung is reported as a gain: the
-winners are compared anew, on fresh seeds, and on a split that chose nothing where the data have one.
+winners are compared anew, on fresh seeds, and on a split that chose nothing where the data have one. Where they have
+none, one half of the images chooses and the other confirms; which is which is decided by the file names.
 
 Source: Jamieson and Talwalkar, Non-stochastic Best Arm Identification and Hyperparameter Optimization, AISTATS 2016.
 """
@@ -16,9 +17,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from attngraft._core.errors import PlanError
 from attngraft._core.files import write_text
+from attngraft.coco.average_precision import Weights
 from attngraft.coco.metrics import metric_values
+from attngraft.study.judging.selection import choosing
 from attngraft.study.plan import Plan, Split
 from attngraft.study.study import Study
 
@@ -113,19 +118,30 @@ class Search:
         )
         return Study(plan, folder=self.folder / f"rung-{index + 1}")
 
+    @property
+    def fresh(self) -> bool:
+        """Whether winners are confirmed on a split that chose nothing; else each half of the images has one task."""
+        return self.split != self.plan.split
+
     def _ranking(self, study: Study) -> list[tuple[str, float]]:
+        """Rank candidates, by the half of the images that chooses where there is no fresh split."""
+        weights = None if self.fresh else self._choosing(study)
         scored = {
-            run.arm.name: float(metric_values(study.store.matches(run), self.plan.metric)[0])
+            run.arm.name: float(metric_values(study.store.matches(run), self.plan.metric, weights)[0])
             for run in study.runs()
             if run.arm.name != "stock"
         }
-        return sorted(scored.items(), key=lambda item: -item[1])
+        return sorted(scored.items(), key=lambda item: -np.nan_to_num(item[1], nan=-1.0))
+
+    def _choosing(self, study: Study) -> Weights:
+        images = sorted(study.store.truth()["images"], key=lambda image: int(image["id"]))
+        return choosing([str(image["file_name"]) for image in images])[None].astype(np.uint8)
 
     def _confirm(
         self, arms: list[str], tried: list[Mapping[str, Any]], options: Mapping[str, Any]
     ) -> tuple[Study, dict[Any, str]]:
         study = Study(replace(self.plan, arms=tuple(arms), split=self.split), folder=self.folder / "winners")
-        found = {"tried": len(self.plan.arms), "fresh_split": self.split != self.plan.split, "rungs": tried}
+        found = {"tried": len(self.plan.arms), "fresh_split": self.fresh, "halves": not self.fresh, "rungs": tried}
         write_text(study.store.folder / "search.json", json.dumps(found))
         return study, study.run(**options)
 

@@ -20,7 +20,7 @@ from attngraft.coco.metrics import require_classes
 from attngraft.study.plan import Fixed, Plan, load
 from attngraft.study.running.costs import measure_costs
 from attngraft.study.running.engines import Engine, Local, Ray
-from attngraft.study.running.records import Record, Run, Store, at_seed
+from attngraft.study.running.records import Record, Run, Store
 from attngraft.study.running.schedule import POLL_SECONDS, carry_out
 
 if TYPE_CHECKING:
@@ -215,9 +215,9 @@ class Study:
 
     def _all_runs(self) -> list[Run]:
         """List every run that the fixed plan may ask for."""
-        fixed = self.fixed()
-        last = fixed.plan.first_seed + (fixed.plan.max_seeds or fixed.plan.seeds)
-        return [run for seed in range(fixed.plan.first_seed, last) for run in at_seed(fixed.arms, seed)]
+        from attngraft.study.judging.evidence import all_runs
+
+        return all_runs(self.store, self.fixed())
 
     def _fix(self, fixed: Fixed) -> None:
         """Write the plan, unless it is written."""
@@ -229,6 +229,32 @@ class Study:
         if not self.begun:
             return []
         return list(self.store.finished(self._all_runs()))
+
+    def extend(self, max_seeds: int) -> tuple[int, ...]:
+        """Let a study go on to more seeds than its plan has; every record is used, and nothing is run yet.
+
+        Verdicts then combine the p-values of the plan and of its extensions, and hold at the plan's alpha.
+
+        Args:
+            max_seeds: Most seeds of each arm, all before included.
+
+        Returns:
+            The most seeds of the plan and after each extension.
+
+        Raises:
+            PlanError: If there is no study yet, or not 2 seeds more than before.
+        """
+        from attngraft.study.judging.evidence import EXTENSIONS, criterion, extensions
+
+        if not self.begun:
+            raise PlanError(f"{self.folder} holds no study to extend; start one first")
+        before = extensions(self.store)
+        last = (before or (criterion(self.fixed().plan).last,))[-1] or 0
+        if isinstance(max_seeds, bool) or not isinstance(max_seeds, int) or max_seeds < last + 2:
+            raise PlanError(f"an extension has 2 seeds or more above the {last} there are, got max_seeds={max_seeds!r}")
+        with self._alone():
+            write_text(self.store.folder / EXTENSIONS, json.dumps([*before, max_seeds]))
+        return (last, max_seeds) if not before else (*before, max_seeds)
 
     def comparable(self) -> bool:
         """Tell whether an arm and the baseline have a finished seed in common."""
@@ -300,8 +326,6 @@ class Study:
         """Return the runs of the next seed, for the arms that a sequential plan has not decided."""
         if self.comparable():
             self.results.save(self.store.folder)  # for those who follow the study while it goes on
-        if fixed.plan.max_seeds is None:
-            return []
         from attngraft.study.judging.evidence import undecided
 
         return undecided(self.store, fixed)

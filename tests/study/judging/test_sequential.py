@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import integrate, stats
 
 from attngraft.study import Looks
-from attngraft.study.judging.sequential import path
+from attngraft.study.judging.sequential import RESERVE, Anytime, bayes_factor, bounds, combine, path
 
 
 def one_sided(differences: np.ndarray, first: int) -> np.ndarray:
@@ -65,3 +65,57 @@ def test_one_look_costs_nothing() -> None:
 def test_looks_that_cannot_be_are_refused(first: int, last: int) -> None:
     with pytest.raises(ValueError, match=f"2 <= first <= last, got first={first} and last={last}"):
         Looks(first, last)
+
+
+def test_a_reserve_is_a_part_of_alpha() -> None:
+    p = np.array([0.3, 0.01, 0.02])
+    np.testing.assert_allclose(Looks(3, 5, 0.1).p_values(p), np.minimum(Looks(3, 5).p_values(p) / 0.9, 1))
+    np.testing.assert_allclose(Looks(5, 5, 0.1).levels(0.05), 0.045)
+
+
+@pytest.mark.parametrize(("t", "seeds", "effect"), [(2.0, 4, 1.0), (-1.0, 7, 1.0), (3.5, 12, 0.5), (0.0, 2, 1.0)])
+def test_the_bayes_factor_is_the_integral_over_noncentral_ts(t: float, seeds: int, effect: float) -> None:
+    def weighted(delta: float) -> float:
+        return stats.nct.pdf(t, seeds - 1, delta * np.sqrt(seeds)) * 2 * stats.norm.pdf(delta, 0, effect)
+
+    expected = integrate.quad(weighted, 0, 12 * effect, limit=200)[0] / stats.t.pdf(t, seeds - 1)
+    assert bayes_factor(np.array(t), np.array(seeds), effect) == pytest.approx(expected, rel=1e-5)
+
+
+def test_looking_for_ever_errs_no_more_often_than_promised() -> None:
+    draws = np.random.default_rng(5).standard_normal((5000, 60))
+    p = Anytime(3).p_values(one_sided(draws, 3), np.arange(2, 60))
+    assert (np.diff(p, axis=1) <= 0).all()
+    assert (p[:, -1] <= 0.05).mean() <= 0.05
+    gain = Anytime(3).p_values(one_sided(draws[:, :20] + 1, 3), np.arange(2, 20))
+    assert (gain[:, -1] <= 0.05).mean() > 0.9
+
+
+def test_the_bounds_of_stages_spend_all_but_the_rest_of_the_reserve() -> None:
+    for planned in ((15, 15), (5, 10, 20)):
+        z = bounds(0.05, planned)
+        shares = np.cumsum(planned)
+        correlation = np.sqrt(np.minimum.outer(shares, shares) / np.maximum.outer(shares, shares))
+        spent = 1 - stats.multivariate_normal(np.zeros(len(planned)), correlation).cdf(z)
+        assert spent == pytest.approx(0.05 * (1 - RESERVE / 2 ** (len(planned) - 1)), abs=2e-5)
+
+
+def test_stages_are_combined_by_inverse_normals() -> None:
+    p, other = 0.08, 0.02
+    z = (np.sqrt(0.5) * stats.norm.isf(p) + np.sqrt(0.5) * stats.norm.isf(other)).item()
+    alpha = combine([np.array(p), np.array(other)], (15, 15))
+    assert bounds(float(alpha), (15, 15))[1] == pytest.approx(z, abs=0.01)
+    assert combine([np.array(0.001), np.array(0.9)], (15, 15)) == pytest.approx(0.001 / 0.9)  # decided before
+
+
+def test_extensions_err_no_more_often_than_promised_and_shared_images_are_allowed_for() -> None:
+    rng = np.random.default_rng(6)
+    p = rng.random((3, 100_000))
+    for alpha in (0.05, 0.01):
+        found = (combine(list(p), (5, 5, 5)) <= alpha).mean()
+        assert found == pytest.approx(alpha * (1 - RESERVE / 4), abs=4 * np.sqrt(alpha / 100_000))
+    shared = rng.standard_normal(100_000)
+    z = np.sqrt(0.5) * (shared + rng.standard_normal((2, 100_000)))
+    naive, allowed = ((combine(list(stats.norm.sf(z)), (5, 5), rho) <= 0.05).mean() for rho in (0.0, 0.5))
+    assert naive > 0.05
+    assert allowed <= 0.05

@@ -9,8 +9,9 @@ import jsonschema
 import pytest
 
 from attngraft._core.errors import PlanError
+from attngraft.study.judging.evidence import Evidence
 from attngraft.study.running import status
-from attngraft.study.running.records import DAMAGED, Run, next_seed
+from attngraft.study.running.records import DAMAGED, Run
 from attngraft.study.running.schedule import carry_out
 from attngraft.study.study import Study
 from tests.study.running.test_run import Pretend
@@ -93,9 +94,14 @@ def test_damaged_files_of_the_study_itself_are_made_anew(made_study: Make) -> No
 def test_a_seed_that_failed_is_not_asked_for_again(made_study: Make) -> None:
     study = made_study({"stock": 0.3, "eca@P3": 0.1}, seeds=3, max_seeds=6, controls="stock")
     fixed = study.fixed()
-    assert next_seed(study.store, fixed, "eca@P3") == 3
-    study.store.fail(Run(fixed.arm("eca@P3"), 3), "out of memory")
-    assert next_seed(study.store, fixed, "eca@P3") == 4
+    eca, stock = fixed.arm("eca@P3"), fixed.arm("stock")
+    pair = Evidence.of(study.store, fixed).next_pair("eca@P3", "stock")
+    assert pair == [Run(eca, 3), Run(stock, 3)]
+    study.store.fail(Run(eca, 3), "out of memory")
+    assert Evidence.of(study.store, fixed).next_pair("eca@P3", "stock") == [Run(eca, 4), Run(stock, 4)]
+    study.store.fail(Run(eca, 4), "out of memory")
+    study.store.fail(Run(stock, 5), "out of memory")
+    assert Evidence.of(study.store, fixed).next_pair("eca@P3", "stock") == []  # the plan has no further seed
 
 
 def test_a_status_that_cannot_be_read_is_none(made_study: Make) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from attngraft.coco.metrics import metric_values
 from attngraft.study.judging.breakdown import breakdown
-from attngraft.study.judging.evidence import Evidence
+from attngraft.study.judging.evidence import EXTENSIONS, Evidence
 from attngraft.study.judging.reproducibility import own_version, reproducibility
 from attngraft.study.judging.results import (
     SCHEMA,
@@ -72,7 +72,7 @@ def collect(store: Store, fixed: Fixed, records: Sequence[Record], others: Seque
 
 def fingerprint(store: Store, fixed: Fixed, others: Iterable[str] = ()) -> str:
     """Return a checksum of all that results are computed from; equal ones mean equal results."""
-    names = [COSTS, SEARCH]
+    names = [COSTS, SEARCH, EXTENSIONS]
     files = [*(store.folder / name for name in names), *store.records.glob("*.json"), *store.failures.glob("*.json")]
     found = [(file.name, file.read_bytes()) for file in sorted(files) if file.is_file()]
     digest = hashlib.sha256(json.dumps([SCHEMA, own_version(), fixed.hash, *others]).encode())

@@ -1,60 +1,62 @@
-"""From a study's folder to its verdicts: runs are paired by seed, whatever seeds an arm has."""
+"""From a study's folder to its verdicts: runs are paired by seed, in the order in which pairs were completed.
+
+A pair that failed and was made up for later comes after those that were looked at before it, so no past look changes.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from attngraft.coco.matches import Matches
+from attngraft.coco.matches import Matches, require_comparable
 from attngraft.coco.metrics import metric_values
-from attngraft.study.judging.bootstrap import Resampled, resample, resample_breakdown
+from attngraft.study.judging.advice import decidable, image_warnings
+from attngraft.study.judging.bootstrap import Draw, Resampled, resample_breakdown
+from attngraft.study.judging.cache import Cache
+from attngraft.study.judging.criterion import Criterion
+from attngraft.study.judging.judge import Paired, judge, judge_second
+from attngraft.study.judging.selection import confirming
 from attngraft.study.judging.statistics import Estimate, estimate
-from attngraft.study.judging.verdict import Criterion, Verdict, judge
+from attngraft.study.judging.verdict import Verdict
 from attngraft.study.plan import STOCK, Arm, Fixed, Plan
-from attngraft.study.running.records import Run, Store, at_seed, next_seed
+from attngraft.study.running.folds import groups
+from attngraft.study.running.records import Run, Store, at_seed
 
-RESAMPLES = 1000
-BREAKDOWN_RESAMPLES = 400
+RESAMPLES = 500
+BREAKDOWN_RESAMPLES = 100
+NOOP = "noop"
+WORKERS = 2
+EXTENSIONS = "extensions.json"
+SEARCH = "search.json"
 
 
-def criterion(plan: Plan) -> Criterion:
-    """Say what a plan promised to judge by."""
+def criterion(plan: Plan, extensions: Sequence[int] = ()) -> Criterion:
+    """Say what a plan promised to judge by.
+
+    Args:
+        plan: The plan.
+        extensions: Most seeds after each extension of it.
+    """
     return Criterion(
         sesoi=plan.sesoi,
         metric=plan.metric,
         alpha=plan.alpha,
         max_seeds=plan.max_seeds,
         first_look=max(plan.seeds, 2) if plan.max_seeds else 3,
+        seeds=plan.seeds,
+        extensions=tuple(extensions),
+        rule=plan.rule,
+        folds=plan.folds,
+        arms=len(plan.arms),
         resamples=RESAMPLES,
     )
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table of verdicts.
-
-    Attributes:
-        arm: The arm or control.
-        verdict: Its verdict against the stock model; None for a control.
-        estimate: Its difference to the stock model.
-        interval: The interval of that, at the plan's level.
-        against_conv: Its verdict against the convolution of equal cost, if there is one.
-        level: Its mean AP over seeds, in points.
-        cost: What was measured of it.
-        front: Whether no other arm beats it on gain and latency at once.
-    """
-
-    arm: Arm
-    verdict: Verdict | None
-    estimate: Estimate
-    interval: tuple[float, float]
-    against_conv: Verdict | None
-    level: float
-    cost: Mapping[str, Any]
-    front: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,67 +66,177 @@ class Evidence:
     Attributes:
         fixed: The plan.
         tables: The tables.
+        finished: When each run was finished, for the order of looks; by seed where that is unknown.
+        failed: Runs that were tried and failed, by arm: their seeds are not asked for again by looks.
+        diverged: Runs that diverged, by arm; they count as 0 AP.
+        criterion: What is judged by; None for runs that exist already.
+        draw: How images are drawn.
+        cache: What was resampled before.
     """
 
     fixed: Fixed
     tables: dict[str, dict[int, Matches]]
+    finished: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    failed: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    diverged: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    criterion: Criterion | None = None
+    draw: Draw = field(default_factory=lambda: Draw(RESAMPLES))
+    cache: Cache = field(default_factory=lambda: Cache(None))
 
     @classmethod
-    def of(cls, store: Store, fixed: Fixed) -> Evidence:
-        """Read every finished run of a study."""
-        plan = fixed.plan
+    def of(cls, store: Store, fixed: Fixed, *, keep: bool = False) -> Evidence:
+        """Read every finished run of a study.
+
+        Args:
+            store: Its folder.
+            fixed: Its plan.
+            keep: Whether to keep in the folder what is resampled, for the next look.
+        """
+        later = extensions(store)
+        rule = criterion(fixed.plan, later)
+        runs = list(store.finished(all_runs(store, fixed)))
         tables: dict[str, dict[int, Matches]] = {arm.name: {} for arm in fixed.arms}
-        for seed in range(plan.first_seed, plan.first_seed + (plan.max_seeds or plan.seeds)):
-            for run in store.finished(at_seed(fixed.arms, seed)):
-                tables[run.arm.name][seed] = store.matches(run)
-        return cls(fixed, tables)
+        made: dict[str, dict[int, str]] = {arm.name: {} for arm in fixed.arms}
+        diverged: dict[str, set[int]] = {arm.name: set() for arm in fixed.arms}
+        for run in runs:
+            record = store.record(run)
+            tables[run.arm.name][run.seed] = store.matches(run)
+            made[run.arm.name][run.seed] = record.finished
+            if record.watch.get("diverged"):
+                diverged[run.arm.name].add(run.seed)
+        some = next((table for arm in tables.values() for table in arm.values()), None)
+        draw, selected = draw_of(store, fixed, some)
+        return cls(
+            fixed=fixed,
+            tables=tables,
+            finished=made,
+            failed=failed_runs(store, fixed),
+            diverged={name: frozenset(seeds) for name, seeds in diverged.items()},
+            criterion=replace(rule, selected=selected),
+            draw=draw,
+            cache=Cache(store.folder / "cache" / "judging", keep),
+        )
+
+    @property
+    def rule(self) -> Criterion:
+        """What is judged by; runs that exist already are judged at all the pairs there are."""
+        if self.criterion is not None:
+            return self.criterion
+        pairs = max((len(self.seeds(arm.name)) for arm in self.fixed.arms if arm.name != STOCK), default=1)
+        return replace(criterion(self.fixed.plan), seeds=max(pairs, 1), max_seeds=None)
 
     @property
     def arms(self) -> list[Arm]:
-        """The arms that can be compared with the stock model: at least one seed in common."""
+        """The arms that can be compared with the baseline: at least one seed in common."""
         return [arm for arm in self.fixed.arms if arm.name != STOCK and self.seeds(arm.name)]
 
     def seeds(self, arm: str, other: str = STOCK) -> list[int]:
-        """List the seeds that two arms have in common."""
-        return sorted(self.tables[arm].keys() & self.tables[other].keys())
+        """List the seeds that two arms have in common, in the order in which the pairs were completed."""
+        common = self.tables[arm].keys() & self.tables[other].keys()
+        made = [self.finished.get(name, {}) for name in (arm, other)]
+        return sorted(common, key=lambda seed: (max(one.get(seed, "") for one in made), seed))
 
     def differences(self, metric: str, arm: str, other: str = STOCK) -> Resampled:
         """Return the paired differences of two arms over their common seeds."""
-        mine, theirs = (self._resampled(metric, name, tuple(self.seeds(arm, other))) for name in (arm, other))
-        return mine - theirs
+        return self.paired(metric, arm, other).difference
+
+    def paired(self, metric: str, arm: str, other: str = STOCK) -> Paired:
+        """Return the runs of two arms at their common seeds."""
+        seeds = self.seeds(arm, other)
+        mine, theirs = (self._resampled(metric, name, tuple(seeds)) for name in (arm, other))
+        off = [seed in self.diverged.get(name, ()) for seed in seeds for name in (arm, other)]
+        return Paired(
+            mine,
+            theirs,
+            complete=self._complete(arm, other),
+            diverged=tuple(one or two for one, two in zip(off[::2], off[1::2], strict=True)),
+        )
 
     def against_stock(self) -> dict[str, Verdict]:
         """Judge every arm that was asked for; controls are estimated, and are not in the family of verdicts."""
-        wanted = [arm.name for arm in self.arms if arm.kind == "arm"]
-        return self._judge({name: self.differences(self.fixed.plan.metric, name) for name in wanted})
+        found = judge(self.rule, self._first, others=self._others, second=self._second if self.has_conv else None)
+        return {verdict.arm: verdict for verdict in found}
 
     def against_conv(self) -> dict[str, Verdict]:
-        """Judge every arm against the convolution of equal cost, a family of its own."""
-        pairs = {name: arm.name for arm in self.arms if arm.against for name in arm.against if self.tables[name]}
-        common = {name: conv for name, conv in pairs.items() if self.seeds(name, conv)}
-        return self._judge({n: self.differences(self.fixed.plan.metric, n, conv) for n, conv in common.items()})
+        """Judge the arms that came out better against the convolution of equal cost, within the same alpha."""
+        found = judge_second(self.rule, self._first, self._second, others=self._others)
+        return {verdict.arm: verdict for verdict in found}
+
+    @property
+    def has_conv(self) -> bool:
+        """Whether arms have a convolution of equal cost among the controls."""
+        return any(arm.against for arm in self.fixed.arms)
+
+    def conv(self, arm: str) -> Arm | None:
+        """Return the convolution of equal cost of an arm."""
+        return next((control for control in self.fixed.arms if arm in control.against), None)
+
+    def warnings(self) -> list[str]:
+        """Say what is wrong with the validation images, and what they can decide at all."""
+        some = next(iter(self.tables[STOCK].values()), None)
+        return image_warnings(some, self.draw) if some is not None else []
+
+    def decidable(self) -> str:
+        """Say what can be decided on these images, from the first pair of the baseline with noop or an arm."""
+        for arm in sorted(self.arms, key=lambda arm: arm.name != NOOP):
+            pair = self.differences(self.rule.metric, arm.name)
+            spread = float(np.sqrt(pair.resampled[0].var(ddof=1) * pair.correction))
+            return decidable(spread, self.rule, len(self.fixed.plan.arms))
+        return ""
+
+    @cached_property
+    def _first(self) -> dict[str, Paired]:
+        metric = self.rule.metric
+        return {arm.name: self.paired(metric, arm.name) for arm in self.arms if arm.kind == "arm"}
+
+    @cached_property
+    def _second(self) -> dict[str, Paired]:
+        controls = {name: self.conv(name) for name in self._first}
+        return {
+            name: self.paired(self.rule.metric, name, control.name)
+            for name, control in controls.items()
+            if control is not None and self.seeds(name, control.name)
+        }
+
+    @cached_property
+    def _others(self) -> list[Any]:
+        """Values of the controls, by which runs that did not learn are found too."""
+        controls = [arm.name for arm in self.fixed.arms if arm.kind == "control" and arm.name != STOCK]
+        found = [self._resampled(self.rule.metric, name, tuple(sorted(self.tables[name]))) for name in controls]
+        return [values.observed for values in found if len(values.observed)]
+
+    def next_pair(self, arm: str, other: str) -> list[Run]:
+        """Return the runs of the first seed that two arms have not attempted, of those that the plan has."""
+        plan, last = self.fixed.plan, self.rule.last or 0
+        for seed in range(plan.first_seed, plan.first_seed + last):
+            if any(seed in self.failed.get(name, ()) for name in (arm, other)):
+                continue
+            missing = [name for name in (arm, other) if seed not in self.tables[name]]
+            if missing:
+                return [Run(self.fixed.arm(name), seed) for name in missing]
+        return []
+
+    def _complete(self, arm: str, other: str) -> bool:
+        """Tell whether a plan with one look has tried all of its pairs."""
+        if self.criterion is None:
+            return True
+        plan = self.fixed.plan
+        planned = range(plan.first_seed, plan.first_seed + (self.rule.seeds or plan.seeds))
+        return all(
+            seed in self.tables[name] or seed in self.failed.get(name, ()) for name in (arm, other) for seed in planned
+        )
 
     def estimates(self, metric: str) -> dict[str, Estimate]:
-        """Estimate the difference of every arm and control to the stock model."""
-        return {arm.name: estimate(self.differences(metric, arm.name)) for arm in self.arms}
+        """Estimate the difference of every arm and control to the baseline."""
+        overlap = self.rule.overlap
+        return {arm.name: estimate(self.differences(metric, arm.name), overlap=overlap) for arm in self.arms}
 
     def breakdown(self, arm: str) -> dict[str, Estimate]:
         """Estimate an arm's difference in every metric, and in the AP of every class under ``AP/NAME``."""
-        mine, theirs = (
-            self._broken_down([self.tables[name][seed] for seed in self.seeds(arm)]) for name in (arm, STOCK)
-        )
+        mine, theirs = (self._broken_down(name, tuple(self.seeds(arm))) for name in (arm, STOCK))
         there = {"AP", "AP50", "AP75", *self.sizes(), *(name for name in mine if "/" in name)}
         pairs = {name: mine[name] - theirs[name] for name in mine if name in there}
         return {name: estimate(pair) for name, pair in pairs.items() if np.isfinite(pair.observed).all()}
-
-    def _broken_down(self, runs: Sequence[Matches]) -> dict[str, Resampled]:
-        if self.fixed.plan.folds is None:
-            return resample_breakdown(runs, resamples=BREAKDOWN_RESAMPLES)
-        parts = [resample_breakdown([run], resamples=1) for run in runs]
-        names = [name for name in parts[0] if all(name in part for part in parts)]
-        values = {name: np.concatenate([part[name].observed for part in parts]) for name in names}
-        images = sum(len(run.images) for run in runs)
-        return {name: Resampled(value, np.stack([value, value], 1), images) for name, value in values.items()}
 
     def sizes(self) -> list[str]:
         """List the metrics by size that the ground truth has objects for."""
@@ -132,24 +244,47 @@ class Evidence:
         there = {"APs": 1, "APm": 2, "APl": 3}
         return [name for name, row in there.items() if some.objects[row].any()]
 
-    def _judge(self, pairs: dict[str, Resampled]) -> dict[str, Verdict]:
-        return {verdict.arm: verdict for verdict in judge(criterion(self.fixed.plan), pairs)} if pairs else {}
+    def _broken_down(self, arm: str, seeds: tuple[int, ...]) -> dict[str, Resampled]:
+        key = "breakdown", arm, seeds
+        if key not in self._kept:
+            runs = [self.tables[arm][seed] for seed in seeds]
+            self._kept[key] = breakdown_over_folds(runs) if self.rule.folds else self._resampled_breakdown(runs)
+        return dict(self._kept[key])
+
+    def _resampled_breakdown(self, runs: Sequence[Matches]) -> dict[str, Resampled]:
+        return resample_breakdown(
+            runs,
+            resamples=BREAKDOWN_RESAMPLES,
+            seed=self.draw.seed,
+            workers=WORKERS,
+            groups=self.draw.groups,
+            kept=self.draw.kept,
+        )
 
     def _resampled(self, metric: str, arm: str, seeds: tuple[int, ...]) -> Resampled:
-        key = metric, arm, seeds
-        if key not in _kept(self):
-            runs = [self.tables[arm][seed] for seed in seeds]
-            folds = self.fixed.plan.folds
-            _kept(self)[key] = (
-                resample(runs, metric, resamples=RESAMPLES) if folds is None else over_folds(runs, metric)
-            )
-        return _kept(self)[key]
+        """Resample an arm's runs; each run once, whatever it is paired with."""
+        runs = [self.tables[arm][seed] for seed in seeds]
+        if self.rule.folds:
+            return over_folds(runs, metric)
+        missing = [(seed, run) for seed, run in zip(seeds, runs, strict=True) if (metric, arm, seed) not in self._kept]
+        require_comparable([run for table in self.tables.values() for run in table.values()][:1] + runs)
+        with ThreadPoolExecutor(WORKERS) as pool:
+            made = list(pool.map(lambda one: self.cache.resampled(one[1], metric, self.draw), missing))
+        self._kept.update({(metric, arm, seed): found for (seed, _), found in zip(missing, made, strict=True)})
+        return together([self._kept[metric, arm, seed] for seed in seeds])
+
+    @cached_property
+    def _kept(self) -> dict[Any, Any]:
+        """What was resampled: it is asked for by verdicts, intervals and figures."""
+        return {}
 
 
-def _kept(evidence: Evidence) -> dict[tuple[str, str, tuple[int, ...]], Resampled]:
-    """Return what was resampled before: it is asked for by the verdicts, the intervals and the figures."""
-    kept: dict[tuple[str, str, tuple[int, ...]], Resampled] = evidence.__dict__.setdefault("_kept", {})
-    return kept
+def together(runs: Sequence[Resampled]) -> Resampled:
+    """Put single runs together."""
+    if not runs:
+        return Resampled(np.empty(0), np.empty((0, 0)), 0)
+    observed, resampled = (np.concatenate([getattr(run, name) for run in runs]) for name in ("observed", "resampled"))
+    return replace(runs[0], observed=observed, resampled=resampled)
 
 
 def over_folds(runs: Sequence[Matches], metric: str) -> Resampled:
@@ -159,22 +294,86 @@ def over_folds(runs: Sequence[Matches], metric: str) -> Resampled:
 
     Args:
         runs: One a seed, on different images.
-        metric: One of `attngraft.coco.average_precision.METRICS`.
+        metric: What `attngraft.coco.metrics.parse_metric` reads.
     """
     values = np.array([metric_values(run, metric, None)[0] for run in runs])
     return Resampled(values, np.stack([values, values], 1), sum(len(run.images) for run in runs))
 
 
+def breakdown_over_folds(runs: Sequence[Matches]) -> dict[str, Resampled]:
+    """Return every metric that all of some runs on different folds have, as `over_folds` does."""
+    parts = [resample_breakdown([run], resamples=1) for run in runs]
+    names = [name for name in parts[0] if all(name in part for part in parts)]
+    values = {name: np.concatenate([part[name].observed for part in parts]) for name in names}
+    images = sum(len(run.images) for run in runs)
+    return {name: Resampled(value, np.stack([value, value], 1), images) for name, value in values.items()}
+
+
+def draw_of(store: Store, fixed: Fixed, run: Matches | None) -> tuple[Draw, bool]:
+    """Say how images are drawn, and whether all of them chose the arms.
+
+    Args:
+        store: The study's folder.
+        fixed: Its plan.
+        run: Any of its runs.
+
+    Raises:
+        DataError: If the plan's ``group`` finds no group in the name of an image.
+    """
+    search = _read(store.folder / SEARCH)
+    chosen = bool(search) and not search.get("fresh_split")
+    halves = chosen and bool(search.get("halves")) and fixed.plan.folds is None
+    if run is None or fixed.plan.folds or not (halves or fixed.plan.group):
+        return Draw(RESAMPLES), chosen
+    names = {image["id"]: str(image["file_name"]) for image in store.truth()["images"]}
+    files = [names[image] for image in run.images.tolist()]
+    named = groups([Path(file).name for file in files], fixed.plan.group)
+    numbers = np.unique(named, return_inverse=True)[1] if fixed.plan.group else None
+    return Draw(RESAMPLES, groups=numbers, kept=confirming(files) if halves else None), chosen and not halves
+
+
+def _read(file: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return found
+
+
+def extensions(store: Store) -> tuple[int, ...]:
+    """Return the most seeds after each extension of a study's plan."""
+    file = store.folder / EXTENSIONS
+    return tuple(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else ()
+
+
+def all_runs(store: Store, fixed: Fixed) -> list[Run]:
+    """List every run that a plan and its extensions may ask for, seed by seed."""
+    last = criterion(fixed.plan, extensions(store)).last or fixed.plan.seeds
+    seeds = range(fixed.plan.first_seed, fixed.plan.first_seed + last)
+    return [run for seed in seeds for run in at_seed(fixed.arms, seed)]
+
+
+def failed_runs(store: Store, fixed: Fixed) -> dict[str, frozenset[int]]:
+    """Return the seeds at which each arm was tried and failed."""
+    found: dict[str, set[int]] = {arm.name: set() for arm in fixed.arms}
+    for file in sorted(store.failures.glob("*.json")):
+        failure = json.loads(file.read_text(encoding="utf-8"))
+        if failure.get("arm") in found:
+            found[failure["arm"]].add(int(failure["seed"]))
+    return {name: frozenset(seeds) for name, seeds in found.items()}
+
+
 def undecided(store: Store, fixed: Fixed) -> list[Run]:
-    """Return the runs of the next seed for the arms that may still be decided, and for what they are compared with."""
-    evidence = Evidence.of(store, fixed)
-    waiting = [name for name, verdict in evidence.against_stock().items() if not verdict.stop]
-    if not waiting:
-        return []
-    end = fixed.plan.first_seed + (fixed.plan.max_seeds or fixed.plan.seeds)
-    seeds = {name: seed for name in waiting if (seed := next_seed(store, fixed, name)) < end}
-    runs = [Run(fixed.arm(name), seed) for name, seed in seeds.items()]
-    for arm in fixed.arms:
-        paired = {seeds[name] for name in seeds if arm.name == STOCK or name in arm.against}
-        runs += [Run(arm, seed) for seed in sorted(paired)]
-    return runs
+    """Return the runs of the next seed for the arms that may still be decided, and for what they are compared with.
+
+    The next seed is the first that was not attempted. An arm that came out better is then compared with its
+    convolution, from the first seed on, until that is decided too.
+    """
+    evidence = Evidence.of(store, fixed, keep=True)
+    wanted: list[Run] = []
+    first = evidence.against_stock()
+    later = evidence.against_conv()
+    for name, verdict in first.items():
+        control = evidence.conv(name)
+        if not verdict.stop and evidence.rule.looks_often:
+            wanted += evidence.next_pair(name, STOCK)
+        elif verdict.outcome == "better" and control is not None and not (name in later and later[name].stop):
+            wanted += evidence.next_pair(name, control.name)
+    return list(dict.fromkeys(wanted))

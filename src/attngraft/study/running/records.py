@@ -55,8 +55,12 @@ class Run:
 
 
 def planned(fixed: Fixed) -> list[Run]:
-    """List the runs that a plan begins with, all arms of the first seed first, so that pairs come early."""
-    return [run for seed in range(fixed.plan.seeds) for run in at_seed(fixed.arms, fixed.plan.first_seed + seed)]
+    """List the runs that a plan begins with, all arms of the first seed first, so that pairs come early.
+
+    A convolution of equal cost is trained only once its arm came out better than the baseline.
+    """
+    arms = [arm for arm in fixed.arms if not arm.against]
+    return [run for seed in range(fixed.plan.seeds) for run in at_seed(arms, fixed.plan.first_seed + seed)]
 
 
 def at_seed(arms: Iterable[Arm], seed: int) -> list[Run]:
@@ -253,20 +257,6 @@ class Store:
 
     def _detections(self, run: Run) -> Path:
         return self.records / f"{run.name}.detections.json.gz"
-
-
-def next_seed(store: Store, fixed: Fixed, arm: str) -> int:
-    """Return the first seed that an arm has not attempted, so that a run that fails is not asked for again.
-
-    Args:
-        store: The study's folder.
-        fixed: Its plan.
-        arm: The arm.
-    """
-    one, seed = fixed.arm(arm), fixed.plan.first_seed
-    while store.attempted(Run(one, seed)):
-        seed += 1
-    return seed
 
 
 def _readable(file: Path) -> bool:
