@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,34 @@ class TestContract:
         other.load_state_dict(module.state_dict())
         assert torch.equal(module(x), other(x))
 
+    @pytest.mark.parametrize("batch", [1, 3])
+    @pytest.mark.parametrize("train", [False, True], ids=["eval", "train"])
+    @pytest.mark.parametrize(
+        "lay",
+        [
+            lambda x: x.to(memory_format=torch.channels_last),
+            lambda x: torch.stack([x, x], 4)[..., 0],
+            lambda x: x.transpose(2, 3).contiguous().transpose(2, 3),
+            lambda x: torch.cat([x, x], 1)[:, x.shape[1] :],
+        ],
+        ids=["channels last", "strided", "columns first", "part of more channels"],
+    )
+    def test_output_and_gradients_do_not_depend_on_the_layout(
+        self, name: str, lay: Callable[[Tensor], Tensor], train: bool, batch: int
+    ) -> None:
+        module = build(name).double().train(train)
+        found = []
+        for arrange in (lambda x: x, lay):
+            twin = copy.deepcopy(module)
+            x = torch.randn(batch, 64, 7, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+            x = arrange(x).detach().requires_grad_()
+            weight = torch.randn(batch, 64, 7, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+            y = twin(x)
+            (y * weight).sum().backward()
+            found.append([y, x.grad, *(p.grad for p in twin.parameters())])
+        for usual, other in zip(*found, strict=True):
+            torch.testing.assert_close(other, usual, atol=1e-9, rtol=1e-9)
+
     def test_survives_pickle_and_deepcopy(self, name: str) -> None:
         module = build(name)
         x = torch.randn(2, 64, 6, 7)
@@ -122,6 +151,19 @@ class TestContract:
         assert y.isfinite().all()
         assert x.grad is not None
         assert x.grad.isfinite().all()
+
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+    def test_stays_finite_in_mixed_precision_on_a_strong_map(self, name: str, dtype: torch.dtype) -> None:
+        """Maps of standard deviation 300: a sum that is scaled afterwards has left the range of fp16 before."""
+        module = build(name)
+        x = (torch.randn(2, 64, 9, 8) * 300).requires_grad_()
+        with torch.autocast("cpu", dtype=dtype):
+            y = module(x)
+        ((y.float() / 300).square().mean() / 300).backward()  # or a weight seen by a gate gets more than fp16 holds
+        assert y.isfinite().all()
+        for key, gradient in [("x", x.grad), *((key, p.grad) for key, p in module.named_parameters())]:
+            assert gradient is not None, key
+            assert gradient.isfinite().all(), key
 
     def test_repeats_itself(self, name: str) -> None:
         module = build(name).eval()

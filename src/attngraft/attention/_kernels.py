@@ -130,6 +130,10 @@ def _suited(device: torch.device) -> str:
 
 
 def _factored(q: Tensor, k: Tensor, v: Tensor, scale: float, offsets: Offsets | None) -> Tensor:
+    if _is_half(q) and not is_tracing():
+        # Half precision cannot hold the logits of a strong map. A graph for export keeps to its one type.
+        with torch.autocast(q.device.type, enabled=False):
+            return _factored(q.float(), k.float(), v.float(), scale, offsets).to(v.dtype)
     q = q.transpose(2, 3) * scale  # (B, h, N, d)
     logits = q @ k  # (B, h, N, N)
     if offsets is not None:

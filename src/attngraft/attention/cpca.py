@@ -11,6 +11,7 @@ Differs: The authors' code, the default here and everywhere, applies the one 1x1
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -87,8 +88,13 @@ class CPCA(Attention):
         self.check(x)
         u = self.gated(x)
         u = u * self._channel_gate(u)
-        refined = u * self._spatial_gate(u)
-        return refined if self.form == "paper" else self.proj(refined)
+        gate = self._spatial_gate(u)
+        # The spatial gate has no bounds: the product grows with the square of the input, which half precision
+        # cannot hold. Outside autocast it stays in the type of the module.
+        is_mixed = torch.is_autocast_enabled(x.device.type)
+        with torch.autocast(x.device.type, enabled=False) if is_mixed else nullcontext():
+            refined = u.float() * gate.float() if is_mixed else u * gate
+            return refined if self.form == "paper" else self.proj(refined)
 
     def gated(self, x: Tensor) -> Tensor:
         """Return what the gate multiplies: the input, or in the code's form its projection, projected again after."""

@@ -152,14 +152,14 @@ class MHSA(Attention):
         q, k, _, offsets = self._vectors(x)
         B, _, H, W = x.shape
         index = query_cells(cells, B, H * W, x.device)
-        q = choose(q.transpose(2, 3), index)  # (B, h, Q, d)
+        q = choose(q.transpose(2, 3), index) * self._factor()  # (B, h, Q, d)
         logits = q @ k  # (B, h, Q, N)
         if offsets is not None:
             rows, columns = index // W, index % W
             to_row = _towards(q, offsets.by_row, rows, H)  # (B, h, Q, H)
             to_column = _towards(q, offsets.by_column, columns, W)  # (B, h, Q, W)
             logits = logits + (to_row.unsqueeze(4) + to_column.unsqueeze(3)).flatten(3)
-        return softmax(logits * self._factor())
+        return softmax(logits)
 
     def attention_values(self, x: Tensor) -> Tensor:
         """Return what the weights mix, ``(B, h, N, d)``; the mixture is the output."""

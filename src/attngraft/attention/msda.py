@@ -151,13 +151,14 @@ class MSDA(Attention):
         d = self.channels // self.heads
         H, W = q.shape[2:]
         q, k, v = (torch.unflatten(t, 1, (-1, d)) for t in (q, k, v))  # (B, h, d, H, W)
+        wide = torch.promote_types(q.dtype, torch.float32)  # half precision cannot hold the sums of a strong map
+        q = q.to(wide) * d**-0.5
         logits = torch.stack([(q * key).sum(2) for key in self._window(k, dilation, H, W)])  # (k², B, h, H, W)
-        logits = logits * d**-0.5
         if self.border == "mask":
             rows, columns = (self._inside(dilation, size, q.device) for size in (H, W))
             inside = (rows[:, None, :, None] & columns[:, None, :]).flatten(0, 1)  # (k², H, W)
             logits = logits.masked_fill(~inside[:, None, None], -torch.inf)
-        weights = logits.softmax(0).unsqueeze(3)  # (k², B, h, 1, H, W)
+        weights = logits.softmax(0).to(v.dtype).unsqueeze(3)  # (k², B, h, 1, H, W)
         first, *others = zip(weights, self._window(v, dilation, H, W), strict=True)
         mixed = torch.mul(*first)  # not a sum from zero: the exporter would write a zero map of one fixed size
         for weight, value in others:

@@ -111,10 +111,10 @@ class NonLocal(Attention):
         Those of the dot product form have both signs and any sum.
         """
         theta, phi, _ = self._vectors(x)
-        logits = choose(theta, query_cells(cells, len(x), theta.shape[2], x.device)) @ phi.transpose(2, 3)
+        theta = choose(theta, query_cells(cells, len(x), theta.shape[2], x.device))
         if self.form == "dot_product":
-            return logits / phi.shape[2]
-        return softmax(logits * self.hidden**-0.5 if self.scale else logits)
+            return theta / phi.shape[2] @ phi.transpose(2, 3)
+        return softmax((theta * self.hidden**-0.5 if self.scale else theta) @ phi.transpose(2, 3))
 
     def attention_values(self, x: Tensor) -> Tensor:
         """Return what the weights mix before the last projection, ``(B, 1, N, hidden)``."""
