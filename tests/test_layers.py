@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -118,3 +120,29 @@ def test_the_linter_sees_ultralytics_outside_of_its_room(house: Path) -> None:
 def test_maps_load_torch_and_the_zoo_and_nothing_more() -> None:
     zoo, maps = loaded_after("import attngraft.attention", "import attngraft.maps")
     assert maps == zoo
+
+
+def arrows(source: Path, package: str) -> dict[str, set[str]]:
+    """Return which modules each module imports, as a process that runs imports them."""
+    code = (
+        "import grimp, json\n"
+        f"graph = grimp.build_graph({package!r}, exclude_type_checking_imports=True, cache_dir=None)\n"
+        "print(json.dumps({m: sorted(graph.find_modules_directly_imported_by(m)) for m in graph.modules}))"
+    )
+    result = run(sys.executable, "-c", code, source=source)
+    assert result.returncode == 0, result.stderr
+    return {module: set(imported) for module, imported in json.loads(result.stdout).items()}
+
+
+def test_no_imports_go_in_a_circle() -> None:
+    list(TopologicalSorter(arrows(SOURCE, "attngraft")).static_order())
+
+
+def test_a_circle_is_seen(tmp_path: Path) -> None:
+    package = tmp_path / "round"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "one.py").write_text("def f():\n    import round.two\n")
+    (package / "two.py").write_text("import round.one\n")
+    with pytest.raises(CycleError):
+        list(TopologicalSorter(arrows(tmp_path, "round")).static_order())

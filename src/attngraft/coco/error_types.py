@@ -23,7 +23,8 @@ from typing import Any
 
 from attngraft._core.extras import extra_package
 from attngraft.coco.evaluate import load_predictions, load_truth
-from attngraft.coco.libraries import HOTCOCO, Task
+from attngraft.coco.installed import HOTCOCO
+from attngraft.coco.libraries import Task
 from attngraft.coco.matches import CONFIDENCE
 
 ERROR_TYPES = {

@@ -8,19 +8,15 @@ from __future__ import annotations
 import contextlib
 import copy
 import gc
-import importlib
-import importlib.util
 import io
-import sys
 from collections.abc import Iterator, Mapping
-from types import ModuleType
 from typing import Any, Literal, Protocol
 
-from attngraft._core.errors import MissingExtraError
+from attngraft.coco.installed import HOTCOCO, PYCOCOTOOLS, installed, module
+from attngraft.coco.masks import compressed
 from attngraft.coco.matches import MAX_DETECTIONS
 
 Task = Literal["bbox", "segm"]
-HOTCOCO, PYCOCOTOOLS = "hotcoco", "pycocotools"
 
 
 class Dataset(Protocol):
@@ -54,21 +50,7 @@ def library() -> Library:
     Raises:
         MissingExtraError: If none is.
     """
-    if _installed(HOTCOCO):
-        return Hotcoco()
-    if _installed(PYCOCOTOOLS):
-        return Pycocotools()
-    raise MissingExtraError(HOTCOCO, "coco")
-
-
-def mask_module() -> Any:
-    """Return the functions on masks of the library that is installed; both have pycocotools' names.
-
-    Raises:
-        MissingExtraError: If none is.
-    """
-    name = library().name
-    return importlib.import_module("pycocotools.mask") if name == PYCOCOTOOLS else _module(HOTCOCO).mask
+    return Hotcoco() if installed() == HOTCOCO else Pycocotools()
 
 
 class Hotcoco:
@@ -78,7 +60,7 @@ class Hotcoco:
 
     def truth(self, content: str | Mapping[str, Any]) -> Dataset:
         """Read ground truth, a file or its content."""
-        return _module(HOTCOCO).COCO(dict(content) if isinstance(content, Mapping) else content)
+        return module(HOTCOCO).COCO(dict(content) if isinstance(content, Mapping) else content)
 
     def detections(self, truth: Dataset, found: list[dict[str, Any]]) -> Dataset:
         """Take detections in COCO's results format."""
@@ -87,7 +69,7 @@ class Hotcoco:
 
     def cells(self, truth: Dataset, detections: Dataset, task: Task, images: list[int]) -> Iterator[Mapping[str, Any]]:
         """Yield the records of some images."""
-        evaluation = _module(HOTCOCO).COCOeval(truth, detections, task)
+        evaluation = module(HOTCOCO).COCOeval(truth, detections, task)
         evaluation.params.img_ids = images
         evaluation.params.max_dets = [MAX_DETECTIONS]
         with _no_garbage_collection():
@@ -103,7 +85,7 @@ class Pycocotools:
     def truth(self, content: str | Mapping[str, Any]) -> Dataset:
         """Read ground truth, a file or its content, without changing what was given."""
         with _silence():
-            loaded = _module("pycocotools.coco").COCO(content if isinstance(content, str) else None)
+            loaded = module("pycocotools.coco").COCO(content if isinstance(content, str) else None)
             plain = loaded.dataset if isinstance(content, str) else copy.deepcopy(dict(content))
             for number, one in enumerate(plain.get("annotations", ()), 1):
                 _, _, width, height = one["bbox"]
@@ -114,8 +96,6 @@ class Pycocotools:
 
     def detections(self, truth: Dataset, found: list[dict[str, Any]]) -> Dataset:
         """Take detections in COCO's results format."""
-        from attngraft.coco.masks import compressed
-
         packed = [
             one | {"segmentation": compressed(one["segmentation"])} if "segmentation" in one else one for one in found
         ]
@@ -123,7 +103,7 @@ class Pycocotools:
             if packed:
                 loaded: Dataset = truth.loadRes(packed)  # type: ignore[attr-defined]
                 return loaded
-            empty = _module("pycocotools.coco").COCO()
+            empty = module("pycocotools.coco").COCO()
             empty.dataset = {**truth.dataset, "annotations": []}  # type: ignore[attr-defined]
             empty.createIndex()
             return empty
@@ -131,23 +111,13 @@ class Pycocotools:
     def cells(self, truth: Dataset, detections: Dataset, task: Task, images: list[int]) -> Iterator[Mapping[str, Any]]:
         """Yield the records of some images."""
         with _silence():
-            evaluation = _module("pycocotools.cocoeval").COCOeval(truth, detections, task)
+            evaluation = module("pycocotools.cocoeval").COCOeval(truth, detections, task)
             evaluation.params.imgIds = images
             evaluation.params.maxDets = [MAX_DETECTIONS]
             evaluation.evaluate()
         for cell in evaluation.evalImgs:
             if cell is not None:
                 yield {**cell, "dtMatched": cell["dtMatches"] > 0}
-
-
-def _installed(name: str) -> bool:
-    if name in sys.modules:
-        return sys.modules[name] is not None
-    return importlib.util.find_spec(name) is not None
-
-
-def _module(name: str) -> ModuleType | Any:
-    return importlib.import_module(name)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngraft._core.errors import DataError
-from attngraft.coco.libraries import mask_module
+from attngraft.coco.installed import mask_module
 
 Outline = Sequence[Sequence[float]] | Mapping[str, Any]
 """An annotation's ``segmentation``: polygons as flat lists of x and y, or run lengths."""

@@ -26,6 +26,7 @@ from attngraft._core.errors import OptionError, PlanError, UnknownNameError, sug
 from attngraft._core.files import write_text
 from attngraft._core.yaml_files import read_yaml
 from attngraft.coco.metrics import parse_metric
+from attngraft.study.commands import split_command
 from attngraft.yolo import Recipe
 
 Match = Literal["parameters", "latency"]
@@ -413,9 +414,7 @@ def _check_command(plan: Plan) -> None:
     Raises:
         PlanError: If it says more.
     """
-    from attngraft.study.running.program import split
-
-    split(plan.command or "")
+    split_command(plan.command or "")
     if plan.train:
         raise PlanError(
             f"the training option {next(iter(plan.train))!r} is Ultralytics', and command: trains with a program of "

@@ -16,7 +16,8 @@ from attngraft._core.progress import SILENT, Progress
 from attngraft._core.yaml_files import read_yaml
 from attngraft.coco.error_types import error_types
 from attngraft.coco.evaluate import Evaluation, evaluate
-from attngraft.coco.libraries import HOTCOCO, Task, library
+from attngraft.coco.installed import HOTCOCO, installed
+from attngraft.coco.libraries import Task
 
 SEED = re.compile(r"(\d+)(?!.*\d)")
 """The last number of a name."""
@@ -46,7 +47,7 @@ class Found:
         """Evaluate the detections of a run."""
         self.scored.setdefault(arm, {})[seed] = evaluate(self.truth, found, task=self.task)
         self.detections.setdefault(arm, {})[seed] = found
-        if library().name == HOTCOCO:
+        if installed() == HOTCOCO:
             self.errors.setdefault(arm, {})[seed] = error_types(self.truth, found, task=self.task).costs
 
 

@@ -10,14 +10,13 @@ from __future__ import annotations
 import json
 import math
 import os
-import shlex
 import subprocess
 import sys
 from pathlib import Path
-from string import Formatter
 from typing import TYPE_CHECKING, Any, Literal
 
 from attngraft._core.errors import DataError, PlanError
+from attngraft.study.commands import split_command
 from attngraft.study.plan import Plan
 from attngraft.study.running.records import Run
 
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 
 PREDICTIONS = "predictions.json"
 NUMBER = "metric.txt"
-PLACEHOLDERS = ("arm", "seed", "folder", "data")
-NEEDED = ("arm", "seed", "folder")
 
 
 def words(plan: Plan, run: Run, folder: Path) -> list[str]:
@@ -42,32 +39,7 @@ def words(plan: Plan, run: Run, folder: Path) -> list[str]:
         PlanError: If the command cannot be split into words, or names something that it cannot be given.
     """
     values = {"arm": run.arm.model, "seed": run.seed, "folder": folder, "data": plan.data}
-    return [word.format(**values) for word in split(plan.command or "")]
-
-
-def split(command: str) -> list[str]:
-    """Split a command at its blanks, as a shell would, and check its placeholders.
-
-    Raises:
-        PlanError: If it cannot be split, or names something that it cannot be given, or not what it needs.
-
-    Example:
-        >>> split("python train.py --arm {arm} --seed {seed} --out '{folder}'")
-        ['python', 'train.py', '--arm', '{arm}', '--seed', '{seed}', '--out', '{folder}']
-    """
-    try:
-        found = shlex.split(command)
-        named = {name for word in found for _, name, _, _ in Formatter().parse(word) if name is not None}
-    except ValueError as error:
-        raise PlanError(f"command: {error}, in {command!r}; close every quote, and write {{{{ for a brace") from error
-    if unknown := sorted(named - {*PLACEHOLDERS}):
-        known = ", ".join(f"{{{name}}}" for name in PLACEHOLDERS)
-        raise PlanError(f"command: there is no {{{unknown[0]}}}; it may name {known}")
-    if missing := [name for name in NEEDED if name not in named]:
-        raise PlanError(
-            f"command: it needs {{{missing[0]}}}, as in: python train.py --arm {{arm}} --seed {{seed}} --out {{folder}}"
-        )
-    return found
+    return [word.format(**values) for word in split_command(plan.command or "")]
 
 
 def carry_out(plan: Plan, run: Run, folder: Path) -> None:

@@ -107,7 +107,7 @@ def perform(folder: Path, run: Run, fixed: Fixed) -> None:
 def _perform(store: Store, run: Run, fixed: Fixed) -> None:
     from attngraft.coco.error_types import error_types
     from attngraft.coco.evaluate import evaluate
-    from attngraft.coco.libraries import HOTCOCO, library
+    from attngraft.coco.installed import HOTCOCO, installed
     from attngraft.measure import environment as versions
 
     plan, training = fixed.plan, store.training(run)
@@ -123,7 +123,7 @@ def _perform(store: Store, run: Run, fixed: Fixed) -> None:
         numbers=scored.numbers,
         per_class=scored.per_class.tolist(),
         classes=scored.matches.classes.tolist(),
-        errors=error_types(seen.truth, seen.found, task=seen.task).costs if library().name == HOTCOCO else {},
+        errors=error_types(seen.truth, seen.found, task=seen.task).costs if installed() == HOTCOCO else {},
         curve=curve(training),
         seconds=clock.seconds(),
         finished=datetime.now(timezone.utc).isoformat(timespec="seconds"),
