@@ -40,7 +40,7 @@ def doctor(
             ``PACKAGE.MODULE:CLASS``.
         imgsz: Side of the largest image.
         batch: Images in a training step.
-        data: The host's data file, whose images exports are then compared on.
+        data: The data file of Ultralytics, whose images exports are then compared on.
         channels: Width of the maps that a mechanism alone is examined on.
         options: Keyword arguments that a mechanism alone is built with; a recipe has them inside.
         progress: Gets the name of each check before it runs, and its `Finding`.

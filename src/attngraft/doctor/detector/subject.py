@@ -37,7 +37,7 @@ class DetectorSubject:
         recipe: What to open.
         imgsz: Side of the images in training, in pixels, as asked for.
         batch: Images in a training step.
-        data: The host's data file, where there is one.
+        data: The data file of Ultralytics, where there is one.
     """
 
     recipe: str
@@ -47,7 +47,7 @@ class DetectorSubject:
 
     @cached_property
     def opened(self) -> YOLO:
-        """The host's object, as it starts."""
+        """The object of Ultralytics, as it starts."""
         return YOLO(self.recipe)
 
     @cached_property
@@ -75,7 +75,7 @@ class DetectorSubject:
 
     @property
     def task(self) -> str:
-        """The host's task."""
+        """The task, by the word of Ultralytics."""
         return str(self.opened.task)
 
     @property
