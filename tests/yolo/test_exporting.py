@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -185,6 +186,60 @@ needs_semantic = pytest.mark.skipif(not hasattr(head, "SemanticSegment"), reason
 )
 def test_the_head_says_how_its_output_is_laid_out(model: str, layout: Layout) -> None:
     assert Layout.of(attngraft.YOLO(model).model) == layout
+
+
+class Decoder(torch.nn.Module):
+    """A head of a host to come: queries, however large the image is, or cells, of which a larger one has more."""
+
+    nc = 3
+
+    def __init__(self, width: int, *, queries: bool) -> None:
+        super().__init__()
+        self.width, self.queries = width, queries
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, None]:
+        if self.queries:
+            return x.new_zeros(len(x), 20, self.width), None
+        return x.new_zeros(len(x), self.width, x.shape[2] * x.shape[3]), None
+
+
+class Network(torch.nn.Module):
+    yaml: ClassVar[dict[str, int]] = {"channels": 3}
+
+    def __init__(self, head: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = torch.nn.Sequential(torch.nn.MaxPool2d(8), head)
+
+    def forward(self, x: torch.Tensor) -> object:
+        return self.model(x)
+
+
+@pytest.mark.parametrize(
+    ("width", "queries", "layout"),
+    [
+        (6, True, ROWS), (7, True, Layout("rows", 3)), (7, False, Layout("columns", 3)),
+        (9, False, Layout("columns", 3)), (5, True, Layout("maps")),
+    ],
+)  # fmt: skip
+def test_an_unknown_head_is_told_by_what_it_gives(width: int, queries: bool, layout: Layout) -> None:
+    assert Layout.of(Network(Decoder(width, queries=queries))) == layout
+
+
+def test_a_two_level_model_and_a_decoder_under_other_names_open_and_graft() -> None:
+    """As announced of hosts to come: maps at strides 8 and 32 alone, under a name that says nothing."""
+    backbone = "\n".join("  - [-1, 1, Conv, [16, 3, 2]]" for _ in range(5))
+    Path("next-n.yaml").write_text(f"nc: 3\nbackbone:\n{backbone}\nhead:\n  - [[2, 4], 1, Detect, [nc]]\n")
+    decoder = "RTDETRDecoder, [nc, 32, 20, 2, 4, 1, 64]"
+    Path("next-l.yaml").write_text(f"nc: 3\nbackbone:\n{backbone}\nhead:\n  - [[2, 4], 1, {decoder}]\n")
+    two, detr = attngraft.YOLO("next-n.yaml+se@P3,N5"), attngraft.YOLO("next-l.yaml+se@P3,N5")
+    assert (type(two).__name__, type(detr).__name__) == ("YOLO", "RTDETR")
+    assert type(detr.model).__name__ == "RTDETRDetectionModel"
+    for opened in (two, detr):
+        assert sum(key.endswith(".gamma") for key in opened.model.state_dict()) == 2
+    assert Layout.of(two.model) == Layout("columns", 3)
+    assert Layout.of(detr.model).kind == "rows"
+    record = export(two, imgsz=64, images=1)
+    assert record.deviation.within
 
 
 def sure(model: str) -> attngraft.YOLO:

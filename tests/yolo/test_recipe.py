@@ -95,6 +95,11 @@ def test_an_error_points_at_the_character(text: str, message: str, at: int) -> N
     assert str(caught.value).splitlines()[-1].index("^") == at + 2
 
 
+def test_a_forgotten_plugin_is_hinted_at() -> None:
+    with pytest.raises(RecipeError, match="no mechanism is called 'mine'.*one of your own is given with --plugin FILE"):
+        Recipe.parse("yolo11n+mine@P5")
+
+
 def test_a_file_with_signs_of_recipes_in_its_name_is_a_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("yolo11n+mhsa@P5.pt", "模型（新）＋.pt"):

@@ -1,4 +1,7 @@
-"""Grafts for Ultralytics models; the only folder that knows Ultralytics.
+"""Grafts for Ultralytics models, behind six verbs; the only package that imports Ultralytics.
+
+`YOLO` opens a model by its recipe, `places` says where a graft can go, `graft` writes a checkpoint, and `train`,
+`detect` and `export` are a study's and a user's ways through Ultralytics.
 
 Names are loaded when first used: the hook into Ultralytics runs while Ultralytics itself is still being imported.
 """

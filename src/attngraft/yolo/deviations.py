@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from ultralytics.nn.modules import Classify, Detect, RTDETRDecoder
 
-from attngraft._core.calls import tensors
+from attngraft._core.calls import mode, tensors
 from attngraft.export import Bound, Deviation
 from attngraft.export.exported import Array
 from attngraft.export.parity import Pairs, Run, furthest
@@ -63,8 +63,26 @@ class Layout:
             labelled = hasattr(head, "postprocess")
             return cls("rows", 1 if labelled else head.nc, labelled)
         if not isinstance(head, Detect):
-            return cls("maps")
+            return cls._seen(network)
         return cls("rows", 1, labelled=True) if head.end2end else cls("columns", head.nc)
+
+    @classmethod
+    def _seen(cls, network: Any) -> Layout:
+        """Read the layout of a head that is not known from what it gives for two images of different sizes.
+
+        Rows are as many for both, as a decoder's queries are; of columns a larger image has more.
+        """
+        classes = getattr(network.model[-1], "nc", None)
+        channels = network.yaml.get("channels", 3)
+        with mode(network, train=False), torch.no_grad():
+            small, large = (tensors(network(torch.zeros(1, channels, n, n)))[0].shape for n in (64, 128))
+        if classes is None or len(small) != 3:
+            return cls("maps")
+        if small == large and small[2] in (6, 4 + classes):
+            return cls("rows", 1, labelled=True) if small[2] == 6 and classes != 2 else cls("rows", classes)
+        if small[1] == large[1] >= 4 + classes and small[2] < large[2]:
+            return cls("columns", classes)
+        return cls("maps")
 
     def entries(self, first: Array) -> Array:
         """Return the detections of an output along its second axis, the numbers of one along the third."""

@@ -167,7 +167,8 @@ class _Reader:
         try:
             return mechanism(name)
         except UnknownNameError:
-            self.fail(f"no mechanism is called {name!r}; {suggest(name, [*names(), BOT])}", start)
+            near = suggest(name, [*names(), BOT])
+            self.fail(f"no mechanism is called {name!r}; {near}; one of your own is given with --plugin FILE.py", start)
 
     def options(self, record: Mechanism) -> dict[str, Any]:
         self.position += 1
