@@ -12,6 +12,7 @@ from torch.nn import functional as F
 import attngraft.attention as zoo
 from attngraft._core.errors import MapError
 from attngraft.attention._rows import Mixture, corners, near_rows, query_cells, spread
+from tests.attention.slow import randomise
 
 NAMES = [name for name, record in zoo.mechanisms().items() if record.cls.__module__.startswith("attngraft.")]
 ROWS = [name for name in NAMES if hasattr(zoo.mechanism(name).cls, "attention_rows")]
@@ -46,15 +47,7 @@ FORMS: list[tuple[str, dict[str, Any]]] = [
 def build(name: str, **options: Any) -> nn.Module:
     """Build a mechanism away from its start, in float64."""
     record = zoo.mechanism(name)
-    module = record.cls(64, **{**record.cls.fit(64), **options}).double().eval()
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.3)
-        for part in module.modules():
-            if isinstance(part, nn.BatchNorm2d):
-                part.running_mean.normal_()
-                part.running_var.uniform_(0.5, 2)
-    return module
+    return randomise(record.cls(64, **{**record.cls.fit(64), **options}))
 
 
 def as_tokens(value: Tensor, mixture: Mixture, size: tuple[int, int]) -> Tensor:

@@ -77,6 +77,19 @@ def choose(tokens: Tensor, cells: Tensor) -> Tensor:
     return tokens.gather(2, cells[:, None, :, None].expand(-1, tokens.shape[1], -1, tokens.shape[3]))
 
 
+def chosen_logits(q: Tensor, k: Tensor, cells: Cells, scale: float) -> tuple[Tensor, Tensor]:
+    """Return the chosen cells, ``(B, Q)``, and their logits towards all keys, ``(B, h, Q, N)``.
+
+    Args:
+        q: Queries ``(B, h, N, d)``.
+        k: Keys ``(B, h, N, d)``.
+        cells: The chosen cells.
+        scale: Factor on the logits.
+    """
+    index = query_cells(cells, q.shape[0], q.shape[2], q.device)
+    return index, choose(q, index) * scale @ k.transpose(2, 3)
+
+
 def softmax(logits: Tensor) -> Tensor:
     """Normalise rows, in float32 at least."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(-1)

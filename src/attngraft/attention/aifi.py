@@ -18,7 +18,7 @@ from attngraft._core.checks import divides, largest_divisor, positive
 from attngraft._core.errors import OptionError
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
-from attngraft.attention._rows import Cells, Mixture, choose, query_cells, softmax
+from attngraft.attention._rows import Cells, Mixture, chosen_logits, softmax
 from attngraft.attention._tokens import to_heads, to_map, to_tokens
 
 
@@ -101,8 +101,7 @@ class AIFIEncoder(Attention):
         They are the attention's alone: its residual, the norms and the MLP come after it.
         """
         q, k, _ = self._vectors(x)
-        q = choose(q, query_cells(cells, len(x), q.shape[2], x.device)) * q.shape[3] ** -0.5
-        return softmax(q @ k.transpose(2, 3))
+        return softmax(chosen_logits(q, k, cells, q.shape[3] ** -0.5)[1])
 
     def attention_values(self, x: Tensor) -> Tensor:
         """Return what the weights mix before the attention's projection, ``(B, h, N, d)``."""

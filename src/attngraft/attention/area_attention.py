@@ -18,7 +18,7 @@ from attngraft._core.checks import divides, largest_divisor, odd, positive
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
 from attngraft.attention._conv import conv_norm
-from attngraft.attention._rows import Cells, Mixture, choose, near_rows, query_cells
+from attngraft.attention._rows import Cells, Mixture, chosen_logits, near_rows
 from attngraft.attention._tokens import to_heads, to_map, to_tokens
 
 
@@ -87,12 +87,12 @@ class AreaAttention(Attention):
         They leave out the positional convolution of the values, which is added to the mixture.
         """
         q, k, _ = self._vectors(x)
-        B, _, N, d = q.shape
-        index = query_cells(cells, B, N, x.device)
+        N = q.shape[2]
+        index, logits = chosen_logits(q, k, cells, q.shape[3] ** -0.5)
         length = (N + self.area - 1) // self.area
         keys = index.unsqueeze(2) // length * length + torch.arange(length, device=x.device)  # (B, Q, length)
         keys = keys.unsqueeze(1)
-        return near_rows(choose(q, index) * d**-0.5 @ k.transpose(2, 3), keys, keys < N)
+        return near_rows(logits, keys, keys < N)
 
     def attention_values(self, x: Tensor) -> Tensor:
         """Return what the weights mix before the last projection, ``(B, h, N, d)``."""

@@ -23,7 +23,7 @@ from attngraft._core.registry import register
 from attngraft._core.sizes import round_up
 from attngraft.attention._base import Attention
 from attngraft.attention._blocks import MLP, DropPath
-from attngraft.attention._rows import Cells, Mixture, both, choose, near_rows, pairs, query_cells
+from attngraft.attention._rows import Cells, Mixture, both, chosen_logits, near_rows, pairs
 from attngraft.attention._tokens import to_heads
 from attngraft.attention._windows import (
     BLOCKED,
@@ -206,10 +206,9 @@ class WindowAttention(nn.Module):
             tokens: ``(B, H, W, C)``.
             cells: The chosen cells.
         """
-        B, H, W, _ = tokens.shape
+        H, W = tokens.shape[1:3]
         q, k, _ = self._vectors(tokens)
-        index = query_cells(cells, B, H * W, tokens.device)
-        logits = choose(q, index) * self.head_dim**-0.5 @ k.transpose(2, 3)
+        index, logits = chosen_logits(q, k, cells, self.head_dim**-0.5)
         (rows, row_inside, row_offset), (columns, column_inside, column_offset) = (
             self._window_of(places, size) for places, size in ((index // W, H), (index % W, W))
         )

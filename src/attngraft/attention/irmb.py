@@ -21,7 +21,7 @@ from attngraft._core.registry import register
 from attngraft._core.sizes import round_up
 from attngraft.attention._base import Attention
 from attngraft.attention._blocks import DropPath
-from attngraft.attention._rows import Cells, Mixture, both, choose, near_rows, pairs, query_cells
+from attngraft.attention._rows import Cells, Mixture, both, chosen_logits, near_rows, pairs
 from attngraft.attention._tokens import to_heads, to_tokens
 from attngraft.attention._windows import pad_end
 
@@ -128,10 +128,9 @@ class IRMB(Attention):
         They are the attention's alone: the depth-wise convolution, the projection and the residual come after it. With
         ``border="zero"`` the mass that a row lacks went to the zeros that fill up the map.
         """
-        B, _, H, W = x.shape
+        H, W = x.shape[2:]
         q, k, _ = self._vectors(x)
-        index = query_cells(cells, B, H * W, x.device)
-        logits = choose(q, index) * self.head_dim**-0.5 @ k.transpose(2, 3)
+        index, logits = chosen_logits(q, k, cells, self.head_dim**-0.5)
         rows, columns = self._grid_of(index // W, H), self._grid_of(index % W, W)  # (B, Q, M)
         keys, inside = pairs(rows, columns, W).unsqueeze(1), both(rows < H, columns < W).unsqueeze(1)
         return near_rows(logits, keys, inside, outside=0.0 if self.border == "zero" else None)

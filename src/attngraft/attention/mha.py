@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from attngraft._core.checks import divides, largest_divisor
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
-from attngraft.attention._rows import Cells, Mixture, choose, query_cells, softmax
+from attngraft.attention._rows import Cells, Mixture, chosen_logits, softmax
 from attngraft.attention._tokens import to_heads, to_map, to_tokens
 
 
@@ -78,8 +78,7 @@ class MHA(Attention):
     def attention_rows(self, x: Tensor, cells: Cells = None) -> Tensor:
         """Return the weights with which chosen cells gathered all values, ``(B, h, Q, N)``."""
         q, k, _ = self._vectors(x)
-        q = choose(q, query_cells(cells, len(x), q.shape[2], x.device)) * q.shape[3] ** -0.5
-        return softmax(q @ k.transpose(2, 3))
+        return softmax(chosen_logits(q, k, cells, q.shape[3] ** -0.5)[1])
 
     def attention_values(self, x: Tensor) -> Tensor:
         """Return what the weights mix before the last projection, ``(B, h, N, d)``."""

@@ -23,7 +23,7 @@ from attngraft._core.checks import odd, one_of, positive
 from attngraft._core.errors import OptionError
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
-from attngraft.attention._rows import Cells, Mixture, both, choose, near_rows, pairs, query_cells
+from attngraft.attention._rows import Cells, Mixture, both, chosen_logits, near_rows, pairs
 
 
 @register(
@@ -125,9 +125,8 @@ class MSDA(Attention):
         With ``border="zero"`` the mass that a row lacks went to the zeros around the map.
         """
         q, k, _ = self._vectors(x)
-        B, _, H, W = x.shape
-        index = query_cells(cells, B, H * W, x.device)
-        logits = choose(q, index) * q.shape[3] ** -0.5 @ k.transpose(2, 3)  # (B, h, Q, N)
+        H, W = x.shape[2:]
+        index, logits = chosen_logits(q, k, cells, q.shape[3] ** -0.5)
         place = torch.arange(self.kernel_size, device=x.device) - self.kernel_size // 2
         groups = []
         for dilation, part in zip(self.dilations, logits.chunk(len(self.dilations), 1), strict=True):

@@ -20,7 +20,7 @@ from attngraft._core.checks import one_of
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
 from attngraft.attention._gates import fit_reduction, hidden_channels
-from attngraft.attention._rows import Cells, Mixture, choose, query_cells, softmax
+from attngraft.attention._rows import Cells, Mixture, chosen_logits, softmax
 from attngraft.attention._tokens import to_map, to_tokens
 
 
@@ -111,10 +111,9 @@ class NonLocal(Attention):
         Those of the dot product form have both signs and any sum.
         """
         theta, phi, _ = self._vectors(x)
-        theta = choose(theta, query_cells(cells, len(x), theta.shape[2], x.device))
         if self.form == "dot_product":
-            return theta / phi.shape[2] @ phi.transpose(2, 3)
-        return softmax((theta * self.hidden**-0.5 if self.scale else theta) @ phi.transpose(2, 3))
+            return chosen_logits(theta, phi, cells, 1 / phi.shape[2])[1]
+        return softmax(chosen_logits(theta, phi, cells, self.hidden**-0.5 if self.scale else 1.0)[1])
 
     def attention_values(self, x: Tensor) -> Tensor:
         """Return what the weights mix before the last projection, ``(B, 1, N, hidden)``."""

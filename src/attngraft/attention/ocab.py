@@ -23,7 +23,7 @@ from attngraft._core.registry import register
 from attngraft._core.sizes import round_up
 from attngraft.attention._base import Attention
 from attngraft.attention._blocks import MLP
-from attngraft.attention._rows import Cells, Mixture, both, choose, near_rows, pairs, query_cells
+from attngraft.attention._rows import Cells, Mixture, both, chosen_logits, near_rows, pairs
 from attngraft.attention._tokens import to_heads
 from attngraft.attention._windows import (
     attend,
@@ -133,10 +133,9 @@ class OCAB(Attention):
         They are the attention's alone: residual and MLP come after it. With ``border="zero"`` the mass that a row lacks
         went to the zeros around the map.
         """
-        B, _, H, W = x.shape
+        H, W = x.shape[2:]
         q, k, _ = self._vectors(x)
-        index = query_cells(cells, B, H * W, x.device)
-        logits = choose(q, index) * self.head_dim**-0.5 @ k.transpose(2, 3)
+        index, logits = chosen_logits(q, k, cells, self.head_dim**-0.5)
         rows, columns = self._window_of(index // W), self._window_of(index % W)  # (B, Q, K)
         inside = both((rows >= 0) & (rows < H), (columns >= 0) & (columns < W)).unsqueeze(1)
         down, right = (

@@ -16,7 +16,7 @@ from attngraft._core.registry import register
 from attngraft.attention._base import Attention
 from attngraft.attention._conv import conv_norm
 from attngraft.attention._kernels import attend
-from attngraft.attention._rows import Cells, Mixture, choose, query_cells, softmax
+from attngraft.attention._rows import Cells, Mixture, chosen_logits, softmax
 
 
 @register(
@@ -82,8 +82,7 @@ class PSAAttention(Attention):
         They leave out the positional convolution of the values, which is added to the mixture.
         """
         q, k, _ = self._vectors(x)
-        index = query_cells(cells, len(x), k.shape[3], x.device)
-        return softmax(choose(q.transpose(2, 3), index) * self.key_dim**-0.5 @ k)
+        return softmax(chosen_logits(q.transpose(2, 3), k.transpose(2, 3), cells, self.key_dim**-0.5)[1])
 
     def attention_values(self, x: Tensor) -> Tensor:
         """Return what the weights mix before the last projection, ``(B, h, N, d)``."""

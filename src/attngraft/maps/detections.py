@@ -103,7 +103,9 @@ def coverage(box: Box, size: Grid, grid: Grid, *, centres: bool = False) -> Tens
 
 
 def intersection_over_union(boxes: Tensor, others: Tensor) -> Tensor:
-    """Return the IoU of each pair of boxes, ``(A, 4)`` and ``(D, 4)`` to ``(A, D)``."""
+    """Return the IoU of each pair of boxes, ``(A, 4)`` and ``(D, 4)`` to ``(A, D)``, in float32 at least."""
+    wide = torch.promote_types(boxes.dtype, torch.float32)  # float16 ends at the area of 256 x 256 pixels
+    boxes, others = boxes.to(wide), others.to(wide)
     low = torch.maximum(boxes[:, None, :2], others[None, :, :2])
     high = torch.minimum(boxes[:, None, 2:], others[None, :, 2:])
     shared = (high - low).clamp(min=0).prod(2)

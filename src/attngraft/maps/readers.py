@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from attngraft._core.errors import MapError
-from attngraft.attention._rows import Cells, Mixture, choose, near_rows, query_cells, softmax, spread
+from attngraft.attention._rows import Cells, Mixture, chosen_logits, near_rows, query_cells, softmax, spread
 from attngraft.attention._rows import corners as sample_corners
 from attngraft.attention._tokens import to_heads, to_tokens
 
@@ -114,8 +114,7 @@ class PSAReader(Reader):
     def rows(self, kept: tuple[Any, ...], cells: Cells) -> Tensor:
         """Return the weights of chosen cells, ``(B, h, Q, N)``."""
         q, k, _ = self._vectors(kept[0])
-        index = query_cells(cells, len(k), k.shape[3], k.device)
-        return softmax(choose(q.transpose(2, 3), index) * self.module.scale @ k)
+        return softmax(chosen_logits(q.transpose(2, 3), k.transpose(2, 3), cells, self.module.scale)[1])
 
     def values(self, kept: tuple[Any, ...]) -> Tensor:
         """Return the values, ``(B, h, N, head_dim)``."""
@@ -147,12 +146,12 @@ class AreaReader(Reader):
     def rows(self, kept: tuple[Any, ...], cells: Cells) -> Tensor:
         """Return the weights of chosen cells, ``(B, h, Q, N)``."""
         q, k, _ = self._vectors(kept[0])
-        B, _, N, d = q.shape
-        index = query_cells(cells, B, N, q.device)
+        N = q.shape[2]
+        index, logits = chosen_logits(q, k, cells, q.shape[3] ** -0.5)
         length = N // self.module.area
         strip = index.unsqueeze(2) // length * length + torch.arange(length, device=q.device)  # (B, Q, length)
         keys = strip.unsqueeze(1)
-        return near_rows(choose(q, index) * d**-0.5 @ k.transpose(2, 3), keys, keys < N)
+        return near_rows(logits, keys, keys < N)
 
     def values(self, kept: tuple[Any, ...]) -> Tensor:
         """Return the values, ``(B, h, N, head_dim)``."""
@@ -182,8 +181,7 @@ class EncoderReader(Reader):
     def rows(self, kept: tuple[Any, ...], cells: Cells) -> Tensor:
         """Return the weights of chosen cells, ``(B, h, Q, N)``."""
         q, k, _ = self._vectors(kept[0])
-        index = query_cells(cells, len(q), q.shape[2], q.device)
-        return softmax(choose(q, index) * q.shape[3] ** -0.5 @ k.transpose(2, 3))
+        return softmax(chosen_logits(q, k, cells, q.shape[3] ** -0.5)[1])
 
     def values(self, kept: tuple[Any, ...]) -> Tensor:
         """Return the values, ``(B, h, N, d)``."""

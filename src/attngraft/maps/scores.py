@@ -77,7 +77,9 @@ def curve(
     """
     one_of("curve", "direction", direction, ("deletion", "insertion"))
     positive("curve", steps=steps, batch=batch)
-    order = _order(resize(heat, (image.shape[1], image.shape[2])), seed)  # place of each pixel in the order
+    order = _order(
+        resize(heat.to(image.device), (image.shape[1], image.shape[2])), seed
+    )  # place of each pixel in the order
     filling = _filling(image, fill)
     first, then = (image, filling) if direction == "deletion" else (filling, image)
     shares = torch.linspace(0, order.numel(), steps + 1, device=order.device).round()
