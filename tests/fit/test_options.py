@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -12,44 +11,12 @@ import yaml
 from attngraft._core.errors import CheckpointError, FitError, UnknownNameError
 from attngraft.fit import Options
 from attngraft.fit.options import schema
-from attngraft.fit.presets import PRESETS
-from attngraft.fit.tasks.learner import rate
 
 BASE = {"model": "tiny_classifier", "data": "flowers"}
 
 
 def of(**changes: Any) -> Options:
     return Options.of({**BASE, **changes})
-
-
-def test_the_papers_recipes() -> None:
-    classify = of(preset="paper")
-    assert (classify.epochs, classify.batch, classify.ema, classify.label_smoothing) == (350, 4096, 0.9999, 0.1)
-    assert (classify.optimizer, classify.momentum, classify.schedule) == ("sgd", 0.9, "cosine")
-    assert classify.randaugment > 0
-    for model in ("tiny_detector", "tiny_segmenter"):
-        detect = of(preset="paper", model=model)
-        assert (detect.epochs, detect.imgsz, detect.jitter) == (72, 1024, (0.1, 2.0))
-    superres = of(preset="paper", model="tiny_enlarger")
-    assert (superres.lr, superres.beta2, superres.batch, superres.imgsz, superres.ema) == (2e-4, 0.99, 32, 64, 0.999)
-    assert superres.schedule == "steps"
-    assert pytest.approx(superres.epochs, rel=0.003) == 500_000 * 32 / 3450
-
-
-def test_the_learning_rate_follows_the_batch_unless_it_is_given() -> None:
-    recipe = PRESETS["paper"]["classify"]
-    assert of(preset="paper", batch=256).lr == pytest.approx(recipe.lr / 16)
-    assert of(preset="paper", batch=256, lr=3).lr == 3.0
-    assert of().task == "classify"
-
-
-def test_the_schedules() -> None:
-    cosine = of(warmup=0.2)
-    assert [rate(cosine, p) for p in (0.1, 0.2, 0.6, 1.0)] == pytest.approx([0.5, 1, 0.5, 0])
-    assert 0 < rate(cosine, 0.0) < 0.01
-    steps = of(warmup=0.0, schedule="steps")
-    assert [rate(steps, p) for p in (0, 0.5, 0.8, 0.9, 0.97)] == [1, 0.5, 0.25, 0.125, 0.0625]
-    assert math.isclose(rate(of(warmup=0.0), 0.0), 1.0)
 
 
 def test_options_of_the_network_may_be_nested() -> None:

@@ -88,3 +88,20 @@ def patches(x: Tensor, side: int) -> Tensor:
 
 def classify(x: Tensor, head: nn.Linear) -> Tensor:
     return x.mean((2, 3)) @ head.weight.T + head.bias
+
+
+def normed(x: Tensor, norm: nn.LayerNorm, eps: float) -> Tensor:
+    return layer_norm(x, norm.weight, norm.bias, eps)
+
+
+def embed(x: Tensor, entry: nn.Module, side: int) -> Tensor:
+    cells = torch.einsum("bchwij,ocij->bohw", patches(x, side), entry.conv.weight) + entry.conv.bias[:, None, None]
+    return normed(cells, entry.norm, 1e-5)
+
+
+def block_reference(block: nn.Module, x: Tensor, eps: float) -> Tensor:
+    x = x + block.attention(normed(x, block.norm1, eps))
+    hidden = linear(normed(x, block.norm2, eps), block.mlp.fc1.weight, block.mlp.fc1.bias)
+    if hasattr(block.mlp, "conv"):
+        hidden = convolve(hidden, block.mlp.conv, groups=hidden.shape[1])
+    return x + linear(gelu(hidden), block.mlp.fc2.weight, block.mlp.fc2.bias)

@@ -1,7 +1,4 @@
-"""FLatten-PVT, -PVTv2 and -Swin against their descriptions (arXiv 2308.00442, 2102.12122, 2106.13797, 2103.14030).
-
-Focused linear attention has a test of its own; here all that is around it is written slowly, and Swin's windows.
-"""
+"""FLatten-Swin against its description (arXiv 2308.00442, 2103.14030): the pyramid around attention, and windows."""
 
 from __future__ import annotations
 
@@ -12,9 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from attngraft.attention import FocusedLinearAttention
-from attngraft.models import FLattenPVT, FLattenPVTv2, FLattenSwin
+from attngraft.models import FLattenPVTv2, FLattenSwin
 from attngraft.models.flatten_swin import PatchMerging, ShiftedWindows
-from tests.models.slow import classify, convolve, gelu, layer_norm, linear, patches, randomised, resize
+from tests.models.slow import (
+    block_reference,
+    classify,
+    embed,
+    linear,
+    normed,
+    patches,
+    randomised,
+)
 
 SMALL = {
     "channels": (4, 6, 8, 6),
@@ -24,52 +29,6 @@ SMALL = {
     "num_classes": 4,
 }
 SIZES = pytest.mark.parametrize("size", [(32, 32), (37, 23), (1, 2)], ids=str)
-
-
-def normed(x: Tensor, norm: nn.LayerNorm, eps: float) -> Tensor:
-    return layer_norm(x, norm.weight, norm.bias, eps)
-
-
-def embed(x: Tensor, entry: nn.Module, side: int) -> Tensor:
-    cells = torch.einsum("bchwij,ocij->bohw", patches(x, side), entry.conv.weight) + entry.conv.bias[:, None, None]
-    return normed(cells, entry.norm, 1e-5)
-
-
-def block_reference(block: nn.Module, x: Tensor, eps: float) -> Tensor:
-    x = x + block.attention(normed(x, block.norm1, eps))
-    hidden = linear(normed(x, block.norm2, eps), block.mlp.fc1.weight, block.mlp.fc1.bias)
-    if hasattr(block.mlp, "conv"):
-        hidden = convolve(hidden, block.mlp.conv, groups=hidden.shape[1])
-    return x + linear(gelu(hidden), block.mlp.fc2.weight, block.mlp.fc2.bias)
-
-
-@SIZES
-@pytest.mark.parametrize("final_norm", [True, False])
-def test_pvt_equals_the_paper(size: tuple[int, int], final_norm: bool) -> None:
-    model = randomised(FLattenPVT(**SMALL, mlp_ratios=(2, 3, 2, 2), final_norm=final_norm))
-    image = x = torch.randn(2, 3, *size, dtype=torch.float64)
-    with torch.no_grad():
-        for stage, (entry, *blocks) in enumerate(model.stages):
-            x = embed(x, entry, 2 if stage else 4)
-            x = x + resize(entry.positions, *x.shape[2:])
-            for block in blocks:
-                x = block_reference(block, x, 1e-6)
-        x = normed(x, model.norm, 1e-6) if final_norm else x
-        torch.testing.assert_close(model(image), classify(x, model.head), atol=1e-10, rtol=0)
-
-
-@SIZES
-def test_pvt_v2_equals_the_paper(size: tuple[int, int]) -> None:
-    model = randomised(FLattenPVTv2(**SMALL, mlp_ratios=(2, 3, 2, 2)))
-    image = x = torch.randn(2, 3, *size, dtype=torch.float64)
-    with torch.no_grad():
-        for stage, (conv, norm, *blocks, last_norm) in enumerate(model.stages):
-            x = convolve(x, conv, stride=2) if stage else convolve(x, conv, stride=4, padding=3)
-            x = normed(x, norm, 1e-5)
-            for block in blocks:
-                x = block_reference(block, x, 1e-6)
-            x = normed(x, last_norm, 1e-6)
-        torch.testing.assert_close(model(image), classify(x, model.head), atol=1e-10, rtol=0)
 
 
 def merge(x: Tensor, merging: PatchMerging) -> Tensor:
@@ -137,32 +96,10 @@ def test_a_map_in_one_window_is_not_shifted() -> None:
     assert not torch.allclose(shifted(x), straight(x), atol=1e-6)
 
 
-@pytest.mark.parametrize("build", [FLattenPVT, FLattenPVTv2, FLattenSwin])
-def test_tables_of_one_size_serve_another(build: type[nn.Module]) -> None:
-    """A network built for other images has tables of another shape, and no other tensor differs."""
-    one, other = (build(**{**SMALL, "image_size": size}).state_dict() for size in (64, 96))
-    assert {key for key in one if one[key].shape != other[key].shape} == {key for key in one if "positions" in key}
-
-
-def test_the_norm_that_the_code_never_applies_can_be_left_out() -> None:
-    with torch.device("meta"):
-        with_norm, without = (FLattenPVT(final_norm=final_norm) for final_norm in (True, False))
-    extra = set(with_norm.state_dict()) - set(without.state_dict())
-    assert extra == {"norm.weight", "norm.bias"}
-
-
 @pytest.mark.parametrize("linear_stages", [-1, 5])
 def test_as_many_linear_stages_as_there_are(linear_stages: int) -> None:
     with pytest.raises(ValueError, match=f"linear_stages to be 0 to 4, got {linear_stages}; the paper has 2"):
         FLattenSwin(linear_stages=linear_stages)
-
-
-@pytest.mark.parametrize("build", [FLattenPVT, FLattenPVTv2, FLattenSwin])
-def test_an_empty_image_is_refused(build: type[nn.Module]) -> None:
-    with pytest.raises(
-        ValueError, match=f"{build.__name__} needs image_width to be a whole number of 1 or more, got 0"
-    ):
-        build(image_size=(224, 0))
 
 
 def test_heads_that_do_not_divide_are_refused_by_name() -> None:
@@ -170,7 +107,22 @@ def test_heads_that_do_not_divide_are_refused_by_name() -> None:
         FLattenSwin(heads=(3, 6, 7, 24))
 
 
-@pytest.mark.parametrize("build", [FLattenPVT, FLattenPVTv2, FLattenSwin])
+@pytest.mark.parametrize("build", [FLattenSwin])
+def test_tables_of_one_size_serve_another(build: type[nn.Module]) -> None:
+    """A network built for other images has tables of another shape, and no other tensor differs."""
+    one, other = (build(**{**SMALL, "image_size": size}).state_dict() for size in (64, 96))
+    assert {key for key in one if one[key].shape != other[key].shape} == {key for key in one if "positions" in key}
+
+
+@pytest.mark.parametrize("build", [FLattenSwin])
+def test_an_empty_image_is_refused(build: type[nn.Module]) -> None:
+    with pytest.raises(
+        ValueError, match=f"{build.__name__} needs image_width to be a whole number of 1 or more, got 0"
+    ):
+        build(image_size=(224, 0))
+
+
+@pytest.mark.parametrize("build", [FLattenSwin])
 def test_weights_start_as_in_vision_transformers(build: type[nn.Module]) -> None:
     model = build(channels=(32, 32, 64, 64), depths=(1, 1, 1, 1), heads=(1, 1, 2, 2), image_size=32)
     attention = model.stages[0][1 if build is not FLattenPVTv2 else 2].attention
