@@ -64,6 +64,12 @@ class TestHost:
         assert len(cross) == 6
         levels = 8 * 12 + 4 * 6 + 2 * 3
         assert set(cross.values()) == {(2, 8, levels if levels < 300 else 300, levels)}
+        with maps.record(model) as tape:
+            _, (_, scores, *_) = model(torch.randn(1, 3, 64, 96, dtype=torch.float64).requires_grad_())
+        last = tape[sorted(cross)[-1]]
+        weighted = last.weighted(scores[0, 0, 5].sigmoid().max(), [5, 6])
+        assert weighted.shape == (1, 8, 2, levels)
+        assert weighted[:, :, 0].abs().sum() > 0
         (encoder,) = set(shapes) - set(cross)
         assert shapes[encoder] == (2, 8, 6, 6)
 

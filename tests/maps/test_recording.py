@@ -72,6 +72,16 @@ class TestRecord:
         assert rows.dtype == torch.float32
         torch.testing.assert_close(rows.sum(3), torch.ones(1, 4, 1))
 
+    def test_autocast(self, small: nn.Module) -> None:
+        x = torch.randn(1, 3, 12, 10)
+        with maps.record(small) as plain:
+            small(x)
+        with maps.record(small) as tape, torch.autocast("cpu", torch.bfloat16):
+            y = small(x.requires_grad_())
+        torch.testing.assert_close(tape["3"].rows([4]), plain["3"].rows([4]), atol=0.02, rtol=0.05)
+        assert tape["1"].weighted(y.float().sum(), [4]).isfinite().all()
+        assert tape.gates["2"].values().dtype == torch.float32
+
     def test_blocks_are_read_at_their_attention(self) -> None:
         model = nn.Sequential(HAB(16, heads=2, window=4, shift=2, squeeze=4), AIFIEncoder(16)).eval()
         with maps.record(model) as tape:
@@ -120,9 +130,12 @@ class TestRecord:
 class TestRefusals:
     def test_of_what_cannot_be_recorded(self, small: nn.Module) -> None:
         traced = torch.jit.script(nn.Conv2d(3, 4, 1)).eval()
+        compiled_in_place = copy.deepcopy(small)
+        compiled_in_place.compile()
         for model, message in (
             (traced, "is exported"),
             (torch.compile(small), "is compiled"),
+            (compiled_in_place, "is compiled"),
             (nn.DataParallel(small), "spread over devices"),
             (copy.deepcopy(small).train(), "training mode"),
             ("best.onnx", "got str"),

@@ -96,14 +96,14 @@ class RecordedAttention:
             raise MapError(f"the score does not depend on {self.name}")
         rows, values = self.rows(cells), self.values()
         upstream = self._how.mixture_gradient(gradient, kept, values.shape[3])  # (B, h, N, e)
-        upstream = upstream.repeat_interleave(values.shape[1] // upstream.shape[1], 1)
+        upstream = upstream.to(values.dtype).repeat_interleave(values.shape[1] // upstream.shape[1], 1)
         index = query_cells(cells, len(upstream), upstream.shape[2], upstream.device)
         return rows * (choose(upstream, index) @ values.transpose(2, 3)).to(rows.dtype)
 
     def _call(self) -> tuple[Any, ...]:
         if self._kept is None:
             raise MapError(f"{self.name} has not run in the with block; call this very model there, not a copy of it")
-        return self._kept
+        return tuple(_as_weights(self.module, value) for value in self._kept)
 
 
 class RecordedGate:
@@ -143,7 +143,7 @@ class RecordedGate:
     def _call(self) -> Tensor:
         if self._input is None:
             raise MapError(f"{self.name} has not run in the with block; call this very model there, not a copy of it")
-        return self._input
+        return _as_weights(self.module, self._input)
 
 
 class Tape:
@@ -240,12 +240,20 @@ def require_recordable(model: object) -> None:
             raise MapError(
                 f"{where} is exported ({type(module).__name__}), and its parts cannot be seen; use the .pt model"
             )
-        if "_orig_mod" in module._modules:
+        if "_orig_mod" in module._modules or getattr(module, "_compiled_call_impl", None) is not None:
             raise MapError(f"{where} is compiled, and its parts cannot be seen; use the module that was compiled")
         if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
             raise MapError(f"{where} is spread over devices; pass its .module")
     if model.training:
         raise MapError("the model is in training mode, where batches change what it attends to; call model.eval()")
+
+
+def _as_weights(module: nn.Module, value: Any) -> Any:
+    """Give a recorded map the type of a module's weights, from which autocast may have taken it."""
+    weight = next(module.parameters(), None)
+    if weight is None or not isinstance(value, Tensor) or not value.is_floating_point():
+        return value
+    return value.to(weight.dtype)
 
 
 def _watch_attention(attention: RecordedAttention) -> list[Any]:
