@@ -52,8 +52,8 @@ def _within_latency(arm: ArmResult, results: Results) -> str:
     fast = results.fast_enough(arm)
     if fast is None or arm.cost.latency is None:
         return ""
-    within = f"within {results.setting.max_latency:g} times the baseline's (95 % interval up to "
-    f"×{arm.cost.latency[2]:.2f})"
+    reach = f"95 % interval up to ×{arm.cost.latency[2]:.2f}"
+    within = f"within {results.setting.max_latency:g} times the baseline's ({reach})"
     return f" Its latency stays {within}." if fast else f" Its latency was not shown to stay {within}."
 
 
