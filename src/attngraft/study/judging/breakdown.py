@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
 from scipy import stats
 
 from attngraft.study.judging.evidence import Evidence
-from attngraft.study.judging.statistics import Estimate, probability
+from attngraft.study.judging.statistics import Estimate
 
 FEWEST_SEEDS = 5
 """Nothing of a breakdown is called sure from fewer."""
@@ -73,7 +71,4 @@ def cells(table: Mapping[str, Mapping[str, Estimate]], alpha: float) -> dict[str
 
 def two_sided(found: Estimate) -> float:
     """Return the two-sided p of a difference from zero; 1 with too few seeds to call anything sure."""
-    if found.seeds < FEWEST_SEEDS or not found.error or math.isnan(found.error):
-        return 1.0
-    t = np.asarray(-abs(found.difference) / found.error)
-    return float(np.minimum(1, 2 * probability(t, found.seeds - 1, found.share)))
+    return found.p_value if found.seeds >= FEWEST_SEEDS and found.error > 0 else 1.0

@@ -14,7 +14,7 @@ import numpy as np
 
 from attngraft.coco.metrics import metric_values
 from attngraft.study.judging.breakdown import breakdown
-from attngraft.study.judging.evidence import EXTENSIONS, Evidence
+from attngraft.study.judging.evidence import EXTENSIONS, Evidence, extensions
 from attngraft.study.judging.reproducibility import own_version, reproducibility
 from attngraft.study.judging.results import (
     SCHEMA,
@@ -52,7 +52,7 @@ def collect(store: Store, fixed: Fixed, records: Sequence[Record], others: Seque
     runs = run_results(store, fixed, records, evidence)
     return Results(
         fingerprint=fingerprint(store, fixed, others),
-        setting=setting(fixed, records),
+        setting=setting(fixed, records, extensions(store)),
         complete=bool(arms) and is_complete(fixed, runs, arms),
         arms=tuple(arms),
         baseline=baseline(evidence, cost_of(costs, STOCK)),
@@ -67,6 +67,7 @@ def collect(store: Store, fixed: Fixed, records: Sequence[Record], others: Seque
         costs_note=costs.get("error", "" if costs else "costs were not measured yet"),
         search=read_json(store.folder / SEARCH),
         others=tuple(others),
+        warnings=tuple(evidence.warnings()) if arms else (),
     )
 
 
@@ -81,7 +82,7 @@ def fingerprint(store: Store, fixed: Fixed, others: Iterable[str] = ()) -> str:
     return digest.hexdigest()[:16]
 
 
-def setting(fixed: Fixed, records: Sequence[Record]) -> Setting:
+def setting(fixed: Fixed, records: Sequence[Record], extended: tuple[int, ...] = ()) -> Setting:
     """Say what was compared, on what, and by what rule."""
     plan = fixed.plan
     return Setting(
@@ -94,6 +95,9 @@ def setting(fixed: Fixed, records: Sequence[Record]) -> Setting:
         seeds=plan.seeds,
         max_seeds=plan.max_seeds,
         split=plan.split,
+        extensions=extended,
+        rule=plan.rule,
+        group=plan.group,
         max_latency=plan.max_latency,
         hash=fixed.hash,
         train=dict(plan.train),
@@ -134,6 +138,7 @@ def table(evidence: Evidence, costs: Mapping[str, Cost], records: Sequence[Recor
                 level=float(np.mean(levels(evidence, arm.name, seeds))),
                 estimate=found,
                 interval=verdict.interval if verdict else found.interval(1 - plan.alpha),
+                confidence=verdict.level if verdict else 1 - plan.alpha,
                 differences=dict(zip(seeds, pairs, strict=True)),
                 verdict=verdict,
                 over_conv=over_conv.get(arm.name),

@@ -23,7 +23,6 @@ from scipy import stats
 from attngraft._core.errors import DataError, suggest
 from attngraft._core.schemas import json_schema
 from attngraft.study.judging.results import ArmResult, Results
-from attngraft.study.judging.statistics import probability
 
 SCHEMA = "attngraft.combined/1"
 
@@ -179,8 +178,8 @@ def _prediction(mean: float, variance: float, k: int, alpha: float) -> tuple[flo
 
 
 def _one_sided(arm: ArmResult) -> float:
-    t = np.asarray(-arm.estimate.difference / arm.estimate.error)
-    return float(probability(t, arm.estimate.seeds - 1, arm.estimate.share))
+    found = arm.estimate
+    return found.p_value / 2 if found.difference > 0 else 1 - found.p_value / 2
 
 
 def _common(results: Sequence[tuple[str, Results]]) -> str:

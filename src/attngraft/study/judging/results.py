@@ -24,7 +24,7 @@ from attngraft.study.judging.reproducibility import Reproducibility
 from attngraft.study.judging.samples import Sample
 from attngraft.study.judging.statistics import Estimate
 from attngraft.study.judging.verdict import Verdict
-from attngraft.study.plan import Kind
+from attngraft.study.plan import Kind, RuleName
 
 SCHEMA = "attngraft.results/1"
 FILE = "results.json"
@@ -45,6 +45,9 @@ class Setting:
         alpha: Family-wise error of the verdicts.
         seeds: Planned seeds of each arm; those of the first look where ``max_seeds`` is given.
         max_seeds: Most seeds of each arm; None where all are judged once.
+        extensions: Most seeds after each extension of the plan.
+        rule: How looks are allowed for.
+        group: What images were drawn by in the bootstrap, where not one by one.
         split: What was detected on.
         max_latency: Most latency that an arm may have, as a multiple of the baseline's; None where it does not matter.
         hash: Of the plan; empty where there was none.
@@ -61,6 +64,9 @@ class Setting:
     seeds: int
     max_seeds: int | None
     split: str
+    extensions: tuple[int, ...] = ()
+    rule: RuleName = "looks"
+    group: str | None = None
     max_latency: float | None = None
     hash: str = ""
     train: Mapping[str, Any] = field(default_factory=dict)
@@ -92,7 +98,8 @@ class ArmResult:
         kind: Whether it was asked for or is a control.
         level: Its mean of the metric over seeds, in points.
         estimate: Its difference to the baseline.
-        interval: The interval of that, at the study's level.
+        interval: The interval of that; infinite where none can be given.
+        confidence: The level of that interval.
         differences: Its difference to the baseline at each seed.
         verdict: Its verdict against the baseline; None for a control.
         over_conv: Its verdict against the convolution of equal cost, where there is one.
@@ -108,6 +115,7 @@ class ArmResult:
     level: float
     estimate: Estimate
     interval: tuple[float, float]
+    confidence: float
     differences: dict[int, float]
     verdict: Verdict | None = None
     over_conv: Verdict | None = None
@@ -115,6 +123,11 @@ class ArmResult:
     cost: Cost = field(default_factory=Cost)
     pareto: bool = False
     note: str = ""
+
+    @property
+    def interim(self) -> bool:
+        """Whether it is of a plan that is judged once and still lacks some of its pairs."""
+        return self.verdict is not None and self.verdict.outcome == "interim"
 
     @property
     def control(self) -> bool:
@@ -184,6 +197,7 @@ class Results:
         costs_note: Why costs are missing.
         search: How the arms were found, where a search found them.
         others: Other plans on the same data in the same home.
+        warnings: What the images cannot show.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(ser_json_inf_nan="strings", extra="forbid")
@@ -204,6 +218,7 @@ class Results:
     costs_note: str = ""
     search: dict[str, Any] = field(default_factory=dict)
     others: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def asked(self) -> list[ArmResult]:
@@ -230,10 +245,6 @@ class Results:
     def hours(self) -> float:
         """Hours that the finished runs took, one after another."""
         return sum(run.seconds or 0 for run in self.finished) / 3600
-
-    def interim(self, arm: ArmResult) -> bool:
-        """Tell whether an arm of a plan that is judged once still lacks some of its pairs."""
-        return self.setting.max_seeds is None and arm.estimate.seeds < self.setting.seeds
 
     def fast_enough(self, arm: ArmResult) -> bool | None:
         """Tell whether an arm's latency is shown to stay within the limit; None without a limit or a measurement."""
@@ -325,6 +336,8 @@ def _flat(arm: ArmResult) -> dict[str, Any]:
         "difference": arm.estimate.difference,
         "low": arm.interval[0],
         "high": arm.interval[1],
+        "confidence": arm.confidence,
+        "unbiased": verdict.unbiased if verdict else None,
         "p_difference": verdict.p_difference if verdict else None,
         "p_equivalence": verdict.p_equivalence if verdict else None,
         "seeds": arm.estimate.seeds,

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from attngraft.coco.matches import CONFIDENCE, MAX_DETECTIONS
+from attngraft.study.judging.decision import EQUAL_FROM
+from attngraft.study.judging.learning import GAP
 from attngraft.study.reporting.formatting import between, signed
 
 if TYPE_CHECKING:
     from attngraft.study.judging.results import ArmResult, Results, Setting
     from attngraft.study.judging.verdict import Verdict
 
-INTERIM = "interim: no verdict before all planned pairs"
+UNBIASED = 0.005
+"""Points from which an estimate that allows for looks is told beside the plain one."""
 
 
 def advice(verdict: Verdict) -> str:
@@ -19,33 +23,54 @@ def advice(verdict: Verdict) -> str:
     return f"{verdict.outcome}{verdict.advice}".replace("about 1 more seeds", "about 1 more seed")
 
 
-def verdict(arm: ArmResult, results: Results) -> str:
-    """Say the verdict on an arm, that it is a control, or that it is too early."""
-    if arm.verdict is None:
-        return "control"
-    return INTERIM if results.interim(arm) else advice(arm.verdict)
+def verdict(arm: ArmResult) -> str:
+    """Say the verdict on an arm, or that it is a control."""
+    return "control" if arm.verdict is None else advice(arm.verdict)
+
+
+def interval(arm: ArmResult, setting: Setting) -> str:
+    """Write an arm's interval, with its level where that is not the table's."""
+    text = between(*arm.interval)
+    plain = text == "–" or math.isclose(arm.confidence, 1 - setting.alpha, abs_tol=0.0005)
+    return text if plain else f"{text} ({percent(arm.confidence)})"
+
+
+def percent(level: float) -> str:
+    """Write a level.
+
+    Example:
+        >>> percent(0.95), percent(0.98333)
+        ('95 %', '98.3 %')
+    """
+    return f"{100 * level:.3g} %"
 
 
 def headline(results: Results) -> list[str]:
     """Answer the question of the study, a sentence an arm."""
-    return [_sentence(arm, results) for arm in results.arms if arm.verdict is not None]
+    return [_sentence(arm, arm.verdict, results) for arm in results.arms if arm.verdict is not None]
 
 
-def _sentence(arm: ArmResult, results: Results) -> str:
-    assert arm.verdict is not None
+def _sentence(arm: ArmResult, found: Verdict, results: Results) -> str:
     setting = results.setting
-    at = f", at {arm.cost.latency[0]:.2f} times its latency" if arm.cost.latency else ""
-    interval = f"{100 * (1 - setting.alpha):g} % interval {between(*arm.interval)}"
-    numbers = f"{signed(arm.estimate.difference)} {setting.metric} points, {interval}{at}"
-    if results.interim(arm):
+    numbers = _numbers(arm, found, setting)
+    if arm.interim:
         of = f"{arm.estimate.seeds} of {setting.seeds} planned pairs"
         return f"{arm.name}: no verdict yet, after {of}; so far {numbers}."
     said = {
         "better": f"{arm.name} is better than {setting.base}",
         "worse": f"{arm.name} is worse than {setting.base}",
         "no difference": f"{arm.name} makes no difference of {setting.sesoi:g} {setting.metric} points or more",
-    }.get(arm.verdict.outcome, f"{arm.name} is {advice(arm.verdict)}")
-    return f"{said}: {numbers}.{_within_latency(arm, results)}{_beside_conv(arm)}"
+    }.get(found.outcome, f"{arm.name} is {advice(found)}")
+    return f"{said}: {numbers}{found.caveat}.{_within_latency(arm, results)}{_beside_conv(arm)}"
+
+
+def _numbers(arm: ArmResult, found: Verdict, setting: Setting) -> str:
+    said = f"{signed(arm.estimate.difference)} {setting.metric} points"
+    if between(*arm.interval) != "–":
+        said += f", {percent(arm.confidence)} interval {between(*arm.interval)}"
+    if found.unbiased is not None and abs(found.unbiased - arm.estimate.difference) > UNBIASED:
+        said += f" ({signed(found.unbiased)} when the looks are allowed for)"
+    return said + (f", at {arm.cost.latency[0]:.2f} times its latency" if arm.cost.latency else "")
 
 
 def _within_latency(arm: ArmResult, results: Results) -> str:
@@ -206,26 +231,50 @@ def _evaluation(setting: Setting) -> str:
 def _statistics(results: Results) -> str:
     setting = results.setting
     errors = (
-        "their standard errors combine the variance over seeds with a bootstrap variance over images, and intervals "
-        "use Student's t for the part that is due to seeds"
+        "their standard errors combine the variance over seeds with a bootstrap variance over images, each judged by "
+        "Student's t with its own degrees of freedom"
         if setting.task
         else "their standard errors are those over seeds, with Student's t"
     )
+    drawn = f" Images were drawn in groups ({setting.group})." if setting.group else ""
+    conv = (
+        " Arms that came out better were then compared with a plain convolution of equal cost, within the same error."
+        if any(arm.control and arm.note for arm in results.arms) or results.has_conv
+        else ""
+    )
     return (
-        f"Differences in {setting.metric} were paired by seed; {errors}. 'Better' and 'worse' control the family-wise "
-        f"error at {setting.alpha:g} over the arms (Holm); 'no difference' means equivalence within ±{setting.sesoi:g} "
-        f"points (two one-sided tests at {setting.alpha:g} for each arm)."
+        f"Differences in {setting.metric} were paired by seed; {errors}.{drawn} 'Better' and 'worse' control the "
+        f"family-wise error at {setting.alpha:g} over the arms (Holm); 'no difference' means equivalence within "
+        f"±{setting.sesoi:g} points (two one-sided tests at {setting.alpha:g} for each arm) and is not said before "
+        f"{EQUAL_FROM} seeds.{conv}{_learning(results)}"
+    )
+
+
+def _learning(results: Results) -> str:
+    if not any(arm.verdict and arm.verdict.learning for arm in results.arms):
+        return ""
+    return (
+        f" Runs further than {GAP} robust standard deviations and {GAP} times the smallest effect of interest from "
+        "their series' median did not learn; an exact test compared how often arms learn, and the pairs that did were "
+        "compared among themselves."
     )
 
 
 def _looks(results: Results) -> str:
     setting = results.setting
     if setting.max_seeds:
-        return (
-            f"Arms were judged after every seed from number {max(setting.seeds, 2)} to number {setting.max_seeds}, "
-            "with p-values and intervals that allow for all of these looks."
+        how = (
+            "by tests that hold however often one looks"
+            if setting.rule == "anytime"
+            else "with p-values and intervals that allow for all of these looks"
         )
-    waiting = [arm.name for arm in results.asked if results.interim(arm)]
+        more = "".join(
+            f" The plan was extended to {last} seeds; its stages' p-values are combined by weighted inverse normals."
+            for last in setting.extensions
+        )
+        first = max(setting.seeds, 2)
+        return f"Arms were judged after every seed from number {first} to number {setting.max_seeds}, {how}.{more}"
+    waiting = [arm.name for arm in results.asked if arm.interim]
     if waiting:
         return f"Not all of the {setting.seeds} planned seeds are finished: {', '.join(waiting)} are not judged yet."
     return f"Arms were judged once, after all {setting.seeds} seeds."
