@@ -205,11 +205,14 @@ def judge(words: tuple[str, ...], output: Path | None) -> None:
     attngraft study judge runs.csv baseline=yolo11n sesoi=0.5
     attngraft study judge stock=runs/detect/stock* mhsa=runs/detect/mhsa*
     attngraft study judge truth=val.json stock=stock-*.json mhsa=mhsa-*.json
+    attngraft study judge studies/beacons
 
     Runs are a CSV file with the columns arm, seed and a metric; folders of Ultralytics training runs, which are
-    evaluated anew; or, with truth=, prediction files in COCO's results format whose names end in the seed. Further
-    keys: baseline=, metric=, sesoi=, alpha=, unpaired=drop; scale= of a CSV; task= of predictions; data=, split=,
-    imgsz=, batch= and device= of folders.
+    evaluated anew; or, with truth=, prediction files in COCO's results format whose names end in the seed. A folder
+    with the plan.yaml and records.jsonl of a published study is judged anew, from its records alone.
+
+    Further keys: baseline=, metric=, sesoi=, alpha=, unpaired=drop; scale= of a CSV; task= of predictions; data=,
+    split=, imgsz=, batch= and device= of folders.
     """
     from attngraft.cli.output import console
     from attngraft.cli.progress import StatusLine
@@ -266,6 +269,7 @@ def _judged(files: Sequence[str], options: dict[str, Any], progress: Progress) -
     """Judge the runs that the words of ``study judge`` name."""
     from attngraft.study.existing import runs, table
     from attngraft.study.existing.judging import Terms, judge_found, judge_numbers
+    from attngraft.study.existing.records import judge_records
 
     known = {key: options.pop(key) for key in JUDGE_KEYS if key in options}
     arms = {str(name): str(pattern) for name, pattern in options.items()}
@@ -277,6 +281,9 @@ def _judged(files: Sequence[str], options: dict[str, Any], progress: Progress) -
         raise click.UsageError("study judge takes one CSV file, or arms, as in: stock=runs/stock* mhsa=runs/mhsa*")
     form = "csv" if files else "predictions" if "truth" in known else "folders"
     pairs.require_known(f"study judge of {form}", known, FORM_KEYS[form])
+    if files and Path(files[0]).is_dir():
+        pairs.require_known("study judge of records", [*known, *(key for key in terms if key != "drop")], [])
+        return judge_records(Path(files[0]))
     if form == "csv":
         numbers, metric = table.read_table(Path(files[0]), terms.pop("metric", None), known.get("scale"))
         return judge_numbers(numbers, Path(files[0]).name, Terms(metric, **terms))

@@ -32,6 +32,18 @@ def test_a_single_run_that_learned_shows_that_the_others_did_not() -> None:
     assert learned(beacons, 0.5).astype(int).tolist() == expected
 
 
+def test_a_run_that_learned_in_a_series_that_did_not_is_told_from_it() -> None:
+    """The published beacons study: mhsa learned the rule at four seeds, ema at one, the baseline and msda at none."""
+    published = np.array([
+        [93.80, 95.56, 93.28, 48.41, 92.48],
+        [52.02, 94.49, 49.67, 49.07, 49.50],
+        [50.42, 49.79, 49.53, 48.42, 49.02],
+        [49.67, 50.55, 49.37, 49.58, 49.32],
+    ])  # fmt: skip
+    expected = [[1, 1, 1, 0, 1], [0, 1, 0, 0, 0], [0, 0, 0, 0, 0], [0, 0, 0, 0, 0]]
+    assert learned(published, 1.0).astype(int).tolist() == expected
+
+
 def test_half_of_the_runs_may_fail_and_are_found() -> None:
     rng = np.random.default_rng(1)
     failed = rng.random((50, 2, 8)) < 0.5

@@ -41,8 +41,8 @@ def learned(series: Floats, sesoi: float) -> Bools:
 
     A run is off if it lies more than `GAP` robust standard deviations, and more than `GAP` SESOIs, from the median of
     its series. Runs that are off below did not learn. If some are off above only, the others did not, provided that
-    their median is under half of those: else they are a long tail. A series without any did not learn either if its
-    median is nearer to the level of runs that did not than to that of those that did.
+    their median is under half of those: else they are a long tail. A series without any may have a median nearer to
+    the level of runs that did not learn than to that of those that did: its runs that are nearer to it too did not.
 
     Args:
         series: Values of M series of n runs, ``(..., M, n)``; NaN where there is no run.
@@ -94,7 +94,8 @@ def _learned(series: Floats, sesoi: float) -> Bools:
     on = median(np.where(split & ~failed, series, np.nan).reshape(studies, -1))[:, None, None]
     with np.errstate(invalid="ignore"):
         low_level = ~split & (abs(level - off) < abs(level - on))
-    return np.asarray(~(failed | low_level) | np.isnan(series))
+        near_off = abs(series - off) < abs(series - on)  # the one run in such a series that learned is not
+    return np.asarray(~(failed | (low_level & near_off)) | np.isnan(series))
 
 
 def _spread(series: Floats) -> Floats:

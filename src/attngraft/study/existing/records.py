@@ -1,0 +1,157 @@
+"""A finished study's ``records.jsonl``, judged anew: all that its runs scored, without its match tables.
+
+A study that is published keeps its plan and ``records.jsonl``; the match tables, which weigh more, stay at home. What
+images there are then plays no part, and the report says so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from attngraft._core.errors import DataError, PlanError
+from attngraft.coco.average_precision import METRICS
+from attngraft.study.existing.judging import Numbered
+from attngraft.study.judging.bootstrap import Resampled
+from attngraft.study.judging.breakdown import breakdown
+from attngraft.study.judging.collect import baseline, cost_of, curves, mean_errors, read_json, setting, table
+from attngraft.study.judging.collect import is_complete as complete
+from attngraft.study.judging.reproducibility import reproducibility
+from attngraft.study.judging.results import Results, RunResult
+from attngraft.study.judging.statistics import Estimate, estimate
+from attngraft.study.plan import STOCK, Arm, Fixed, Plan
+from attngraft.study.running.records import Record
+
+FILE = "records.jsonl"
+SIZES = ("APs", "APm", "APl")
+CONV = "conv for "
+"""How the control of an arm is called after it."""
+
+
+@dataclass(frozen=True)
+class Recorded(Numbered):
+    """What the records of runs say, in the place of their match tables.
+
+    Attributes:
+        records: The record of each run, by arm and seed.
+    """
+
+    records: Mapping[str, Mapping[int, Record]] = field(default_factory=dict)
+
+    def breakdown(self, arm: str) -> dict[str, Estimate]:
+        """Estimate an arm's difference in every metric, and in the AP of every class under ``AP/NAME``."""
+        mine, theirs = ([_scores(self.records[name][seed]) for seed in self.seeds(arm)] for name in (arm, STOCK))
+        found = {}
+        for name in mine[0]:
+            values = np.array([one[name] - other[name] for one, other in zip(mine, theirs, strict=True)])
+            if np.isfinite(values).all():
+                found[name] = estimate(Resampled(values, np.repeat(values[:, None], 2, axis=1), 0))
+        return found
+
+    def sizes(self) -> list[str]:
+        """List the metrics by size that the ground truth has objects for."""
+        some = next(iter(self.records[STOCK].values())).numbers
+        return [name for name in SIZES if np.isfinite(some[name])]
+
+
+def judge_records(folder: Path) -> Results:
+    """Judge the records of a published study anew.
+
+    Args:
+        folder: A folder with ``plan.yaml``, as it was given or as it was fixed, and ``records.jsonl``; costs are read
+            from ``costs.json`` where it is there.
+
+    Raises:
+        DataError: If the records cannot be read, or hold nothing that can be compared.
+        PlanError: If there is no plan.
+    """
+    records = read_records(folder / FILE)
+    fixed = _fixed(folder, records)
+    costs = read_json(folder / "costs.json")
+    by_arm: dict[str, dict[int, Record]] = {arm.name: {} for arm in fixed.arms}
+    for record in records:
+        by_arm[record.arm][record.seed] = record
+    metric = fixed.plan.metric
+    tables = {arm: {seed: 100 * one.numbers[metric] for seed, one in runs.items()} for arm, runs in by_arm.items()}
+    evidence = Recorded(fixed, tables, finished=_finished(by_arm), records=by_arm)  # type: ignore[arg-type]
+    arms = table(evidence, {arm.name: cost_of(costs, arm.name) for arm in fixed.arms})
+    if not arms:
+        raise DataError(f"{folder / FILE} has no seed at which the baseline and an arm are both finished")
+    runs = tuple(
+        RunResult(one.arm, one.seed, "finished", 100 * one.numbers[metric], dict(one.numbers), one.seconds)
+        for one in records
+    )
+    names = [STOCK, *(arm.name for arm in arms)]
+    return Results(
+        fingerprint=fixed.hash,
+        setting=setting(fixed, records),
+        complete=complete(fixed, runs, arms),
+        arms=tuple(arms),
+        baseline=baseline(evidence, cost_of(costs, STOCK)),
+        runs=runs,
+        breakdown=breakdown(evidence, fixed.plan.alpha),
+        errors={name: mean_errors(records, name) for name in names},
+        curves={name: found for name in names if (found := curves(records, name))},
+        reproducibility=reproducibility(records),
+        classes=tuple(records[0].classes),
+        costs_on={key: costs["environment"][key] for key in ("device", "threads")} if costs else {},
+        costs_note="" if costs else "costs were not measured",
+        warnings=("judged from the records alone: how much other images would change is not in the intervals",),
+    )
+
+
+def read_records(file: Path) -> list[Record]:
+    """Read ``records.jsonl``, seed by seed.
+
+    Raises:
+        DataError: If it is missing, or a line is no record.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise DataError(
+            f"{file} cannot be read ({error.strerror}); it is what a study writes beside its report"
+        ) from error
+    known = {one.name for one in fields(Record)}
+    found = []
+    for number, line in enumerate(lines, 1):
+        try:
+            values: dict[str, Any] = json.loads(line)
+            found.append(Record(**{key: value for key, value in values.items() if key in known}))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise DataError(f"{file}, line {number} is no record of a run") from error
+    if not found:
+        raise DataError(f"{file} has no records")
+    return sorted(found, key=lambda record: record.seed)
+
+
+def _fixed(folder: Path, records: Sequence[Record]) -> Fixed:
+    """Return the plan with the arms that the records are of."""
+    try:
+        plan = Fixed.read(folder).plan
+    except PlanError:
+        plan = Plan.read(folder / Fixed.FILE)
+    models = dict.fromkeys((record.arm, record.model) for record in records)
+    arms = [_arm(name, model, plan) for name, model in models]
+    return Fixed(plan, tuple(sorted(arms, key=lambda arm: arm.name != STOCK)), records[0].plan)
+
+
+def _arm(name: str, model: str, plan: Plan) -> Arm:
+    if name in plan.arms:
+        return Arm(name, model)
+    against = tuple(arm for arm in plan.arms if name == f"{CONV}{arm}")
+    return Arm(name, model, "control", against)
+
+
+def _finished(by_arm: Mapping[str, Mapping[int, Record]]) -> dict[str, dict[int, str]]:
+    return {arm: {seed: one.finished for seed, one in runs.items()} for arm, runs in by_arm.items()}
+
+
+def _scores(record: Record) -> dict[str, float]:
+    of_class = {f"AP/{name}": 100 * row[0] for name, row in zip(record.classes, record.per_class, strict=True)}
+    return {name: 100 * record.numbers[name] for name in METRICS} | of_class

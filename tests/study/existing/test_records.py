@@ -1,0 +1,64 @@
+"""A published study, judged anew from its records."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from attngraft._core.errors import DataError
+from attngraft.study import Study
+from attngraft.study.existing.records import judge_records
+from attngraft.study.reporting.report import write_report
+
+STUDIES = Path(__file__).resolve().parents[3] / "studies"
+
+
+def test_records_alone_give_what_the_study_scored(made_study: Callable[..., Study]) -> None:
+    study = made_study({"stock": 0.3, "noop": 0.3, "eca@P3": 0.0, "conv for eca@P3": 0.2}, seeds=3)
+    study.report()
+    judged, own = judge_records(study.store.folder), study.results
+    assert judged.setting == own.setting
+    for arm in own.arms:
+        again = judged.arm(arm.name)
+        assert (again.kind, again.model, again.cost) == (arm.kind, arm.model, arm.cost)
+        assert again.differences == pytest.approx(arm.differences)
+        assert again.estimate.seed_sd == pytest.approx(arm.estimate.seed_sd)
+        assert again.estimate.image_sd == 0
+    assert (judged.errors, judged.curves, judged.reproducibility) == (own.errors, own.curves, own.reproducibility)
+    assert judged.breakdown.classes["red"]["eca@P3"].difference == pytest.approx(
+        own.breakdown.classes["red"]["eca@P3"].difference
+    )
+
+
+def test_the_published_beacons_study_says_how_often_arms_learned(tmp_path: Path) -> None:
+    results = judge_records(STUDIES / "beacons")
+    counts = {arm.name[:4]: arm.verdict.learning for arm in results.asked if arm.verdict}
+    assert {name: (found.arm, found.baseline, found.runs) for name, found in counts.items() if found} == {
+        "mhsa": (4, 0, 5),
+        "ema(": (1, 0, 5),
+        "msda": (0, 0, 5),
+        "mlca": (0, 0, 5),
+    }
+    write_report(results, tmp_path)
+    assert (tmp_path / "report.md").read_text() == (STUDIES / "beacons" / "report.md").read_text()
+
+
+def test_records_that_cannot_be_read_say_why(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(STUDIES / "beacons", tmp_path / "study"))
+    lines = (folder / "records.jsonl").read_text().splitlines()
+    for text, said in {
+        "": "has no records",
+        "{": "line 1 is no record",
+        "[]": "line 1 is no record",
+        '{"arm": "a"}': "line 1 is no record",
+        "\n".join(line for line in lines if '"arm": "stock"' not in line): "no seed at which the baseline",
+    }.items():
+        (folder / "records.jsonl").write_text(text)
+        with pytest.raises(DataError, match=said):
+            judge_records(folder)
+    (folder / "records.jsonl").unlink()
+    with pytest.raises(DataError, match="cannot be read"):
+        judge_records(folder)
