@@ -42,8 +42,16 @@ def test_the_published_beacons_study_says_how_often_arms_learned(tmp_path: Path)
         "msda": (0, 0, 5),
         "mlca": (0, 0, 5),
     }
+    controls = [arm.learned for arm in results.arms if arm.control]
+    assert [*controls, results.baseline.learned] == [0, 0, 0, 0, 0]  # type: ignore[union-attr]
     write_report(results, tmp_path)
     assert (tmp_path / "report.md").read_text() == (STUDIES / "beacons" / "report.md").read_text()
+
+
+def test_a_plan_that_lacks_pairs_gives_no_verdict() -> None:
+    results = judge_records(STUDIES / "bccd")
+    assert {arm.verdict.outcome for arm in results.asked if arm.verdict} == {"interim"}
+    assert not results.complete
 
 
 def test_records_that_cannot_be_read_say_why(tmp_path: Path) -> None:

@@ -192,7 +192,7 @@ def _results(evidence: Evidence, base: str, task: str, metric: str, runs: Sequen
         ),
         complete=True,
         arms=tuple(arms),
-        baseline=baseline_of(evidence, Cost()),
+        baseline=baseline_of(evidence, Cost(), arms),
         runs=tuple(runs),
         reproducibility=Reproducibility(software=own_version()),
     )

@@ -21,6 +21,7 @@ from attngraft.study.judging.bootstrap import Resampled
 from attngraft.study.judging.breakdown import breakdown
 from attngraft.study.judging.collect import baseline, cost_of, curves, mean_errors, read_json, setting, table
 from attngraft.study.judging.collect import is_complete as complete
+from attngraft.study.judging.evidence import criterion
 from attngraft.study.judging.reproducibility import reproducibility
 from attngraft.study.judging.results import Results, RunResult
 from attngraft.study.judging.statistics import Estimate, estimate
@@ -78,8 +79,15 @@ def judge_records(folder: Path) -> Results:
         by_arm[record.arm][record.seed] = record
     metric = fixed.plan.metric
     tables = {arm: {seed: 100 * one.numbers[metric] for seed, one in runs.items()} for arm, runs in by_arm.items()}
-    evidence = Recorded(fixed, tables, finished=_finished(by_arm), records=by_arm)  # type: ignore[arg-type]
-    arms = table(evidence, {arm.name: cost_of(costs, arm.name) for arm in fixed.arms})
+    evidence = Recorded(
+        fixed,
+        tables,  # type: ignore[arg-type]
+        finished=_finished(by_arm),
+        criterion=criterion(fixed.plan),
+        records=by_arm,
+    )
+    costed = {arm.name: cost_of(costs, arm.name) for arm in fixed.arms}
+    arms = table(evidence, costed) if STOCK in tables else []
     if not arms:
         raise DataError(f"{folder / FILE} has no seed at which the baseline and an arm are both finished")
     runs = tuple(
@@ -92,7 +100,7 @@ def judge_records(folder: Path) -> Results:
         setting=setting(fixed, records),
         complete=complete(fixed, runs, arms),
         arms=tuple(arms),
-        baseline=baseline(evidence, cost_of(costs, STOCK)),
+        baseline=baseline(evidence, cost_of(costs, STOCK), arms),
         runs=runs,
         breakdown=breakdown(evidence, fixed.plan.alpha),
         errors={name: mean_errors(records, name) for name in names},
@@ -100,7 +108,7 @@ def judge_records(folder: Path) -> Results:
         reproducibility=reproducibility(records),
         classes=tuple(records[0].classes),
         costs_on={key: costs["environment"][key] for key in ("device", "threads")} if costs else {},
-        costs_note="" if costs else "costs were not measured",
+        costs_note="" if costs else "costs are not beside these records",
         warnings=("judged from the records alone: how much other images would change is not in the intervals",),
     )
 

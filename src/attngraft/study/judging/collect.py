@@ -15,6 +15,7 @@ import numpy as np
 from attngraft.coco.metrics import metric_values
 from attngraft.study.judging.breakdown import breakdown
 from attngraft.study.judging.evidence import EXTENSIONS, Evidence, extensions
+from attngraft.study.judging.learning import learned
 from attngraft.study.judging.reproducibility import own_version, reproducibility
 from attngraft.study.judging.results import (
     SCHEMA,
@@ -55,7 +56,7 @@ def collect(store: Store, fixed: Fixed, records: Sequence[Record], others: Seque
         setting=setting(fixed, records, extensions(store)),
         complete=bool(arms) and is_complete(fixed, runs, arms),
         arms=tuple(arms),
-        baseline=baseline(evidence, cost_of(costs, STOCK)),
+        baseline=baseline(evidence, cost_of(costs, STOCK), arms),
         runs=tuple(runs),
         breakdown=breakdown(evidence, fixed.plan.alpha),
         errors={name: mean_errors(records, name) for name in [STOCK, *(arm.name for arm in arms)] if arms},
@@ -151,8 +152,22 @@ def table(evidence: Evidence, costs: Mapping[str, Cost], records: Sequence[Recor
             )
         )
     rows.sort(key=lambda row: (row.control, -row.estimate.difference))
-    front = pareto(rows)
-    return [replace(row, pareto=row.name in front) for row in rows]
+    front, counts = pareto(rows), learned_counts(evidence, rows)
+    return [replace(row, pareto=row.name in front, learned=counts.get(row.name)) for row in rows]
+
+
+def learned_counts(evidence: Evidence, arms: Sequence[ArmResult]) -> dict[str, int]:
+    """Count the runs of each arm and of the baseline that learned; nothing where all of the study did."""
+    if not any(arm.verdict and arm.verdict.learning for arm in arms):
+        return {}
+    names = [STOCK, *(arm.name for arm in arms)]
+    seeds = sorted({seed for name in names for seed in evidence.tables[name]})
+    values = np.full((len(names), len(seeds)), np.nan)
+    for row, name in enumerate(names):
+        there = [seeds.index(seed) for seed in evidence.tables[name]]
+        values[row, there] = levels(evidence, name, evidence.tables[name])
+    counts = (learned(values, evidence.fixed.plan.sesoi) & ~np.isnan(values)).sum(1)
+    return dict(zip(names, counts.tolist(), strict=True))
 
 
 def pareto(arms: Sequence[ArmResult]) -> list[str]:
@@ -184,10 +199,11 @@ def levels(evidence: Evidence, arm: str, seeds: Iterable[int]) -> list[float]:
     return [one if isinstance(one := tables[seed], float) else float(metric_values(one, metric)[0]) for seed in seeds]
 
 
-def baseline(evidence: Evidence, cost: Cost) -> Baseline | None:
+def baseline(evidence: Evidence, cost: Cost, arms: Sequence[ArmResult] = ()) -> Baseline | None:
     """Return what arms are compared with; None before its first run."""
     found = levels(evidence, STOCK, evidence.tables[STOCK])
-    return Baseline(len(found), float(np.mean(found)), cost) if found else None
+    counts = learned_counts(evidence, arms)
+    return Baseline(len(found), float(np.mean(found)), cost, counts.get(STOCK)) if found else None
 
 
 def run_results(store: Store, fixed: Fixed, records: Sequence[Record], evidence: Evidence) -> list[RunResult]:
@@ -207,7 +223,7 @@ def _run_result(store: Store, evidence: Evidence, run: Run, record: Record | Non
 
 def is_complete(fixed: Fixed, runs: Sequence[RunResult], arms: Sequence[ArmResult]) -> bool:
     """Tell whether every run that was planned is finished, and every arm decided where looks go on."""
-    if any(run.state != "finished" for run in runs):
+    if any(run.state != "finished" for run in runs) or any(arm.interim for arm in arms):
         return False
     return fixed.plan.max_seeds is None or all(arm.verdict.stop for arm in arms if arm.verdict)
 

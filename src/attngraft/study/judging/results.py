@@ -103,6 +103,7 @@ class ArmResult:
         differences: Its difference to the baseline at each seed.
         verdict: Its verdict against the baseline; None for a control.
         over_conv: Its verdict against the convolution of equal cost, where there is one.
+        learned: Runs of it that learned, where not all runs of the study did; else None.
         better_share: Chance that a run of it scores more than a run of the baseline, over all pairs of runs.
         cost: What it costs.
         pareto: Whether no other arm beats it on gain and latency at once.
@@ -119,6 +120,7 @@ class ArmResult:
     differences: dict[int, float]
     verdict: Verdict | None = None
     over_conv: Verdict | None = None
+    learned: int | None = None
     better_share: float = 0.5
     cost: Cost = field(default_factory=Cost)
     pareto: bool = False
@@ -143,11 +145,13 @@ class Baseline:
         seeds: How many runs it has.
         level: Its mean of the metric over seeds, in points.
         cost: What it costs.
+        learned: Runs of it that learned, where not all runs of the study did; else None.
     """
 
     seeds: int
     level: float
     cost: Cost = field(default_factory=Cost)
+    learned: int | None = None
 
 
 @dataclass(frozen=True)
@@ -235,6 +239,11 @@ class Results:
     def has_conv(self) -> bool:
         """Whether an arm was compared with a convolution of equal cost."""
         return any(arm.over_conv for arm in self.arms)
+
+    @property
+    def some_failed(self) -> bool:
+        """Whether some runs of the study did not learn."""
+        return any(arm.learned is not None for arm in self.arms)
 
     @property
     def finished(self) -> list[RunResult]:
@@ -344,6 +353,7 @@ def _flat(arm: ArmResult) -> dict[str, Any]:
         "seed_sd": arm.estimate.seed_sd,
         "image_sd": arm.estimate.image_sd,
         "over_conv": arm.over_conv.outcome if arm.over_conv else None,
+        "learned": arm.learned,
         "better_share": arm.better_share,
         "level": arm.level,
         "parameters": arm.cost.parameters,
