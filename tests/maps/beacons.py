@@ -36,5 +36,5 @@ def scenes(count: int) -> list[Scene]:
 
 
 def tensors(count: int) -> Tensor:
-    """Return the pictures of the first scenes, ``(B, 3, 96, 96)`` from 0 to 1."""
+    """Return the images of the first scenes, ``(B, 3, 96, 96)`` from 0 to 1."""
     return torch.stack([torch.from_numpy(scene.picture).permute(2, 0, 1) for scene in scenes(count)]) / 255

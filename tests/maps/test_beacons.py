@@ -63,10 +63,8 @@ def shares(rule: str, label: int) -> dict[str, list[float]]:
             if detection.label != label:
                 continue
             targets = [maps.Target(0, detection.candidate, label, q) for q in ("class", *SIDES)]  # type: ignore[arg-type]
-            picture = tensors(IMAGES)[image : image + 1]
-            heats = (
-                maps.odam(detector.network, detector.predict, picture, targets, [BEFORE])[BEFORE].double().flatten(1)
-            )
+            one = tensors(IMAGES)[image : image + 1]
+            heats = maps.odam(detector.network, detector.predict, one, targets, [BEFORE])[BEFORE].double().flatten(1)
             for target, heat in zip(targets, heats, strict=True):
                 out[target.quantity].append(float(heat @ touched(scene.cue) / heat.sum()))
             out["strongest"].append(float(touched(scene.cue)[(heats[0] * background).argmax()]))
@@ -111,6 +109,21 @@ def test_in_the_control_the_class_rests_on_the_object() -> None:
         assert mean(local["strongest"]) == 0
 
 
+def test_in_the_control_the_class_rests_on_the_dot() -> None:
+    """The dot in the middle of the object, about six pixels wide, has more than ten times its share of the area."""
+    detector, masses, areas = watched("local"), [], []
+    for image, detections in enumerate(found("local")):
+        targets = [d.target() for d in detections]
+        heats = maps.odam(detector.network, detector.predict, tensors(IMAGES), targets, [BEFORE])[BEFORE].double()
+        for detection, heat in zip(detections, heats.flatten(1), strict=True):
+            thing = max(scenes(IMAGES)[image].things, key=lambda t: float(touched(t.area) @ touched(detection.box)))
+            x, y = (thing.area.left + thing.area.right) / 2, (thing.area.top + thing.area.bottom) / 2
+            dot = touched((x - 3, y - 3, x + 3, y + 3))
+            masses.append(float(heat @ dot / heat.sum()))
+            areas.append(float(dot.mean()))
+    assert mean(masses) > 10 * mean(areas)
+
+
 @pytest.mark.parametrize("label", [RED, GREEN])
 def test_random_masks_say_the_same(label: int) -> None:
     """D-RISE: hiding the beacon costs a red object its class, a green one nothing."""
@@ -142,12 +155,12 @@ def test_odam_of_a_red_class_beats_maps_that_know_nothing() -> None:
     """Hiding what the map marks costs a red object its class: sooner than at random or in the middle of the image."""
     detector, items = watched("global"), []
     for image, detections in enumerate(found("global")):
-        picture = tensors(IMAGES)[image]
+        one = tensors(IMAGES)[image]
         red = [d for d in detections if d.label == RED]
         if red:
             targets = [maps.Target(0, d.candidate, RED) for d in red]
-            heats = maps.odam(detector.network, detector.predict, picture[None], targets, [BEFORE])[BEFORE]
-            items.append((picture, red, {"odam": list(heats)}))
+            heats = maps.odam(detector.network, detector.predict, one[None], targets, [BEFORE])[BEFORE]
+            items.append((one, red, {"odam": list(heats)}))
     verdicts = maps.scorecard(detector.predict, items, fills=["mean"], steps=8)
     assert {v.metric for v in verdicts} == {"deletion mean", "insertion mean", "pointing"}
     assert {v.images for v in verdicts} == {len(items)}
