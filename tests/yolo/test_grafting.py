@@ -21,7 +21,7 @@ from ultralytics.nn.tasks import (
 
 import attngraft.attention as zoo
 from attngraft._core.errors import CheckpointError, OptionError, PlaceError
-from attngraft.yolo.grafting import BoTConv, TokenEncoder, graft_model
+from attngraft.yolo.grafting import BoTConv, Graft, TokenEncoder, graft_model
 from attngraft.yolo.recipe import parse_grafts
 from attngraft.yolo.rows import YAML_KEY
 
@@ -52,10 +52,10 @@ def answers(model: nn.Module, picture: Tensor) -> list[Tensor]:
 
 
 def wake(model: nn.Module) -> nn.Module:
-    """Move every gamma away from zero, so that the grafts speak."""
+    """Move every gamma away from zero, or what a mechanism without one starts at, so that the grafts speak."""
     with torch.no_grad():
         for key, value in model.named_parameters():
-            if key.endswith("gamma"):
+            if key.endswith("gamma") or (".grafts." in key and not value.any()):
                 value.fill_(0.5)
     return model
 
@@ -329,3 +329,18 @@ class TestInnerAttention:
         model = DetectionModel({"nc": 2, "backbone": backbone, "head": [[[1], 1, "Detect", ["nc"]]]}, verbose=False)
         with pytest.raises(PlaceError, match="only that of an encoder layer on a map, such as AIFI"):
             graft_model(model, parse_grafts("mhsa(mode=replace)@1.attention"))
+
+
+def test_a_mechanism_that_starts_as_the_identity_gets_no_gamma() -> None:
+    """A factor of zero on a change of zero would never get a gradient."""
+    model = grafted("grn@P5")
+    (graft,) = [part for part in model.modules() if isinstance(part, Graft)]
+    assert graft.gamma is None
+    picture = torch.rand(2, 3, 64, 64)
+    stock = build("yolo11n")
+    ours = {key: value for key, value in model.state_dict().items() if ".grafts." not in key}
+    stock.load_state_dict(ours)
+    assert all(torch.equal(a, b) for a, b in zip(answers(stock, picture), answers(model, picture), strict=True))
+    leaves = [leaf for leaf in tree_leaves(model.train()(picture)) if isinstance(leaf, Tensor) and leaf.requires_grad]
+    sum(leaf.square().mean() for leaf in leaves).backward()
+    assert graft.mechanism.scale.grad.abs().sum() > 0

@@ -25,6 +25,28 @@ Role = Literal["mixer", "gate"]
 """How a graft starts as the identity: a mixer is added, ``x + gamma * f(x)``; a gate rescales its input and is
 blended, ``x + gamma * (f(x) - x)``."""
 
+Family = Literal[
+    "channel and spatial gate",
+    "channel gate",
+    "control",
+    "convolution with channel gate",
+    "coordinate gate",
+    "deformable self-attention",
+    "global context",
+    "global self-attention",
+    "large-kernel gate",
+    "linear self-attention",
+    "local self-attention",
+    "multi-scale convolution",
+    "parameter-free gate",
+    "routed self-attention",
+    "spatial gate",
+    "user",
+    "window self-attention",
+]
+"""What a mechanism attends over. "user" is everybody's own; of "global self-attention" the doctor counts the N x N
+matrix that an exported graph holds."""
+
 NAME_PATTERN = re.compile(r"[a-z][a-z0-9_]*\Z")
 PROVENANCE_KEYS = ("Paper", "Code", "Differs")
 
@@ -54,7 +76,9 @@ class Mechanism:
         name: Registry name, snake case, unique.
         cls: The module class; its first argument is ``channels``.
         role: Whether a graft adds it or blends it (see `Role`).
-        family: What it attends over, such as "global self-attention" or "channel gate".
+        family: What it attends over (see `Family`).
+        starts_as_identity: Whether the mechanism, as it is built, gives its input (a gate) or nothing (a mixer). A
+            graft then adds no gamma: a factor of zero on a change of zero would never get a gradient.
         year: Year of the paper; 0 when unknown.
         formula: The operator in one line.
         cost: Multiply-adds of one image, as an expression over C, H, W, N = H*W and the instance's attributes.
@@ -73,7 +97,8 @@ class Mechanism:
     name: str
     cls: type[nn.Module]
     role: Role = "mixer"
-    family: str = "user"
+    family: Family = "user"
+    starts_as_identity: bool = False
     year: int = 0
     formula: str = ""
     cost: str = ""
@@ -98,7 +123,8 @@ def register(
     *,
     name: str | None = None,
     role: Role = "mixer",
-    family: str = "user",
+    family: Family = "user",
+    starts_as_identity: bool = False,
     year: int = 0,
     formula: str = "",
     cost: str = "",

@@ -20,6 +20,7 @@ from attngraft.attention.epsa import EPSA
 from attngraft.attention.focused_linear import FocusedLinearAttention
 from attngraft.attention.gam import GAM
 from attngraft.attention.global_context import GlobalContext
+from attngraft.attention.grn import GRN
 from attngraft.attention.hab import HAB
 from attngraft.attention.irmb import IRMB
 from attngraft.attention.lsk import LSK
@@ -54,6 +55,7 @@ __all__ = [
     "EMA",
     "EPSA",
     "GAM",
+    "GRN",
     "HAB",
     "IRMB",
     "LSK",

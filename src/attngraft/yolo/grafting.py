@@ -300,7 +300,8 @@ def _join_after(layers: nn.Sequential, spec: GraftSpec, place: str, offered: Lay
     host = offered.find(place)
     mechanism, note = build(spec, host.channels)
     identity = spec.init == "identity"
-    graft = Graft(mechanism, host.channels, spec.record.role, identity=identity)
+    has_factor = identity and not spec.record.starts_as_identity
+    graft = Graft(mechanism, host.channels, spec.record.role, identity=has_factor)
     layer = layers.get_submodule(host.path)
     _adopt(graft, layer)
     _follow(layer, graft)

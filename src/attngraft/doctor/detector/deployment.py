@@ -103,7 +103,7 @@ def _pairs(part: Any, channels: int, cells: int) -> float:
     """Return the bytes of a mechanism's N x N attention matrix: by the record of ours, by measuring another."""
     record = zoo.mechanism(type(part).__name__)
     if record.cls.__module__.startswith(OURS):
-        related = record.family.startswith("global self-attention")
+        related = record.family == "global self-attention"
         return 4.0 * getattr(part, "heads", 1) * cells**2 if related else 0.0
     bytes_at = pairs_bytes(copy.deepcopy(part).float(), channels)
     return bytes_at(cells) if bytes_at else 0.0
