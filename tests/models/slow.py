@@ -8,6 +8,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+SMALL = {
+    "channels": (4, 6, 8, 6),
+    "depths": (1, 2, 2, 1),
+    "heads": (2, 3, 2, 1),
+    "image_size": (50, 41),
+    "num_classes": 4,
+}
+"""Options of a small FLatten network."""
+
+SIDES = [(32, 32), (37, 23), (1, 2)]
+"""Heights and widths of images: even, odd and unequal, and smaller than a patch."""
+
 
 def randomised(model: nn.Module) -> nn.Module:
     """Move every number away from its start, statistics too, and make the model double and deterministic."""

@@ -12,24 +12,9 @@ import torch
 from torch import nn
 
 from attngraft.models import FLattenPVT, FLattenPVTv2
-from tests.models.slow import (
-    block_reference,
-    classify,
-    convolve,
-    embed,
-    normed,
-    randomised,
-    resize,
-)
+from tests.models.slow import SIDES, SMALL, block_reference, classify, convolve, embed, normed, randomised, resize
 
-SMALL = {
-    "channels": (4, 6, 8, 6),
-    "depths": (1, 2, 2, 1),
-    "heads": (2, 3, 2, 1),
-    "image_size": (50, 41),
-    "num_classes": 4,
-}
-SIZES = pytest.mark.parametrize("size", [(32, 32), (37, 23), (1, 2)], ids=str)
+SIZES = pytest.mark.parametrize("size", SIDES, ids=str)
 
 
 @SIZES

@@ -11,24 +11,9 @@ from torch import Tensor, nn
 from attngraft.attention import FocusedLinearAttention
 from attngraft.models import FLattenPVTv2, FLattenSwin
 from attngraft.models.flatten_swin import PatchMerging, ShiftedWindows
-from tests.models.slow import (
-    block_reference,
-    classify,
-    embed,
-    linear,
-    normed,
-    patches,
-    randomised,
-)
+from tests.models.slow import SIDES, SMALL, block_reference, classify, embed, linear, normed, patches, randomised
 
-SMALL = {
-    "channels": (4, 6, 8, 6),
-    "depths": (1, 2, 2, 1),
-    "heads": (2, 3, 2, 1),
-    "image_size": (50, 41),
-    "num_classes": 4,
-}
-SIZES = pytest.mark.parametrize("size", [(32, 32), (37, 23), (1, 2)], ids=str)
+SIZES = pytest.mark.parametrize("size", SIDES, ids=str)
 
 
 def merge(x: Tensor, merging: PatchMerging) -> Tensor:
