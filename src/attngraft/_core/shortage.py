@@ -48,7 +48,7 @@ def _ran_out(error: BaseException) -> str | None:
     if type(error).__name__ == "OutOfMemoryError":  # torch's; by name, since this is imported before torch
         return "the accelerator's memory ran out; lower batch or imgsz and run the same command again"
     if isinstance(error, MemoryError) or (
-        isinstance(error, (RuntimeError, OSError)) and any(said in text.lower() for said in MEMORY)
+        isinstance(error, (RuntimeError, OSError, ImportError)) and any(said in text.lower() for said in MEMORY)
     ):
         return (
             "memory ran out; lower batch, imgsz or workers, or raise the limit (ulimit -v), and run the command again"

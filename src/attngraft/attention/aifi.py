@@ -3,7 +3,8 @@
 Paper: DETRs Beat YOLOs on Real-time Object Detection, Zhao et al., CVPR 2024, arXiv 2304.08069.
 Code: ultralytics/ultralytics, ultralytics/nn/modules/transformer.py, AIFI (AGPL-3.0), oracle of a test.
 Differs: No dropout, which is 0 in the reference too. Older releases of the reference swapped H and W in the positions,
-    so they agree with it on square maps only.
+    so they agree with it on square maps only. The attention's weights start as those of linear layers; the reference's
+    start q, k and v Xavier-uniform, and the biases of the attention at zero.
 """
 
 from __future__ import annotations

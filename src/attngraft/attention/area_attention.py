@@ -4,8 +4,9 @@ Paper: YOLOv12: Attention-Centric Real-Time Object Detectors, Tian et al., 2025,
 Code: ultralytics/ultralytics, ultralytics/nn/modules/block.py, AAttn (AGPL-3.0), oracle of a test.
 Differs: The paper cuts the map into bands of whole rows; here, as in the reference, the list of cells, row by row, is
     cut, which is the same where area divides H. The reference refuses maps whose number of cells area does not divide;
-    here the last strips are shorter. Where Ultralytics' rule C // 32 does not divide C, the number of heads is the
-    largest below it that does.
+    here the last strips are shorter. Positions come from a 7x7 convolution, as in the paper and the reference; the
+    authors' published code (sunsmarterjie/yolov12) convolves 5x5, which is kernel_size=5. Where Ultralytics' rule
+    C // 32 does not divide C, the number of heads is the largest below it that does.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Paper: Poly Kernel Inception Network for Remote Sensing Detection, Cai et al., C
 Code: NUST-Machine-Intelligence-Laboratory/PKINet (Apache-2.0), read for parity only.
 Differs: The reference returns the gate and leaves the product to its block; here the product is part of the module.
     As there, the smoothing counts cells outside the map as zeros, and SiLU comes before the sigmoid, so the gate lies
-    above 0.43.
+    above 0.43. Convolutions start as PyTorch's; those of the reference start Kaiming-normal, by fan-out, without bias.
 """
 
 from __future__ import annotations

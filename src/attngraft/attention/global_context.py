@@ -5,7 +5,8 @@ Paper: GCNet: Non-local Networks Meet Squeeze-Excitation Networks and Beyond, Ca
 Code: xvjiarui/GCNet, mmdet/ops/gcb/context_block.py (Apache-2.0), read for parity only.
 Differs: The bias of the attention logits is left out: the softmax cancels it, in the output and in every gradient.
     The last layer starts at random, not at zero: a graft begins as the identity by a zero factor of its own, and two
-    zeros in a product would never learn; zero_init=True is the paper's start.
+    zeros in a product would never learn; zero_init=True is the paper's start. The attention logits' convolution starts
+    as PyTorch's; the reference's starts Kaiming-normal, by fan-in.
 """
 
 from __future__ import annotations

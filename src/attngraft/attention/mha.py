@@ -3,6 +3,7 @@
 Paper: Attention Is All You Need, Vaswani et al., NeurIPS 2017, arXiv 1706.03762.
 Code: pytorch/pytorch, torch/nn/modules/activation.py (BSD-3-Clause), oracle of a test.
 Differs: The paper's projections have no bias; here they have one as in PyTorch's module, and bias=False is the paper's.
+    Weights start as those of linear layers; PyTorch's module starts q, k and v Xavier-uniform, and all biases at zero.
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from attngraft._core import outlets
-from attngraft._core.errors import FitError, OptionError, PlanError, RecipeError, UnknownNameError
+from attngraft._core.errors import AttngraftError, FitError, OptionError, PlanError, RecipeError, UnknownNameError
+from attngraft._core.shortage import shortage
 
 FAILURE, USAGE = 1, 2
 MISUSES = (FitError, OptionError, RecipeError, PlanError, UnknownNameError, SyntaxError)
@@ -198,6 +199,8 @@ def _sentence(error: Exception) -> str:
     text = str(error).strip() or type(error).__name__
     if isinstance(error, RecipeError):
         return text  # with the caret under the character
+    if not isinstance(error, AttngraftError) and (short := shortage(error)) is not None:
+        return f"{error.filename}: {short}" if isinstance(error, OSError) and error.filename else short
     if isinstance(error, OSError) and error.filename:
         text = f"{error.filename}: {error.strerror}"
     plain = " ".join(text.replace("ERROR ❌️", "").replace("❌", "").split())
