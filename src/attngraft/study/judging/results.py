@@ -236,6 +236,11 @@ class Results:
         return any(cost != Cost() for cost in costs)
 
     @property
+    def has_latency(self) -> bool:
+        """Whether latency was measured."""
+        return any(arm.cost.latency for arm in self.arms)
+
+    @property
     def has_conv(self) -> bool:
         """Whether an arm was compared with a convolution of equal cost."""
         return any(arm.over_conv for arm in self.arms)

@@ -281,8 +281,9 @@ def _looks(results: Results) -> str:
 
 
 def _latency(results: Results) -> str:
-    on = results.costs_on
-    return "Latency was measured in interleaved rounds on one machine, on fused models and single images." if on else ""
+    if not results.has_latency:
+        return ""
+    return "Latency was measured in interleaved rounds on one machine, on fused models and single images."
 
 
 def _software(results: Results) -> str:
