@@ -22,12 +22,13 @@ from attngraft.study.judging.bootstrap import Draw, Resampled, resample_breakdow
 from attngraft.study.judging.cache import Cache
 from attngraft.study.judging.criterion import Criterion
 from attngraft.study.judging.judge import Paired, judge, judge_second
+from attngraft.study.judging.reproducibility import are_pair
 from attngraft.study.judging.selection import confirming
 from attngraft.study.judging.statistics import Estimate, estimate
 from attngraft.study.judging.verdict import Verdict
 from attngraft.study.plan import STOCK, Arm, Fixed, Plan
 from attngraft.study.running.folds import groups
-from attngraft.study.running.records import Run, Store, at_seed
+from attngraft.study.running.records import Record, Run, Store, at_seed
 
 RESAMPLES = 500
 BREAKDOWN_RESAMPLES = 100
@@ -69,6 +70,7 @@ class Evidence:
         finished: When each run was finished, for the order of looks; by seed where that is unknown.
         failed: Runs that were tried and failed, by arm: their seeds are not asked for again by looks.
         diverged: Runs that diverged, by arm; they count as 0 AP.
+        unpaired: Runs that lack what a pair with the baseline's run of that seed has in common, by arm; left out.
         criterion: What is judged by; None for runs that exist already.
         draw: How images are drawn.
         cache: What was resampled before.
@@ -79,6 +81,7 @@ class Evidence:
     finished: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     failed: Mapping[str, frozenset[int]] = field(default_factory=dict)
     diverged: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    unpaired: Mapping[str, frozenset[int]] = field(default_factory=dict)
     criterion: Criterion | None = None
     draw: Draw = field(default_factory=lambda: Draw(RESAMPLES))
     cache: Cache = field(default_factory=lambda: Cache(None))
@@ -98,8 +101,9 @@ class Evidence:
         tables: dict[str, dict[int, Matches]] = {arm.name: {} for arm in fixed.arms}
         made: dict[str, dict[int, str]] = {arm.name: {} for arm in fixed.arms}
         diverged: dict[str, set[int]] = {arm.name: set() for arm in fixed.arms}
+        records = {(run.arm.name, run.seed): store.record(run) for run in runs}
         for run in runs:
-            record = store.record(run)
+            record = records[run.arm.name, run.seed]
             tables[run.arm.name][run.seed] = store.matches(run)
             made[run.arm.name][run.seed] = record.finished
             if record.watch.get("diverged"):
@@ -112,6 +116,7 @@ class Evidence:
             finished=made,
             failed=failed_runs(store, fixed),
             diverged={name: frozenset(seeds) for name, seeds in diverged.items()},
+            unpaired=unpaired(records),
             criterion=replace(rule, selected=selected),
             draw=draw,
             cache=Cache(store.folder / "cache" / "judging", keep),
@@ -133,6 +138,7 @@ class Evidence:
     def seeds(self, arm: str, other: str = STOCK) -> list[int]:
         """List the seeds that two arms have in common, in the order in which the pairs were completed."""
         common = self.tables[arm].keys() & self.tables[other].keys()
+        common -= {seed for name in (arm, other) for seed in self.unpaired.get(name, ())}
         made = [self.finished.get(name, {}) for name in (arm, other)]
         return sorted(common, key=lambda seed: (max(one.get(seed, "") for one in made), seed))
 
@@ -277,6 +283,20 @@ class Evidence:
     def _kept(self) -> dict[Any, Any]:
         """What was resampled: it is asked for by verdicts, intervals and figures."""
         return {}
+
+
+def unpaired(records: Mapping[tuple[str, int], Record]) -> dict[str, frozenset[int]]:
+    """Find the runs that are no pair with the baseline's of their seed: another batch size, other images, ...
+
+    Args:
+        records: The records, by arm and seed.
+    """
+    found: dict[str, set[int]] = {}
+    for (arm, seed), record in records.items():
+        stock = records.get((STOCK, seed))
+        if stock is not None and not are_pair(record, stock):
+            found.setdefault(arm, set()).add(seed)
+    return {arm: frozenset(seeds) for arm, seeds in found.items()}
 
 
 def together(runs: Sequence[Resampled]) -> Resampled:

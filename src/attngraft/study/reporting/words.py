@@ -113,7 +113,12 @@ def checks(results: Results) -> list[str]:
     found = results.reproducibility
     same = "the same for all arms of a seed (compared by checksum)"
     said = [
-        f"{check.what}: " + (f"not those of the baseline in {', '.join(check.unlike)}" if check.unlike else same)
+        f"{check.what}: "
+        + (
+            f"not those of the baseline in {', '.join(check.unlike)}, left out of the comparison"
+            if check.unlike
+            else same
+        )
         for check in found.checks
     ]
     odd = _nondeterminism(results)

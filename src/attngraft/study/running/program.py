@@ -1,14 +1,13 @@
 """Runs of any program: what ``command:`` in a plan means.
 
-The command is started once for each arm and seed, in the run's own folder. It leaves there either
-``predictions.json``, detections in COCO's results format for the ground truth that ``data:`` names; or ``metric.txt``,
-one number in the unit of the plan's ``sesoi``. A ``results.csv`` with a row an epoch is shown while it runs.
+The command is started once for each arm and seed, in the run's own folder. It leaves there
+``predictions.json``, detections in COCO's results format for the ground truth that ``data:`` names. A ``results.csv``
+with a row an epoch and a column ``metric``, a fraction, is drawn while it runs.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import subprocess
 import sys
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from attngraft.yolo.detecting import Detections
 
 PREDICTIONS = "predictions.json"
-NUMBER = "metric.txt"
 
 
 def words(plan: Plan, run: Run, folder: Path) -> list[str]:
@@ -56,8 +54,7 @@ def carry_out(plan: Plan, run: Run, folder: Path) -> None:
     """
     own = {"ATTNGRAFT_ARM": run.arm.model, "ATTNGRAFT_SEED": str(run.seed), "ATTNGRAFT_FOLDER": str(folder)}
     line = words(plan, run, folder)
-    for stale in (PREDICTIONS, NUMBER):
-        (folder / stale).unlink(missing_ok=True)
+    (folder / PREDICTIONS).unlink(missing_ok=True)  # of a leg that was killed
     sys.stdout.flush()
     try:
         done = subprocess.run(line, env={**os.environ, **own}, stdin=subprocess.DEVNULL, check=False)
@@ -99,22 +96,3 @@ def _json(file: Path, kind: type) -> Any:
         expected = "a list of detections" if kind is list else "COCO's ground truth, with images and annotations"
         raise DataError(f"{file} holds a {type(found).__name__}; expected {expected}")
     return found
-
-
-def number(folder: Path) -> float | None:
-    """Read ``metric.txt``; None where there is none.
-
-    Raises:
-        DataError: If it holds no finite number.
-    """
-    file = folder / NUMBER
-    if not file.is_file():
-        return None
-    text = file.read_text(encoding="utf-8", errors="replace").strip()
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise DataError(f"{file} holds {text[:40]!r}; expected one finite number, in the unit of the plan's sesoi")
-    return value

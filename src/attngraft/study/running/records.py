@@ -247,7 +247,7 @@ class Store:
         ]
         if sums[0] != sums[1]:
             raise DataError(
-                f"the pictures or labels that are detected on are not those of the first run ({file}); "
+                f"the images or labels that are detected on are not those of the first run ({file}); "
                 "put them back, or begin a new study on the new ones"
             )
         return hashlib.sha256(text.encode()).hexdigest()[:16]
