@@ -62,6 +62,7 @@ def test_a_file_that_is_no_text_says_so(tmp_path: Path) -> None:
     [
         ({"a": {0: 1}}, "one arm only, a"),
         ({"b": {0: 1}}, "no runs of the baseline 'a'"),
+        ({"a": {0: 1}, "stock": {0: 1}}, "stock is what studies call their baseline, which is a here"),
         ({"a": {0: 1}, "b": {1: 1}}, "no seed in common"),
         ({"a": {0: 1, 3: 1}, "b": {0: 1}}, "b lacks the seeds 3 that a has"),
         ({"a": {0: 1}, "b": {0: 1, 3: 1}}, "a lacks the seeds 3 that b has"),

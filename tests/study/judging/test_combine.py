@@ -73,6 +73,8 @@ def test_what_cannot_be_combined_says_why() -> None:
     one, two = study(0, 1), study(1, 1)
     with pytest.raises(DataError, match="two studies or more, got 1"):
         combine([("one", one)])
+    with pytest.raises(DataError, match="again is given twice"):
+        combine([("one", one), ("two", two), ("again", one)])
     with pytest.raises(DataError, match="two has no arm 'eca@P4'; did you mean eca@P5"):
         combine([("one", replace(one, arms=(replace(one.arms[0], name="eca@P4"),))), ("two", two)], "eca@P4")
     with pytest.raises(DataError, match="have no arm in common"):
@@ -103,6 +105,9 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert done.exit_code == 0, done.output
     assert "Over 2 studies, eca@P5 changes AP by +" in done.output
     assert Path("combined/combined.html").is_file()
+    done = CliRunner().invoke(main, ["study", "combine", "judged-0", "judged-1", "judged-0"])
+    assert done.exit_code == 1
+    assert "is given twice" in done.output
     done = CliRunner().invoke(main, ["study", "combine", "judged-0", "nowhere"])
     assert done.exit_code == 1
     assert "nowhere holds neither a study nor a judgement" in done.output

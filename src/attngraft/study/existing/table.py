@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from attngraft._core.errors import DataError, suggest
+from attngraft.study.plan import STOCK
 
 Scale = Literal["fractions", "points"]
 MOST_BYTES = 64 << 20
@@ -122,10 +123,13 @@ def require_pairs(arms: Mapping[str, Mapping[int, Any]], baseline: str, *, drop:
         drop: Whether runs without a partner may be left out.
 
     Raises:
-        DataError: If there is one arm only, the baseline is missing, or runs have no partner.
+        DataError: If there is one arm only, the baseline is missing or has the name of another, or runs have no
+            partner.
     """
     if baseline not in arms:
         raise DataError(f"no runs of the baseline {baseline!r}; {suggest(baseline, arms)} Or say baseline=NAME")
+    if baseline != STOCK and STOCK in arms:
+        raise DataError(f"{STOCK} is what studies call their baseline, which is {baseline} here; rename that arm")
     if len(arms) < 2:
         raise DataError(f"there is one arm only, {baseline}; a comparison needs another beside its baseline")
     base = arms[baseline].keys()

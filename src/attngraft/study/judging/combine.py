@@ -87,10 +87,16 @@ def combine(results: Sequence[tuple[str, Results]], arm: str | None = None) -> C
         arm: The arm; None takes the only one that all of them have.
 
     Raises:
-        DataError: If there are fewer than two, they lack the arm, compare by different metrics, or give no error.
+        DataError: If there are fewer than two, one is given twice, they lack the arm, compare by different metrics, or
+            give no error.
     """
     if len(results) < 2:
         raise DataError(f"a combination needs two studies or more, got {len(results)}")
+    seen: list[dict[str, Any]] = []
+    for title, study in results:
+        if study.to_dict() in seen:
+            raise DataError(f"{title} is given twice; a study counts once")
+        seen.append(study.to_dict())
     arm = arm or _common(results)
     found = [(name, _arm(name, one, arm)) for name, one in results]
     metrics = {one.setting.metric for _, one in results}
