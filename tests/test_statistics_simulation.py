@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,12 @@ QUICK = (
     "power of a fixed plan | sd: 0.3 | effect: 0.5",
 )
 """Rows that are tried at every change; the whole takes an hour."""
+
+
+STATED = re.compile(r"(\d+\.\d+)<!-- (max|min); (.*?); (.*?); (.*?) -->")
+"""A number in prose, and where it is from: the largest or least of a part's rows whose key has all of some words."""
+
+PAGES = ("docs/method.md", "README.md", "README.zh-CN.md")
 
 
 @pytest.fixture(scope="module")
@@ -108,3 +115,21 @@ def test_the_published_page_is_made_from_the_published_results(
     for row in order:
         cell = next(cell for cell in simulate.cells() if cell.key == row["key"])
         assert row["kept"] == cell.kept(row["found"])
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_numbers_in_prose_are_those_of_the_results(page: str, published: dict[str, dict[str, Any]]) -> None:
+    text = (FOLDER.parents[1] / page).read_text()
+    stated = STATED.findall(text)
+    assert stated
+    wrong = []
+    for number, extreme, part, words, measure in stated:
+        wanted = [word.strip().replace("¦", "|") for word in words.split(" & ")]
+        rows = [row for key, row in published.items() if row["part"] == part and all(word in key for word in wanted)]
+        values = [row["found"][measure][0] for row in rows if measure in row["found"]]
+        assert values, (number, part, words, measure)
+        value = max(values) if extreme == "max" else min(values)
+        decimals = len(number.partition(".")[2])
+        if f"{value:.{decimals}f}" != number:
+            wrong.append(f"{number} is {value:.{decimals}f}: {extreme} of {part}, {words}, {measure}")
+    assert not wrong, "\n".join(wrong)

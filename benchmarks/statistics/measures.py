@@ -346,12 +346,12 @@ def search(candidates: int, winners: int, image_sd: float, plan: Plan, how: str,
 
 
 def fixed_power(effect: float, seeds: int, sd: float = SD) -> Measure:
-    """How often a fixed plan finds one arm better."""
+    """How often a fixed plan shows that one arm differs, whether or not that is worth having."""
 
     def measure(rng: np.random.Generator, studies: int) -> Measured:
         world = World(arm_sd=sd, baseline_sd=sd)
         found = judged(once(seeds), world.runs(rng, studies, (effect,), seeds), effect)
-        return {"better": found.decision.outcome[:, 0] == BETTER}
+        return {"shown": found.p.above[:, 0, -1] <= ALPHA / 2}
 
     return measure
 
@@ -377,3 +377,43 @@ def effects_of(kind: str, arms: int, sesoi: float) -> tuple[float, ...]:
         return (0.0,) * arms
     real: Sequence[float] = [2 * sesoi] * (arms if kind == "real" else 1)
     return (*real, *(0.0,) * (arms - len(real)))
+
+
+def shrinkage(plan: Plan, wild_sd: float, effects: tuple[float, ...], form: str, sesoi: float) -> Measure:
+    """Judge with each arm's variance shrunk to that of all arms (limma), which a study does not do.
+
+    ``form`` is ``off``, ``d0 = 4`` or ``d0 = 1`` (prior degrees of freedom), or ``guard``, which with ``d0 = 4`` never
+    goes below an arm's own variance. The first arm has ``wild_sd`` times the others' deviation.
+    """
+    prior = {"off": 0.0, "d0 = 1": 1.0}.get(form, 4.0)
+
+    def measure(rng: np.random.Generator, studies: int) -> Measured:
+        world = World(arm_sd=wild_sd * SD, wild=1)
+        pairs = world.runs(rng, studies, effects, plan.seeds)
+        (course,) = plan.design.courses(pairs, sesoi)
+        every = course.every
+        counts = every.freedom + 1
+        own = every.error**2 * counts
+        residual = [_residual(pairs, int(count)) for count in counts[0, 0]]
+        pooled = 2 * np.stack(residual, -1)[:, None]
+        shrunk = (prior * pooled + every.freedom * own) / (prior + every.freedom)
+        variance = np.maximum(shrunk, own) if form == "guard" else shrunk
+        moments = replace(every, error=np.sqrt(variance / counts), freedom=every.freedom + prior)
+        shifted = replace(course, every=moments, among=moments)
+        found = decide(plan.design.p_values([shifted], sesoi), sesoi=sesoi, alpha=ALPHA)
+        seeds = counts[0, 0].astype(int)[found.look]
+        none = np.array(effects) == 0
+        return {
+            "false better or worse": (np.isin(found.outcome, (BETTER, WORSE)) & none).any(1),
+            "better": (found.outcome == BETTER).mean(1),
+            "runs": seeds.sum(1) + seeds.max(1) + 3.0,
+        }
+
+    return measure
+
+
+def _residual(pairs: Pairs, count: int) -> Floats:
+    """Return the variance of what is left of runs when their seeds and their arms are taken out, ``(N,)``."""
+    runs = np.concatenate([pairs.arm, pairs.baseline], 1)[..., :count]
+    rest = runs - runs.mean(-1, keepdims=True) - runs.mean(1, keepdims=True) + runs.mean((1, 2), keepdims=True)
+    return np.asarray((rest**2).sum((1, 2)) / ((runs.shape[1] - 1) * (count - 1)))
