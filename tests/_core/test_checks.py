@@ -18,7 +18,7 @@ class TestPositive:
 
     @pytest.mark.parametrize("value", [0, -3, 2.0, True, "4", None])
     def test_refuses_the_rest(self, value: object) -> None:
-        message = f"ECA needs heads to be a whole number of 1 or more, got {re.escape(repr(value))}$"
+        message = f"ECA needs heads to be a positive integer, got {re.escape(repr(value))}$"
         with pytest.raises(OptionError, match=message):
             checks.positive("ECA", channels=64, heads=value)  # type: ignore[arg-type]
 
@@ -38,7 +38,7 @@ class TestDivides:
 
     @pytest.mark.parametrize(("heads", "channels"), [(0, 64), (8, 0), (-1, 64)])
     def test_refuses_what_is_no_number_of_parts(self, heads: int, channels: int) -> None:
-        with pytest.raises(OptionError, match="whole number of 1 or more"):
+        with pytest.raises(OptionError, match="positive integer"):
             checks.divides("MHA", "heads", heads, channels)
 
 
@@ -67,7 +67,7 @@ class TestOdd:
             checks.odd("ECA", kernel_size=4)
 
     def test_refuses_zero_as_too_small(self) -> None:
-        with pytest.raises(OptionError, match=r"whole number of 1 or more, got 0"):
+        with pytest.raises(OptionError, match=r"positive integer, got 0"):
             checks.odd("ECA", kernel_size=0)
 
 

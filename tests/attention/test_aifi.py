@@ -108,7 +108,7 @@ def test_parameter_count_is_the_hosts(hidden: int | None, count: int) -> None:
         (30, {}, r"divisible by 4 for its positions, got 30; use 28 or 32"),
         (3, {}, r"got 3; use 4$"),
         (64, {"heads": 6}, r"channels=64 and heads=6; heads could be 4 or 8"),
-        (64, {"hidden": 0}, r"hidden to be a whole number of 1 or more, got 0"),
+        (64, {"hidden": 0}, r"hidden to be a positive integer, got 0"),
     ],
 )
 def test_options_that_cannot_work_are_refused(channels: int, options: dict[str, int], message: str) -> None:

@@ -107,7 +107,7 @@ def test_parameter_count_is_the_closed_form() -> None:
     ("options", "message"),
     [
         ({"heads": 7}, r"channels=64 and heads=7; heads could be 4 or 8"),
-        ({"area": 0}, r"area to be a whole number of 1 or more, got 0"),
+        ({"area": 0}, r"area to be a positive integer, got 0"),
         ({"kernel_size": 6}, r"odd kernel_size.*got 6; use 5 or 7"),
     ],
 )

@@ -49,5 +49,5 @@ def test_trains_on_a_single_cell() -> None:
 
 
 def test_a_reduction_of_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="CoordAttention needs reduction to be a whole number of 1 or more, got 0"):
+    with pytest.raises(ValueError, match="CoordAttention needs reduction to be a positive integer, got 0"):
         CoordAttention(64, reduction=0)

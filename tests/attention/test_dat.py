@@ -147,7 +147,7 @@ def test_parameter_count_is_the_references() -> None:
         ({"heads": 7}, "channels=64 and heads=7; heads could be 4 or 8"),
         ({"groups": 3}, "groups to divide heads, got heads=8 and groups=3; groups could be 2 or 4"),
         ({"kernel_size": 4}, "odd kernel_size.*got 4; use 3 or 5"),
-        ({"stride": 0}, "stride to be a whole number of 1 or more, got 0"),
+        ({"stride": 0}, "stride to be a positive integer, got 0"),
     ],
     ids=lambda value: str(value)[:20],
 )

@@ -171,7 +171,7 @@ def test_drop_path_acts_on_both_branches_while_training() -> None:
         ({"heads": 5}, "channels=64 and heads=5; heads could be 4 or 8"),
         ({"shift": 16}, "shift of 0 to window - 1 = 15, got 16; HAT takes 0 or 8"),
         ({"squeeze": 65}, "squeeze of at most channels=64"),
-        ({"mlp_ratio": 0.0}, "hidden to be a whole number of 1 or more, got 0"),
+        ({"mlp_ratio": 0.0}, "hidden to be a positive integer, got 0"),
     ],
     ids=lambda value: str(value)[:20],
 )

@@ -399,10 +399,10 @@ def test_a_training_step_makes_no_tensor_of_all_pairs(monkeypatch: pytest.Monkey
     ("options", "message"),
     [
         ({"heads": 5}, "channels divisible by heads, got channels=64 and heads=5; heads could be 4 or 8"),
-        ({"heads": 0}, "heads to be a whole number of 1 or more, got 0"),
+        ({"heads": 0}, "heads to be a positive integer, got 0"),
         ({"position": "rel"}, "'relative', 'absolute', 'circulated', 'none', got 'rel'"),
-        ({"size": (0, 14)}, "height to be a whole number of 1 or more, got 0"),
-        ({"size": (14, 2.5)}, "width to be a whole number of 1 or more, got 2.5"),
+        ({"size": (0, 14)}, "height to be a positive integer, got 0"),
+        ({"size": (14, 2.5)}, "width to be a positive integer, got 2.5"),
         ({"size": (14, 14, 4)}, r"size to be one number or \(H, W\), got \(14, 14, 4\)"),
     ],
     ids=str,

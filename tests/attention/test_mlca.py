@@ -118,7 +118,7 @@ def test_state_dict_has_the_circulated_classs_keys() -> None:
     ("options", "message"),
     [
         ({"local_weight": 1.5}, r"local_weight from 0 .* to 1 .*got 1\.5"),
-        ({"local_size": 0}, "local_size to be a whole number of 1 or more, got 0"),
+        ({"local_size": 0}, "local_size to be a positive integer, got 0"),
     ],
 )
 def test_options_that_cannot_work_are_refused(options: dict[str, float], message: str) -> None:

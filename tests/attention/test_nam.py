@@ -43,5 +43,5 @@ def test_parameter_count_is_the_closed_form() -> None:
 
 
 def test_no_channels_are_refused() -> None:
-    with pytest.raises(ValueError, match="NAM needs channels to be a whole number of 1 or more, got 0"):
+    with pytest.raises(ValueError, match="NAM needs channels to be a positive integer, got 0"):
         NAM(0)

@@ -69,7 +69,7 @@ def test_parameter_count_is_the_hosts(blocks: int, count: int) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"blocks": 0}, r"blocks to be a whole number of 1 or more, got 0"),
+        ({"blocks": 0}, r"blocks to be a positive integer, got 0"),
         ({"expansion": 0.01}, r"attends to 1 to 64 channels, got 0\.01, which is 0 of 64"),
         ({"expansion": 2}, r"attends to 1 to 64 channels, got 2, which is 128 of 64"),
     ],

@@ -66,10 +66,10 @@ class TestCommand:
             (["nowhere.yaml"], "the model 'nowhere.yaml' does not exist; check the path"),
             (["model=nowhere.yaml+eca@P3"], "the model 'nowhere.yaml' does not exist; check the path"),
             (["nowhere.py:Mine"], "is no Python file"),
-            (["eca", "batch=-1"], "needs batch to be a whole number of 1 or more, got -1"),
-            (["eca", "imgsz=abc"], "needs imgsz to be a whole number of 1 or more, got 'abc'"),
-            (["eca", "channels=abc"], "needs channels to be a whole number of 1 or more, got 'abc'"),
-            ([MICRO, "imgsz=64.5"], "needs imgsz to be a whole number of 1 or more, got 64.5"),
+            (["eca", "batch=-1"], "needs batch to be a positive integer, got -1"),
+            (["eca", "imgsz=abc"], "needs imgsz to be a positive integer, got 'abc'"),
+            (["eca", "channels=abc"], "needs channels to be a positive integer, got 'abc'"),
+            ([MICRO, "imgsz=64.5"], "needs imgsz to be a positive integer, got 64.5"),
         ],
     )
     def test_mistakes_are_one_sentence(self, words: list[str], message: str) -> None:

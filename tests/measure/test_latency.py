@@ -67,8 +67,8 @@ def test_the_collector_is_off_only_while_timing() -> None:
     ("calls", "options", "message"),
     [
         ({}, {}, "at least one call, got none"),
-        ({"a": int}, {"rounds": 0}, "rounds to be a whole number of 1 or more, got 0"),
-        ({"a": int}, {"warmup": 0}, "warmup to be a whole number of 1 or more, got 0"),
+        ({"a": int}, {"rounds": 0}, "rounds to be a positive integer, got 0"),
+        ({"a": int}, {"warmup": 0}, "warmup to be a positive integer, got 0"),
     ],
 )
 def test_what_cannot_be_timed_is_refused(calls: dict[str, type], options: dict[str, int], message: str) -> None:

@@ -166,5 +166,5 @@ class TestClassifier:
             models.create(name, depths=(1, 1, 1))
 
     def test_a_stage_without_blocks_is_refused(self, name: str) -> None:
-        with pytest.raises(ValueError, match="depth_2 to be a whole number of 1 or more, got 0"):
+        with pytest.raises(ValueError, match="depth_2 to be a positive integer, got 0"):
             models.create(name, depths=(1, 1, 0, 1))

@@ -101,9 +101,7 @@ def test_tables_of_one_size_serve_another(build: type[nn.Module]) -> None:
 
 @pytest.mark.parametrize("build", [FLattenSwin])
 def test_an_empty_image_is_refused(build: type[nn.Module]) -> None:
-    with pytest.raises(
-        ValueError, match=f"{build.__name__} needs image_width to be a whole number of 1 or more, got 0"
-    ):
+    with pytest.raises(ValueError, match=f"{build.__name__} needs image_width to be a positive integer, got 0"):
         build(image_size=(224, 0))
 
 

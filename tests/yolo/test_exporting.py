@@ -298,7 +298,7 @@ def test_a_rejected_folder_takes_a_free_name(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"images": 0}, "export needs images to be a whole number of 1 or more, got 0"),
+        ({"images": 0}, "export needs images to be a positive integer, got 0"),
         ({"images": "many"}, "got 'many'"),
         ({"format": "onxx"}, "export knows no format 'onxx'; did you mean onnx"),
         ({"format": "zip"}, "there are: torchscript, onnx, openvino"),

@@ -57,14 +57,14 @@ def strings(file: Path, beginning: str = "") -> Iterator[str]:
 
 
 def number_after(file: Path, key: str) -> int | None:
-    """Return the whole number that a checkpoint's dictionary has under a key, the first in its pickle.
+    """Return the integer that a checkpoint's dictionary has under a key, the first in its pickle.
 
     Args:
         file: A file of ``torch.save``.
         key: The key, such as ``"epoch"``.
 
     Returns:
-        The number; None where the key is not there or has another value.
+        The integer; None where the key is not there or has another value.
     """
     found = False
     for name, value in _operations(file):

@@ -11,7 +11,7 @@ from attngraft._core.errors import DtypeError, OptionError, ShapeError, suggest
 
 
 def positive(who: str, **options: int) -> None:
-    """Require whole numbers of 1 or more.
+    """Require positive integers.
 
     Args:
         who: The module that is being built.
@@ -22,7 +22,7 @@ def positive(who: str, **options: int) -> None:
     """
     for name, value in options.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise OptionError(f"{who} needs {name} to be a whole number of 1 or more, got {value!r}")
+            raise OptionError(f"{who} needs {name} to be a positive integer, got {value!r}")
 
 
 def divides(who: str, option: str, value: int, channels: int) -> None:
@@ -88,7 +88,7 @@ def largest_divisor(channels: int, limit: int) -> int:
 
 
 def odd(who: str, **options: int) -> None:
-    """Require odd whole numbers, such as kernel sizes that keep a map's size.
+    """Require odd integers, such as kernel sizes that keep a map's size.
 
     Args:
         who: The module that is being built.

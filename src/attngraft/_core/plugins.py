@@ -185,7 +185,7 @@ def _import_plugin(source: str) -> ModuleType:
     module = import_file(Path(source)) if is_file else import_named(_source(source))
     if not brings(module):
         if is_file:
-            del sys.modules[module.__name__]  # it is imported anew when it is fixed
+            del sys.modules[module.__name__]  # it is imported again when it is fixed
         raise RegistrationError(
             f"the plugin {source} has no mechanism in it; put @attngraft.register above the class that is one"
         )

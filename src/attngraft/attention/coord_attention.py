@@ -39,7 +39,7 @@ class CoordAttention(Attention):
         - Output: ``(B, C, H, W)``
 
     Raises:
-        OptionError: If ``reduction`` is not a whole number of 1 or more.
+        OptionError: If ``reduction`` is not a positive integer.
 
     Example:
         >>> import torch

@@ -50,7 +50,7 @@ def doctor(
 
     Raises:
         UnknownNameError: If there is no such mechanism, class, option or model.
-        OptionError: If a number is no whole number of 1 or more, a file cannot be imported, or no class of it is named.
+        OptionError: If a number is no positive integer, a file cannot be imported, or no class of it is named.
         RecipeError: If the recipe cannot be read.
         CheckpointError: If the recipe's base is not there.
     """
