@@ -110,8 +110,9 @@ class Plan:
             its measured interval stays within it.
         match: What the ``conv`` control has in common with its arm.
         split: What is detected on: ``val``, ``test`` or ``train``.
-        interrupted: What becomes of a run that was killed: ``resume`` from its last epoch, where Ultralytics resumes
-            from averaged half-precision weights, or ``restart``.
+        interrupted: What becomes of a run that was killed: ``restart``, which gives the run that it would have been, or
+            ``resume`` from its last epoch, where Ultralytics goes on from averaged half-precision weights and begins
+            the order of images again: quicker, and another run, which the report names.
         folds: A validation fold for each seed: the images of the splits train and val are dealt into so many folds, and
             the runs of the first seed are validated on the first fold and trained on the others, and so on.
         group: A regular expression whose one group names, in an image's file name, what must not be torn apart, such as
@@ -143,7 +144,7 @@ class Plan:
     max_latency: Points | None = None
     match: Match = "parameters"
     split: Split = "val"
-    interrupted: Interrupted = "resume"
+    interrupted: Interrupted = "restart"
     folds: Annotated[int, Field(strict=True, ge=2, le=100)] | None = None
     group: Text | None = None
     command: Text | None = None

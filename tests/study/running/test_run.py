@@ -89,7 +89,7 @@ def test_arms_of_one_seed_start_alike_and_see_the_same(
 
 
 def test_a_full_disk_is_recorded(tiny_data: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    fixed = fix(tmp_path, tiny_data)
+    fixed = fix(tmp_path, tiny_data, interrupted="resume")
     store, run = Store(tmp_path), Run(fixed.arms[0], 0)
     weights = store.training(run) / "weights"
     weights.mkdir(parents=True)
@@ -183,6 +183,39 @@ def test_a_sequential_plan_adds_seeds_until_it_is_decided(made_study: Callable[.
     assert len(engine.asked) == len(set(engine.asked))
 
 
+def test_a_run_that_was_killed_inside_an_epoch_becomes_the_run_that_it_would_have_been(
+    tiny_data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = {}
+    for name in ("whole", "killed"):
+        fixed = fix(tmp_path / name, tiny_data, epochs=3)
+        run, store = Run(fixed.arm("eca@P3"), 0), Store(tmp_path / name)
+        if name == "killed":
+            callbacks = PairingLog.callbacks
+
+            def die(trainer: Any) -> None:
+                if trainer.epoch == 1:
+                    raise KeyboardInterrupt
+
+            with monkeypatch.context() as patch:
+                patch.setattr(
+                    PairingLog, "callbacks", lambda self, of=callbacks: {**of(self), "on_train_batch_end": die}
+                )
+                with pytest.raises(KeyboardInterrupt):
+                    runs.perform(tmp_path / name, run, fixed)
+            assert (store.training(run) / "weights" / "last.pt").is_file()
+        runs.perform(tmp_path / name, run, fixed)
+        records[name] = store.record(run).watch
+    whole, killed = records["whole"], records["killed"]
+    assert killed["resumed"] == []
+    assert (killed["batches"], killed["weights"], killed["final"]) == (
+        whole["batches"],
+        whole["weights"],
+        whole["final"],
+    )
+    assert len(set(whole["batches"])) == 3
+
+
 def attngraft(*words: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-m", "attngraft", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
@@ -196,7 +229,7 @@ def until(there: Callable[[], object]) -> None:
 
 def test_a_study_survives_kills_of_its_driver_and_its_runs(tiny_data: str, tmp_path: Path) -> None:
     folder = tmp_path / "study"
-    fixed = fix(folder, tiny_data, epochs=25)
+    fixed = fix(folder, tiny_data, epochs=25, interrupted="resume")
     store, (stock, eca) = Store(folder), [Run(arm, 0) for arm in fixed.arms]
     words = ["study", "resume", str(folder), "parallel=2", "anyway=True"]
     (folder / "costs.json").write_text('{"measurements": []}')

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Protocol
+from typing import Any, Protocol
 
 from rich.console import Console
 
@@ -23,6 +23,10 @@ POLL_SECONDS = 0.3
 
 LEAST_LEARNED = 0.1
 """AP points below which a model has learned nothing that could be compared."""
+
+SAME_SCORE = 1e-6
+SAME_PIXELS = 1e-3
+"""Differences of detections below which two runs found the same: the rounding of single precision."""
 
 
 class Watcher(Protocol):
@@ -64,7 +68,7 @@ def carry_out(
         The runs that failed, and why.
 
     Raises:
-        PlanError: If the baseline's first run has learned nothing.
+        PlanError: If the baseline's first run has learned nothing, or an arm detects just what its baseline does.
     """
     wanted = planned(fixed)
     failed: dict[Run, str] = {}
@@ -125,6 +129,7 @@ class _Work:
             watcher.ended(run, why)
         if not why and not self.anyway:
             self._require_learning(run)
+            self._require_difference(run)
         return why
 
     def _require_learning(self, run: Run) -> None:
@@ -141,6 +146,51 @@ class _Work:
                 "cannot be compared with it. Give it more epochs, a smaller batch or pretrained weights in a new "
                 "study; or carry this one out all the same with anyway=True"
             )
+
+    def _require_difference(self, run: Run) -> None:
+        """Stop where an arm detects in every seed what its baseline detects: equal models are no evidence.
+
+        Raises:
+            PlanError: If it does, to the last digits; says how far the arm's grafts have come.
+        """
+        plan, stock = self.fixed.plan, self.fixed.arm(STOCK)
+        seeds = range(plan.first_seed, plan.first_seed + plan.seeds)
+        for arm in self.fixed.arms if run.arm.name == STOCK else [run.arm]:
+            pairs = [(Run(arm, seed), Run(stock, seed)) for seed in seeds]
+            if arm.kind != "arm" or not all(self.store.has(one) for pair in pairs for one in pair):
+                continue
+            if all(equal_detections(self.store, mine, theirs) for mine, theirs in pairs):
+                from attngraft.yolo.training import why_equal
+
+                why = why_equal(*(self.store.record(one).watch for one in pairs[0]))
+                raise PlanError(
+                    f"{arm.name}: in every seed {why}. The study stops here: change the plan in a new study, or carry "
+                    "this one out all the same with anyway=True"
+                )
+
+
+def equal_detections(store: Store, one: Run, other: Run) -> bool:
+    """Tell whether two runs found the same, up to the rounding of single precision.
+
+    Args:
+        store: The study's folder.
+        one: A finished run.
+        other: Another.
+    """
+    pairs = [sorted(store.detections(run), key=_order) for run in (one, other)]
+    if len(pairs[0]) != len(pairs[1]) or not pairs[0]:
+        return False
+    return all(
+        a["category_id"] == b["category_id"]
+        and a["image_id"] == b["image_id"]
+        and abs(a["score"] - b["score"]) < SAME_SCORE
+        and all(abs(p - q) < SAME_PIXELS for p, q in zip(a["bbox"], b["bbox"], strict=True))
+        for a, b in zip(*pairs, strict=True)
+    )
+
+
+def _order(detection: dict[str, Any]) -> tuple[Any, ...]:
+    return detection["image_id"], detection["category_id"], *(round(side, 1) for side in detection["bbox"])
 
 
 def _note(store: Store, run: Run, why: str) -> None:
