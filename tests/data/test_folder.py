@@ -168,13 +168,13 @@ class TestFolder:
     ("options", "message"),
     [
         ({"rule": "globl"}, r"rule to be one of 'global', 'local', 'legend', 'legend_local', got 'globl'"),
-        ({"train": 0}, r"train to be a whole number of 1 or more for rule='global', got 0"),
-        ({"val": 2.5}, r"val to be a whole number of 1 or more for rule='global', got 2.5"),
-        ({"seed": -1}, r"seed to be a whole number of 0 or more for rule='global', got -1"),
-        ({"side": 64}, r"side to be a whole number of 96 or more for rule='global', got 64"),
-        ({"side": 96, "rule": "legend"}, r"side to be a whole number of 128 or more for rule='legend', got 96"),
+        ({"train": 0}, r"train to be a positive integer for rule='global', got 0"),
+        ({"val": 2.5}, r"val to be a positive integer for rule='global', got 2.5"),
+        ({"seed": -1}, r"seed to be an integer of 0 or more for rule='global', got -1"),
+        ({"side": 64}, r"side to be an integer of 96 or more for rule='global', got 64"),
+        ({"side": 96, "rule": "legend"}, r"side to be an integer of 128 or more for rule='legend', got 96"),
         ({"side": 100}, r"side to be a multiple of 32, got 100; use 96 or 128"),
-        ({"train": True}, r"train to be a whole number of 1 or more for rule='global', got True"),
+        ({"train": True}, r"train to be a positive integer for rule='global', got True"),
     ],
 )
 def test_options_that_cannot_work(tmp_path: Path, options: dict[str, object], message: str) -> None:

@@ -114,7 +114,7 @@ def test_arms_split_where_they_should(text: str, arms: tuple[str, ...]) -> None:
         ({"epochs": -1}, "epochs should be 1 or more, got -1"),
         ({"epochs": 1.5}, "epochs=1.5"),
         ({"imgsz": 0}, "imgsz should be 32 or more, got 0"),
-        ({"imgsz": 64.5}, "imgsz should be a whole number of pixels"),
+        ({"imgsz": 64.5}, "imgsz should be an integer number of pixels"),
         ({"batch": 0}, "batch should be 1 or more images"),
         ({"batch": "many"}, "batch should be 1 or more images"),
         ({"optimizer": "SDG"}, "optimizer 'SDG' does not exist; did you mean SGD"),

@@ -104,9 +104,8 @@ def _check(rule: str, kind: _Kind, *, side: int, **numbers: int) -> None:
     least = {"side": kind.side, "train": 1, "val": 1, "seed": 0}
     for name, value in {"side": side, **numbers}.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < least[name]:
-            raise OptionError(
-                f"beacons needs {name} to be a whole number of {least[name]} or more for rule={rule!r}, got {value!r}"
-            )
+            kind_of = "a positive integer" if least[name] == 1 else f"an integer of {least[name]} or more"
+            raise OptionError(f"beacons needs {name} to be {kind_of} for rule={rule!r}, got {value!r}")
     if side % 32:
         near = side - side % 32
         raise OptionError(f"beacons needs side to be a multiple of 32, got {side}; use {near} or {near + 32}")

@@ -40,7 +40,7 @@ def check_training(options: Mapping[str, Any]) -> None:
         if name in LEAST and (isinstance(value, bool) or not isinstance(value, (int, float)) or value < LEAST[name]):
             raise OptionError(f"{name} should be {LEAST[name]} or more, got {value!r}")
     if "imgsz" in options and (not isinstance(options["imgsz"], int) or options["imgsz"] > MOST_PIXELS):
-        raise OptionError(f"imgsz should be a whole number of pixels up to {MOST_PIXELS}, got {options['imgsz']!r}")
+        raise OptionError(f"imgsz should be an integer number of pixels up to {MOST_PIXELS}, got {options['imgsz']!r}")
     _check_batch(options.get("batch", 16))
     optimizer = str(options.get("optimizer", "auto"))
     if optimizer.lower() not in map(str.lower, OPTIMIZERS):
