@@ -208,3 +208,9 @@ class TestRecord:
 
         register(Thing)
         assert list(mechanism("thing").options) == ["heads"]
+
+
+@pytest.mark.parametrize("name", ["fsa", "FSA"])
+def test_what_cannot_be_had_is_refused_with_the_reason(name: str) -> None:
+    with pytest.raises(UnknownNameError, match=rf"'{name}'; FSA .* its filter has one parameter for each frequency"):
+        mechanism(name)

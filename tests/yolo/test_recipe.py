@@ -128,3 +128,8 @@ def test_whatever_is_typed_is_a_recipe_or_one_clear_error(text: str) -> None:
         return
     assert Recipe.parse(str(recipe)) == recipe
     assert len(recipe.hash) == 12
+
+
+def test_a_mechanism_that_cannot_be_had_is_refused_with_the_reason() -> None:
+    with pytest.raises(RecipeError, match="no mechanism is called 'fsa'; FSA .* a map of one fixed size"):
+        Recipe.parse("yolo11n+fsa@P3")

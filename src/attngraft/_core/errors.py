@@ -81,12 +81,12 @@ class UnknownNameError(AttngraftError, LookupError):
         kind: What was looked up, such as "mechanism".
         name: The name that was asked for.
         known: The names there are.
+        why: Why there is none of that name, instead of names that are close.
     """
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+    def __init__(self, kind: str, name: str, known: Iterable[str], why: str = "") -> None:
         self.name = name
-        names = sorted(known)
-        super().__init__(f"no {kind} is called {name!r}; {suggest(name, names)}")
+        super().__init__(f"no {kind} is called {name!r}; {why or suggest(name, sorted(known))}")
 
 
 class RecipeError(AttngraftError, ValueError):

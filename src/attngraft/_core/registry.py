@@ -113,6 +113,12 @@ class Mechanism:
     options: Mapping[str, Option] = field(default_factory=dict)
 
 
+REFUSED = {
+    "fsa": "FSA (of SF-UNet) is left out on purpose: its filter has one parameter for each frequency of a map of one "
+    "fixed size, and a detector's maps change with the image; mhsa, mlca and ema take any size",
+}
+"""Mechanisms that people ask for and that cannot be had, with the reason."""
+
 _TABLE: dict[str, Mechanism] = {}
 
 
@@ -195,7 +201,7 @@ def mechanism(name: str) -> Mechanism:
     record = record or table.get(lower)
     record = record or next((m for m in table.values() if lower in map(str.lower, m.aliases)), None)
     if record is None:
-        raise UnknownNameError("mechanism", name, table)
+        raise UnknownNameError("mechanism", name, table, REFUSED.get(name.lower(), ""))
     return record
 
 

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from attngraft._core.errors import RecipeError, UnknownNameError, suggest
+from attngraft._core.registry import REFUSED
 from attngraft._core.signs import half_width
 from attngraft.attention import Mechanism, mechanism, names
 
@@ -167,8 +168,8 @@ class _Reader:
         try:
             return mechanism(name)
         except UnknownNameError:
-            near = suggest(name, [*names(), BOT])
-            self.fail(f"no mechanism is called {name!r}; {near}; one of your own is given with --plugin FILE.py", start)
+            near = f"{suggest(name, [*names(), BOT])}; one of your own is given with --plugin FILE.py"
+            self.fail(f"no mechanism is called {name!r}; {REFUSED.get(name.lower(), near)}", start)
 
     def options(self, record: Mechanism) -> dict[str, Any]:
         self.position += 1
