@@ -13,6 +13,8 @@ from attngraft.study.plan import STOCK
 
 Scale = Literal["fractions", "points"]
 MOST_BYTES = 64 << 20
+MOST = 1e6
+"""Beyond any metric; squares of what is far beyond cannot be written down."""
 
 Numbers = dict[str, dict[int, float]]
 """A number of each arm at each seed."""
@@ -95,8 +97,8 @@ def _number(where: str, column: str, text: str | None) -> float:
         number = float(str(text))
     except ValueError:
         number = math.nan
-    if not math.isfinite(number):
-        raise DataError(f"{where} needs a finite number for {column}, got {text!r}; a run that failed is left out")
+    if not abs(number) <= MOST:
+        raise DataError(f"{where} needs a number up to {MOST:g} for {column}, got {text!r}; leave a failed run out")
     return number
 
 
