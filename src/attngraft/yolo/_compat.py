@@ -240,7 +240,7 @@ def _get_flops(wrapped: Callable[..., float], _instance: None, args: Any, kwargs
         weight = next(model.parameters())
         channels = getattr(model, "yaml", {}).get("channels", 3)
         return flops(model, torch.empty(1, channels, height, width, device=weight.device, dtype=weight.dtype)) / 1e9
-    except Exception:  # noqa: BLE001 (a model that takes more than a picture: the host has a way, or says 0.0)
+    except Exception:  # noqa: BLE001 (a model that takes more than an image: the host has a way, or says 0.0)
         return float(wrapped(*args, **kwargs))
 
 

@@ -35,7 +35,7 @@ class Backbone(nn.Module):
     """Gives the maps of a classifier's stages.
 
     Args:
-        widths: The host's list of channels, with those of the picture.
+        widths: The host's list of channels, with those of the image.
         name: The classifier.
         options: Its options.
 

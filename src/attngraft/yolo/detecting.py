@@ -46,11 +46,11 @@ def detect(weights: Path, data: str, *, split: str, options: Mapping[str, Any]) 
         weights: A checkpoint.
         data: The host's data file.
         split: ``val``, ``test`` or ``train``.
-        options: The training's options; picture size, batch and device are taken from them.
+        options: The training's options; image size, batch and device are taken from them.
 
     Raises:
         OptionError: If the model finds neither boxes nor masks.
-        DataError: If the split has no pictures.
+        DataError: If the split has no images.
     """
     model = YOLO(weights)
     if model.task not in COMPARED:
@@ -83,7 +83,7 @@ def detect(weights: Path, data: str, *, split: str, options: Mapping[str, Any]) 
     place = {"project": str(weights.parent.parent), "name": "evaluation", "exist_ok": True}
     model.val(validator=Collecting, data=data, split=split, **rule, **quiet, **place, **used)
     if not shapes:
-        raise DataError(f"the split {split!r} of {data} has no pictures; name another")
+        raise DataError(f"the split {split!r} of {data} has no images; name another")
     truth, ids, root = _truth(datasets[0], shapes, model.names)
     rows = [row for file, boxes in found for row in _rows(ids[file], boxes)]
     return Detections(truth, rows, root, COMPARED[model.task])

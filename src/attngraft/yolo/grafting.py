@@ -157,13 +157,13 @@ def attach(layers: nn.Sequential, specs: Iterable[GraftSpec], *, backbone: int, 
     """Join grafts to a built model, in place.
 
     Random numbers are drawn on a fork of the generator: what the host draws afterwards is what it would have drawn
-    without grafts, so arms of a study with one seed see the same pictures in the same order.
+    without grafts, so arms of a study with one seed see the same images in the same order.
 
     Args:
         layers: The model's layers as the host built them.
         specs: What to join.
         backbone: How many layers the YAML lists as the backbone.
-        channels: Channels of the picture.
+        channels: Channels of the image.
 
     Returns:
         One line a graft, saying what was joined where and what it costs.

@@ -1,4 +1,4 @@
-"""Which sizes of pictures a model takes."""
+"""Which sizes of images a model takes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LEAST = 32
 
 
 def largest_stride(network: Any) -> int:
-    """Return what the sides of a model's pictures are multiples of: its largest stride, at least `LEAST`.
+    """Return what the sides of a model's images are multiples of: its largest stride, at least `LEAST`.
 
     Args:
         network: The host's model.
@@ -24,7 +24,7 @@ def largest_stride(network: Any) -> int:
 
 
 def sides(who: str, imgsz: Any) -> tuple[int, int]:
-    """Return height and width of pictures.
+    """Return height and width of images.
 
     Args:
         who: What asks, for the message.

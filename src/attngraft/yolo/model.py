@@ -43,7 +43,7 @@ CONFIGS = (".yaml", ".yml")
 class YOLO(StockYOLO):
     """A host model opened by a recipe; train, val, predict, track, tune and export are the host's own.
 
-    A base with weights keeps every one of them. A base without weights (a YAML) is built anew, with the ``seed`` of
+    A base with weights keeps every one of them. A base without weights (a YAML) is re-initialized, with the ``seed`` of
     the training, by ``train()``, as the host does.
 
     Args:

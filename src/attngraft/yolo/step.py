@@ -25,7 +25,7 @@ class TrainingLoss(nn.Module):
         options: The host's training options.
 
     Shape:
-        ``(batch, channels, height, width)``, the pictures -> ``()``
+        ``(batch, channels, height, width)``, the images -> ``()``
     """
 
     def __init__(self, model: Any, batch: int, sides: tuple[int, int], options: Mapping[str, Any]) -> None:
@@ -35,20 +35,20 @@ class TrainingLoss(nn.Module):
         self.model = in_place(model, wanted=False).train().requires_grad_(True)
         self.made = training_batch(model, batch, sides)
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """Return the loss."""
-        made = {key: value.to(pictures.device) for key, value in self.made.items()}
-        loss, _ = self.model({**made, "img": pictures})
+        made = {key: value.to(images.device) for key, value in self.made.items()}
+        loss, _ = self.model({**made, "img": images})
         summed: Tensor = loss.sum()
         return summed
 
-    def step(self, pictures: Tensor) -> Callable[[], None]:
+    def step(self, images: Tensor) -> Callable[[], None]:
         """Return a function that does forward and backward."""
-        return lambda: self(pictures).backward()
+        return lambda: self(images).backward()
 
 
 def step(recipe: str, options: Mapping[str, Any]) -> Callable[[], None]:
-    """Return a function that does the forward and backward of one training step on made-up pictures.
+    """Return a function that does the forward and backward of one training step on made-up images.
 
     Args:
         recipe: What to train.
@@ -76,11 +76,11 @@ def in_place(model: nn.Module, *, wanted: bool) -> nn.Module:
 
 
 def training_batch(model: Any, batch: int, sides: tuple[int, int]) -> dict[str, Tensor]:
-    """Make up a batch without its pictures, one object in each, as the host's loss of a model's task takes it.
+    """Make up a batch without its images, one object in each, as the host's loss of a model's task takes it.
 
     Args:
         model: The host's model.
-        batch: How many pictures.
+        batch: How many images.
         sides: Their height and width, in pixels.
     """
     made = detection_batch(batch, *sides)
@@ -97,12 +97,12 @@ def training_batch(model: Any, batch: int, sides: tuple[int, int]) -> dict[str, 
 
 
 def detection_batch(batch: int, height: int, width: int | None = None) -> dict[str, Tensor]:
-    """Make up a batch of pictures with one object each, as the host's loss takes it.
+    """Make up a batch of images with one object each, as the host's loss takes it.
 
     Args:
-        batch: How many pictures.
-        height: Of a picture, in pixels.
-        width: Of a picture; None for a square.
+        batch: How many images.
+        height: Of an image, in pixels.
+        width: Of an image; None for a square.
     """
     width = width or height
     return {

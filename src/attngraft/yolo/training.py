@@ -83,7 +83,7 @@ class PairingLog:
 
     @classmethod
     def of(cls, file: Path) -> PairingLog:
-        """Read the file, or start anew where there is none that can be read."""
+        """Read the file, or start a new one where there is none that can be read."""
         try:
             noted = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -118,8 +118,8 @@ class PairingLog:
         prepare = trainer.preprocess_batch
 
         def noting(batch: dict[str, Any]) -> dict[str, Any]:
-            picture = batch["img"][..., ::PIXEL_STEP, ::PIXEL_STEP].contiguous().cpu().numpy()
-            self._sum = zlib.crc32(picture.tobytes(), zlib.crc32("".join(batch["im_file"]).encode(), self._sum))
+            image = batch["img"][..., ::PIXEL_STEP, ::PIXEL_STEP].contiguous().cpu().numpy()
+            self._sum = zlib.crc32(image.tobytes(), zlib.crc32("".join(batch["im_file"]).encode(), self._sum))
             prepared: dict[str, Any] = prepare(batch)
             return prepared
 
@@ -146,13 +146,13 @@ class PairingLog:
 
 
 def train(recipe: str, data: str, *, seed: int, folder: Path, options: Mapping[str, Any]) -> PairingLog:
-    """Train a recipe, or go on with a training that was cut off.
+    """Train a recipe, or resume a training run that was cut off.
 
     Args:
         recipe: What to train.
         data: The host's data file.
         seed: Of initial weights, data order and augmentation; also of a graft onto given weights.
-        folder: The training's own folder; a checkpoint in it is gone on from.
+        folder: The training's own folder; a checkpoint in it is resumed from.
         options: The host's training options.
 
     Returns:
