@@ -1,0 +1,87 @@
+"""Every relative link and anchor of the repository's pages leads somewhere, and every page of docs/ is in its index."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections import Counter
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LINK = re.compile(r"!?\[(?:[^\[\]]|\[[^\]]*\])*\]\(\s*<?([^)\s>]+)>?[^)]*\)|^\[[^\]]+\]:\s*(\S+)", re.MULTILINE)
+ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*:|//", re.IGNORECASE)
+
+
+def pages() -> list[Path]:
+    """Return the pages that git knows, or every page where there is no checkout."""
+    if (ROOT / ".git").exists() and shutil.which("git"):
+        listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"]
+        names = subprocess.run(listed, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
+        return [ROOT / name for name in names if (ROOT / name).exists()]
+    return [path for path in ROOT.rglob("*.md") if not any(part.startswith(".") for part in path.parts)]
+
+
+def prose(page: Path) -> str:
+    """Return the text of a page without its code, where brackets mean something else."""
+    fenced = re.sub(
+        r"^( *)(```+|~~~+).*?^ *\2 *$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE
+    )
+    return re.sub(r"(`+)(?!`).+?(?<!`)\1(?!`)", lambda code: re.sub(r"[\[\]()]", "", code[0]), fenced)
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page as GitHub makes them of its headings, and those that it names itself."""
+    text, seen, found = prose(page), Counter[str](), set[str]()
+    for heading in re.findall(r"^#{1,6}\s+(.*?)\s*#*$", text, re.MULTILINE):
+        plain = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", heading)
+        slug = re.sub(r"[^\w\- ]", "", plain.lower()).replace(" ", "-")
+        found.add(f"{slug}-{seen[slug]}" if seen[slug] else slug)
+        seen[slug] += 1
+    return found | set(re.findall(r"""<a\s+(?:id|name)=["']([^"']+)""", text))
+
+
+def broken(page: Path) -> list[str]:
+    """Return the links of a page that lead nowhere."""
+    wrong = []
+    for inline, referred in LINK.findall(prose(page)):
+        link = inline or referred
+        if ELSEWHERE.match(link):
+            continue
+        path, _, anchor = unquote(link).partition("#")
+        target = page.parent / path if path else page
+        if not target.exists() or (anchor and target.suffix == ".md" and anchor not in anchors(target)):
+            wrong.append(link)
+    return wrong
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_of_a_page(page: Path) -> None:
+    assert broken(page) == []
+
+
+def test_every_page_is_in_an_index() -> None:
+    for folder in (ROOT / "docs", ROOT / "docs/decisions"):
+        listed = set(re.findall(r"\]\(([^)#]+\.md)", prose(folder / "README.md")))
+        assert {page.name for page in folder.glob("*.md")} - {"README.md"} <= listed, folder
+    for readme in ("README.md", "README.zh-CN.md"):
+        assert "](docs/README.md)" in prose(ROOT / readme)
+
+
+def test_a_link_that_leads_nowhere_is_seen(tmp_path: Path) -> None:
+    """Were the search blind, the tests above would always pass."""
+    (tmp_path / "other.md").write_text("# Two words, `a` b\n\n## Again\n\n## Again\n\n### 我的 数据？\n")
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# Here\n[a](other.md) [b](other.md#two-words-a-b) [c](#here) [d](other.md#again-1) [e](other.md#我的-数据) "
+        "[f](https://example.org/x) [`code`](other.md)\n\n```\n[no](link.md)\n```\n`[nor](this.md)`\n"
+    )
+    assert broken(page) == []
+    page.write_text(
+        '# Here\n[a](missing.md) ![b](missing.png) [c](#there) [d](other.md#again-2) [`e` f](gone.md "title")\n\n'
+        "[ref]: lost.md\n"
+    )
+    assert broken(page) == ["missing.md", "missing.png", "#there", "other.md#again-2", "gone.md", "lost.md"]
