@@ -241,6 +241,7 @@ COMMANDS: Mapping[str, Command] = {
     "study run": Command(_plan, first=files(".yaml", ".yml"), declared_by=PLAN),
     "study search": Command(lambda: SEARCH_KEYS | _plan(), declared_by=PLAN),
     "study resume": Command(RUN_KEYS, first=files()),
+    "study extend": Command({"max_seeds": "Most seeds of each arm, all before included."}, first=files()),
     "study folder": Command(first=files()),
     "study judge": Command(
         ("truth", "data", "split", "baseline", "metric", "sesoi", "alpha", "unpaired", "scale", "task", "output"),

@@ -158,6 +158,19 @@ def resume(folder: str | None, words: tuple[str, ...], dry_run: bool) -> None:
 
 @study.command()
 @FOLDER
+@words_argument("study extend", "max_seeds=N")
+def extend(folder: str | None, words: tuple[str, ...]) -> None:
+    """Let an undecided study go on to more seeds; every record is used, and verdicts still hold at the plan's alpha."""
+    options = _options(words)
+    if set(options) != {"max_seeds"}:
+        raise click.UsageError("extend takes a folder and the most seeds of each arm, as in: max_seeds=30")
+    begun = _opened("extend", folder)
+    stages = begun.extend(options["max_seeds"])
+    click.echo(f"extended from {stages[-2]} to {stages[-1]} seeds; go on with: attngraft study resume {begun.folder}")
+
+
+@study.command()
+@FOLDER
 def report(folder: str | None) -> None:
     """Write the report of what is finished."""
     click.echo(f"{_opened('report', folder).report()} written")
