@@ -6,6 +6,7 @@ from .attention import register as register
 from .bench import bench as bench
 from .doctor import doctor as doctor
 from .fit import Fit as Fit
+from .look import look as look
 from .study import Plan as Plan
 from .study import Study as Study
 from .yolo import YOLO as YOLO
@@ -26,6 +27,7 @@ __all__ = [
     "graft",
     "info",
     "load_plugin",
+    "look",
     "names",
     "register",
 ]

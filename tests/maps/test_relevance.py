@@ -96,6 +96,23 @@ def test_smoothing_keeps_a_constant_gradient() -> None:
     assert float(blurred[10, 12] / blurred[10, 10]) == pytest.approx(math.exp(-0.5))
 
 
+def test_a_layer_beside_the_target_has_a_map_of_zeros_where_that_is_allowed(toy: Toy) -> None:
+    toy.beside = nn.Conv2d(3, 2, 1).double()
+
+    def predict(images: Tensor) -> Predictions:
+        toy.beside(images)
+        return predict_with(toy)(images)
+
+    images, layers = torch.randn(1, 3, 6, 10, dtype=torch.float64), ["stem", "beside"]
+    with pytest.raises(MapError, match="does not depend on layer beside"):
+        maps.odam(toy, predict, images, [Target(0, 0, 0)], layers)
+    found = maps.odam(toy, predict, images, [Target(0, 0, 0)], layers, allow_unused=True, signed=True)
+    assert found["beside"].shape == (1, 6, 10)
+    assert not found["beside"].any()
+    alone = maps.odam(toy, predict_with(toy), images, [Target(0, 0, 0)], ["stem"], signed=True)
+    torch.testing.assert_close(found["stem"], alone["stem"])
+
+
 def test_bad_input_gets_one_sentence(toy: Toy) -> None:
     predict, images = predict_with(toy), torch.randn(1, 3, 8, 8, dtype=torch.float64)
     with pytest.raises(MapError, match="no detection to explain"):

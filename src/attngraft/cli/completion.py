@@ -219,6 +219,7 @@ VALUES: Mapping[str, Callable[[str], list[Item]]] = {
     "model": recipe, "base": recipe, "arms": arm, "mechanisms": many(mechanisms), "places": many(_place),
     "data": files(*DATA_SUFFIXES), "source": files(".jpg", ".jpeg", ".png", ".mp4", ".txt"), "device": listed(*DEVICES),
     "backends": many(listed(*RUNTIMES)), "engine": listed("local", "ray"), "train": listed("True", "False"),
+    "scores": listed("True", "False"),
     "controls": many(listed("stock", "noop", "conv")),
     "metric": listed("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100", "F1@0.25"),
     "output": files(), "weights": files(".pt", ".pth", ".ckpt", ".safetensors"), "cfg": files(".yaml"),
@@ -235,6 +236,10 @@ COMMANDS: Mapping[str, Command] = {
     "doctor": Command(("model", "imgsz", "batch", "data", "channels"), first=mechanisms),
     "bench": Command(
         ("model", "imgsz", "batch", "backends", "train", "rounds", "device", "output"), first=recipe, repeated=True
+    ),
+    "look": Command(
+        ("model", "source", "base", "imgsz", "confidence", "limit", "layers", "scores", "image", "detection", "output"),
+        first=files(".pt", ".jpg", ".jpeg", ".png"), repeated=True,
     ),
     "graft": Command(first=recipe),
     "show": Command(first=mechanisms),

@@ -93,6 +93,25 @@ def doctor(words: tuple[str, ...], as_json: bool) -> None:
 
 
 @main.command()
+@words_argument("look", "MODEL IMAGE ... KEY=VALUE ...")
+@output_option("File to write: .html, .png, .svg or .npz; the next free name is taken if it exists.", "look.html")
+def look(words: tuple[str, ...], output: Path | None) -> None:
+    r"""See what the attention mixed, what each detection rests on, and what the grafts do.
+
+    \b
+    attngraft look best.pt image.jpg
+    attngraft look best.pt image.jpg image2.jpg base=yolo11n.pt scores=True -o seen.html
+    attngraft look best.pt image.jpg detection=2 -o figure.svg
+
+    Writes one page that needs no network, a contact sheet of one detection (.png, .svg), or all arrays (.npz).
+    Keys: base, scores, imgsz, confidence, limit, layers; image and detection choose what a contact sheet shows.
+    """
+    from attngraft.cli.look import run_look
+
+    run_look(words, output)
+
+
+@main.command()
 @words_argument("bench", "model=RECIPE ... | LIST.txt | KEY=VALUE ...")
 @output_option("Folder to fill; the next free name is taken if it exists.", "attngraft-bench")
 def bench(words: tuple[str, ...], output: Path | None) -> None:

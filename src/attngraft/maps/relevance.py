@@ -122,6 +122,7 @@ def odam(
     *,
     smoothing: float = 0.0,
     signed: bool = False,
+    allow_unused: bool = False,
 ) -> Mapping[str, Tensor]:
     """Return where a layer's activation speaks for each target.
 
@@ -135,6 +136,8 @@ def odam(
         layers: Paths of modules that give one map.
         smoothing: Standard deviation in cells of a Gaussian over the gradient; 0 for none.
         signed: Whether to keep what speaks against the target, below zero.
+        allow_unused: Whether a target that does not depend on a layer gets a map of zeros there, which is its
+            derivative, and no error.
 
     Returns:
         A map of each target by layer, ``(T, H, W)``, in the units of the target.
@@ -153,6 +156,8 @@ def odam(
         maps: dict[str, list[Tensor]] = {layer: [] for layer in layers}
         for target, number in zip(targets, numbers, strict=True):
             for layer, gradient in zip(layers, _gradients(number, [caught[name] for name in layers]), strict=True):
+                if gradient is None and allow_unused:
+                    gradient = torch.zeros_like(caught[layer])
                 if gradient is None:
                     raise MapError(f"the {target.quantity} of a detection does not depend on layer {layer}")
                 maps[layer].append(_weigh(caught[layer][target.image], gradient[target.image], smoothing))

@@ -1,0 +1,60 @@
+"""Images to look at: files, folders, arrays and PIL images, all as ``(H, W, 3)``, red first."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from attngraft._core.errors import DataError
+
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+Pixels = NDArray[np.uint8]
+
+
+def read_all(images: Any) -> list[tuple[str, Pixels]]:
+    """Return every image with its name.
+
+    Args:
+        images: A path, a folder, an array ``(H, W, 3)`` of bytes, red first, a PIL image, or a sequence of these.
+
+    Raises:
+        DataError: If one is missing, unreadable or of another shape, or if there is none.
+    """
+    several = images if isinstance(images, Sequence) and not isinstance(images, str) else [images]
+    found = [pair for number, one in enumerate(several, 1) for pair in _read(one, number)]
+    if not found:
+        raise DataError("there is no image to look at; name a file, or a folder with images")
+    return found
+
+
+def _read(image: Any, number: int) -> list[tuple[str, Pixels]]:
+    if isinstance(image, (str, os.PathLike)):
+        path = Path(image)
+        files = sorted(f for f in path.iterdir() if f.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
+        return [(file.name, _open(file)) for file in files]
+    if isinstance(image, Image.Image):
+        return [(f"image {number}", np.array(image.convert("RGB")))]
+    if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3):
+        shape = f" of {image.dtype}, shape {image.shape}" if isinstance(image, np.ndarray) else ""
+        raise DataError(f"look takes paths, PIL images or uint8 arrays (H, W, 3), got {type(image).__name__}{shape}")
+    if not image.size:
+        raise DataError(f"image {number} has no pixels, shape {image.shape}")
+    return [(f"image {number}", image)]
+
+
+def _open(file: Path) -> Pixels:
+    try:
+        data = np.frombuffer(file.read_bytes(), np.uint8)
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror or error}") from error
+    pixels = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
+    if pixels is None:
+        raise DataError(f"{file} is not an image that can be read; give PNG or JPEG files")
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)

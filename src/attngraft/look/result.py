@@ -1,0 +1,205 @@
+"""``attngraft.look``: arrays first, then a page, a figure or a file of arrays."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from attngraft._core.checks import positive
+from attngraft._core.errors import MapError, OptionError, OutputError
+from attngraft._core.files import write_bytes, write_text, write_whole
+from attngraft._core.progress import SILENT, Progress
+from attngraft.look.arrays import ImageLook
+from attngraft.look.collecting import Settings, collect
+from attngraft.look.images import read_all
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SUFFIXES = (".html", ".png", ".svg", ".npz")
+
+
+class Look:
+    """What a model did on some images.
+
+    Attributes:
+        images: A look for each image, arrays first.
+        model: The model's name.
+        task: The task of Ultralytics.
+        names: Names of the classes.
+        base: Name of the model beside; empty if there is none.
+        command: The command line that it was made by, for the metadata of figures; empty in Python.
+    """
+
+    def __init__(
+        self, images: Sequence[ImageLook], *, model: str, task: str, names: dict[int, str], base: str = ""
+    ) -> None:
+        self.images = list(images)
+        self.model, self.task, self.names, self.base = model, task, names, base
+        self.command = ""
+
+    def __repr__(self) -> str:
+        found = sum(len(image.detections) for image in self.images)
+        return f"Look({self.model}: {len(self.images)} images, {found} detections)"
+
+    def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Return every array, named ``IMAGE/LAYER/WHAT`` with the image's number from 0."""
+        return {f"{i}/{name}": array for i, image in enumerate(self.images) for name, array in image.arrays()}
+
+    def figure(self, image: int = 0, detection: int = 0) -> Image.Image:
+        """Draw the maps of one detection beside each other.
+
+        Args:
+            image: Number of the image, from 0.
+            detection: Number of the detection, from 0; an image without any shows its middle cell.
+
+        Raises:
+            OptionError: If there is no such image or detection.
+        """
+        from attngraft.look.sheet import draw
+
+        return draw(self._tiles(image, detection))
+
+    def save(self, path: str | Path, *, image: int = 0, detection: int = 0) -> Path:
+        """Write a page (``.html``), a contact sheet (``.png``, ``.svg``) or all arrays (``.npz``).
+
+        Args:
+            path: The file; if there is one, the next free name is taken: ``look-2.html``.
+            image: Which image a contact sheet shows.
+            detection: Which of its detections.
+
+        Returns:
+            The file that was written.
+
+        Raises:
+            OptionError: If the suffix is another, or there is no such image or detection.
+            OutputError: If it cannot be written.
+        """
+        file = free_file(require_suffix(path))
+        if file.suffix == ".html":
+            from attngraft.look.page import page
+
+            write_text(file, page(self))
+        elif file.suffix == ".npz":
+            write_whole(file, lambda partial: np.savez_compressed(partial, **self.arrays()))  # type: ignore[arg-type]
+        elif file.suffix == ".svg":
+            from attngraft.look.sheet import svg
+
+            write_text(file, svg(self._tiles(image, detection), self.command or repr(self)))
+        else:
+            from attngraft.look.sheet import png
+
+            write_bytes(file, png(self.figure(image, detection), self.command or repr(self)))
+        return file
+
+    def _repr_png_(self) -> bytes:
+        """Show itself in a notebook."""
+        buffer = io.BytesIO()
+        self.figure().save(buffer, "PNG")
+        return buffer.getvalue()
+
+    def _tiles(self, image: int, detection: int) -> Any:
+        from attngraft.look.sheet import tiles
+
+        if not 0 <= image < len(self.images):
+            raise OptionError(f"there are {len(self.images)} images, counted from 0; got image={image}")
+        found = self.images[image]
+        if not 0 <= detection < max(1, len(found.detections)):
+            raise OptionError(
+                f"{found.name} has {len(found.detections)} detections, counted from 0; got detection={detection}"
+            )
+        return tiles(found, detection, self.names)
+
+
+def look(
+    model: Any,
+    images: Any,
+    *,
+    base: Any = None,
+    imgsz: int | tuple[int, int] | None = None,
+    confidence: float = 0.25,
+    limit: int = 10,
+    layers: Sequence[str] = (),
+    scores: bool = False,
+    progress: Progress = SILENT,
+) -> Look:
+    """See what a model's attention mixed, what its detections rest on, and what its grafts do.
+
+    Args:
+        model: A checkpoint, a recipe, or an opened YOLO; with a head of any task, grafted or not.
+        images: A path, a folder, a PIL image, an array ``(H, W, 3)`` of bytes, red first, or a sequence of these.
+        base: Another model to put beside, such as the one without grafts.
+        imgsz: Side of the input, or its height and width; None takes the one of the training run.
+        confidence: Least score of a detection.
+        limit: Most detections of an image, the surest first.
+        layers: Layers to ask what detections rest on; by default those before the first two attentions or gates, and
+            those that the head reads.
+        scores: Whether to score the maps of the three surest detections by deletion and insertion, beside controls.
+        progress: Whom to tell what is being done.
+
+    Raises:
+        MapError: If the model is an exported file, has no attention or gate, or no such layer.
+        DataError: If an image cannot be read.
+        OptionError: If an option makes no sense.
+    """
+    positive("look", limit=limit)
+    if not 0 <= confidence <= 1:
+        raise OptionError(f"look takes a confidence from 0 to 1, got {confidence}")
+    pixels = read_all(images)
+    watched, beside = _watched(model), None if base is None else _watched(base)
+    if beside is not None and beside.task != watched.task:
+        raise MapError(f"the two models are compared on one task; got {watched.task} and base for {beside.task}")
+    settings = Settings(imgsz, confidence, limit, tuple(layers), scores)
+    pair = None if beside is None else (_name(base), beside)
+    found = [collect(watched, name, image, settings, progress, pair) for name, image in pixels]
+    return Look(
+        found, model=_name(model), task=watched.task, names=watched.names, base="" if base is None else _name(base)
+    )
+
+
+def require_suffix(path: str | Path) -> Path:
+    """Return a path that has one of our suffixes.
+
+    Raises:
+        OptionError: If it has another.
+    """
+    file = Path(path)
+    if file.suffix not in SUFFIXES:
+        raise OptionError(f"look writes {', '.join(SUFFIXES)}, got {file}; choose one of these suffixes")
+    return file
+
+
+def free_file(path: Path) -> Path:
+    """Return the first of ``look.html``, ``look-2.html``, ... that does not exist.
+
+    Raises:
+        OutputError: If all of them exist.
+    """
+    names = [path, *(path.with_stem(f"{path.stem}-{number}") for number in range(2, 10_000))]
+    free = next((name for name in names if not name.exists() or not name.is_file()), None)
+    if free is None:
+        raise OutputError(f"{path} and all its numbered names exist; choose another name")
+    return free
+
+
+def _watched(model: Any) -> Any:
+    """Open what is not open yet, and take a copy that can be looked into."""
+    from attngraft.yolo import YOLO
+    from attngraft.yolo.looking import Watched
+
+    if isinstance(model, Watched):
+        return model
+    if isinstance(model, (str, Path)):
+        model = YOLO(str(model))
+    return Watched(model)
+
+
+def _name(model: Any) -> str:
+    if isinstance(model, (str, Path)):
+        return Path(model).name
+    file = getattr(model, "ckpt_path", None) or getattr(model, "model_name", None)
+    return Path(file).name if isinstance(file, str) else type(getattr(model, "network", model)).__name__

@@ -1,0 +1,167 @@
+"""The contact sheet: the maps of one detection beside each other, for papers and notebooks."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
+
+from attngraft import drawing
+from attngraft.look.arrays import Array, Attention, ImageLook
+from attngraft.look.drawn import data_url, lay, over
+
+SIDE, GUTTER, LINE, COLUMNS = 240, 12, 18, 5
+PAPER, TEXT = (255, 255, 255), (30, 30, 30)
+MOST = 80
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One map of the sheet.
+
+    Attributes:
+        title: What it shows, in two lines at most.
+        image: The map, `SIDE` pixels along its longer side.
+        row: On which row of the sheet it stands, from 0; a row that is full goes on below.
+    """
+
+    title: tuple[str, str]
+    image: Image.Image
+    row: int
+
+
+def tiles(look: ImageLook, detection: int, names: dict[int, str]) -> list[Tile]:
+    """Return the maps of one detection: ODAM of its targets, rows of each attention, gates, and grafts.
+
+    Args:
+        look: The image.
+        detection: Number of the detection; of an image without any, the middle cell of each attention is shown.
+        names: Names of the classes.
+    """
+    found = [Tile(_said(look, detection, names), _marked(look, detection), 0)]
+    for relevance in look.relevance:
+        for target, heat in zip(relevance.targets, relevance.maps[detection], strict=True):
+            if target == "class" or relevance is look.relevance[-1]:
+                found.append(Tile((f"ODAM of the {target}", relevance.layer), _over(look, heat), 0))
+    row = 0
+    for attention in look.attentions:
+        N = attention.rows.shape[2]
+        for view, rows in _views(attention, detection):
+            row += 1
+            maps, _ = lay(rows.reshape(-1, N), attention.key_grids, MOST)
+            scale = float(abs(maps).max())
+            found += [
+                Tile((f"head {head}: {view}", attention.name), over(look.input, one, scale, SIDE), row)
+                for head, one in enumerate(maps)
+            ]
+    found += [
+        Tile((f"gate, mean {gate.channels.mean():.3f}", gate.name), _over(look, gate.cells), row + 1)
+        for gate in look.gates
+        if gate.cells.size > 1
+    ]
+    found += [
+        Tile((f"graft, strength {graft.strength:.3f}", graft.name), _over(look, graft.cells), row + 1)
+        for graft in look.grafts
+    ]
+    return found
+
+
+def _views(attention: Attention, detection: int) -> Iterator[tuple[str, Array]]:
+    """Yield the rows that are shown of an attention: of the detection, or of the middle cell where there is none."""
+    if len(attention.rows):
+        yield "mixed", attention.rows[detection]
+        if attention.weighted is not None:
+            yield "weighted by gradient", attention.weighted[detection]
+    elif attention.cells.size:
+        middle = attention.cells.shape[0] // 2 * attention.cells.shape[1] + attention.cells.shape[1] // 2
+        yield "mixed, middle cell", attention.cell_rows[middle]
+
+
+def draw(shown: list[Tile]) -> Image.Image:
+    """Return the sheet as an image."""
+    places, size = _places(shown)
+    sheet = Image.new("RGB", size, PAPER)
+    brush, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    for tile, (x, y) in zip(shown, places, strict=True):
+        sheet.paste(tile.image, (x, y))
+        for line, text in enumerate(tile.title):
+            brush.text((x, y + tile.image.height + 3 + line * LINE), _fitting(text, font), TEXT, font)
+    return sheet
+
+
+def png(sheet: Image.Image, command: str) -> bytes:
+    """Return a sheet as PNG, what made it in its metadata."""
+    info = PngInfo()
+    info.add_itxt("Command", command)
+    info.add_text("Software", "attngraft")
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG", pnginfo=info, optimize=True)
+    return buffer.getvalue()
+
+
+def svg(shown: list[Tile], command: str) -> str:
+    """Return the sheet as SVG: maps as images, words as text, what made it in its metadata."""
+    places, (width, height) = _places(shown)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+        f'font-family="sans-serif" font-size="12">',
+        f"<title>{escape(' '.join(shown[0].title))}</title>",
+        f"<metadata>{escape(command)}</metadata>",
+        f'<rect width="{width}" height="{height}" fill="#fff"/>',
+    ]
+    for tile, (x, y) in zip(shown, places, strict=True):
+        w, h = tile.image.size
+        parts.append(f'<image x="{x}" y="{y}" width="{w}" height="{h}" href="{data_url(tile.image)}"/>')
+        parts += [
+            f'<text x="{x}" y="{y + h + 15 + line * LINE}" fill="#1e1e1e">{escape(text)}</text>'
+            for line, text in enumerate(tile.title)
+        ]
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def _places(shown: list[Tile]) -> tuple[list[tuple[int, int]], tuple[int, int]]:
+    """Return where each tile stands, and the size of the sheet."""
+    places, x, y, column, row = [], GUTTER, GUTTER, 0, 0
+    step = max(tile.image.height for tile in shown) + 2 * LINE + GUTTER
+    for tile in shown:
+        if tile.row != row or column == COLUMNS:
+            x, y, column, row = GUTTER, y + step, 0, tile.row
+        places.append((x, y))
+        x, column = x + SIDE + GUTTER, column + 1
+    return places, (max(x for x, _ in places) + SIDE + GUTTER, y + step)
+
+
+def _said(look: ImageLook, detection: int, names: dict[int, str]) -> tuple[str, str]:
+    if not look.detections:
+        return "no detection", look.name
+    one = look.detections[detection]
+    return f"{names.get(one.label, one.label)} {one.score:.2f}", look.name
+
+
+def _marked(look: ImageLook, detection: int) -> Image.Image:
+    shown = Image.fromarray(look.input)
+    ratio = SIDE / max(shown.size)
+    shown = shown.resize((max(1, round(shown.width * ratio)), max(1, round(shown.height * ratio))))
+    boxes = []
+    for one in look.detections[detection : detection + 1]:
+        left, top, right, bottom = (edge * ratio for edge in one.box)
+        boxes.append(drawing.Box(left, top, right, bottom, one.label, one.score))
+    drawing.mark(shown, boxes, class_names=None)
+    return shown
+
+
+def _over(look: ImageLook, heat: object) -> Image.Image:
+    values = np.asarray(heat, np.float32)
+    return over(look.input, values, float(np.nan_to_num(abs(values), posinf=0).max()), SIDE)
+
+
+def _fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """Cut the front of a text that is wider than a tile; the end of a layer's path tells it."""
+    while font.getlength(text) > SIDE and len(text) > 4:
+        text = "…" + text[2:]
+    return text

@@ -1,0 +1,70 @@
+"""The command: one sentence for each bad input, and a file with the command in its metadata."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from attngraft.cli import main
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    file = tmp_path / "image.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (96, 96, 3), dtype=np.uint8)).save(file)
+    return file
+
+
+def run(*words: object) -> tuple[int, str]:
+    result = CliRunner().invoke(main, ["look", *map(str, words)])
+    return result.exit_code, result.output
+
+
+def test_writes_a_sheet_with_its_command(image: Path, tmp_path: Path) -> None:
+    out = tmp_path / "sheet.png"
+    for name in ("sheet.png", "sheet-2.png"):
+        code, said = run("attngraft-micro.yaml+mhsa@P3", image, "imgsz=96", "conf=0.001", "detection=1", "-o", out)
+        assert code == 0, said
+        assert f"{tmp_path / name} written" in said
+    with Image.open(out) as sheet:
+        assert str(sheet.info["Command"]).startswith("attngraft look attngraft-micro.yaml+mhsa@P3")
+
+
+def test_no_detection_is_reported(image: Path, tmp_path: Path) -> None:
+    code, said = run("attngraft-micro.yaml+mhsa@P3", image, "imgsz=96", f"output={tmp_path / 'look.npz'}")
+    assert code == 0
+    assert "image.png: no detection scores 0.25 or more, so only what was mixed is shown; lower confidence=" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "status"),
+    [
+        (["attngraft-micro.yaml+mhsa@P3"], "say which model and which images", 2),
+        (["attngraft-micro.yaml+mhsa@P3", "IMAGE", "confidnce=1"], "did you mean confidence?", 2),
+        (["attngraft-micro.yaml+mhsa@P3", "IMAGE", "scores=7"], "scores=True or scores=False", 2),
+        (["attngraft-micro.yaml+mhsa@P3", "IMAGE", "detection=0"], "detection=1 for the first", 2),
+        (["attngraft-micro.yaml+mhsa@P3", "IMAGE", "output=look.pdf"], "look writes .html, .png, .svg, .npz", 2),
+        (["attngraft-micro.yaml+mhsa@P3", "IMAGE", "layers=model.99"], "no layer 'model.99'", 1),
+        (["attngraft-micro.yaml+mhsa@P3", "nowhere.jpg"], "nowhere.jpg cannot be read", 1),
+        (
+            ["attngraft-micro.yaml+mhsa@P3", "IMAGE", "output=/dev/null/look.html"],
+            "cannot write /dev/null/look.html",
+            1,
+        ),
+        (["attngraft-micro.yaml", "IMAGE"], "has no attention or gate", 1),
+        (["EXPORTED", "IMAGE"], "is an exported file", 1),
+    ],
+)
+def test_bad_input_gets_a_sentence(words: list[str], said: str, status: int, image: Path, tmp_path: Path) -> None:
+    exported = tmp_path / "best.onnx"
+    exported.touch()
+    given = [{"IMAGE": str(image), "EXPORTED": str(exported)}.get(word, word) for word in words]
+    code, output = run(*given, "imgsz=96", "confidence=0.001") if "confidnce=1" not in given else run(*given)
+    assert said in output
+    assert code == status
+    assert "Traceback" not in output
+    assert not list(Path().glob("look*"))

@@ -1,0 +1,115 @@
+"""The page in a real browser: every panel drawn, driven by keys, pointer and address, no error, two languages."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from attngraft.look import Look
+from attngraft.look.page import HERE, page
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+PANELS = ("mixed", "rests", "gates", "strength", "causal", "base", "scores")
+DRIVER = """
+const until = (test) => new Promise((go) => {
+  const ask = () => (test() ? go() : setTimeout(ask, 20));
+  ask();
+});
+const key = (name) => document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key: name, bubbles: true }));
+const note = () => document.querySelector("#mixed .note").textContent;
+const buttons = () => [...document.querySelectorAll("#detections button")];
+const pressed = () => buttons().findIndex((b) => b.ariaPressed === "true") + 1;
+(async () => {
+  const seen = {}, ready = () => document.body.dataset.ready;
+  await until(ready);
+  seen.start = [pressed(), note()];
+  let before = ready();
+  key("2");
+  await until(() => ready() !== before);
+  seen.key = [pressed(), note(), location.hash.includes("detection=2")];
+  document.querySelector("#stage").focus();
+  key("ArrowRight");
+  await until(() => note().includes("row"));
+  seen.arrow = [note(), location.hash.includes("cell=")];
+  const at = document.querySelector("#photo").getBoundingClientRect();
+  const corner = { clientX: at.left + 1, clientY: at.top + 1, bubbles: true };
+  document.querySelector("#stage").dispatchEvent(new PointerEvent("pointermove", corner));
+  await until(() => note().includes("row 1, column 1 "));
+  key("Escape");
+  await until(() => note().includes("detection 2"));
+  before = ready();
+  [...document.querySelectorAll("#mixed .choices button")].pop().click();
+  await until(() => ready() !== before);
+  seen.weighted = [location.hash.includes("view=weighted"), document.querySelector("#mixed .scale").textContent];
+  before = ready();
+  document.querySelector("#language").click();
+  await until(() => ready() !== before);
+  seen.chinese = [document.documentElement.lang, document.querySelector("#mixed h2").textContent];
+  document.body.append(Object.assign(document.createElement("pre"), { id: "seen", textContent: JSON.stringify(seen) }));
+})();
+"""
+
+
+def dom_of(file: Path, state: str = "") -> str:
+    assert CHROMIUM is not None
+    quiet = [
+        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--virtual-time-budget=8000",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync", "--lang=en",
+        "--enable-logging=stderr", f"--user-data-dir={file.parent / 'browser'}", "--dump-dom",
+    ]  # fmt: skip
+    address = f"{file.as_uri()}#{state}"
+    done = subprocess.run([CHROMIUM, *quiet, address], capture_output=True, text=True, timeout=180, check=True)
+    assert "CONSOLE" not in done.stderr, done.stderr
+    return done.stdout
+
+
+def test_the_page_fetches_nothing_and_is_small(seen: Look) -> None:
+    text = page(seen)
+    assert "default-src 'none'" in text
+    assert not re.search(r"https?://(?!www\.w3\.org/)", text)
+    assert len(text) < 3_000_000 * len(seen.images)
+
+
+def test_names_cannot_end_the_script(seen: Look) -> None:
+    evil = "</script><script>alert(1)</script>"
+    named = Look(seen.images, model=evil, task=seen.task, names=dict.fromkeys(range(2), evil))
+    assert "<script>alert" not in page(named)
+
+
+def test_both_languages_say_the_same_and_all_that_is_asked() -> None:
+    words = json.loads((HERE / "words.json").read_text(encoding="utf-8"))
+    assert words["en"].keys() == words["zh"].keys()
+    for key, sentence in words["en"].items():
+        assert set(re.findall(r"\{(\w+)\}", sentence)) == set(re.findall(r"\{(\w+)\}", words["zh"][key])), key
+    asked = set(re.findall(r'\b(?:say|empty)\("([\w.]+)"', (HERE / "page.js").read_text(encoding="utf-8")))
+    assert asked <= words["en"].keys()
+    assert {f"{panel}.says" for panel in PANELS} <= words["en"].keys()
+
+
+@needs_browser
+def test_the_page_is_driven_by_keys_pointer_and_address(seen: Look, tmp_path: Path) -> None:
+    file = tmp_path / "look.html"
+    file.write_text(page(seen).replace("</body>", f"<script>{DRIVER}</script></body>"), encoding="utf-8")
+    dom = dom_of(file, "lang=en&image=1&detection=3&layer=1&view=raw&target=left")
+    found = re.search(r'<pre id="seen">(.*?)</pre>', dom)
+    assert found is not None
+    report = json.loads(found[1].replace("&amp;", "&"))
+    assert report["start"][0] == 3
+    assert "cell of detection 3" in report["start"][1]
+    assert report["key"] == [2, "Asked: the cell of detection 2. All heads share one scale.", True]
+    assert re.search(r"row \d+, column \d+ of 12 x 12", report["arrow"][0])
+    assert report["arrow"][1]
+    assert report["weighted"][0]
+    assert report["weighted"][1].startswith("-")
+    assert report["chinese"] == ["zh-CN", "混合了什么"]
+    assert 'id="problem" role="alert" hidden' in dom
+    for panel in PANELS:
+        assert f'<section id="{panel}" class="panel"' in dom
+    assert dom.count('data-drawn="1"') == 1 + 4 + 2 + 1  # the image, heads, layers of ODAM, the graft
+    assert dom.count("<polyline") == 8
