@@ -166,7 +166,7 @@ def extend(folder: str | None, words: tuple[str, ...]) -> None:
         raise click.UsageError("extend takes a folder and the most seeds of each arm, as in: max_seeds=30")
     begun = _opened("extend", folder)
     stages = begun.extend(options["max_seeds"])
-    click.echo(f"extended from {stages[-2]} to {stages[-1]} seeds; go on with: attngraft study resume {begun.folder}")
+    click.echo(f"extended from {stages[-2]} to {stages[-1]} seeds; resume with: attngraft study resume {begun.folder}")
 
 
 @study.command()
