@@ -55,6 +55,11 @@ READ: list[tuple[str, list[Any], dict[str, Any]]] = [
     ("msda", [1024, 8, True, None, 0.0, 0.0, 3, [1, 2, 3]],
      {"heads": 8, "qkv_bias": True, "kernel_size": 3, "dilations": [1, 2, 3]}),
     ("dat", [1024, [20, 20], 8, 4], {"heads": 8, "groups": 4}),
+    ("mhsa", [1024, None, None, 8], {"heads": 8}),
+    ("mhsa", [1024, 14, 14, None, False], {"heads": 4, "size": (14, 14), "position": "none"}),
+    ("mhsa", [8], {"heads": 8}),
+    ("mhsa", [14], {"size": (14, 14)}),
+    ("bra", [1024, 8, 7, 256, None], {"heads": 8, "regions": 7}),
     # the width of another map: left out
     ("simam", [512], {}),
     ("se", [512], {}),
@@ -67,6 +72,7 @@ READ: list[tuple[str, list[Any], dict[str, Any]]] = [
     ("mhsa", [2048, 14, 14, 8], {"heads": 8, "size": (14, 14)}),
     ("eca", [64], {}),
     ("shuffle_attention", [512, 16, 8], {"groups": 8}),
+    ("nam", [1024, 512], {}),
     # by name
     ("cbam", [1024, {"kernel_size": 3}], {"kernel_size": 3}),
     ("cbam", [{"reduction": 64}], {"reduction": 64}),
@@ -95,6 +101,9 @@ def test_a_width_of_another_map_is_reported_and_the_maps_own_is_not(caplog: pyte
         ("simam", [3], "takes .e_lambda., got .3."),
         ("caa", [1024, 11, 7], "takes .kernel_size."),
         ("lsk", [3], "takes no values"),
+        ("bra", [1024, 8, 7, 4], "takes .heads, regions."),  # 4 is an inner width or topk, and no scale
+        ("mlca", [1024, 5, 2, 0.5], "takes .local_size, gamma, offset, local_weight."),
+        ("mhsa", [14, 14, 4, "none"], "takes .width, height, heads, pos_emb."),
         ("se", [{"ratio": 3}], "no option ratio; there are: reduction"),
     ],
 )

@@ -139,6 +139,7 @@ def test_rows_that_cannot_be_read_say_what_they_take() -> None:
         ("CoordAtt", "CoordAttention"), ("SEAttention", "SE"), ("ECAAttention", "ECA"), ("GAM_Attention", "GAM"),
         ("LSKBlock", "LSK"), ("NAMAttention", "NAM"), ("BiLevelRoutingAttention", "BRA"), ("DAttention", "DAT"),
         ("iRMB", "IRMB"), ("mhsa", "MHSA"), ("attngraft.CoordAtt", "CoordAttention"),
+        ("SE_Block", "SE"), ("ECA_layer", "ECA"), ("EMA_Attention", "EMA"), ("SimAM_module", "SimAM"),
     ],
 )  # fmt: skip
 def test_names_that_circulate_build_the_mechanism(name: str, cls: str) -> None:

@@ -85,7 +85,7 @@ class Mechanism:
         row: Names of the positional arguments that a YAML row without a width gives, in order.
         aliases: Other class names under which the mechanism circulates, as YAML rows write them.
         signatures: Positional arguments after the width in the widely copied classes, one tuple a class; an option's
-            name, or ``_`` for an argument that ours does not have.
+            name, ``_`` for an argument that ours does not have, or ``channels`` for an inner width.
         growth: Order in which the training memory grows with the number of cells N.
         summary: The first line of the module's docstring, or of the class's where the module has none.
         paper: Title, authors, venue, arXiv number.

@@ -39,7 +39,7 @@ from attngraft.attention._windows import inside, pad_end
     aliases=("BiLevelRoutingAttention", "BiLevelRoutingAttention_nchw", "nchwBRA"),
     signatures=(
         ("heads", "regions", "scale", "topk", "side_kernel_size"),
-        ("heads", "regions", "_", "scale", "_", "_", "_", "_", "topk"),
+        ("heads", "regions", "channels", "scale", "_", "_", "_", "_", "topk"),
     ),
     growth="N",
 )

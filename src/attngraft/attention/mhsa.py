@@ -134,10 +134,10 @@ class MHSA(Attention):
         ``pos_emb``, chooses between relative positions and none.
         """
         row = super().from_row(channels, *values)
-        options = {"heads": row["heads"]} if "heads" in row else {}
-        if row:
+        options = {"heads": row["heads"]} if row.get("heads") is not None else {}
+        if row.get("width") is not None:
             options["size"] = (row["width"], row.get("height", row["width"]))
-        if "pos_emb" in row:
+        if row.get("pos_emb") is not None:
             options["position"] = "relative" if row["pos_emb"] else "none"
         return options
 

@@ -28,11 +28,20 @@ WIDE = 64
 MOST_WIDTHS = 2
 """Copied classes take one width, or one coming in and one going out."""
 
+MAP_SIDES = ("width", "height")
+"""Of the map, as the widely copied MHSA takes them."""
+
 LARGEST_SIDE = 320
 """Cells of a side of the largest map that a row may name."""
 
 IGNORED = "_"
 """Stands in a signature for an argument that ours does not have."""
+
+OWN_WIDTH = "channels"
+"""Stands in a signature for an inner width, which ours takes from the map."""
+
+FEWEST_CELLS = 9
+"""A lone number below this counts heads, and is no side of a map."""
 
 log = logging.getLogger("ultralytics")
 
@@ -112,6 +121,8 @@ def _fits(record: Mechanism, channels: int, names: Sequence[str], values: list[A
     pairs = list(zip(names, values, strict=False))
     if any(len({str(value) for name, value in pairs if name == twice}) > 1 for twice in names if twice != IGNORED):
         return False
+    if len({value is None for name, value in pairs if name in MAP_SIDES}) > 1:
+        return False
     lone = len(values) == 1
     return all(_is_plausible(record, name, value, channels, lone=lone) for name, value in pairs)
 
@@ -119,27 +130,32 @@ def _fits(record: Mechanism, channels: int, names: Sequence[str], values: list[A
 def _is_plausible(record: Mechanism, name: str, value: Any, channels: int, *, lone: bool) -> bool:
     """Tell whether a value can be meant for an option; those of mechanisms of the user's own are not known."""
     option = record.options.get(name)
-    if name == IGNORED or value is None or not record.cls.__module__.startswith("attngraft."):
+    if value is None or not record.cls.__module__.startswith("attngraft."):
         return True
-    if name in ("width", "height"):  # of the map, as the widely copied MHSA takes them
-        return _is_integer(value) and 1 <= value <= LARGEST_SIDE and not (lone and _looks_wide(value))
+    if name == IGNORED:
+        return not _looks_wide(value)
+    if name == OWN_WIDTH:
+        return bool(value == channels)
+    if name in MAP_SIDES:
+        fewest, most = (FEWEST_CELLS, WIDE - 1) if lone else (1, LARGEST_SIDE)
+        return _is_integer(value) and fewest <= value <= most
+    rule = RULES.get(name)
     if option is None:  # a name that the class translates itself
-        return True
+        return rule is None or rule(value, channels)
     default = option.default
     if value == default and type(value) is type(default):
         return True
     if name == "reduction" and "kernel_size" in record.options and _is_odd(value, channels) and value > 1:
         return False  # the kernel of a copied class that takes no reduction
-    rule = RULES.get(name)
     if rule is not None:
         return rule(value, channels)
     if isinstance(default, bool):
-        return isinstance(value, bool) or (_is_integer(value) and value in (0, 1))
+        return _is_switch(value, channels)
     if isinstance(default, str):
         return isinstance(value, str)
     if isinstance(default, tuple):
         return isinstance(value, (list, tuple))
-    return _is_small(value) if _is_integer(value) else isinstance(value, (float, list, tuple))
+    return _is_small(value) if _is_integer(default) or _is_integer(value) else isinstance(value, (float, list, tuple))
 
 
 def _is_integer(value: Any) -> bool:
@@ -170,6 +186,10 @@ def _is_reduction(value: Any, channels: int) -> bool:
     return _is_small(value) and 1 <= value <= channels
 
 
+def _is_switch(value: Any, _channels: int) -> bool:
+    return isinstance(value, bool) or (_is_integer(value) and value in (0, 1))
+
+
 def _is_fraction(value: Any, _channels: int) -> bool:
     return isinstance(value, float) and 0 < value <= 1
 
@@ -181,6 +201,8 @@ RULES: Mapping[str, Callable[[Any, int], bool]] = {
     "heads": _divides,
     "groups": _divides_or_list,
     "e_lambda": _is_fraction,
+    "scale": _is_fraction,
+    "pos_emb": _is_switch,
     "local_weight": _is_fraction,
     "key_ratio": _is_fraction,
     "hidden": lambda value, _: _is_integer(value) and value >= 1,
@@ -198,14 +220,14 @@ def _named(
     record: Mechanism, channels: int, names: Sequence[str], values: list[Any], *, is_row: bool
 ) -> dict[str, Any]:
     """Name values, with None as an option's default; a class may translate those of its record's row itself."""
-    given = {name: value for name, value in zip(names, values, strict=False) if name != IGNORED and value is not None}
+    pairs = [(name, value) for name, value in zip(names, values, strict=False) if name not in (IGNORED, OWN_WIDTH)]
+    given = {name: value for name, value in pairs if value is not None}
     own: Any = getattr(record.cls, "from_row", None)
     if not is_row or own is None:
         return given
     defaults = {name: option.default for name, option in record.options.items()}
-    whole = all(value is not None or name in defaults for name, value in zip(names, values, strict=False))
     filled = [defaults.get(name) if value is None else value for name, value in zip(names, values, strict=False)]
-    translated: dict[str, Any] = own(channels, *filled) if whole else given
+    translated: dict[str, Any] = own(channels, *filled)
     return translated
 
 

@@ -121,10 +121,14 @@ def rewrite(
 
 
 def by_row_name(name: str) -> Mechanism | None:
-    """Return the mechanism that a row's class name stands for: its own, one that circulates, or the registry's."""
-    table = mechanisms()
-    own = next((record for record in table.values() if record.cls.__name__ == name), None)
-    return own or next((record for record in table.values() if name in (record.name, *record.aliases)), None)
+    """Return the mechanism that a row's class name stands for: its own, one that circulates, or the registry's.
+
+    A name that is none of these may be spelled otherwise: ``SE_Block`` for ``SEBlock``, ``ECA_layer`` for ``ECALayer``.
+    """
+    table = mechanisms().values()
+    own = next((record for record in table if record.cls.__name__ == name), None)
+    exact = own or next((record for record in table if name in (record.name, *record.aliases)), None)
+    return exact or next((record for record in table if _spelled(name) in map(_spelled, _names(record))), None)
 
 
 def split_block(name: str, host_names: Mapping[str, Any]) -> tuple[str, Mechanism] | None:
@@ -139,8 +143,7 @@ def split_block(name: str, host_names: Mapping[str, Any]) -> tuple[str, Mechanis
     """
     blocks = [block for block in _modules(host_names) if name.startswith(block) and name != block]
     for block in sorted(blocks, key=len, reverse=True):
-        word = name.removeprefix(block).strip("_")
-        record = by_row_name(word) or by_row_name(word.lower())
+        record = by_row_name(name.removeprefix(block).strip("_"))
         if record is not None:
             return block, record
     return None
@@ -159,6 +162,15 @@ def take_grafts(model_yaml: dict[str, Any]) -> tuple[GraftSpec, ...]:
         texts.append(model_yaml[YAML_KEY])
     model_yaml.pop(YAML_KEY, None)
     return tuple(spec for text in texts for spec in parse_grafts(text))
+
+
+def _names(record: Mechanism) -> tuple[str, ...]:
+    return (record.cls.__name__, record.name, *record.aliases)
+
+
+def _spelled(name: str) -> str:
+    """Return a name without what its copies differ in: capitals and underscores."""
+    return name.replace("_", "").lower()
 
 
 def _is_the_hosts(name: str, host_names: Mapping[str, Any]) -> bool:
@@ -180,8 +192,12 @@ def _unknown(index: int, name: str, host_names: Mapping[str, Any]) -> str:
         word = name.removeprefix(f"{block}_")
         return (
             f"row {index} names {name}: {block} is a block of Ultralytics, and no mechanism is called {word!r}; "
-            f"{suggest(word, ours)}; {PLUGIN_HINT}"
+            f"{_nearest(word, ours)}; {PLUGIN_HINT}"
         )
-    close = suggest(name, [*ours, *(word for word in _modules(host_names) if not word.startswith(PREFIX))])
-    near = close if close.startswith("did you mean") else "attngraft list shows the mechanisms"
+    near = _nearest(name, [*ours, *(word for word in _modules(host_names) if not word.startswith(PREFIX))])
     return f"row {index} names {name}, which neither Ultralytics nor attngraft has; {near}; {PLUGIN_HINT}"
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = suggest(name, known)
+    return close if close.startswith("did you mean") else "attngraft list shows the mechanisms"
