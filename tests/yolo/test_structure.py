@@ -78,7 +78,10 @@ def test_every_stock_yaml_passes() -> None:
         (["backbone", 1, 3], [], r"cannot be built at row 1 \(Conv\): IndexError"),
         (["backbone", 1, 3], ["wide", 3, 2], r"cannot be built at row 1 \(Conv\): "),
         (["head", 0], [[-1, 0], 1, "Concat", [1]], "bad.yaml cannot be built: RuntimeError: Sizes of tensors"),
-        (["activation"], "Nothing()", "bad.yaml cannot be built: NameError"),
+        (["activation"], "Nothing()", r"needs activation to be a class of torch.nn.*got 'Nothing\(\)'"),
+        (["activation"], "nn.Nothing()", "bad.yaml cannot be built: AttributeError"),
+        (["backbone", 1, 1], 10**9, "is repeated a positive number of times, 1000 at most"),
+        (["attngraft"], 5, "grafts are given in text, such as .*, got 5"),
     ],
 )
 def test_what_the_host_cannot_build_is_one_clear_error(path: list[Any], value: Any, message: str) -> None:
@@ -93,7 +96,8 @@ def test_what_the_host_cannot_build_is_one_clear_error(path: list[Any], value: A
         "", "3", "[]", "nc: 2", "backbone: [", "a: &a [*a]", "base: 3", "base: yolo11.txt", "base: bad.yaml",
         "base: yolo11n.yaml\ngrafts: [se]", "base: yolo11n.yaml\ngrafts: se@P9", "base: yolo11n.yaml\nbackbone: 3",
         "base: yolo11n.yaml\nbackbone: [a, b, c]", "base: yolo11n.yaml\nhead: Detect", "base: nowhere.yaml",
-        "base: yolo11n.yaml\nbackbone: botnet99", "\x00", "nc: 2\nbackbone: {}\nhead: {}", "base: yolo11n.yaml\nnc: -1",
+        "base: yolo11n.yaml\nbackbone: botnet99", "base: yolo11n.yaml\ngraft: se@P4",
+        "\x00", "nc: 2\nbackbone: {}\nhead: {}", "base: yolo11n.yaml\nnc: -1",
         "a: &a [1,1,1,1]\n" + "\n".join(f"b{i}: &b{i} [*{'a' if i == 0 else f'b{i - 1}'}" + "]" for i in range(3)),
     ],
 )  # fmt: skip
@@ -101,6 +105,31 @@ def test_a_malformed_file_is_one_clear_error(text: str) -> None:
     Path("bad.yaml").write_text(text)
     with pytest.raises(AttngraftError):
         open_stock("bad.yaml")
+
+
+@pytest.mark.parametrize(
+    "activation",
+    [
+        "__import__('pathlib').Path('ran').touch() or nn.ReLU()",
+        "nn.ReLU(__import__('pathlib').Path('ran').touch())",
+        "nn.ReLU(inplace=__import__('pathlib').Path('ran').touch())",
+        "(nn.ReLU(), __import__('pathlib').Path('ran').touch())[0]",
+    ],
+)
+def test_the_activation_of_a_file_runs_no_program(activation: str) -> None:
+    Path("bad.yaml").write_text(yaml.safe_dump(changed(["activation"], activation)))
+    with pytest.raises(ModelYamlError, match="needs activation to be a class of torch.nn with plain values"):
+        open_stock("bad.yaml")
+    assert not Path("ran").exists()
+    for good in ("nn.ReLU()", "torch.nn.LeakyReLU(0.1, inplace=True)"):
+        require_model(changed(["activation"], good), "m.yaml")
+
+
+def test_files_that_are_based_on_each_other_are_named() -> None:
+    Path("a.yaml").write_text("base: b.yaml\ngrafts: se@P4")
+    Path("b.yaml").write_text("base: a.yaml\ngrafts: se@P4")
+    with pytest.raises(ModelYamlError, match="b.yaml names a.yaml, which is based on it, as its base"):
+        open_stock("a.yaml")
 
 
 JUNK = st.none() | st.booleans() | st.integers(-3, 5) | st.floats() | st.text(max_size=3) | st.just([]) | st.just({})

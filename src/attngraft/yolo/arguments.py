@@ -84,7 +84,9 @@ def read_row(record: Mechanism, widths: Widths, values: Sequence[Any]) -> dict[s
     unknown = set(options) - set(record.options)
     if unknown:
         who = record.cls.__name__
-        raise OptionError(f"a {who} row has no option {', '.join(unknown)}; there are: {', '.join(record.options)}")
+        raise OptionError(
+            f"a {who} row has no option {', '.join(map(str, unknown))}; there are: {', '.join(record.options)}"
+        )
     return options
 
 

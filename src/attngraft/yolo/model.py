@@ -158,7 +158,7 @@ def load_yaml(base: str) -> dict[str, Any]:
         loaded: dict[str, Any] = tasks.yaml_model_load(base)
     except FileNotFoundError as error:
         raise CheckpointError(
-            f"the model {error}; check the path, or take a name of the host's such as yolo11n.yaml"
+            f"the model {error}; check the path, or take a name of Ultralytics, such as yolo11n.yaml"
         ) from error
     return loaded
 

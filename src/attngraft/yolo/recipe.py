@@ -33,7 +33,7 @@ Mode = Literal["after", "replace", "bot"]
 Init = Literal["identity", "paper"]
 
 BOT = "bot"
-GRAFT_START = re.compile(r"\+\s*(?=[A-Za-z_]\w*\s*(?:[@(+]|\Z))")
+GRAFT_START = re.compile(r"\+\s*(?=[A-Za-z_]\w*\s*(?:[@(+\[{]|\Z))")
 PLACE = re.compile(r"(?:[PNpn]\d|\d+)(?:\.\w+)*\Z|[A-Za-z]\w*\Z", re.ASCII)
 STRIDE_NAME = re.compile(r"[pn]\d(?:\.|\Z)")
 

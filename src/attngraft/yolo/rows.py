@@ -154,6 +154,9 @@ def take_grafts(model_yaml: dict[str, Any]) -> tuple[GraftSpec, ...]:
 
     Args:
         model_yaml: The parsed YAML; its guard rows and its key are removed.
+
+    Raises:
+        ModelYamlError: If they are no text.
     """
     guards = [row for row in model_yaml["head"] if row[2] == GUARD]
     model_yaml["head"] = [row for row in model_yaml["head"] if row[2] != GUARD]
@@ -161,6 +164,8 @@ def take_grafts(model_yaml: dict[str, Any]) -> tuple[GraftSpec, ...]:
     if model_yaml.get(YAML_KEY):
         texts.append(model_yaml[YAML_KEY])
     model_yaml.pop(YAML_KEY, None)
+    if other := [text for text in texts if not isinstance(text, str)]:
+        raise ModelYamlError(f"grafts are given in text, such as mhsa@P5+ema@P4, got {other[0]!r}")
     return tuple(spec for text in texts for spec in parse_grafts(text))
 
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping
 from typing import Any
 
 from attngraft._core.errors import ModelYamlError
 
 PARTS = ("from", "repeats", "module", "arguments")
+
+MOST_REPEATS = 1000
+"""Of a row; the deepest stock models repeat one 48 times, and each further one takes time and memory to build."""
+
+ACTIVATION_HOMES = ("nn", "torch.nn")
+"""Where the class of an activation lies; Ultralytics evaluates the text, which could be any program."""
 
 
 def require_model(model_yaml: Any, where: str) -> None:
@@ -36,6 +43,24 @@ def require_model(model_yaml: Any, where: str) -> None:
             _require_row(row, first, where)
             first += not _is_guard(row)
     _require_numbers(model_yaml, where)
+    activation = model_yaml.get("activation")
+    if activation and not _is_activation(activation):
+        raise ModelYamlError(
+            f"{where} needs activation to be a class of torch.nn with plain values, such as nn.LeakyReLU(0.1), "
+            f"got {activation!r}"
+        )
+
+
+def _is_activation(text: Any) -> bool:
+    try:
+        call = ast.parse(text, mode="eval").body if isinstance(text, str) else None
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute):
+            return False
+        for value in (*call.args, *(keyword.value for keyword in call.keywords)):
+            ast.literal_eval(value)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return False
+    return ast.unparse(call.func.value) in ACTIVATION_HOMES and not call.func.attr.startswith("_")
 
 
 def _require_row(row: Any, index: int, where: str) -> None:
@@ -53,9 +78,10 @@ def _require_row(row: Any, index: int, where: str) -> None:
                 f"row {index} ({module}) of {where} reads layer {one}, and only layers before it can be read; "
                 "a row that was put in shifts every absolute index after it"
             )
-    if not isinstance(repeats, int) or isinstance(repeats, bool) or repeats < 1:
+    if not isinstance(repeats, int) or isinstance(repeats, bool) or not 1 <= repeats <= MOST_REPEATS:
         raise ModelYamlError(
-            f"row {index} ({module}) of {where} is repeated a positive number of times, got {repeats!r}"
+            f"row {index} ({module}) of {where} is repeated a positive number of times, {MOST_REPEATS} at most, "
+            f"got {repeats!r}"
         )
     if not isinstance(arguments, list):
         raise ModelYamlError(f"row {index} ({module}) of {where} ends in a list of arguments, got {arguments!r}")

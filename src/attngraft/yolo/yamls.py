@@ -20,7 +20,7 @@ from typing import Any
 
 from ultralytics.utils.checks import check_yaml
 
-from attngraft._core.errors import ModelYamlError
+from attngraft._core.errors import ModelYamlError, suggest
 from attngraft._core.yaml_files import read_yaml
 from attngraft.yolo.backbones import exchange, split_name
 from attngraft.yolo.recipe import parse_grafts, print_grafts
@@ -32,12 +32,15 @@ SCALED = re.compile(r"(yolo(?:e-)?v?\d+)(?:([nslmx])|(b)(?=[-.]|\Z))?")
 """The host's rule for the letter of a scale, anywhere in a name; and YOLOv10's b, which has files of its own."""
 
 
-def load_own(path: Path, load_stock: Callable[[str], dict[str, Any]]) -> dict[str, Any] | None:
+def load_own(
+    path: Path, load_stock: Callable[[str], dict[str, Any]], above: frozenset[Path] = frozenset()
+) -> dict[str, Any] | None:
     """Load a model YAML in our form.
 
     Args:
         path: What was asked for: a file, or a name such as ``yolo11n-mhsa.yaml``.
         load_stock: The host's own loader.
+        above: The files that have this one as their base.
 
     Returns:
         The host's dictionary with the grafts under the key ``attngraft``; None if ``path`` is not in our form.
@@ -54,9 +57,10 @@ def load_own(path: Path, load_stock: Callable[[str], dict[str, Any]]) -> dict[st
         return {**own, "scale": scale, "yaml_file": str(path)} if shipped else None
     _require_own(own, file)
     base = _with_scale(own["base"], scale)
-    if _find(Path(base)) == file:
-        raise ModelYamlError(f"{file} names itself as its base; name a model of Ultralytics, such as yolo11n.yaml")
-    model = load_own(Path(base), load_stock) or load_stock(base)
+    if _find(Path(base)) in (file, *above):
+        loop = "itself" if not above else f"{base}, which is based on it,"
+        raise ModelYamlError(f"{file} names {loop} as its base; name a model of Ultralytics, such as yolo11n.yaml")
+    model = load_own(Path(base), load_stock, above | {file}) or load_stock(base)
     if scale in model.get("scales", ()):
         model["scale"] = scale
     if "backbone" in own:
@@ -104,6 +108,9 @@ def _require_own(own: dict[str, Any], file: Path) -> None:
         raise ModelYamlError(f"{file} needs base to be the YAML of a model, such as yolo11.yaml, got {own['base']!r}")
     if not isinstance(own.get("grafts", ""), str):
         raise ModelYamlError(f"{file} needs grafts in one line, such as mhsa@P5+ema@P4, got {own['grafts']!r}")
+    for key in own.keys() - {*OWN_KEYS}:
+        if (close := suggest(str(key), OWN_KEYS)).startswith("did you mean"):
+            raise ModelYamlError(f"{file} has the key {key!r}, which nothing reads; {close}")
     backbone = own.get("backbone", "")
     word = backbone if isinstance(backbone, str) else None
     pair = isinstance(backbone, list) and len(backbone) == 2 and isinstance(backbone[1], dict)
