@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -90,7 +91,12 @@ def test_a_gate_and_another_model_beside() -> None:
     assert all(change.score == 0 for change in image.causal["model.3.grafts.0"])
     assert image.baseline is not None
     assert image.baseline.relevance.shape[1:] == (12, 12)
-    assert '"baseline":{"name"' in attngraft.look.page.page(found)
+    text = attngraft.look.page.page(found)
+    data = text.partition('<script type="application/json" id="data">')[2].partition("</script>")[0]
+    (shown,) = json.loads(data)["images"]
+    numbers = [change["number"] for change in shown["baseline"]["changes"] if change["kind"] == "new"]
+    assert set(numbers) >= {i for i, partner in enumerate(shown["baseline"]["partner"]) if partner is None}
+    assert [len(gate["channels"]) for gate in shown["gates"]] == [64]
 
 
 def test_a_map_of_many_cells_is_asked_on_a_coarser_grid() -> None:

@@ -269,7 +269,7 @@
     const made = panel("mixed", state.view === "weighted" ? "weighted.says" : "mixed.says");
     const all = image().attentions;
     heads = null;
-    if (!all.length) return made;
+    if (!all.length) return add(made, empty("mixed.none"));
     const choices = make("div", { className: "choices" });
     const layers = make("select", { onchange: () => { state.layer = /** @type {any} */ (layers).selectedIndex; draw(); }, "aria-label": say("layer") },
       all.map((/** @type {any} */ a, /** @type {number} */ i) => make("option", { textContent: `${a.name} (${a.kind})`, selected: i === state.layer })));
@@ -455,11 +455,11 @@
     return made;
   }
 
-  /** @param {any[]} changes */
-  function changeTable(changes) {
+  /** @param {any[]} changes @param {string} [before] @param {string} [after] */
+  function changeTable(changes, before = say("before"), after = say("after")) {
     const cell = (/** @type {string} */ tag, /** @type {string} */ text, number = true) => make(tag, { textContent: text, className: number ? "number" : "" });
     const score = (/** @type {number | null} */ value) => (value === null ? "" : value.toFixed(3));
-    const head = make("tr", {}, [cell("th", "#"), cell("th", say("class.name"), false), cell("th", say("before")), cell("th", say("after")), cell("th", say("change")), cell("th", say("iou")), cell("th", say("became"), false)]);
+    const head = make("tr", {}, [cell("th", "#"), cell("th", say("class.name"), false), cell("th", before), cell("th", after), cell("th", say("change")), cell("th", say("iou")), cell("th", say("became"), false)]);
     const rows = changes.map((c) => {
       const change = (c.after || 0) - (c.before || 0);
       return make("tr", { className: c.number !== null && c.number === state.detection ? "chosen" : "" }, [
@@ -476,7 +476,7 @@
     const made = panel("base", "base.says", { name: base ? base.name : say("other") });
     if (!base) return add(made, empty("base.none"));
     const { photo: shown, grey } = await photo(state.image);
-    const grid = add(made, make("div", { className: "maps wide" }), true);
+    const grid = add(made, make("div", { className: "maps four" }), true);
     const partner = base.partner[state.detection] ?? null;
     for (const [caption, detections, chosen] of /** @type {[string, Detection[], number | null][]} */ ([
       [say("base.detections", { name: base.name }), base.detections, partner],
@@ -497,7 +497,7 @@
     const other = tile(`${say("base.odam", { name: say("base.here") })}, ${own.layer}`);
     drawMap(other.canvas, grey, (await read(own.maps)).at(state.detection * own.targets.length), own.drawn, image().detections[state.detection].box);
     grid.append(other.figure);
-    made.append(changeTable(base.changes));
+    made.append(changeTable(base.changes, say("base.score", { name: base.name }), say("base.score", { name: say("base.here") })));
     return made;
   }
 

@@ -154,10 +154,11 @@ def _relevance(relevance: Relevance) -> dict[str, Any]:
     }
 
 
-def _change(change: Change, image: ImageLook, names: dict[int, str]) -> dict[str, Any]:
+def _change(change: Change, image: ImageLook, names: dict[int, str], *, own_is_before: bool = True) -> dict[str, Any]:
     known = change.before or change.after
     assert known is not None
-    number = next((i for i, d in enumerate(image.detections) if d == change.before), None)
+    own = change.before if own_is_before else change.after
+    number = next((i for i, d in enumerate(image.detections) if d == own), None)
     return {
         "kind": change.kind,
         "number": number,
@@ -186,7 +187,7 @@ def _baseline(image: ImageLook, names: dict[int, str]) -> dict[str, Any] | None:
         "detections": [_detection(d, names) for d in base.detections],
         "maps": pack(laid),
         "partner": [partner.get(i) for i in range(len(image.detections))],
-        "changes": [_change(change, image, names) for change in base.changes],
+        "changes": [_change(change, image, names, own_is_before=False) for change in base.changes],
     }
 
 
