@@ -404,6 +404,8 @@ def _print_estimate(screen: Console, begun: Study, parallel: int | None) -> None
         f"{found.bytes / 1e9:.1f} GB of {found.free / 1e9:.0f} GB free in {begun.folder}. Nothing was run or written.",
         soft_wrap=True,
     )
+    if said := begun.decidable():
+        screen.print(said, soft_wrap=True, markup=False, highlight=False)
     for warning in found.warnings:
         screen.print(f"warning: {warning}", soft_wrap=True, markup=False)
 

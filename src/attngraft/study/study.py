@@ -256,6 +256,14 @@ class Study:
             write_text(self.store.folder / EXTENSIONS, json.dumps([*before, max_seeds]))
         return (last, max_seeds) if not before else (*before, max_seeds)
 
+    def decidable(self) -> str:
+        """Say what can be decided on these images at all, from the first finished pair; empty before there is one."""
+        from attngraft.study.judging.evidence import Evidence
+
+        if not self.comparable() or self.plan.folds is not None:
+            return ""
+        return Evidence.of(self.store, self.fixed()).decidable()
+
     def comparable(self) -> bool:
         """Tell whether an arm and the baseline have a finished seed in common."""
         done = [(run.arm.name, run.seed) for run in self.runs()]

@@ -10,7 +10,7 @@ import copy
 import json
 import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,9 @@ OTHER_MODES = (
 OWN_DEFAULTS = {"patience": 0, "plots": False}
 """Where a study's default is not the host's: the last epoch counts, so no training ends early."""
 
+DIVERGENCE = "NaN"
+"""What Ultralytics' errors over a loss that stays NaN or infinite have in common."""
+
 PIXEL_STEP = 8
 """Only every eighth pixel of a batch enters its checksum: a different crop or flip changes those too."""
 
@@ -67,6 +70,7 @@ class PairingLog:
         final: Checksum of the final weights outside grafts as the checkpoint holds them, and how many tensors.
         gates: For each graft, by path, the largest value of its gate (gamma) at the end, or, in the paper's form, the
             largest change of its parameters; as the checkpoint holds them.
+        diverged: Whether Ultralytics gave the run up because its loss stayed NaN or infinite.
     """
 
     file: Path
@@ -78,6 +82,7 @@ class PairingLog:
     nondeterministic: list[str] = field(default_factory=list)
     final: tuple[str, int] = ("", 0)
     gates: dict[str, float] = field(default_factory=dict)
+    diverged: bool = False
     _sum: int = field(default=0, repr=False)
     _start: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
@@ -177,12 +182,29 @@ def train(recipe: str, data: str, *, seed: int, folder: Path, options: Mapping[s
     own = {"data": data, "seed": seed, "project": str(folder.parent), "name": folder.name, "exist_ok": True}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        model.train(**options, **own, save=True, resume=epoch is not None)
+        diverged = _until_divergence(lambda: model.train(**options, **own, save=True, resume=epoch is not None), last)
     said = {str(w.message).partition(" does not have a deterministic")[0] for w in caught if _nondeterministic(w)}
     watch = PairingLog.of(watch.file)  # several GPUs train in processes of their own, with a copy of it
     watch.nondeterministic = sorted({*watch.nondeterministic, *said})
+    watch.diverged = diverged
     watch._keep()
     return watch
+
+
+def _until_divergence(train: Callable[[], object], last: Path) -> bool:
+    """Train, and tell whether Ultralytics gave up because the loss stayed NaN or infinite: an outcome, not a crash.
+
+    Args:
+        train: Trains.
+        last: The checkpoint, which is there once an epoch was whole.
+    """
+    try:
+        train()
+    except RuntimeError as error:
+        if DIVERGENCE not in str(error) or not last.is_file():
+            raise
+        return True
+    return False
 
 
 def why_equal(arm: Mapping[str, Any], baseline: Mapping[str, Any]) -> str:

@@ -151,3 +151,11 @@ def test_runs_of_a_program_that_notes_nothing_are_pairs(made_study: Make) -> Non
     for file in study.store.records.glob("*.json"):
         file.write_text(json.dumps(json.loads(file.read_text()) | {"watch": {}}))
     assert Evidence.of(study.store, study.fixed()).seeds("eca@P3") == [0, 1, 2]
+
+
+def test_a_run_that_diverged_is_a_pair_and_counts_as_nothing_found(made_study: Make) -> None:
+    study = made_study({"stock": 0.3, "eca@P3": 0.1}, seeds=3, controls="stock")
+    change(study, "eca@P3-s1", diverged=True, batches=["x"])
+    found = evidence(study)
+    assert found.seeds("eca@P3") == [0, 1, 2]
+    assert found.paired("AP", "eca@P3").diverged == (False, True, False)

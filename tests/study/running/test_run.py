@@ -167,7 +167,7 @@ def test_an_arm_that_crashes_stops_no_other(made_study: Callable[..., Study]) ->
 def test_a_sequential_plan_adds_seeds_until_it_is_decided(made_study: Callable[..., Study]) -> None:
     from attngraft.study.running.schedule import carry_out
 
-    study = made_study({"stock": 0.3, "eca@P3": 0.0, "se@P3": 0.31}, seeds=3, max_seeds=5, controls="stock", recorded=5)
+    study = made_study({"stock": 0.3, "eca@P3": 0.0, "se@P3": 0.31}, seeds=3, max_seeds=7, controls="stock", recorded=7)
     kept = study.store.folder / "kept"
     study.store.records.rename(kept)
 
@@ -178,8 +178,9 @@ def test_a_sequential_plan_adds_seeds_until_it_is_decided(made_study: Callable[.
 
     engine = Pretend(study.store, "", made)
     carry_out(study.store, study.fixed(), engine, more=lambda: study._more(study.fixed()))
-    assert "se@P3-s4" in engine.asked
-    assert "eca@P3-s4" not in engine.asked
+    assert "se@P3-s6" in engine.asked
+    assert "eca@P3-s4" in engine.asked  # a gap as large as this is no verdict before five seeds
+    assert "eca@P3-s5" not in engine.asked
     assert len(engine.asked) == len(set(engine.asked))
 
 
@@ -294,3 +295,13 @@ def test_ray_makes_the_same_records(tiny_data: str, tmp_path: Path, monkeypatch:
         for place in ("here", "there")
     ]
     assert same[0] == same[1]
+
+
+def test_a_run_that_diverges_is_an_outcome(tiny_data: str, tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    fixed = fix(folder, tiny_data, epochs=9, box=1e38, arms="eca@P3")
+    assert runs.main([str(folder), "stock", "0"]) == 0
+    record = Store(folder).record(Run(fixed.arm("stock"), 0))
+    assert record.watch["diverged"]
+    assert record.numbers["AP"] == 0
+    assert Store(folder).detections(Run(fixed.arm("stock"), 0)) == []

@@ -74,8 +74,12 @@ def reproducibility(records: Sequence[Record]) -> Reproducibility:
 
 
 def are_pair(one: Record, other: Record) -> bool:
-    """Tell whether two runs of one seed had all in common that a pair must; those of a user's program are taken so."""
-    return not (one.watch and other.watch) or all(value(one) == value(other) for value in SHARED.values())
+    """Tell whether two runs of one seed had all in common that a pair must.
+
+    Runs of a user's program are taken so, and a run that diverged before its last batch is: it is an outcome.
+    """
+    given = one.watch and other.watch and not (one.watch.get("diverged") or other.watch.get("diverged"))
+    return not given or all(value(one) == value(other) for value in SHARED.values())
 
 
 def environments(records: Sequence[Record]) -> tuple[dict[str, Any], ...]:

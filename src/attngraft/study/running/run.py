@@ -15,7 +15,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -149,7 +149,8 @@ def _train(store: Store, run: Run, fixed: Fixed, clock: _Clock) -> tuple[Detecti
         watch = train(run.arm.model, data, seed=run.seed, folder=training, options=plan.train)
     _trained(training).touch()
     weights = training / "weights" / "last.pt"
-    return detect(weights, data, split=plan.split, options=plan.train), watch.facts()
+    seen = detect(weights, data, split=plan.split, options=plan.train)
+    return replace(seen, found=[]) if watch.diverged else seen, watch.facts()  # a run that diverged found nothing
 
 
 def _run_program(store: Store, run: Run, fixed: Fixed, clock: _Clock) -> tuple[Detections, dict[str, Any]]:
