@@ -17,7 +17,7 @@ from attngraft.cli import main
 
 ROOT = Path(__file__).parents[1]
 GUIDE = ROOT / "docs/troubleshooting.md"
-TWINS = [(GUIDE, ROOT / "docs/troubleshooting.zh-CN.md")]
+TWINS = [(GUIDE, ROOT / "docs/troubleshooting.zh-CN.md"), (ROOT / "README.md", ROOT / "README.zh-CN.md")]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("studies/*.md")])
 PLACEHOLDERS = re.compile(r"[A-Z_]+\b")
 

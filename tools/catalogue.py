@@ -1,4 +1,4 @@
-"""Write docs/catalogue.md, and the table between the markers in README.md, from the registry of mechanisms.
+"""Write docs/catalogue.md, and the table between the markers in both READMEs, from the registry of mechanisms.
 
 Run it after a change to a mechanism. With --check nothing is written, and the exit status is 1 if one is out of date.
 """
@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import attngraft.attention as zoo
 
@@ -17,6 +18,40 @@ BEGIN, END = "<!-- catalogue: begin -->", "<!-- catalogue: end -->"
 WIDTH, SIDE = 256, 20
 SPEED = "circulated-amd-epyc"
 TIMED = "40x40, 256 channels, batch 8"
+
+COLUMNS = ("Name", "Class", "Year", "Attends over", "Role", "Parameters", "Multiply-adds", "Memory", "Speed")
+CHINESE = {
+    "Name": "名称",
+    "Class": "类",
+    "Year": "年份",
+    "Attends over": "注意范围",
+    "Role": "类别",
+    "Parameters": "参数量",
+    "Multiply-adds": "乘加次数",
+    "Memory": "内存",
+    "Speed": "速度",
+    "gate": "门控",
+    "mixer": "混合",
+    "channel and spatial gate": "通道与空间门控",
+    "channel gate": "通道门控",
+    "control": "对照",
+    "convolution with channel gate": "卷积加通道门控",
+    "coordinate gate": "坐标门控",
+    "deformable self-attention": "可变形自注意力",
+    "global context": "全局上下文",
+    "global self-attention": "全局自注意力",
+    "large-kernel gate": "大核门控",
+    "linear self-attention": "线性自注意力",
+    "local self-attention": "局部自注意力",
+    "multi-scale convolution": "多尺度卷积",
+    "parameter-free gate": "无参数门控",
+    "routed self-attention": "路由自注意力",
+    "spatial gate": "空间门控",
+    "window self-attention": "窗口自注意力",
+}
+"""Columns, roles and families in the Chinese README; a family that is not here stays English."""
+
+READMES: dict[str, dict[str, str]] = {"README.md": {}, "README.zh-CN.md": CHINESE}
 
 HEADER = f"""# Catalogue
 
@@ -64,15 +99,23 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([head, "|---" * len(rows[0]) + "|", *body]) + "\n"
 
 
-def overview(page: str = "") -> str:
-    """Return the table of all mechanisms, each linked to its section of a page."""
-    rows = [("Name", "Class", "Year", "Attends over", "Role", "Parameters", "Multiply-adds", "Memory", "Speed")]
+def overview(page: str = "", words: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Return the table of all mechanisms, each linked to its section of a page, in the words of a language."""
+    rows = [tuple(words.get(column, column) for column in COLUMNS)]
     speed = speeds()
     for r in records():
         parameters, macs = cost(r)
         link = f"[`{r.name}`]({page}#{r.name})"
         figures = (f"{parameters:,}", f"{macs:,}", r.growth, speed.get(r.name, "–"))
-        rows.append((link, f"`{r.cls.__name__}`", str(r.year), r.family, r.role, *figures))
+        rows.append(
+            (
+                link,
+                f"`{r.cls.__name__}`",
+                str(r.year),
+                *(words.get(word, word) for word in (r.family, r.role)),
+                *figures,
+            )
+        )
     return table(rows)
 
 
@@ -85,21 +128,21 @@ def section(record: zoo.Mechanism) -> str:
     return "\n".join(lines).replace("``", "`") + "\n"
 
 
-def with_table(readme: str) -> str:
-    """Return the README with a new table between its markers."""
+def with_table(readme: str, name: str = "README.md") -> str:
+    """Return a README with a new table between its markers."""
     before, begin, rest = readme.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
-        raise SystemExit(f"README.md has no place for the table: write the lines {BEGIN} and {END} where it belongs")
-    return f"{before}{BEGIN}\n{overview('docs/catalogue.md')}{END}{after}"
+        raise SystemExit(f"{name} has no place for the table: write the lines {BEGIN} and {END} where it belongs")
+    return f"{before}{BEGIN}\n{overview('docs/catalogue.md', READMES[name])}{END}{after}"
 
 
 def outputs(root: Path) -> Iterator[tuple[Path, str]]:
     """Yield each file and what it should hold."""
     yield root / "docs" / "catalogue.md", HEADER + "\n".join([overview(), *map(section, records())])
-    readme = root / "README.md"
-    if readme.exists():
-        yield readme, with_table(readme.read_text(encoding="utf-8"))
+    for readme in (root / name for name in READMES):
+        if readme.exists():
+            yield readme, with_table(readme.read_text(encoding="utf-8"), readme.name)
 
 
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:

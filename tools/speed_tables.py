@@ -1,16 +1,27 @@
-"""Write the README's speed tables from the newest results of ``benchmarks``; ``--check`` exits 1 on drift."""
+"""Write the speed tables of both READMEs from the newest results of ``benchmarks``; ``--check`` exits 1 on drift."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-README = ROOT / "README.md"
+READMES: dict[Path, dict[str, str]] = {
+    ROOT / "README.md": {},
+    ROOT / "README.zh-CN.md": {
+        "| map | module | forward | its memory | forward+backward | its memory |": (
+            "| 特征图 | 模块 | 前向 | 前向内存 | 前向+反向 | 前向+反向内存 |"
+        ),
+        "| model | training step | PyTorch |": "| 模型 | 训练步 | PyTorch |",
+    },
+}
+"""Where the tables stand, and their heads in that language."""
+
 SHOWN = ("MHSA", "timm BottleneckAttn", "nn.MultiheadAttention, no positions")
 
 
@@ -51,27 +62,31 @@ TABLES: dict[str, tuple[Callable[[dict[str, Any]], str], str]] = {
 }
 
 
-def write(page: str, place: str) -> str:
-    """Return the page with its table at a place rewritten."""
+def write(page: str, place: str, heads: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Return the page with its table at a place rewritten, heads in its language."""
     table, results = TABLES[place]
     marks = f"<!-- {place}: begin -->", f"<!-- {place}: end -->"
     before, begin, rest = page.partition(marks[0])
     _, end, after = rest.partition(marks[1])
     if not (begin and end):
-        raise SystemExit(f"README.md has no place for a table: write the lines {' and '.join(marks)} where it belongs")
+        raise SystemExit(f"a README has no place for a table: write the lines {' and '.join(marks)} where it belongs")
     text = table(json.loads((RESULTS / results).read_text(encoding="utf-8")))
+    for head, translated in heads.items():
+        text = text.replace(head, translated)
     return f"{before}{begin}\n{text}\n{end}{after}"
 
 
 def main(arguments: list[str]) -> int:
     """Write the tables, or say whether they are up to date."""
-    page = before = README.read_text(encoding="utf-8")
-    for place in TABLES:
-        page = write(page, place)
-    if "--check" not in arguments:
-        README.write_text(page, encoding="utf-8")
-        return 0
-    if page != before:
+    stale = False
+    for readme, heads in READMES.items():
+        page = before = readme.read_text(encoding="utf-8")
+        for place in TABLES:
+            page = write(page, place, heads)
+        stale |= page != before
+        if "--check" not in arguments:
+            readme.write_text(page, encoding="utf-8")
+    if stale and "--check" in arguments:
         print("the README's speed tables are out of date; run: make docs")
         return 1
     return 0

@@ -72,3 +72,11 @@ def test_every_mechanism_and_option_is_there(script: ModuleType, house: Path) ->
         assert record.differs.replace("``", "`") in section
         assert all(f"- `{option}=" in section for option in record.options)
     assert len(script.records()) == page.count("\n## ") == len(list(ZOO.glob("[a-z]*.py")))
+
+
+def test_the_chinese_table_has_the_same_figures_in_chinese(script: ModuleType) -> None:
+    english, chinese = script.overview(), script.overview("", script.CHINESE)
+    assert chinese.count("\n") == english.count("\n")
+    assert "| [`eca`](#eca) | `ECA` | 2020 | 通道门控 | 门控 | 5 | 1,280 | N |" in chinese
+    families = {record.family for record in script.records()}
+    assert families <= set(script.CHINESE)

@@ -31,7 +31,7 @@ def test_a_drift_fails_the_check_and_writing_fixes_it(
     readme = tmp_path / "README.md"
     page = (ROOT / "README.md").read_text(encoding="utf-8")
     readme.write_text(page.replace("| module |", "| kind |"), encoding="utf-8")
-    monkeypatch.setattr(script, "README", readme)
+    monkeypatch.setattr(script, "READMES", {readme: {}})
     assert script.main(["--check"]) == 1
     assert script.main([]) == 0
     assert readme.read_text(encoding="utf-8") == page
