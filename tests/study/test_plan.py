@@ -123,6 +123,7 @@ def test_arms_split_where_they_should(text: str, arms: tuple[str, ...]) -> None:
         ({"val": "yes"}, "val=yes"),
         ({"arms": ["eca@P5", "eca@P5"]}, "'eca@P5' stands in the plan twice"),
         ({"arms": 3}, "arms is a list of texts"),
+        ({"controls": None}, r"controls is a list of texts such as \[stock, .*or stock alone for the fewest, got None"),
     ],
 )
 def test_what_cannot_be_carried_out_says_why(change: dict[str, object], message: str) -> None:

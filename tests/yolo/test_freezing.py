@@ -117,6 +117,9 @@ def test_all_grafts_freeze_by_one_word_and_a_wrong_word_is_reported(caplog: pyte
     assert "model.2.m.0.cv2.norm" in norms
     frozen(model, "sea")
     assert "freeze names 'sea', and this model has no layer, path or graft of that name" in caplog.text
+    caplog.clear()
+    frozen(model, 99)
+    assert "freeze names '6', '7', '8' and 90 more, and this model has no layer" in caplog.text
 
 
 def test_one_line_says_that_grafts_train(caplog: pytest.LogCaptureFixture) -> None:

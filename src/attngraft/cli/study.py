@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -85,7 +86,7 @@ def prepare(words: tuple[str, ...], output: Path | None) -> None:
     """Fix the plan of a study and run nothing, for study work on other machines."""
     begun, options = _asked("study prepare", words, output)
     found = begun(options)
-    click.echo(f"{found.prepare()} runs, from --run 0 on: attngraft study work {found.folder} --run K")
+    click.echo(f"{found.prepare()} runs, from --run 0 on: attngraft study work {_quoted(found.folder)} --run K")
 
 
 @study.command()
@@ -166,7 +167,9 @@ def extend(folder: str | None, words: tuple[str, ...]) -> None:
         raise click.UsageError("extend takes a folder and the most seeds of each arm, as in: max_seeds=30")
     begun = _opened("extend", folder)
     stages = begun.extend(options["max_seeds"])
-    click.echo(f"extended from {stages[-2]} to {stages[-1]} seeds; resume with: attngraft study resume {begun.folder}")
+    click.echo(
+        f"extended from {stages[-2]} to {stages[-1]} seeds; resume with: attngraft study resume {_quoted(begun.folder)}"
+    )
 
 
 @study.command()
@@ -353,7 +356,7 @@ def _conclude(screen: Console, finished: Study, failed: Mapping[Run, str]) -> in
     for one, why in failed.items():
         screen.print(f"failed: {one}: {why}", markup=False, soft_wrap=True)
     if failed:
-        screen.print(f"resume with: attngraft study resume {finished.folder}", soft_wrap=True)
+        screen.print(f"resume with: attngraft study resume {_quoted(finished.folder)}", soft_wrap=True)
     return INCOMPLETE if failed else COMPLETE
 
 
@@ -422,3 +425,8 @@ def _duration(seconds: float) -> str:
     if seconds < 7200:
         return f"{seconds // 60:.0f} min"
     return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} days"
+
+
+def _quoted(folder: Path) -> str:
+    """Return a folder as a shell takes it in a command."""
+    return shlex.quote(str(folder))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import signal
 import sys
 import threading
@@ -201,7 +202,7 @@ def interruptible(trainer: L.Trainer, folder: Path) -> Iterator[None]:
 def _how_to_go_on(folder: Path) -> str:
     if (folder / LAST).is_file():
         epochs = int(read(folder / LAST)["epoch"]) + 1
-        return f"stopped, {epochs} epochs are kept; resume with: attngraft fit resume={folder}"
+        return f"stopped, {epochs} epochs are kept; resume with: attngraft fit resume={shlex.quote(str(folder))}"
     return f"stopped in the first epoch, before there was anything to keep in {folder}; start again"
 
 

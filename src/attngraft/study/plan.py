@@ -435,7 +435,8 @@ def _texts(name: str, value: Any) -> tuple[str, ...]:
         return split_arms(text) if name == "arms" else tuple(word.strip() for word in text.split(","))
     if isinstance(value, Iterable) and all(isinstance(item, str) for item in value):
         return tuple(value)
-    raise PlanError(f"{name} is a list of texts such as [mhsa@P5, ema@P4], got {value!r}")
+    example = "[mhsa@P5, ema@P4]" if name == "arms" else f"[{', '.join(CONTROLS)}], or stock alone for the fewest"
+    raise PlanError(f"{name} is a list of texts such as {example}, got {value!r}")
 
 
 def _absolute(name: str) -> str:

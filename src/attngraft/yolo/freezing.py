@@ -94,6 +94,7 @@ def narrowed(model: nn.Module, names: Iterable[str], freeze: Any) -> list[str]:
         names += [f"model.{word.strip()}." for word in freeze.strip("[]() ").split(",") if word.strip()]
     wanted: list[str] = []
     spared: dict[str, None] = {}
+    unknown: list[str] = []
     for name in names:
         layer = LAYER.match(name)
         if layer is None:
@@ -110,9 +111,10 @@ def narrowed(model: nn.Module, names: Iterable[str], freeze: Any) -> list[str]:
         else:
             wanted.append(f"model.{word}.")
             if not any(wanted[-1] in f"{path}." for path, _ in model.named_modules()):
-                log.warning(
-                    f"attngraft: freeze names {word!r}, and this model has no layer, path or graft of that name"
-                )
+                unknown.append(word)
+    if unknown:
+        named = _listed([*map(repr, unknown)])
+        log.warning(f"attngraft: freeze names {named}, and this model has no layer, path or graft of that name")
     spared = {path: None for path in spared if not any(f"{path}.".startswith(one) for one in wanted)}
     if spared:
         _report(list(spared), freeze)
@@ -137,10 +139,13 @@ def _own(model: nn.Module, word: str, grafts: Mapping[str, str]) -> list[str]:
 
 def _report(spared: list[str], freeze: Any) -> None:
     paths = [path.partition("model.")[2] for path in spared]
-    shown = ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if paths[3:] else "")
     given = [*freeze] if isinstance(freeze, (list, tuple)) else list(range(freeze)) if isinstance(freeze, int) else []
     example = ",".join(map(str, [*given[:1], *(["..."] if given[1:] else []), paths[0]]))
     log.info(
-        f"attngraft: freeze={freeze} covers layers with grafts, and the grafts train: {shown}; "
+        f"attngraft: freeze={freeze} covers layers with grafts, and the grafts train: {_listed(paths)}; "
         f"to freeze one too, name it: freeze=[{example}]"
     )
+
+
+def _listed(words: list[str]) -> str:
+    return ", ".join(words[:3]) + (f" and {len(words) - 3} more" if words[3:] else "")
