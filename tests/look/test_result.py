@@ -44,6 +44,17 @@ def test_the_arrays_are_those_of_maps(seen: Look) -> None:
     assert image.curves[0].areas["deletion"]["odam"] < image.curves[0].areas["deletion"]["random"]
 
 
+def test_verdicts_are_over_images_with_their_detections(seen: Look) -> None:
+    found = {(v.metric, v.control): v for v in seen.verdicts()}
+    assert len(found) == 6
+    means = [[np.mean([c.areas["deletion"][m] for c in i.curves]) for i in seen.images] for m in ("odam", "random")]
+    verdict = found["deletion blur", "random"]
+    assert verdict.images == 2
+    assert verdict.difference == pytest.approx(np.mean(means[1]) - np.mean(means[0]), abs=1e-6)
+    one = Look(seen.images[:1], model="one", task=seen.task, names=seen.names)
+    assert one.verdicts() == []
+
+
 def test_a_file_of_every_kind_and_nothing_overwritten(seen: Look, tmp_path: Path) -> None:
     for suffix in (".html", ".png", ".svg", ".npz"):
         first, second = (seen.save(tmp_path / f"look{suffix}") for _ in range(2))

@@ -50,6 +50,8 @@ def run_look(words: Sequence[str], output: Path | None = None) -> Path:
         progress.started(f"writing {file.name}")
         found.command = shlex.join(["attngraft", "look", *words, *([] if output is None else ["-o", str(output)])])
         written = found.save(file, **shown)
+    for verdict in found.verdicts():
+        click.echo(f"attngraft: {verdict}")
     click.echo(f"attngraft: {written} written")
     return written
 

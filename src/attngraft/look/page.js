@@ -522,6 +522,7 @@
     const made = panel("scores");
     const all = image().curves;
     if (!all.length) return add(made, empty("scores.none"));
+    if (data.verdicts.length) made.append(verdictList());
     const found = all.find((/** @type {any} */ c) => c.detection === state.detection);
     if (!found) return add(made, empty("scores.not", { count: all.length }));
     const names = /** @type {(keyof typeof METHODS)[]} */ (Object.keys(METHODS));
@@ -541,6 +542,14 @@
     const head = make("tr", {}, [make("th"), cell("th", `${say("deletion")}: ${say("area")}`), cell("th", `${say("insertion")}: ${say("area")}`), cell("th", say("pointing"))]);
     made.append(make("div", { className: "scroll", tabIndex: 0 }, [make("table", {}, [make("thead", {}, [head]), make("tbody", {}, rows)])]));
     return made;
+  }
+
+  /** Say where ODAM beats which control over all images. */
+  function verdictList() {
+    const signed = (/** @type {number} */ x) => (x > 0 ? "+" : "") + x.toFixed(3);
+    const lines = data.verdicts.map((/** @type {any} */ v) => make("li", { textContent: say(v.beats ? "beats.over" : "loses.over", {
+      control: say(v.control), direction: say(v.metric.split(" ")[0]), difference: signed(v.difference), low: signed(v.low), high: signed(v.high) }) }));
+    return make("div", {}, [make("h3", { textContent: say("over", { count: data.verdicts[0].images }) }), make("ul", { className: "verdicts" }, lines)]);
   }
 
   /** @param {Record<string, number[]>} curves @param {string} title */

@@ -36,6 +36,7 @@ def page(look: Look) -> str:
         "palette": {"positive": POSITIVE, "negative": NEGATIVE},
         "coding": {"levels": LEVELS, "zero": SIGNED_ZERO, "signedLevels": SIGNED_LEVELS},
         "words": json.loads(_part("words.json")),
+        "verdicts": [verdict.row() for verdict in look.verdicts()],
         "images": [_image(image, look.names) for image in look.images],
     }
     # "<" could end the script; no other sign means anything there.

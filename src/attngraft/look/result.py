@@ -16,6 +16,7 @@ from attngraft._core.progress import SILENT, Progress
 from attngraft.look.arrays import ImageLook
 from attngraft.look.collecting import Settings, collect
 from attngraft.look.images import read_all
+from attngraft.maps import Verdict, judge
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -49,6 +50,18 @@ class Look:
     def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
         """Return every array, named ``IMAGE/LAYER/WHAT`` with the image's number from 0."""
         return {f"{i}/{name}": array for i, image in enumerate(self.images) for name, array in image.arrays()}
+
+    def verdicts(self) -> list[Verdict]:
+        """Judge ODAM beside the controls over all images; empty where fewer than two were scored."""
+        images = [image.curves for image in self.images if image.curves]
+        if len(images) < 2:
+            return []
+        found = []
+        for direction in ("deletion", "insertion"):
+            methods = images[0][0].areas[direction]
+            areas = {m: [[one.areas[direction][m] for one in curves] for curves in images] for m in methods}
+            found += judge(f"{direction} blur", areas)
+        return found
 
     def figure(self, image: int = 0, detection: int = 0) -> Image.Image:
         """Draw the maps of one detection beside each other.
