@@ -325,12 +325,11 @@
     const found = { packed: null, first: 0, drawn: attention.drawn, cell: null, text: "" };
     const some = image().detections.length > 0;
     if (state.cell && attention.pointer && state.view === "raw") {
-      const { grid, cells, rows, drawn } = attention.pointer;
+      const { cells, rows, drawn } = attention.pointer;
       const number = pointed(attention.pointer, state.cell), [height, width] = attention.grid;
       const row = Math.floor(cells[number] / width), column = cells[number] % width;
       Object.assign(found, { packed: rows, first: number * attention.heads, drawn, cell: [row / height, column / width, 1 / height, 1 / width] });
       found.text = say("asked.cell", { row: row + 1, column: column + 1, rows: height, columns: width });
-      if (grid[0] * grid[1] < height * width) found.text += " ";
     } else if (state.cell && state.view === "weighted" && attention.pointer) {
       found.text = say("weighted.cell");
     } else if (state.cell && !attention.pointer) {
