@@ -13,7 +13,15 @@ import pytest
 from attngraft.cli import main
 
 ROOT = Path(__file__).parents[1]
-PAGES = ["README.md", "CONTRIBUTING.md", "docs/*.md", "docs/decisions/*.md", "studies/README.md", "examples/*.py"]
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/*.md",
+    "docs/decisions/*.md",
+    "studies/README.md",
+    "benchmarks/README.md",
+    "examples/*.py",
+]
 AVOIDED = {
     r"pictures?": "image (or figure, where it is drawn)",
     r"trainings": "training runs",
@@ -23,7 +31,7 @@ AVOIDED = {
     r"search for duplicates": "non-maximum suppression",
     r"usual forms?": "reference implementation",
     r"measured in turns": "measured in interleaved rounds",
-    r"goe?s? on with": "resume with",
+    r"go(es|ing)? on with": "resume with",
     r"ends with [12]\b": "exits with status",
 }
 CLEAN_ROOMS = ["bench", "cli", "coco", "data", "doctor", "export", "maps", "measure", "models"]
