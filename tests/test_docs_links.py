@@ -12,7 +12,7 @@ from urllib.parse import unquote
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LINK = re.compile(r"!?\[(?:[^\[\]]|\[[^\]]*\])*\]\(\s*<?([^)\s>]+)>?[^)]*\)|^\[[^\]]+\]:\s*(\S+)", re.MULTILINE)
+LINK = re.compile(r"\]\(\s*<?([^)\s>]+)>?[^)]*\)|^\[[^\]]+\]:\s*(\S+)", re.MULTILINE)
 ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*:|//", re.IGNORECASE)
 
 
@@ -81,7 +81,8 @@ def test_a_link_that_leads_nowhere_is_seen(tmp_path: Path) -> None:
     )
     assert broken(page) == []
     page.write_text(
-        '# Here\n[a](missing.md) ![b](missing.png) [c](#there) [d](other.md#again-2) [`e` f](gone.md "title")\n\n'
+        '# Here\n[a](missing.md) ![b](missing.png) [c](#there) [d](other.md#again-2) [`e` f](gone.md "title") '
+        "[![g](away.png)](other.md)\n\n"
         "[ref]: lost.md\n"
     )
-    assert broken(page) == ["missing.md", "missing.png", "#there", "other.md#again-2", "gone.md", "lost.md"]
+    assert broken(page) == ["missing.md", "missing.png", "#there", "other.md#again-2", "gone.md", "away.png", "lost.md"]
