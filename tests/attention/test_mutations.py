@@ -143,7 +143,7 @@ MUTATIONS = [
     ),
     Mutation("global_context", "softmax dropped", ".softmax(2)", ".sigmoid()"),
     Mutation("global_context", "GELU for ReLU", "nn.ReLU()", "nn.GELU()"),
-    Mutation("non_local", "scaled by default", "if self.scale else 1.0", "if self.scale else None"),
+    Mutation("non_local", "scaled by default", "scale=None if self.scale else 1.0", "scale=None"),
     Mutation("non_local", "mean over the cells dropped", "(g / (H * W))", "g"),
     Mutation("non_local", "residual added", "out: Tensor = ", "out: Tensor = x + "),
     Mutation("caa", "border means of fewer cells", "SMOOTHING // 2)", "SMOOTHING // 2, count_include_pad=False)"),

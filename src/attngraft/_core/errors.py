@@ -18,7 +18,7 @@
     ├── OutputError        (OSError)      a file or folder that cannot be written
     ├── ExportParityError  (RuntimeError) an exported file that does not give the module's numbers
     ├── HostError          (RuntimeError) an Ultralytics release outside the supported range
-    ├── MissingPackageError (ImportError) a package of others' that the host needs and is not installed
+    ├── MissingPackageError (ImportError) a package of others' that Ultralytics needs and is not installed
     └── MissingExtraError  (ImportError)  an optional dependency that is not installed
 
 Each also derives from the built-in that a caller would expect, so ``except ValueError`` keeps its meaning.
@@ -154,7 +154,7 @@ class HostError(AttngraftError, RuntimeError):
 
 
 class MissingPackageError(AttngraftError, ImportError):
-    """A package of others' that the host needs and is not installed; none of our extras brings it."""
+    """A package of others' that Ultralytics needs and is not installed; none of our extras brings it."""
 
 
 class MissingExtraError(AttngraftError, ImportError):

@@ -41,7 +41,7 @@ MARK = "attngraft plugin: "
 """How a path begins inside a pickle, so that it can be found without unpickling."""
 
 SAFE = "ULTRALYTICS_SAFE_LOAD"
-"""The host's variable for loading checkpoints as data; we keep to it too."""
+"""Ultralytics' variable for loading checkpoints as data; we keep to it too."""
 
 log = logging.getLogger("attngraft")
 

@@ -69,7 +69,7 @@ class Attention(nn.Module):
         """Name the values of a YAML row as they circulate, such as ``[14, 14, 4]``.
 
         Args:
-            channels: Number of channels C, which the host adds.
+            channels: Number of channels C, which Ultralytics adds.
             *values: The row's values, in the order of the record's ``row``.
 
         Returns:

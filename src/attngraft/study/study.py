@@ -17,7 +17,7 @@ from rich.console import Console
 from attngraft._core.errors import DataError, OutputError, PlanError
 from attngraft._core.files import write_text
 from attngraft.coco.metrics import require_classes
-from attngraft.study.plan import Fixed, Plan, load
+from attngraft.study.plan import STOCK, Fixed, Plan, load
 from attngraft.study.running.costs import measure_costs
 from attngraft.study.running.engines import Engine, Local, Ray
 from attngraft.study.running.records import Record, Run, Store
@@ -265,9 +265,14 @@ class Study:
         return Evidence.of(self.store, self.fixed()).decidable()
 
     def comparable(self) -> bool:
-        """Tell whether an arm and the baseline have a finished seed in common."""
-        done = [(run.arm.name, run.seed) for run in self.runs()]
-        return any(name != "stock" and ("stock", seed) in done for name, seed in done)
+        """Tell whether an arm and the baseline have a finished pair."""
+        from attngraft.study.judging.evidence import unpaired
+
+        records = {(run.arm.name, run.seed): self.store.record(run) for run in self.runs()}
+        alone = unpaired(records)
+        return any(
+            name != STOCK and (STOCK, seed) in records and seed not in alone.get(name, ()) for name, seed in records
+        )
 
     @property
     def results(self) -> Results:

@@ -15,23 +15,23 @@ the globals of ``nn.tasks`` (added to)
     Checkpoints whose copied classes are not to be had load with ours in their place. Relies on a file as the first
     argument and on the result ``(checkpoint, file)``.
 ``nn.modules.block.MHSA`` and ``nn.modules.conv.MHSA`` (added)
-    Checkpoints trained with the circulated class name these paths. Relies on the host having none of that name.
+    Checkpoints trained with the circulated class name these paths. Relies on Ultralytics having none of that name.
 ``nn.tasks.Index`` (named in rows)
     Rows that take one map from a backbone's list. Relies on the arguments ``[channels, index]``.
 ``utils.torch_utils.get_flops`` (wrapped)
-    ``model.info()`` and the summary of a training print it. The host profiles by module hooks and stride-sized proxies:
+    ``model.info()`` and the summary of a training print it. Ultralytics profiles by hooks and stride-sized proxies:
     24 times too low for attention at P3 in 8.4.0 to 8.4.100, blind to kernels of an own autograd function in every
     release, and silently 0.0 where the unrelated package ``thop`` is installed. Ours counts what is dispatched at the
     size itself, for grafted and stock models alike, so that two summaries compare. Relies on the signature
     ``(model, imgsz)``, on a figure in units of 1e9, and on ``model_info`` looking it up in its own module.
 ``engine.trainer.BaseTrainer.freeze_layer_names`` (a descriptor)
-    ``freeze=`` of layers does not reach into their grafts. Relies on the host setting that list before it freezes, and
+    ``freeze=`` of layers does not reach into their grafts. Relies on Ultralytics setting that list before freezing, and
     on its reading the same list for parameters and norms by ``name in full_name``.
 ``engine.exporter.export_formats``, and the ``Exporter`` that ``on_export_end`` is given (read)
     An export is held against the model as it was exported. Relies on the key ``Argument``; on ``imgsz`` and
     ``model`` of the exporter, and on what it sets on the head: ``end2end max_det agnostic_nms xyxy dynamic``.
 ``torch.serialization.add_safe_globals``
-    The host's restricted loading accepts our classes. Public PyTorch.
+    Ultralytics' restricted loading accepts our classes. Public PyTorch.
 
 Never copied: the body of any of these functions.
 """
@@ -179,7 +179,7 @@ def _parse_model(wrapped: Callable[..., Any], _instance: None, args: Any, kwargs
 
 
 def _built(wrapped: Callable[..., Any], d: dict[str, Any], channels: int, verbose: bool, where: str) -> Any:
-    """Let the host build the rows; an error of its own names the row."""
+    """Let Ultralytics build the rows; an error of its own names the row."""
     try:
         return wrapped(d, channels, verbose)
     except (AttngraftError, MemoryError):
@@ -192,7 +192,7 @@ def _built(wrapped: Callable[..., Any], d: dict[str, Any], channels: int, verbos
 
 
 def _failed_row(error: BaseException, wrapped: Callable[..., Any]) -> str:
-    """Say at which row the host stopped, from its own local variables; empty where they cannot be read."""
+    """Say at which row Ultralytics stopped, from its own local variables; empty where they cannot be read."""
     trace = error.__traceback__
     while trace is not None:
         if trace.tb_frame.f_code is getattr(wrapped, "__code__", None):
@@ -205,7 +205,7 @@ def _failed_row(error: BaseException, wrapped: Callable[..., Any]) -> str:
 
 
 def _torch_safe_load(wrapped: Callable[..., Any], _instance: None, args: Any, kwargs: Any) -> Any:
-    """Load a checkpoint of copied classes with ours in their place; any other as the host does."""
+    """Load a checkpoint of copied classes with ours in their place; any other as Ultralytics does."""
     call = inspect.signature(wrapped).bind(*args, **kwargs)
     file, asked = Path(str(call.args[0])), call.arguments.get("safe_only")
     is_safe = wrapped.__globals__.get("SAFE_LOAD", False) if asked is None else asked
@@ -240,7 +240,7 @@ def _get_flops(wrapped: Callable[..., float], _instance: None, args: Any, kwargs
         weight = next(model.parameters())
         channels = getattr(model, "yaml", {}).get("channels", 3)
         return flops(model, torch.empty(1, channels, height, width, device=weight.device, dtype=weight.dtype)) / 1e9
-    except Exception:  # noqa: BLE001 (a model that takes more than an image: the host has a way, or says 0.0)
+    except Exception:  # noqa: BLE001 (a model that takes more than an image: Ultralytics has a way, or says 0.0)
         return float(wrapped(*args, **kwargs))
 
 

@@ -48,11 +48,11 @@ log = logging.getLogger("ultralytics")
 
 @dataclass(frozen=True)
 class Widths:
-    """The width of a map, and how the host scales what a YAML says.
+    """The width of a map, and how Ultralytics scales what a YAML says.
 
     Attributes:
         channels: Channels of the map.
-        multiple: The host's width multiple.
+        multiple: Ultralytics' width multiple.
         widest: Its cap on channels before the multiple.
     """
 

@@ -20,7 +20,7 @@ ROW = "attngraft.Backbone"
 """Name of the backbone's row in a model's YAML."""
 
 POOLS = ("SPP", "SPPF")
-"""Modules that end the stages of the host's backbones, and bring the coarsest map to the neck's width: with what
+"""Modules that end the stages of Ultralytics' backbones, and bring the coarsest map to the neck's width: with what
 follows they stay."""
 
 POOL = [-1, 1, "nn.MaxPool2d", [3, 2, 1]]
@@ -28,14 +28,14 @@ POOL = [-1, 1, "nn.MaxPool2d", [3, 2, 1]]
 
 MOST_LEVELS = 3
 IMAGE_SIZE = 640
-"""Picture size that position tables are made for, which is the host's default; they serve any size."""
+"""Image size that position tables are made for, which is Ultralytics' default; they serve any size."""
 
 
 class Backbone(nn.Module):
     """Gives the maps of a classifier's stages.
 
     Args:
-        widths: The host's list of channels, with those of the image.
+        widths: Ultralytics' list of channels, with those of the image.
         name: The classifier.
         options: Its options.
 
@@ -74,7 +74,7 @@ def exchange(model: dict[str, Any], name: str, options: Mapping[str, Any] | None
     """Put a classifier in the place of a model's backbone.
 
     Args:
-        model: The host's YAML as a dictionary; left as it is.
+        model: Ultralytics' YAML as a dictionary; left as it is.
         name: The classifier.
         options: Its options; position tables are made for `IMAGE_SIZE` where it has any and none is given.
 

@@ -1,4 +1,4 @@
-"""Checkpoints: inspected before the host opens them, written in the form that the stock host can use."""
+"""Checkpoints: inspected before Ultralytics opens them, written in the form that the stock host can use."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ HOST_ALIASES = (
     "ultralytics.nn.tasks.YOLOv10DetectionModel",
     "ultralytics.utils.loss.v10DetectLoss",
 )
-"""Names in older official checkpoints that the host maps to today's."""
+"""Names in older official checkpoints that Ultralytics maps to today's."""
 
 
 def inspect_file(file: Path) -> None:
-    """Require a file that the host can open, before the host tries: it would install missing modules by their names.
+    """Require a file that Ultralytics can open, before it tries: it would install missing modules by their names.
 
     Nothing that the file names is imported for it, but for a plugin's file, and that not under safe loading.
 
@@ -55,7 +55,7 @@ def inspect_file(file: Path) -> None:
     for path in plugins.in_checkpoint(file):
         plugins.find(path)
     if plugins.safe_loading():
-        return  # the host keeps a list of what it takes
+        return  # Ultralytics keeps a list of what it takes
     missing = sorted(name for name in named if not _is_here(name))
     left = [name for name in missing if not copied.may_be_ours(name)]
     if missing and not left:
@@ -91,7 +91,7 @@ def _is_here(name: str) -> bool:
     """Tell whether a pickled ``module.Class`` can be had without installing anything."""
     module, _, attribute = name.rpartition(".")
     if module.startswith(("ultralytics.yolo", "__builtin__")) or name in HOST_ALIASES:
-        return True  # the host's own older names, which it maps itself
+        return True  # Ultralytics' own older names, which it maps itself
     return has_attribute(module, attribute)
 
 
@@ -101,12 +101,12 @@ def is_grafted(description: dict[str, Any]) -> bool:
 
 
 def save(model: nn.Module, file: Path, *, arguments: dict[str, Any]) -> None:
-    """Write a checkpoint in the host's form, in full precision, whole or not at all.
+    """Write a checkpoint in Ultralytics' form, in full precision, whole or not at all.
 
     Args:
-        model: The host model.
+        model: Ultralytics model.
         file: Where to; an existing file is replaced in one step.
-        arguments: The host's training arguments that belong to it, at least ``task`` and ``model``.
+        arguments: Ultralytics' training arguments that belong to it, at least ``task`` and ``model``.
 
     Raises:
         OutputError: If the file cannot be written.

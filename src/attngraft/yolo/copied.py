@@ -2,7 +2,7 @@
 
 A pickle names a class and holds its state. Where the class is not to be had, a stand-in takes the state instead, and
 turns into our mechanism where the state is one of the widely copied forms. Nothing of the file is looked up, imported
-or run for it. What a stand-in cannot turn into, the host would have to know itself.
+or run for it. What a stand-in cannot turn into, Ultralytics would have to know itself.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ def _filled(module: nn.Module, tensors: Mapping[str, Tensor] | None) -> nn.Modul
 
 
 def _keep_norm(module: nn.Module, old: Any) -> None:
-    """Give a norm the settings of the one whose place it takes: the host changes eps and momentum of its own."""
+    """Give a norm the settings of the one whose place it takes: Ultralytics changes eps and momentum of its own."""
     norm: Any = module.get_submodule("norm")
     norm.eps = old.eps
     if hasattr(old, "momentum"):

@@ -1,4 +1,4 @@
-"""Detecting for a study: the host's own validation, with its detections and the labels in COCO's format."""
+"""Detecting for a study: Ultralytics' own validation, with its detections and the labels in COCO's format."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from attngraft.coco.matches import ASKED_DETECTIONS, CONFIDENCE
 from attngraft.yolo.model import YOLO
 
 COMPARED: dict[str, Literal["bbox", "segm"]] = {"detect": "bbox", "segment": "segm"}
-"""Tasks of the host that a study compares, and what COCO's evaluation compares of them."""
+"""Tasks of Ultralytics that a study compares, and what COCO's evaluation compares of them."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class Detections:
 
 
 def detect(weights: Path, data: str, *, split: str, options: Mapping[str, Any]) -> Detections:
-    """Detect on a split as the host validates, at the confidence and number of detections of the COCO rule.
+    """Detect on a split as Ultralytics validates, at the confidence and number of detections of the COCO rule.
 
     Args:
         weights: A checkpoint.
-        data: The host's data file.
+        data: Ultralytics' data file.
         split: ``val``, ``test`` or ``train``.
         options: The training's options; image size, batch and device are taken from them.
 
@@ -66,7 +66,7 @@ def detect(weights: Path, data: str, *, split: str, options: Mapping[str, Any]) 
         def init_metrics(self, network: Any) -> None:
             super().init_metrics(network)
             if masks:
-                self.process = ops.process_mask_native  # the host's other way makes masks of a quarter of the size
+                self.process = ops.process_mask_native  # Ultralytics' other way makes masks of a quarter of the size
 
         def update_metrics(self, preds: Any, batch: Any) -> None:
             super().update_metrics(preds, batch)
@@ -77,7 +77,7 @@ def detect(weights: Path, data: str, *, split: str, options: Mapping[str, Any]) 
                 found.append((prepared["im_file"], self.scale_preds(self._prepare_pred(pred), prepared)))
 
     used = {key: options[key] for key in ("imgsz", "batch", "device", "single_cls", "classes") if key in options}
-    used["batch"] = used["batch"] if int(used.get("batch", 0)) > 0 else 16  # -1 lets the host's training choose
+    used["batch"] = used["batch"] if int(used.get("batch", 0)) > 0 else 16  # -1 lets Ultralytics' training choose
     rule = {"conf": CONFIDENCE, "max_det": ASKED_DETECTIONS}
     quiet = {"plots": False, "verbose": False, "save_json": False, "workers": 0}
     place = {"project": str(weights.parent.parent), "name": "evaluation", "exist_ok": True}
@@ -92,7 +92,7 @@ def detect(weights: Path, data: str, *, split: str, options: Mapping[str, Any]) 
 def _truth(
     dataset: Any, shapes: Mapping[str, tuple[int, int]], names: Mapping[int, str]
 ) -> tuple[dict[str, Any], dict[str, int], Path]:
-    """Say in COCO's format what the host read from the labels: boxes, and outlines where there are any."""
+    """Say in COCO's format what Ultralytics read from the labels: boxes, and outlines where there are any."""
     labels = sorted(dataset.labels, key=lambda label: label["im_file"])
     root = Path(os.path.commonpath([Path(label["im_file"]).parent for label in labels]))
     ids = {label["im_file"]: index for index, label in enumerate(labels, 1)}

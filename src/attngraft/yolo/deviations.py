@@ -54,7 +54,7 @@ class Layout:
         """Read it from the head, whose shapes may look like another's by chance.
 
         Args:
-            network: The host's model, as it is run.
+            network: Ultralytics' model, as it is run.
         """
         head = network.model[-1]
         if isinstance(head, Classify):
@@ -112,7 +112,7 @@ def reference(network: Any, settings: Mapping[str, Any] | None = None) -> nn.Mod
     """Return a model as the exporter of Ultralytics sees it: fused, on the CPU, and giving what a file gives.
 
     Args:
-        network: The host's model.
+        network: Ultralytics' model.
         settings: Attributes of the head that an export sets, of `HEAD_SETTINGS`.
     """
     module: Any = deepcopy(network).float().cpu().eval()
@@ -133,7 +133,7 @@ def compare(
     """Run images through a model and through its file.
 
     Args:
-        network: The host's model.
+        network: Ultralytics' model.
         run: Runs the file on one batch.
         inputs: Batches of images, of one size each.
         precision: Of the file's numbers; names the bound.

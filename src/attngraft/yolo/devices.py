@@ -1,4 +1,4 @@
-"""Devices by the host's words: ``cpu``, ``0``, ``0,1``, ``cuda:1``, ``mps``, or nothing for the host's own choice."""
+"""Devices by Ultralytics' words: ``cpu``, ``0``, ``0,1``, ``cuda:1``, ``mps``, or nothing for its own choice."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from attngraft._core.errors import OptionError
 
 CHOICES = ("", "none", "-1")
-"""Words that leave the choice to the host: the first accelerator, or the CPU where there is none."""
+"""Words that leave the choice to Ultralytics: the first accelerator, or the CPU where there is none."""
 
 
 def devices(who: str, word: Any) -> list[torch.device]:
@@ -17,7 +17,7 @@ def devices(who: str, word: Any) -> list[torch.device]:
 
     Args:
         who: What asks, for the message.
-        word: The host's word, a number, or several of them.
+        word: Ultralytics' word, a number, or several of them.
 
     Raises:
         OptionError: If it is no such word, or PyTorch does not find the device.

@@ -1,7 +1,7 @@
-"""``freeze=`` of the host's layers, kept from reaching into grafts: to freeze the backbone and train the attention.
+"""``freeze=`` of Ultralytics' layers, kept from reaching into grafts: to freeze the backbone and train the attention.
 
-The host freezes every parameter whose name holds one of its ``freeze_layer_names``, and the norms that it finds so.
-Those names are replaced by the full names of the host's own parameters and norms wherever a graft lies among them. A
+Ultralytics freezes every parameter whose name holds one of its ``freeze_layer_names``, and the norms that it finds so.
+Those names are replaced by the full names of Ultralytics' own parameters and norms wherever a graft lies among them. A
 graft trains unless it is named itself: by its path (``freeze=[3.grafts]``), or by its mechanism (``freeze=mhsa``).
 """
 
@@ -22,7 +22,7 @@ from attngraft.yolo.grafting import BoTConv, Graft, TokenEncoder
 from attngraft.yolo.placing import CHILD
 
 ATTRIBUTE = "freeze_layer_names"
-"""The trainer's attribute, a list that the host sets and reads in this order."""
+"""The trainer's attribute, a list that Ultralytics sets and reads in this order."""
 
 LAYER = re.compile(r"model\.(.+)\.\Z")
 
@@ -39,7 +39,7 @@ def install(engine: ModuleType) -> None:
 
 
 class _FreezeNames:
-    """The attribute as a descriptor: what the host assigns is narrowed in place before the host reads it."""
+    """The attribute as a descriptor: what Ultralytics assigns is narrowed in place before Ultralytics reads it."""
 
     def __get__(self, trainer: Any, _owner: type | None = None) -> Any:
         if trainer is None:
@@ -81,16 +81,16 @@ def graft_paths(model: nn.Module) -> dict[str, str]:
 
 
 def narrowed(model: nn.Module, names: Iterable[str], freeze: Any) -> list[str]:
-    """Return the names by which the host freezes, without those of grafts that are not named themselves.
+    """Return the names by which Ultralytics freezes, without those of grafts that are not named themselves.
 
     Args:
         model: The model that is trained.
-        names: The host's names, ``model.LAYER.`` and others.
+        names: Ultralytics' names, ``model.LAYER.`` and others.
         freeze: The training option as it was given: a number of layers, a list, or text.
     """
     grafts = graft_paths(model)
     names = list(names)
-    if isinstance(freeze, str):  # which the host passes over in silence
+    if isinstance(freeze, str):  # which Ultralytics passes over in silence
         names += [f"model.{word.strip()}." for word in freeze.strip("[]() ").split(",") if word.strip()]
     wanted: list[str] = []
     spared: dict[str, None] = {}
@@ -130,7 +130,7 @@ def _holds(word: str, graft: str, *, itself: bool) -> bool:
 
 
 def _own(model: nn.Module, word: str, grafts: Mapping[str, str]) -> list[str]:
-    """Return the full names of a layer's parameters and norms that are the host's own."""
+    """Return the full names of a layer's parameters and norms that are Ultralytics' own."""
     ours = tuple(f"{path}." for path in grafts)
     named = [name for name, _ in model.named_parameters()]
     named += [path for path, part in model.named_modules() if isinstance(part, nn.BatchNorm2d)]

@@ -156,11 +156,11 @@ def apply_grafts(layer: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
 def attach(layers: nn.Sequential, specs: Iterable[GraftSpec], *, backbone: int, channels: int) -> list[str]:
     """Join grafts to a built model, in place.
 
-    Random numbers are drawn on a fork of the generator: what the host draws afterwards is what it would have drawn
+    Random numbers are drawn on a fork of the generator: what Ultralytics draws afterwards is what it would have drawn
     without grafts, so arms of a study with one seed see the same images in the same order.
 
     Args:
-        layers: The model's layers as the host built them.
+        layers: The model's layers as Ultralytics built them.
         specs: What to join.
         backbone: How many layers the YAML lists as the backbone.
         channels: Channels of the image.
@@ -208,7 +208,7 @@ def graft_model(model: nn.Module, specs: Iterable[GraftSpec]) -> None:
     for line in attach(layers, specs, backbone=backbone, channels=description.get("channels", 3)):
         log.info(line)
     for norm in layers.modules():
-        # Detectors get the host's own eps and momentum after they are built, classifiers keep PyTorch's.
+        # Detectors get Ultralytics' own eps and momentum after they are built, classifiers keep PyTorch's.
         if isinstance(norm, nn.BatchNorm2d):
             norm.eps, norm.momentum = host_norm.eps, host_norm.momentum
     earlier = description.get(YAML_KEY)
@@ -216,7 +216,7 @@ def graft_model(model: nn.Module, specs: Iterable[GraftSpec]) -> None:
 
 
 def dropped_by_rebuild(model: Any) -> list[str]:
-    """List the tensors of a checkpoint that the host drops when it rebuilds the model from its YAML to train it.
+    """List the tensors of a checkpoint that Ultralytics drops when it rebuilds the model from its YAML to train it.
 
     A checkpoint may differ from its own YAML: it was edited, or written by another release.
 
@@ -237,7 +237,7 @@ def join_blocks(layers: nn.Sequential, blocks: Iterable[BlockRow], *, backbone: 
     the place of the attention where a block is made of that (C2PSA, A2C2f).
 
     Args:
-        layers: The model's layers as the host built them.
+        layers: The model's layers as Ultralytics built them.
         blocks: Which blocks, and with what inside.
         backbone: How many layers the YAML lists as the backbone.
         channels: Channels of the image.
@@ -363,7 +363,7 @@ def _join_in_encoder(layers: nn.Sequential, spec: GraftSpec, path: str, offered:
 
 
 def _put(layers: nn.Sequential, path: str, new: nn.Module) -> None:
-    """Put a module in the place of another, with the host's notes on it."""
+    """Put a module in the place of another, with Ultralytics' notes on it."""
     old = layers.get_submodule(path)
     _adopt(new, old)
     for attribute in ("i", "f", "type"):

@@ -21,7 +21,7 @@ from attngraft.yolo.model import YOLO
 
 
 def known_keys(verb: str) -> list[str]:
-    """List the keys that a verb of the host takes, in alphabetical order.
+    """List the keys that a verb of Ultralytics takes, in alphabetical order.
 
     Args:
         verb: ``train``, ``val``, ``predict``, ``track``, ``tune`` or ``export``.
@@ -31,7 +31,7 @@ def known_keys(verb: str) -> list[str]:
 
 
 def parse_pair(pair: str) -> tuple[str, Any]:
-    """Read one ``key=value`` word as the host's command does."""
+    """Read one ``key=value`` word as Ultralytics' command does."""
     key, value = parse_key_value_pair(pair)
     return key, value
 
@@ -73,7 +73,7 @@ def packages_named(what: str) -> Iterator[None]:
 
 
 def averaged_copy(model: nn.Module) -> Any:
-    """Return the host's exponential moving average of a model, as a trainer makes it."""
+    """Return Ultralytics' exponential moving average of a model, as a trainer makes it."""
     return torch_utils.ModelEMA(model)
 
 
@@ -83,7 +83,7 @@ def has_weights(base: str) -> bool:
 
 
 def profiled_flops(model: nn.Module, side: int) -> float:
-    """Return the FLOPs that the host's own profiler reports for a square image.
+    """Return the FLOPs that Ultralytics' own profiler reports for a square image.
 
     Args:
         model: What to profile.
@@ -94,7 +94,7 @@ def profiled_flops(model: nn.Module, side: int) -> float:
 
 
 def read_data(file: str) -> dict[str, Any]:
-    """Read a data file as the host does, without downloading what it names.
+    """Read a data file as Ultralytics does, without downloading what it names.
 
     Args:
         file: Path of the data file.
@@ -105,10 +105,10 @@ def read_data(file: str) -> dict[str, Any]:
 
 
 def require_data(data: Any) -> None:
-    """Require a data file that is here to be a YAML mapping within bounds, before the host reads it without any.
+    """Require a data file that is here to be a YAML mapping within bounds, before Ultralytics reads it without any.
 
     Args:
-        data: What was given as data; anything but a YAML file that is here is left to the host.
+        data: What was given as data; anything but a YAML file that is here is left to Ultralytics.
 
     Raises:
         DataError: If it cannot be read, holds no keys, or stands for too many values.
@@ -120,7 +120,7 @@ def require_data(data: Any) -> None:
 
 
 def trainer(opened: YOLO, options: Mapping[str, Any]) -> Any:
-    """Return the host's trainer of an opened model, with its network rebuilt as a training run does.
+    """Return Ultralytics' trainer of an opened model, with its network rebuilt as a training run does.
 
     Args:
         opened: The model.
@@ -136,7 +136,7 @@ def worker_script(trainer: Any) -> Iterator[Path]:
     """Write the file that a worker of multi-GPU training runs, and remove it afterwards.
 
     Args:
-        trainer: The host's trainer.
+        trainer: Ultralytics' trainer.
     """
     script = Path(generate_ddp_file(trainer))
     try:

@@ -10,14 +10,14 @@ from attngraft._core.checks import positive
 from attngraft._core.errors import OptionError
 
 LEAST = 32
-"""What the host rounds sides to at least, also for models of smaller strides and for classifiers, which have none."""
+"""What Ultralytics rounds sides to at least, also for models of smaller strides and for classifiers."""
 
 
 def largest_stride(network: Any) -> int:
     """Return what the sides of a model's images are multiples of: its largest stride, at least `LEAST`.
 
     Args:
-        network: The host's model.
+        network: Ultralytics' model.
     """
     stride = getattr(network, "stride", None)
     return LEAST if stride is None else max(LEAST, int(torch.as_tensor(stride).max()))

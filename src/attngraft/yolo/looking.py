@@ -42,7 +42,7 @@ class Prepared:
 
 
 class Watched:
-    """A model of the host as `attngraft.maps` wants it: a copy that runs with gradients and says which cell spoke.
+    """A model of Ultralytics as `attngraft.maps` wants it: a copy that runs with gradients and says which cell spoke.
 
     It works for heads of every task: detection, segmentation, pose, oriented boxes (as the upright box around them),
     classification (one candidate, whose box is the image), end-to-end heads before their top k, and RT-DETR, whose
@@ -50,7 +50,7 @@ class Watched:
 
     Attributes:
         network: The copy, in evaluation mode; record and explain this one.
-        task: The host's task.
+        task: Ultralytics' task.
         names: Names of the classes.
 
     Args:
@@ -81,7 +81,7 @@ class Watched:
         return [f"model.{source % self.head.i if source < 0 else source}" for source in sources]
 
     def prepare(self, image: NDArray[np.uint8], imgsz: int | tuple[int, int] = 640) -> Prepared:
-        """Scale and pad an image as the host does.
+        """Scale and pad an image as Ultralytics does.
 
         Args:
             image: ``(H, W, 3)``, red first.
@@ -96,7 +96,7 @@ class Watched:
             scale = height / min(image.shape[:2])
             offset = tuple((height - side * scale) / 2 for side in image.shape[1::-1])
             return Prepared(tensor.to(weight), (scale, scale), (offset[0], offset[1]))
-        stretch = isinstance(self.head, RTDETRDecoder)  # the host scales each axis for itself there
+        stretch = isinstance(self.head, RTDETRDecoder)  # Ultralytics scales each axis for itself there
         padded = LetterBox((height, width), auto=not stretch, scale_fill=stretch, stride=largest_stride(self.network))(
             image=image
         )
@@ -135,7 +135,7 @@ class Watched:
     def find(
         self, images: Tensor, *, confidence: float = 0.25, iou: float = 0.7, limit: int = 300
     ) -> list[list[Detection]]:
-        """Detect as the host does, and say which candidate each detection is.
+        """Detect as Ultralytics does, and say which candidate each detection is.
 
         Args:
             images: ``(B, 3, H, W)``, from 0 to 1.
@@ -167,7 +167,7 @@ class Watched:
         return kept
 
     def _suppressed(self, decoded: Tensor, confidence: float, iou: float, limit: int) -> list[list[tuple[int, int]]]:
-        """Return candidate and class of what the host's non-maximum suppression keeps of each image."""
+        """Return candidate and class of what Ultralytics' non-maximum suppression keeps of each image."""
         found, indices = non_max_suppression(
             decoded, confidence, iou, max_det=limit, nc=self.head.nc, rotated=self.task == "obb", return_idxs=True
         )

@@ -1,4 +1,4 @@
-"""`YOLO`: the host's own object, opened by a recipe."""
+"""`YOLO`: Ultralytics' own object, opened by a recipe."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ log = logging.getLogger("ultralytics")
 
 @contextmanager
 def quiet(level: int = logging.ERROR) -> Iterator[None]:
-    """Keep the host from printing what is below a level."""
+    """Keep Ultralytics from printing what is below a level."""
     before = log.level
     log.setLevel(level)
     try:
@@ -41,15 +41,15 @@ CONFIGS = (".yaml", ".yml")
 
 
 class YOLO(StockYOLO):
-    """A host model opened by a recipe; train, val, predict, track, tune and export are the host's own.
+    """A host model opened by a recipe; train, val, predict, track, tune and export are Ultralytics' own.
 
     A base with weights keeps every one of them. A base without weights (a YAML) is re-initialized, with the ``seed`` of
-    the training, by ``train()``, as the host does.
+    the training, by ``train()``, as Ultralytics does.
 
     Args:
-        model: A recipe such as ``yolo11n.pt+mhsa@P5``, or anything the host takes.
-        task: The host's task; None takes the model's own.
-        verbose: Whether the host prints the layers.
+        model: A recipe such as ``yolo11n.pt+mhsa@P5``, or anything Ultralytics takes.
+        task: Ultralytics' task; None takes the model's own.
+        verbose: Whether Ultralytics prints the layers.
 
     Raises:
         RecipeError: If the recipe cannot be read.
@@ -88,7 +88,7 @@ def graft(base: str, grafts: str, out: str | Path, *, overwrite: bool = False) -
     """Write a grafted checkpoint that the stock ``yolo`` command trains, validates, predicts with and exports.
 
     Args:
-        base: Anything the host takes: weights, or a YAML name when there are none.
+        base: Anything Ultralytics takes: weights, or a YAML name when there are none.
         grafts: What to join, such as ``mhsa@P5+ema@P4``.
         out: The file to write, ending in ``.pt``.
         overwrite: Whether an existing file may be replaced.
@@ -114,10 +114,10 @@ def graft(base: str, grafts: str, out: str | Path, *, overwrite: bool = False) -
 
 
 def open_stock(base: str, *, task: str | None = None, verbose: bool = False) -> Any:
-    """Open a base with the host's class for it.
+    """Open a base with Ultralytics' class for it.
 
     Raises:
-        CheckpointError: If it is not there, or a file that the host cannot open.
+        CheckpointError: If it is not there, or a file that Ultralytics cannot open.
     """
     if base.endswith(".pt") and Path(base).is_file():
         checkpoint.inspect_file(Path(base))
@@ -127,7 +127,7 @@ def open_stock(base: str, *, task: str | None = None, verbose: bool = False) -> 
 
 
 def _build(base: str, *, task: str | None, verbose: bool) -> Any:
-    """Build a YAML with the host's class for it.
+    """Build a YAML with Ultralytics' class for it.
 
     Raises:
         ModelYamlError: If it cannot be built.
@@ -137,7 +137,7 @@ def _build(base: str, *, task: str | None, verbose: bool) -> Any:
     head = getattr(tasks, model_yaml["head"][-1][2], None)
     try:
         if isinstance(head, type) and issubclass(head, RTDETRDecoder):
-            return RTDETR(base)  # asked for YOLO the host cannot tell the task of this head's YAML
+            return RTDETR(base)  # asked for YOLO Ultralytics cannot tell the task of this head's YAML
         return StockYOLO(base, task=task, verbose=verbose)
     except (AttngraftError, MemoryError):
         raise
@@ -166,9 +166,9 @@ def load_yaml(base: str) -> dict[str, Any]:
 def resolve_base(base: str) -> str:
     """Say which file or YAML name a base stands for.
 
-    A bare stem such as ``yolo11n`` means the host's weights of that name, found or downloaded; where there are none and
-    none can be had, it means the YAML of that name, and a warning says so. A model of ours, such as ``may``, means a
-    file of weights that is here, or its YAML.
+    A bare stem such as ``yolo11n`` means Ultralytics' weights of that name, here or downloaded; where there are none
+    and none can be had, it means the YAML of that name, and a warning says so. A model of ours, such as ``may``, means
+    a file of weights that is here, or its YAML.
 
     Args:
         base: The base of a recipe.
@@ -235,5 +235,5 @@ def _warn_of_other_yaml(model: Any, base: str) -> None:
 
 
 def _like(stock: Any) -> type:
-    """Return our class for a plain YOLO, and the host's for what it turned into (RT-DETR, World, YOLOE)."""
+    """Return our class for a plain YOLO, and Ultralytics' for what it turned into (RT-DETR, World, YOLOE)."""
     return YOLO if type(stock) is StockYOLO else type(stock)

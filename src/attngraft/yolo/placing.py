@@ -153,7 +153,7 @@ def layout(layers: nn.Sequential, backbone: int, channels: int) -> Layout:
     """Look at a built model and say what it offers.
 
     Args:
-        layers: The model's layers as the host built them, each with ``i`` (index) and ``f`` (where it reads from).
+        layers: The model's layers as Ultralytics built them, each with ``i`` (index) and ``f`` (where it reads from).
         backbone: How many of them the YAML lists as the backbone.
         channels: Channels of the image.
     """

@@ -1,8 +1,8 @@
 """The blog way: model YAMLs whose rows name our mechanisms, with the names and arguments that circulate or with none.
 
-A row ``[-1, 1, MHSA, [14, 14, 4]]`` becomes a `Row` that the host builds as it builds any layer. The host hands it the
+A row ``[-1, 1, MHSA, [14, 14, 4]]`` becomes a `Row` that Ultralytics builds as it builds any layer, and hands the
 live channel list, so a row never needs a width (`attngraft.yolo.arguments`). A row ``[-1, 3, C2f_EMA, [128, True]]``
-becomes the host's block; the mechanism is put inside when it is built (`attngraft.yolo.grafting.join_blocks`).
+becomes Ultralytics' block; the mechanism is put inside when it is built (`attngraft.yolo.grafting.join_blocks`).
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from attngraft.yolo.arguments import Widths, read_row
 from attngraft.yolo.recipe import GraftSpec, parse_grafts
 
 GUARD = "Attngraft"
-"""Name of the row that carries grafts in a YAML file; without attngraft the host stops at it with a KeyError."""
+"""Name of the row that carries grafts in a YAML file; without attngraft Ultralytics stops at it with a KeyError."""
 
 PREFIX = "attngraft."
 YAML_KEY = "attngraft"
 """Top-level key of the model's YAML that holds the grafts, in every checkpoint."""
 
-# What the host resolves among its own local variables when it reads a row.
+# What Ultralytics resolves among its own local variables when it reads a row.
 HOST_VARIABLES = ["ch", "f", "width", "max_channels"]
 
 PLUGIN_HINT = "a class of your own is given with: attngraft --plugin FILE.py ..."
@@ -36,10 +36,10 @@ class Row(nn.Module):
     """Builds the mechanism that a YAML row names; calling it gives the mechanism itself.
 
     Args:
-        widths: The host's list of channels so far.
+        widths: Ultralytics' list of channels so far.
         source: Index of the layer that the row reads.
-        multiple: The host's width multiple.
-        widest: The host's cap on channels before the multiple.
+        multiple: Ultralytics' width multiple.
+        widest: Ultralytics' cap on channels before the multiple.
         values: The row's own arguments; a mapping at the end gives options by name.
     """
 
@@ -55,7 +55,7 @@ class Row(nn.Module):
 
 @dataclass(frozen=True)
 class BlockRow:
-    """A block of the host's with a mechanism inside, as in ``C2f_EMA``.
+    """A block of Ultralytics' with a mechanism inside, as in ``C2f_EMA``.
 
     Attributes:
         index: Of the layer.
@@ -71,7 +71,7 @@ class BlockRow:
 
 
 def row_classes() -> dict[str, type[Row]]:
-    """Return a `Row` class for each mechanism, by the name under which the host finds it."""
+    """Return a `Row` class for each mechanism, by the name under which Ultralytics finds it."""
     return {
         PREFIX + record.cls.__name__: type(record.cls.__name__, (Row,), {"record": record, "__module__": "attngraft"})
         for record in mechanisms().values()
@@ -81,17 +81,17 @@ def row_classes() -> dict[str, type[Row]]:
 def rewrite(
     rows: list[list[Any]], host_names: Mapping[str, Any], first: int = 0
 ) -> tuple[list[list[Any]], list[BlockRow]]:
-    """Turn rows that name a mechanism into rows that the host can build.
+    """Turn rows that name a mechanism into rows that Ultralytics can build.
 
-    A name that the host has itself keeps the host's meaning; ``attngraft.NAME`` always means ours.
+    A name that Ultralytics has itself keeps Ultralytics' meaning; ``attngraft.NAME`` always means ours.
 
     Args:
         rows: Rows ``[from, repeats, module, arguments]``.
-        host_names: Names that the host resolves itself.
+        host_names: Names that Ultralytics resolves itself.
         first: Index of the first layer.
 
     Returns:
-        The rows for the host, and the blocks into which a mechanism goes.
+        The rows for Ultralytics, and the blocks into which a mechanism goes.
 
     Raises:
         OptionError: If such a row reads more than one layer.
@@ -136,10 +136,10 @@ def split_block(name: str, host_names: Mapping[str, Any]) -> tuple[str, Mechanis
 
     Args:
         name: As a row gives it.
-        host_names: Names that the host resolves itself.
+        host_names: Names that Ultralytics resolves itself.
 
     Returns:
-        The host's block and the mechanism; None where it is no such name.
+        Ultralytics' block and the mechanism; None where it is no such name.
     """
     blocks = [block for block in _modules(host_names) if name.startswith(block) and name != block]
     for block in sorted(blocks, key=len, reverse=True):

@@ -1,4 +1,4 @@
-"""One training step outside a training run: the host's loss on generated objects, and the network as it is deployed."""
+"""One training step outside a training run: Ultralytics' loss on generated objects, and the network as deployed."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from attngraft.yolo.model import YOLO
 
 
 class TrainingLoss(nn.Module):
-    """Forward of a model in training with the host's loss, on made-up objects: what a training step is made of.
+    """Forward of a model in training with Ultralytics' loss, on made-up objects: what a training step is made of.
 
     Args:
-        model: The host's model; every parameter of it is set free to learn, as a training does.
-        batch: Pictures at once.
+        model: Ultralytics' model; every parameter of it is set free to learn, as a training does.
+        batch: Images at once.
         sides: Their height and width, in pixels.
-        options: The host's training options.
+        options: Ultralytics' training options.
 
     Shape:
         ``(batch, channels, height, width)``, the images -> ``()``
@@ -52,7 +52,7 @@ def step(recipe: str, options: Mapping[str, Any]) -> Callable[[], None]:
 
     Args:
         recipe: What to train.
-        options: The host's training options; of several devices the first is taken.
+        options: Ultralytics' training options; of several devices the first is taken.
 
     Raises:
         OptionError: If the device is not here.
@@ -65,7 +65,7 @@ def step(recipe: str, options: Mapping[str, Any]) -> Callable[[], None]:
 
 
 def in_place(model: nn.Module, *, wanted: bool) -> nn.Module:
-    """Let a model's activations overwrite their input, as the host does when it loads a checkpoint, or not.
+    """Let a model's activations overwrite their input, as Ultralytics does when it loads a checkpoint, or not.
 
     A model that was built from a YAML, and every model in training, does not: two are compared fairly only alike.
     """
@@ -76,10 +76,10 @@ def in_place(model: nn.Module, *, wanted: bool) -> nn.Module:
 
 
 def training_batch(model: Any, batch: int, sides: tuple[int, int]) -> dict[str, Tensor]:
-    """Make up a batch without its images, one object in each, as the host's loss of a model's task takes it.
+    """Make up a batch without its images, one object in each, as Ultralytics' loss of a model's task takes it.
 
     Args:
-        model: The host's model.
+        model: Ultralytics' model.
         batch: How many images.
         sides: Their height and width, in pixels.
     """
@@ -97,7 +97,7 @@ def training_batch(model: Any, batch: int, sides: tuple[int, int]) -> dict[str, 
 
 
 def detection_batch(batch: int, height: int, width: int | None = None) -> dict[str, Tensor]:
-    """Make up a batch of images with one object each, as the host's loss takes it.
+    """Make up a batch of images with one object each, as Ultralytics' loss takes it.
 
     Args:
         batch: How many images.
@@ -117,7 +117,7 @@ def detection_batch(batch: int, height: int, width: int | None = None) -> dict[s
 
 
 def host_arguments(options: Mapping[str, Any]) -> Any:
-    """Return the host's training arguments, which its losses read."""
+    """Return Ultralytics' training arguments, which its losses read."""
     return get_cfg(overrides=dict(options))
 
 

@@ -1,4 +1,4 @@
-"""The structure of a model YAML, checked before the host builds it, so that a slip names its row and its cause."""
+"""The structure of a model YAML, checked before Ultralytics builds it, so that a slip names its row and its cause."""
 
 from __future__ import annotations
 

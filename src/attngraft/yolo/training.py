@@ -1,7 +1,7 @@
-"""Training for a study: the host's own work, with a note of what two paired runs must have in common.
+"""Training for a study: Ultralytics' own work, with a note of what two paired runs must have in common.
 
 A study compares arms of one seed. That is fair only if they start from the same weights where the keys match and see
-the same batches; so both are written down as checksums while the host trains, and can be compared afterwards.
+the same batches; so both are written down as checksums while Ultralytics trains, and can be compared afterwards.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ OTHER_MODES = (
     "line_width", "format", "optimize", "dynamic", "simplify", "opset", "workspace", "tracker", "dnn", "quantize",
     "conf", "iou", "max_det", "nms",
 )  # fmt: skip
-"""Options of the host's other modes; detection for a study follows the COCO rule."""
+"""Options of Ultralytics' other modes; detection for a study follows the COCO rule."""
 
 OWN_DEFAULTS = {"patience": 0, "plots": False}
-"""Where a study's default is not the host's: the last epoch counts, so no training ends early."""
+"""Where a study's default is not Ultralytics': the last epoch counts, so no training ends early."""
 
 DIVERGENCE = "NaN"
 """What Ultralytics' errors over a loss that stays NaN or infinite have in common."""
@@ -50,21 +50,21 @@ PIXEL_STEP = 8
 
 
 def training_defaults() -> dict[str, Any]:
-    """Return the host's training options that a study leaves to its plan, with their defaults."""
+    """Return Ultralytics' training options that a study leaves to its plan, with their defaults."""
     own = {*RESERVED, *OTHER_MODES}
     return {key: value for key, value in DEFAULT_CFG_DICT.items() if key not in own} | OWN_DEFAULTS
 
 
 @dataclass
 class PairingLog:
-    """What the host did that pairing rests on, kept in a file so that a training that is resumed adds to it.
+    """What Ultralytics did that pairing rests on, kept in a file so that a training that is resumed adds to it.
 
     Attributes:
         file: Where it is kept.
         weights: Checksum of the initial weights outside grafts, and how many tensors that were.
-        pictures: Checksum of the training files' names and sizes, and how many there were.
+        images: Checksum of the training files' names and sizes, and how many there were.
         batches: Checksum of each epoch's batches, in order.
-        batch: Pictures in a batch; the host lowers it when memory runs out.
+        batch: Images in a batch; Ultralytics lowers it when memory runs out.
         resumed: The epochs, counted from 0, at which a killed training went on.
         nondeterministic: What PyTorch said it could not make deterministic.
         final: Checksum of the final weights outside grafts as the checkpoint holds them, and how many tensors.
@@ -101,7 +101,7 @@ class PairingLog:
         return {one.name: copy.deepcopy(getattr(self, one.name)) for one in fields(self) if one.name not in hidden}
 
     def callbacks(self) -> dict[str, Any]:
-        """Return what to hang on the host's events."""
+        """Return what to hang on Ultralytics' events."""
         return {
             "on_train_start": self._started,
             "on_train_epoch_start": self._epoch_starts,
@@ -155,10 +155,10 @@ def train(recipe: str, data: str, *, seed: int, folder: Path, options: Mapping[s
 
     Args:
         recipe: What to train.
-        data: The host's data file.
+        data: Ultralytics' data file.
         seed: Of initial weights, data order and augmentation; also of a graft onto given weights.
         folder: The training's own folder; a checkpoint in it is resumed from.
-        options: The host's training options.
+        options: Ultralytics' training options.
 
     Returns:
         What pairing rests on.

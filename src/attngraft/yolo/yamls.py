@@ -7,7 +7,7 @@
 
 A name such as ``yolo11n-botnet50.yaml`` needs no file: it is ``yolo11n.yaml`` with that backbone.
 
-Nothing of the host's YAML is repeated, so they follow it from release to release. A user's own file may have this
+Nothing of Ultralytics' YAML is repeated, so they follow it from release to release. A user's own file may have this
 form too.
 """
 
@@ -29,7 +29,7 @@ from attngraft.yolo.rows import YAML_KEY
 FOLDER = Path(__file__).parent / "cfg"
 OWN_KEYS = ("base", "grafts", "backbone", "head")
 SCALED = re.compile(r"(yolo(?:e-)?v?\d+)(?:([nslmx])|(b)(?=[-.]|\Z))?")
-"""The host's rule for the letter of a scale, anywhere in a name; and YOLOv10's b, which has files of its own."""
+"""Ultralytics' rule for the letter of a scale, anywhere in a name; and YOLOv10's b, which has files of its own."""
 
 
 def load_own(
@@ -39,11 +39,11 @@ def load_own(
 
     Args:
         path: What was asked for: a file, or a name such as ``yolo11n-mhsa.yaml``.
-        load_stock: The host's own loader.
+        load_stock: Ultralytics' own loader.
         above: The files that have this one as their base.
 
     Returns:
-        The host's dictionary with the grafts under the key ``attngraft``; None if ``path`` is not in our form.
+        Ultralytics' dictionary with the grafts under the key ``attngraft``; None if ``path`` is not in our form.
     """
     scale = _scale(path.stem)
     file = _find(path)
@@ -76,7 +76,7 @@ def load_own(
 
 
 def _scale(stem: str) -> str:
-    """Return the letter of the scale that the host reads from a name; empty where there is none."""
+    """Return the letter of the scale that Ultralytics reads from a name; empty where there is none."""
     found = SCALED.search(stem)
     return (found and (found.group(2) or found.group(3))) or ""
 
@@ -141,7 +141,7 @@ def _with_named_backbone(path: Path, load_stock: Callable[[str], dict[str, Any]]
 
 
 def _split(path: Path) -> tuple[str, str] | None:
-    """Split a name into base and backbone, unless the host has a file of that name: ``yolov8-cls-resnet50.yaml``."""
+    """Split a name into base and backbone, unless Ultralytics has a file of that name: ``yolov8-cls-resnet50.yaml``."""
     split = split_name(path.stem)
     unscaled = _unscaled(path.name)
     if split is None or any(check_yaml(name, hard=False) for name in (path.name, unscaled)):

@@ -89,3 +89,11 @@ def test_few_images_rare_classes_and_few_groups_are_said(problem) -> None:
     groups = image_warnings(run, Draw(groups=np.arange(40) // 10))
     assert any("40 images in 4 groups" in said for said in groups)
     assert any("classes are in fewer than 10 groups of images" in said for said in groups)
+
+
+@pytest.mark.parametrize(("difference", "more"), [(0.0, 5), (9.9, 1)])
+def test_runs_without_any_spread_are_decided_as_soon_as_they_may(difference: float, more: int) -> None:
+    """Equality is never said before eight seeds."""
+    now = Estimate(3, difference, 0.0, 0.0, image_freedom=29.0)
+    assert seeds_to_verdict(now, Criterion(sesoi=0.5)) == more
+    assert images_to_verdict(now, Criterion(sesoi=0.5)) == 1

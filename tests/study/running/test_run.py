@@ -266,7 +266,8 @@ def test_a_study_survives_kills_of_its_driver_and_its_runs(tiny_data: str, tmp_p
     assert len(record.curve) == len(record.watch["batches"]) == 25
     assert store.log(stock).read_text().count("Starting training for") == 2
     assert store.log(eca).read_text().count("Starting training for") == 3
-    assert "eca@P3 at seed 0 was interrupted and resumed from epoch" in study.report().read_text()
+    assert not study.comparable()  # resumed runs saw other batches than they would have: they are no pair
+    assert study.results.reproducibility.resumed.keys() >= {"eca@P3 at seed 0"}
 
 
 def test_ray_makes_the_same_records(tiny_data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

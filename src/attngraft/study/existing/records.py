@@ -21,7 +21,7 @@ from attngraft.study.judging.bootstrap import Resampled
 from attngraft.study.judging.breakdown import breakdown
 from attngraft.study.judging.collect import baseline, cost_of, curves, mean_errors, read_json, setting, table
 from attngraft.study.judging.collect import is_complete as complete
-from attngraft.study.judging.evidence import criterion
+from attngraft.study.judging.evidence import criterion, unpaired
 from attngraft.study.judging.reproducibility import reproducibility
 from attngraft.study.judging.results import Results, RunResult
 from attngraft.study.judging.statistics import Estimate, estimate
@@ -83,13 +83,14 @@ def judge_records(folder: Path) -> Results:
         fixed,
         tables,  # type: ignore[arg-type]
         finished=_finished(by_arm),
+        unpaired=unpaired({(record.arm, record.seed): record for record in records}),
         criterion=criterion(fixed.plan),
         records=by_arm,
     )
     costed = {arm.name: cost_of(costs, arm.name) for arm in fixed.arms}
     arms = table(evidence, costed) if STOCK in tables else []
     if not arms:
-        raise DataError(f"{folder / FILE} has no seed at which the baseline and an arm are both finished")
+        raise DataError(f"{folder / FILE} has no seed at which the baseline and an arm are both finished and a pair")
     runs = tuple(
         RunResult(one.arm, one.seed, "finished", 100 * one.numbers[metric], dict(one.numbers), one.seconds)
         for one in records

@@ -14,6 +14,9 @@ from attngraft.study.judging.criterion import Criterion
 from attngraft.study.judging.decision import EQUAL_FROM
 from attngraft.study.judging.statistics import Estimate, probability, quantile
 
+LEAST_VARIANCE = 1e-12
+"""Of runs that are equal to the last digit, in squared AP points: so that nothing is divided by zero."""
+
 MOST_SEEDS = 1000
 """More than this is no longer a number of seeds to suggest."""
 
@@ -76,10 +79,9 @@ def seeds_to_verdict(now: Estimate, criterion: Criterion, arms: int = 1) -> int 
     """
     seeds = np.arange(now.seeds + 1, MOST_SEEDS + 1)
     part = now.seed_sd**2 * (1 / seeds + now.overlap)
-    variance = part + now.image_sd**2
-    share = np.divide(part, variance, out=np.ones(len(seeds)), where=variance > 0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        shift, room = abs(now.difference) / np.sqrt(variance), criterion.sesoi / np.sqrt(variance)
+    variance = np.maximum(part + now.image_sd**2, LEAST_VARIANCE)
+    share = np.where(variance > LEAST_VARIANCE, part / variance, 1.0)
+    shift, room = abs(now.difference) / np.sqrt(variance), criterion.sesoi / np.sqrt(variance)
     parts = (seeds - 1, share, now.image_freedom)
     different = probability(shift - quantile(1 - criterion.alpha / (2 * arms), *parts), *parts)
     room = room - quantile(1 - criterion.alpha, *parts)
@@ -92,9 +94,8 @@ def seeds_to_verdict(now: Estimate, criterion: Criterion, arms: int = 1) -> int 
 def images_to_verdict(now: Estimate, criterion: Criterion, arms: int = 1) -> float:
     """Return how many times the images a verdict takes with endless seeds, if the difference stays as it is."""
     times = np.geomspace(1, MOST_IMAGES, 400)
-    error = now.image_sd / np.sqrt(times)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        shift, room = abs(now.difference) / error, criterion.sesoi / error
+    error = max(now.image_sd, math.sqrt(LEAST_VARIANCE)) / np.sqrt(times)
+    shift, room = abs(now.difference) / error, criterion.sesoi / error
     different = special.ndtr(shift - special.ndtri(1 - criterion.alpha / (2 * arms)))
     room = room - special.ndtri(1 - criterion.alpha)
     equal = special.ndtr(room - shift) - special.ndtr(-room - shift)

@@ -51,7 +51,7 @@ def write_report(results: Results, folder: Path) -> Conclusion:
         MissingExtraError: If jinja2 or matplotlib is not installed.
     """
     if not results.arms:
-        raise PlanError(f"{folder} has no seed at which the baseline and an arm are both finished; run it first")
+        raise PlanError(f"{folder} has no seed at which the baseline and an arm are both finished and a pair")
     templates = environment()
     try:
         from attngraft.study.reporting.figures import figures

@@ -205,9 +205,9 @@ def _far_run(folder: str, plan: bytes, run: Run) -> tuple[str, dict[str, bytes]]
 
 
 def fitting_workers() -> int:
-    """Return how many trainings this machine carries at once.
+    """Return how many training runs this machine carries at once.
 
-    The host gives a training on the CPU all cores but one, eight at most; memory counts too.
+    Ultralytics gives a training on the CPU all cores but one, eight at most; memory counts too.
     """
     from attngraft.measure import memory
 

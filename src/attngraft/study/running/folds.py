@@ -43,7 +43,7 @@ def deal(names: Sequence[str], folds: int, group: str | None = None) -> list[int
 
     Example:
         >>> deal(["a.png", "b.png", "c.png", "d.png"], 2)
-        [1, 0, 1, 0]
+        [0, 1, 0, 1]
         >>> deal(["ann-1.png", "ann-2.png", "bob-1.png"], 2, "([a-z]+)-")
         [0, 0, 1]
     """

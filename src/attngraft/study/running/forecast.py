@@ -18,14 +18,14 @@ from attngraft.study.running.engines import fitting_workers
 ROUNDS = 3
 
 TIMED = 2
-"""Most pictures in a step that is timed on the CPU, where a step takes as long as its pictures do: 32 at 640 pixels
+"""Most images in a step that is timed on the CPU, where a step takes as long as its images do: 32 at 640 pixels
 through 50 layers take minutes, and more memory than many machines have."""
 
 START_SECONDS = 10.0
 """Of a run's process before its first step and after its last."""
 
 VALIDATION_SHARE = 1 / 3
-"""Time of a picture in validation beside that in training: the forward of a forward and a backward."""
+"""Time of an image in validation beside that in training: the forward of a forward and a backward."""
 
 COPIES = 6
 """Checkpoints of four bytes a parameter in a run's folder: last and best, each with the optimizer's two moments."""

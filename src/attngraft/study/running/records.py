@@ -81,7 +81,7 @@ class Record:
         per_class: AP of each class at each size, as fractions.
         classes: Names of the classes.
         errors: AP50 points that each type of error costs.
-        curve: The host's row of each epoch.
+        curve: Ultralytics' row of each epoch.
         seconds: Duration of training and evaluation, without what was lost to a kill.
         finished: When, in UTC.
         watch: What pairing rests on (`attngraft.yolo.training.PairingLog`).
@@ -120,7 +120,7 @@ class Store:
         self.failures = folder / "failures"
 
     def training(self, run: Run) -> Path:
-        """Return the host's folder of a run."""
+        """Return Ultralytics' folder of a run."""
         return self.folder / "runs" / run.arm.slug / f"s{run.seed}"
 
     def log(self, run: Run) -> Path:
@@ -236,7 +236,7 @@ class Store:
         """Write the ground truth if no run has yet, and require it to be the same if one has; return its checksum.
 
         Raises:
-            DataError: If pictures or labels have changed since the first run.
+            DataError: If images or labels have changed since the first run.
         """
         text = json.dumps({"root": str(root), **truth}, sort_keys=True)
         file = self.truth_file(fold)

@@ -207,10 +207,10 @@ class _Clock:
 
 
 def curve(training: Path) -> list[dict[str, float]]:
-    """Read the host's row of each epoch so far.
+    """Read Ultralytics' row of each epoch so far.
 
     Args:
-        training: The host's folder of the training.
+        training: Ultralytics' folder of the training.
     """
     file = training / "results.csv"
     if not file.is_file():

@@ -160,13 +160,17 @@ class _Work:
             if arm.kind != "arm" or not all(self.store.has(one) for pair in pairs for one in pair):
                 continue
             if all(equal_detections(self.store, mine, theirs) for mine, theirs in pairs):
-                from attngraft.yolo.training import why_equal
-
-                why = why_equal(*(self.store.record(one).watch for one in pairs[0]))
                 raise PlanError(
-                    f"{arm.name}: in every seed {why}. The study stops here: change the plan in a new study, or carry "
-                    "this one out all the same with anyway=True"
+                    f"{arm.name}: in every seed {self._why_equal(*pairs[0])}. The study stops here: change the plan in "
+                    "a new study, or carry this one out all the same with anyway=True"
                 )
+
+    def _why_equal(self, mine: Run, theirs: Run) -> str:
+        if self.fixed.plan.command is not None:
+            return "its detections equal the baseline's; let the program read which arm it is to run"
+        from attngraft.yolo.training import why_equal
+
+        return why_equal(self.store.record(mine).watch, self.store.record(theirs).watch)
 
 
 def equal_detections(store: Store, one: Run, other: Run) -> bool:
