@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from filelock import FileLock
 
 from attngraft._core.errors import OutputError, PlanError
+from attngraft._core.progress import Silent
 from attngraft.cli.main import main
 from attngraft.study.plan import Plan
 from attngraft.study.running.controls import WIDTHS, settle
@@ -128,8 +129,13 @@ def test_a_dry_run_on_a_cpu_times_few_pictures_whatever_the_batch(
 
     monkeypatch.setattr("attngraft.yolo.step.step", noting)
     said: list[str] = []
+
+    class Steps(Silent):
+        def started(self, what: str) -> None:
+            said.append(what)
+
     plan = {**TINY, "data": tiny_data, "arms": "eca@P3", "seeds": 2, "batch": 64, "device": "cpu"}
-    Study(**plan).forecast(started=said.append)
+    Study(**plan).forecast(progress=Steps())
     assert set(timed) == {2}
     assert said[:3] == ["settling the arms", "timing stock", "timing noop"]
 

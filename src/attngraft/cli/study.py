@@ -392,8 +392,10 @@ def _state(begun: Study, run: RunResult) -> str:
 def _print_estimate(screen: Console, begun: Study, parallel: int | None) -> None:
     from rich.table import Table
 
-    with screen.status("") as progress:
-        found = begun.forecast(parallel, started=progress.update)
+    from attngraft.cli.progress import StatusLine
+
+    with StatusLine(screen) as progress:
+        found = begun.forecast(parallel, progress=progress)
     table = Table("arm", "recipe", "one run", title=f"{found.runs} runs, {found.workers} at once")
     for arm in found.fixed.arms:
         table.add_row(arm.name, Path(arm.model).name, _duration(found.seconds[arm.name]))

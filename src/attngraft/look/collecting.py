@@ -133,7 +133,7 @@ def coarse_cells(grid: Size, most: int = COARSE) -> np.ndarray[Any, np.dtype[np.
 
     Example:
         >>> coarse_cells((2, 3)).tolist(), coarse_cells((40, 3))[:2].tolist()
-        ([[0, 1, 2], [3, 4, 5]], [[4], [10]])
+        ([[0, 1, 2], [3, 4, 5]], [[4, 5], [10, 11]])
     """
     step = -(-max(grid) // most)
     rows, columns = (np.minimum(np.arange(0, side, step) + step // 2, side - 1) for side in grid)

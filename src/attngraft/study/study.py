@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
@@ -16,6 +16,7 @@ from rich.console import Console
 
 from attngraft._core.errors import DataError, OutputError, PlanError
 from attngraft._core.files import write_text
+from attngraft._core.progress import SILENT, Progress
 from attngraft.coco.metrics import require_classes
 from attngraft.study.plan import STOCK, Fixed, Plan, load
 from attngraft.study.running.costs import measure_costs
@@ -112,12 +113,12 @@ class Study:
 
         return settle(self.plan)
 
-    def forecast(self, workers: int | None = None, *, started: Callable[[str], None] = lambda what: None) -> Forecast:
+    def forecast(self, workers: int | None = None, *, progress: Progress = SILENT) -> Forecast:
         """Say what the study will take, from a short timing; writes nothing into its folder.
 
         Args:
             workers: How many runs at once; None fits the machine.
-            started: Called with what is being done, for progress.
+            progress: Told what is being done.
 
         Raises:
             PlanError: If a training step does not fit into this machine's memory.
@@ -126,8 +127,8 @@ class Study:
         from attngraft.study.running.forecast import forecast
 
         self._check_data()
-        started("settling the arms")
-        return forecast(self.fixed(), self.store.folder, workers, started)
+        progress.started("settling the arms")
+        return forecast(self.fixed(), self.store.folder, workers, progress)
 
     def run(
         self,

@@ -140,7 +140,7 @@ def test_a_record_of_another_plan_is_refused(made_study: Make) -> None:
 def test_nothing_to_compare_says_so(made_study: Make) -> None:
     study = made_study(WRONG, seeds=1)
     shutil.rmtree(study.store.records)
-    with pytest.raises(PlanError, match="run it first"):
+    with pytest.raises(PlanError, match="has no seed at which the baseline and an arm are both finished and a pair"):
         study.report()
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from attngraft._core.errors import PlanError
+from attngraft._core.progress import Progress
 from attngraft.measure import latency
 from attngraft.study.plan import Arm, Fixed, Plan
 from attngraft.study.running.controls import own_cache
@@ -59,7 +60,7 @@ class Forecast:
     warnings: tuple[str, ...] = ()
 
 
-def forecast(fixed: Fixed, folder: Path, workers: int | None, started: Callable[[str], None]) -> Forecast:
+def forecast(fixed: Fixed, folder: Path, workers: int | None, progress: Progress) -> Forecast:
     """Say what a study in a folder will take; see `Study.forecast`."""
     from attngraft.yolo.splits import split_images
     from attngraft.yolo.step import parameters
@@ -76,7 +77,7 @@ def forecast(fixed: Fixed, folder: Path, workers: int | None, started: Callable[
     seconds, weights = {}, {}
     with own_cache():
         for arm in fixed.arms:  # one after another: together they would need the memory of all
-            started(f"timing {arm.name}")
+            progress.started(f"timing {arm.name}")
             seconds[arm.name] = START_SECONDS + epochs * seen * _seconds_a_picture(arm, plan)
             weights[arm.name] = parameters(arm.model)
     at_once, seeds = workers or fitting_workers(), plan.max_seeds or plan.seeds
