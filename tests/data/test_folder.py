@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from attngraft._core.errors import DataError, OptionError, OutputError
-from attngraft.data import beacons
+from attngraft.data import beacons, factors
 from attngraft.data.scenes import beacon_scene, generator
 
 
@@ -89,6 +89,43 @@ def test_more_pictures_begin_with_the_same_ones(tmp_path: Path) -> None:
     beacons(tmp_path / "more", train=4, val=3)
     few, more = files(tmp_path / "few"), files(tmp_path / "more")
     assert all(more[name] == content for name, content in few.items() if name != "beacons.json")
+
+
+def test_factors_say_what_each_image_shows_and_one_of_them_names_the_classes(tmp_path: Path) -> None:
+    sets = {}
+    for rule in ("shape", "colour"):
+        path = factors(tmp_path / rule, rule=rule, train=12, val=3)  # type: ignore[arg-type]
+        sets[rule] = files(tmp_path / rule)
+        names = yaml.safe_load(path.read_text())["names"]
+        rows = [json.loads(line) for line in path.with_name("factors.jsonl").read_text().splitlines()]
+        assert [row["image"] for row in rows] == [*(f"images/train/{i:05d}.png" for i in range(12)),
+                                                  *(f"images/val/{i:05d}.png" for i in range(3))]  # fmt: skip
+        for row in rows:
+            label = tmp_path / rule / row["image"].replace("images", "labels").replace(".png", ".txt")
+            classes = [names[int(line.split()[0])] for line in label.read_text().splitlines()]
+            assert classes == [row[rule]] * (1 + ["one", "two", "three"].index(row["count"]))
+    same = [name for name in sets["shape"] if name.startswith("images") or name == "factors.jsonl"]
+    assert len(same) == 16
+    assert all(sets["shape"][name] == sets["colour"][name] for name in same)
+
+
+def test_factors_are_the_same_bytes_in_a_fresh_process(tmp_path: Path) -> None:
+    factors(tmp_path / "a", train=4, val=2, seed=3)
+    call = f"from attngraft.data import factors; factors({str(tmp_path / 'b')!r}, train=4, val=2, seed=3)"
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", call], check=True, env=env)
+    assert fingerprint(tmp_path / "a") == fingerprint(tmp_path / "b")
+    (tmp_path / "a" / "factors.jsonl").unlink()
+    factors(tmp_path / "a", train=4, val=2, seed=3)
+    assert fingerprint(tmp_path / "a") == fingerprint(tmp_path / "b")
+
+
+def test_factors_refuse_what_beacons_refuse(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"factors needs rule to be one of 'colour', 'shape', .*, got 'size'"):
+        factors(tmp_path, rule="size")  # type: ignore[arg-type]
+    beacons(tmp_path, train=1, val=1)
+    with pytest.raises(DataError, match="is not empty and holds no factors set"):
+        factors(tmp_path, train=1, val=1)
 
 
 def test_needs_no_torch_and_no_host() -> None:

@@ -1,5 +1,5 @@
-"""The built-in generated data set, and images of what models find on it; needs neither torch nor Ultralytics."""
+"""The built-in generated data sets; needs neither torch nor Ultralytics."""
 
-from attngraft.data.folder import beacons
+from attngraft.data.folder import beacons, factors
 
-__all__ = ["beacons"]
+__all__ = ["beacons", "factors"]

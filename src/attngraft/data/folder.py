@@ -1,41 +1,80 @@
-"""Write the beacons data set to a folder, in the layout that Ultralytics reads."""
+"""Write a generated data set to a folder, in the layout that Ultralytics reads."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import cv2
 from numpy.random import Generator
 
 from attngraft._core.errors import DataError, OptionError, OutputError
-from attngraft.data.scenes import BEACON_SIDE, COLOURS, LEGEND_SIDE, Scene, Thing, beacon_scene, generator, legend_scene
+from attngraft.data.factor_scenes import FACTORS, draw_factors, factor_scene
+from attngraft.data.scenes import (
+    BEACON_SIDE,
+    COLOURS,
+    LEGEND_SIDE,
+    Area,
+    Picture,
+    Scene,
+    Thing,
+    beacon_scene,
+    generator,
+    legend_scene,
+)
 
 Rule = Literal["global", "local", "legend", "legend_local"]
+Factor = Literal["colour", "shape", "count", "corner", "texture"]
 
 VERSION = 1
 """Raised with every change that alters a pixel or a label, so that an older set is not taken for the same one."""
 
-_MARK = "beacons.json"
+
+class _Drawn(NamedTuple):
+    """One image: its pixels, and the class and box of each object."""
+
+    picture: Picture
+    objects: list[tuple[int, Area]]
 
 
 class _Kind(NamedTuple):
-    """What a rule stands for: how its images are drawn, at which side, and which colour of an object is its class."""
+    """What a rule stands for: how its images and objects are drawn, at which side, and the names of the classes."""
 
-    scene: Callable[[Generator, int], Scene]
+    draw: Callable[[Generator, int], _Drawn]
     side: int
-    label: Callable[[Thing], int]
+    names: tuple[str, ...] = COLOURS
 
 
-_KINDS: dict[str, _Kind] = {
-    "global": _Kind(beacon_scene, BEACON_SIDE, lambda thing: thing.far),
-    "local": _Kind(beacon_scene, BEACON_SIDE, lambda thing: thing.near),
-    "legend": _Kind(legend_scene, LEGEND_SIDE, lambda thing: thing.far),
-    "legend_local": _Kind(legend_scene, LEGEND_SIDE, lambda thing: thing.near),
+def _coloured(scene: Callable[[Generator, int], Scene], label: Callable[[Thing], int]) -> Callable[..., _Drawn]:
+    """Let one of the colours of an object be its class."""
+
+    def draw(rng: Generator, side: int) -> _Drawn:
+        drawn = scene(rng, side)
+        return _Drawn(drawn.picture, [(label(thing), thing.area) for thing in drawn.things])
+
+    return draw
+
+
+def _valued(factor: str) -> Callable[..., _Drawn]:
+    """Let the value of a factor be the class of every object."""
+
+    def draw(rng: Generator, side: int) -> _Drawn:
+        drawn = factor_scene(rng, side)
+        return _Drawn(drawn.picture, [(drawn.factors[factor], area) for area in drawn.areas])
+
+    return draw
+
+
+_BEACONS: dict[str, _Kind] = {
+    "global": _Kind(_coloured(beacon_scene, lambda thing: thing.far), BEACON_SIDE),
+    "local": _Kind(_coloured(beacon_scene, lambda thing: thing.near), BEACON_SIDE),
+    "legend": _Kind(_coloured(legend_scene, lambda thing: thing.far), LEGEND_SIDE),
+    "legend_local": _Kind(_coloured(legend_scene, lambda thing: thing.near), LEGEND_SIDE),
 }
+_FACTORS: dict[str, _Kind] = {name: _Kind(_valued(name), BEACON_SIDE, values) for name, values in FACTORS.items()}
 
 
 def beacons(
@@ -79,48 +118,115 @@ def beacons(
         ...     print(beacons(folder, rule="local", train=2, val=1).name)
         data.yaml
     """
-    kind = _kind(rule)
+    return _made("beacons", _BEACONS, folder, rule, side, {"train": train, "val": val}, seed)
+
+
+def factors(
+    folder: str | os.PathLike[str],
+    *,
+    rule: Factor = "shape",
+    train: int = 800,
+    val: int = 200,
+    side: int | None = None,
+    seed: int = 0,
+) -> Path:
+    """Generate a small detection data set of five independent factors, one of which names the class.
+
+    Objects of one shape, one to three of them, and far from them a beacon of one of six colours in one of four corners,
+    on a background of one of four textures. The images are the same byte for byte whichever factor is the rule. What
+    each image shows is in ``factors.jsonl``, a line an image; otherwise as `beacons`.
+
+    Args:
+        folder: Where to write; made if it is not there, and must be empty otherwise.
+        rule: The factor that names the class of an image's objects: ``"colour"`` of the beacon, ``"shape"``,
+            ``"count"``, ``"corner"`` of the beacon, or ``"texture"``.
+        train: Number of training images.
+        val: Number of validation images.
+        side: Width and height in pixels, a multiple of 32; everything grows with it. None takes 96, the least.
+        seed: Which of the many such sets.
+
+    Returns:
+        The path of the ``data.yaml``.
+
+    Raises:
+        OptionError: If the rule is unknown or a number cannot work.
+        DataError: If the folder holds something else, or a set made with other arguments.
+        OutputError: If the folder cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     data = factors(folder, train=2, val=1)
+        ...     print(data.with_name("factors.jsonl").read_text().splitlines()[0])
+        {"image": "images/train/00000.png", "colour": ...}
+    """
+    counts = {"train": train, "val": val}
+    path = _made("factors", _FACTORS, folder, rule, side, counts, seed)
+    lines = path.with_name("factors.jsonl")
+    if not lines.exists():
+        try:
+            _write(lines, "".join(json.dumps(row) + "\n" for row in _factor_rows(counts, seed)))
+        except OSError as error:
+            raise OutputError(f"cannot write the factors set to {folder}: {error.strerror or error}") from error
+    return path
+
+
+def _factor_rows(counts: dict[str, int], seed: int) -> Iterator[dict[str, str]]:
+    """Say what each image shows, without drawing it anew."""
+    for stream, (split, count) in enumerate(counts.items()):
+        for index in range(count):
+            drawn = draw_factors(generator(seed, stream, index))
+            yield {"image": _image(split, index)} | {name: FACTORS[name][value] for name, value in drawn.items()}
+
+
+def _made(
+    name: str,
+    kinds: dict[str, _Kind],
+    folder: str | os.PathLike[str],
+    rule: str,
+    side: int | None,
+    counts: dict[str, int],
+    seed: int,
+) -> Path:
+    """Make a set, or use the one that is there."""
+    if rule not in kinds:
+        raise OptionError(f"{name} needs rule to be one of {', '.join(map(repr, kinds))}, got {rule!r}")
+    kind = kinds[rule]
     side = kind.side if side is None else side
-    _check(rule, kind, side=side, train=train, val=val, seed=seed)
-    mark = {"generator": "attngraft.data.beacons", "version": VERSION, "rule": rule}
-    mark |= {"train": train, "val": val, "side": side, "seed": seed}
+    _check(name, rule, kind, side=side, **counts, seed=seed)
+    mark = {"generator": f"attngraft.data.{name}", "version": VERSION, "rule": rule, **counts}
+    mark |= {"side": side, "seed": seed}
     folder = Path(folder).expanduser().absolute()
     try:
-        if not _claimed(folder, mark):
+        if not _claimed(name, folder, mark):
             folder.mkdir(parents=True, exist_ok=True)
-            _write(folder / _MARK, json.dumps(mark, indent=2) + "\n")
-        return _fill(folder, kind, {"train": train, "val": val}, side, seed)
+            _write(folder / f"{name}.json", json.dumps(mark, indent=2) + "\n")
+        return _fill(folder, kind, counts, side, seed)
     except OSError as error:
-        raise OutputError(f"cannot write the beacons set to {folder}: {error.strerror or error}") from error
+        raise OutputError(f"cannot write the {name} set to {folder}: {error.strerror or error}") from error
 
 
-def _kind(rule: str) -> _Kind:
-    if rule not in _KINDS:
-        raise OptionError(f"beacons needs rule to be one of {', '.join(map(repr, get_args(Rule)))}, got {rule!r}")
-    return _KINDS[rule]
-
-
-def _check(rule: str, kind: _Kind, *, side: int, **numbers: int) -> None:
+def _check(name: str, rule: str, kind: _Kind, *, side: int, **numbers: int) -> None:
     least = {"side": kind.side, "train": 1, "val": 1, "seed": 0}
-    for name, value in {"side": side, **numbers}.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < least[name]:
-            kind_of = "a positive integer" if least[name] == 1 else f"an integer of {least[name]} or more"
-            raise OptionError(f"beacons needs {name} to be {kind_of} for rule={rule!r}, got {value!r}")
+    for key, value in {"side": side, **numbers}.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < least[key]:
+            kind_of = "a positive integer" if least[key] == 1 else f"an integer of {least[key]} or more"
+            raise OptionError(f"{name} needs {key} to be {kind_of} for rule={rule!r}, got {value!r}")
     if side % 32:
         near = side - side % 32
-        raise OptionError(f"beacons needs side to be a multiple of 32, got {side}; use {near} or {near + 32}")
+        raise OptionError(f"{name} needs side to be a multiple of 32, got {side}; use {near} or {near + 32}")
 
 
-def _claimed(folder: Path, mark: dict[str, Any]) -> bool:
+def _claimed(name: str, folder: Path, mark: dict[str, Any]) -> bool:
     """Say whether the folder is ours with the same arguments, or refuse to touch what it holds."""
     if not folder.exists() or not any(folder.iterdir()):
         return False
-    found = _read_mark(folder / _MARK)
+    found = _read_mark(folder / f"{name}.json")
     if found is None:
-        raise DataError(f"{folder} is not empty and holds no beacons set; give an empty or a new folder")
+        raise DataError(f"{folder} is not empty and holds no {name} set; give an empty or a new folder")
     differ = [f"{key}={found.get(key)!r}, not {mark[key]!r}" for key in mark if found.get(key) != mark[key]]
     if differ:
-        raise DataError(f"{folder} holds a beacons set with {', '.join(differ)}; give another folder")
+        raise DataError(f"{folder} holds a {name} set with {', '.join(differ)}; give another folder")
     return True
 
 
@@ -139,29 +245,32 @@ def _fill(folder: Path, kind: _Kind, counts: dict[str, int], side: int, seed: in
         images.mkdir(parents=True, exist_ok=True)
         labels.mkdir(parents=True, exist_ok=True)
         for index in range(count):
-            picture, label = images / f"{index:05d}.png", labels / f"{index:05d}.txt"
+            picture, label = folder / _image(split, index), labels / f"{index:05d}.txt"
             if not (picture.exists() and label.exists()):
-                scene = kind.scene(generator(seed, stream, index), side)
-                _write(picture, _png(scene))
-                _write(label, _label(scene, kind, side))
-    names = "".join(f"  {index}: {name}\n" for index, name in enumerate(COLOURS))
+                drawn = kind.draw(generator(seed, stream, index), side)
+                _write(picture, _png(drawn.picture))
+                _write(label, _label(drawn, side))
+    names = "".join(f"  {index}: {name}\n" for index, name in enumerate(kind.names))
     path = folder / "data.yaml"
     if not path.exists():
         _write(path, f"train: images/train\nval: images/val\nnames:\n{names}")
     return path
 
 
-def _png(scene: Scene) -> bytes:
-    _, encoded = cv2.imencode(".png", cv2.cvtColor(scene.picture, cv2.COLOR_RGB2BGR))
+def _image(split: str, index: int) -> str:
+    return f"images/{split}/{index:05d}.png"
+
+
+def _png(picture: Picture) -> bytes:
+    _, encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     return encoded.tobytes()
 
 
-def _label(scene: Scene, kind: _Kind, side: int) -> str:
+def _label(drawn: _Drawn, side: int) -> str:
     lines = []
-    for thing in scene.things:
-        left, top, right, bottom = thing.area
+    for label, (left, top, right, bottom) in drawn.objects:
         numbers = (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
-        lines.append(f"{kind.label(thing)} " + " ".join(f"{number / side:.6f}" for number in numbers) + "\n")
+        lines.append(f"{label} " + " ".join(f"{number / side:.6f}" for number in numbers) + "\n")
     return "".join(lines)
 
 
