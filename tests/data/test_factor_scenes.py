@@ -40,7 +40,7 @@ def test_an_image_shows_what_its_factors_say(side: int) -> None:
     for s in scenes(60, side):
         left, top, right, bottom = s.cue
         assert s.factors["corner"] == 2 * (top > side // 2) + (left > side // 2)
-        beacon = s.picture[(top + bottom) // 2, (left + right) // 2].astype(int)
+        beacon = s.image[(top + bottom) // 2, (left + right) // 2].astype(int)
         assert _colour(beacon) == FACTORS["colour"][s.factors["colour"]]
         assert len(s.areas) == s.factors["count"] + 1
         for area in s.areas:
@@ -54,7 +54,7 @@ def test_textures_differ_where_nothing_is_drawn_and_keep_the_brightness() -> Non
     """Columns alone vary in stripes; rows and columns in checks and dots; both little on plain ground."""
     spread: dict[str, list[tuple[float, float]]] = {name: [] for name in FACTORS["texture"]}
     for s in scenes(400):
-        inner = s.picture[28:68, 28:68].astype(float).mean(2)
+        inner = s.image[28:68, 28:68].astype(float).mean(2)
         fine = inner[1:, 1:] - inner[:-1, 1:], inner[1:, 1:] - inner[1:, :-1]  # steps down, steps to the right
         spread[FACTORS["texture"][s.factors["texture"]]].append(tuple(float((step**2).mean()) for step in fine))
     down, right = {k: np.median(v, 0)[0] for k, v in spread.items()}, {k: np.median(v, 0)[1] for k, v in spread.items()}
@@ -68,7 +68,7 @@ def test_the_pixels_are_those_of_version_1() -> None:
     """A change here must raise `attngraft.data.folder.VERSION`; the new hash is printed by the failing assert."""
     digest = hashlib.sha256()
     for s in scenes(30):
-        digest.update(s.picture.tobytes() + repr((s.areas, s.cue, s.factors)).encode())
+        digest.update(s.image.tobytes() + repr((s.areas, s.cue, s.factors)).encode())
     assert digest.hexdigest()[:16] == "10887ab639eec376"
 
 
@@ -82,7 +82,7 @@ def _colour(rgb: np.ndarray) -> str:
 def _shape(scene: FactorScene, area: tuple[int, int, int, int]) -> str:
     """Tell a shape by the grey pixels at its corners and at the middles of its sides."""
     left, top, right, bottom = area
-    cut = scene.picture[top:bottom, left:right].astype(int)
+    cut = scene.image[top:bottom, left:right].astype(int)
     grey = (np.ptp(cut, axis=2) == 0) & (cut[..., 0] >= 185)
     corners = grey[0, 0], grey[0, -1], grey[-1, 0], grey[-1, -1]
     if all(corners):

@@ -37,13 +37,13 @@ class FactorScene:
     """One image and what is on it.
 
     Attributes:
-        picture: The pixels.
+        image: The pixels.
         areas: Tight boxes of the objects, as many as the factor says.
         cue: The box of the beacon.
         factors: The value of each factor.
     """
 
-    picture: Picture
+    image: Picture
     areas: tuple[Area, ...]
     cue: Area
     factors: Mapping[str, int]

@@ -63,7 +63,7 @@ def _valued(factor: str) -> Callable[..., _Drawn]:
 
     def draw(rng: Generator, side: int) -> _Drawn:
         drawn = factor_scene(rng, side)
-        return _Drawn(drawn.picture, [(drawn.factors[factor], area) for area in drawn.areas])
+        return _Drawn(drawn.image, [(drawn.factors[factor], area) for area in drawn.areas])
 
     return draw
 
