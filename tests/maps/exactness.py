@@ -35,6 +35,8 @@ def check(model: nn.Module, *inputs: Any) -> dict[str, tuple[int, ...]]:
             ran = torch.linalg.solve(last.weight, (ran - last.bias).mT).mT
         if type(attention.module).__name__ == "FocusedLinearAttention":
             said = said + _focused_side(attention.module, values, attention.grid)
+        gathered = attention.mixed().transpose(1, 2).flatten(2)  # (B, N, C), head after head
+        torch.testing.assert_close(gathered, ran.expand_as(gathered), atol=1e-8, rtol=1e-8)
         torch.testing.assert_close(said, ran - caught.get(f"{name} beside", 0), atol=1e-8, rtol=1e-8)
     return shapes
 

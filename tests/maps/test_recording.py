@@ -64,6 +64,16 @@ class TestRecord:
         torch.testing.assert_close(tape["0"].rows(), expected)
         assert tape["0"].grid == (4, 4)
 
+    def test_what_heads_mixed_is_kept_as_it_was(self) -> None:
+        attention = MHSA(8, heads=2)
+        model = nn.Sequential(attention, nn.ReLU(inplace=True)).eval()
+        with maps.record(model) as tape, torch.no_grad():
+            model(x := torch.randn(3, 8, 5, 3))
+        mixed = tape["0"].mixed()
+        assert mixed.shape == (3, 2, 15, 4)
+        torch.testing.assert_close(mixed, tape["0"].rows() @ tape["0"].values())
+        torch.testing.assert_close(mixed.transpose(2, 3).reshape(x.shape), attention(x))
+
     def test_half_precision_and_inference_mode(self) -> None:
         model = nn.Sequential(MHSA(16)).half().eval()
         with maps.record(model) as tape, torch.inference_mode():
@@ -104,6 +114,8 @@ class TestRecord:
         assert tape["1"].rows(torch.tensor([2])).sum() == pytest.approx(1)
         with pytest.raises(MapError, match="`mixture`"):
             tape["1"].weighted(y.sum(), [2])
+        with pytest.raises(MapError, match="`mixture`"):
+            tape["1"].mixed()
         with pytest.raises(MapError, match="attention_values"):
             tape["1"].values()
 

@@ -34,6 +34,7 @@ class Reader:
     def __init__(self, module: nn.Module) -> None:
         self.module: Any = module
         self.mixture: Mixture | None = getattr(module, "mixture", None)
+        self._width: int | None = None
 
     @staticmethod
     def knows(module: nn.Module) -> bool:
@@ -76,6 +77,17 @@ class Reader:
             )
         values: Tensor = self.module.attention_values(*kept)
         return values
+
+    def mixed(self, entered: Tensor, kept: tuple[Any, ...]) -> Tensor:
+        """Lay out what the heads mixed, with what the module adds to it, as ``(B, h, N, e)``.
+
+        Args:
+            entered: What `mixture` names.
+            kept: What was kept of the call.
+        """
+        if self._width is None:
+            self._width = int(self.values(kept).shape[3])  # of the weights alone: asked once
+        return Reader.mixture_gradient(self, entered, kept, self._width)
 
     def mixture_gradient(self, gradient: Tensor, kept: tuple[Any, ...], width: int) -> Tensor:
         """Lay out a gradient of the mixture as ``(B, h, N, e)``.
@@ -186,6 +198,11 @@ class EncoderReader(Reader):
     def values(self, kept: tuple[Any, ...]) -> Tensor:
         """Return the values, ``(B, h, N, d)``."""
         return self._vectors(kept[0])[2]
+
+    def mixed(self, entered: Tensor, kept: tuple[Any, ...]) -> Tensor:
+        """Attend once more: PyTorch's module keeps to itself what its heads mix, ``(B, h, N, d)``."""
+        q, k, v = self._vectors(kept[0])
+        return nn.functional.scaled_dot_product_attention(q, k, v)
 
     def mixture_gradient(self, gradient: Tensor, kept: tuple[Any, ...], width: int) -> Tensor:
         """Take a gradient of the attention's output back through its projection, ``(B, h, N, d)``."""

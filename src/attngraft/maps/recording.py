@@ -35,6 +35,7 @@ class RecordedAttention:
         self._how = how
         self._kept: tuple[Any, ...] | None = None
         self._mixed: Tensor | None = None
+        self._entered: Tensor | None = None
 
     @property
     def grid(self) -> Grid | None:
@@ -67,6 +68,21 @@ class RecordedAttention:
     def values(self) -> Tensor:
         """Return what the weights mix, ``(B, h, N, e)``: ``rows @ values`` is what the last projection is given."""
         return self._how.values(self._call())
+
+    @torch.no_grad()
+    def mixed(self) -> Tensor:
+        """Return what each head put together at every cell while the model ran, ``(B, h, N, e)``.
+
+        That is what the last projection is given, head by head: ``rows @ values``, and where the module adds a term of
+        the same head to it, such as a convolution of the values that tells positions, that term too.
+
+        Raises:
+            MapError: If the module has not run while it was recorded, or does not say where its mixture is.
+        """
+        kept = self._call()
+        if self._how.mixture is None or self._entered is None:
+            raise MapError(f"{self.name} does not say where its mixture is read off; give its class a `mixture`")
+        return self._how.mixed(_as_weights(self.module, self._entered), kept)
 
     def weighted(self, score: Tensor, cells: Cells = None) -> Tensor:
         """Return each weight times the derivative of a score with respect to it.
@@ -260,7 +276,7 @@ def _watch_attention(attention: RecordedAttention) -> list[Any]:
     how = attention._how
 
     def note(_module: nn.Module, args: Any, kwargs: Any) -> None:
-        attention._kept, attention._mixed = how.keep(args, kwargs), None
+        attention._kept, attention._mixed, attention._entered = how.keep(args, kwargs), None, None
 
     handles = [attention.module.register_forward_pre_hook(note, with_kwargs=True)]
     if how.mixture is not None:
@@ -274,12 +290,13 @@ def _watch_mixture(attention: RecordedAttention, enters: str) -> Any:
     if enters and not isinstance(child, nn.MultiheadAttention):
 
         def before(_module: nn.Module, args: Any) -> None:
-            attention._mixed = args[0]
+            attention._mixed, attention._entered = args[0], args[0].detach()
 
         return child.register_forward_pre_hook(before)
 
     def after(_module: nn.Module, _args: Any, output: Any) -> None:
         attention._mixed = output[0] if isinstance(output, tuple) else output
+        attention._entered = attention._mixed.detach().clone()  # what comes after may overwrite it in place
 
     return child.register_forward_hook(after, prepend=True)  # before a graft on this module changes its output
 
