@@ -1,0 +1,25 @@
+from .items import Item as Item
+from .items import read_items as read_items
+from .keys import Encoder as Encoder
+from .keys import Keys as Keys
+from .rank import HeadVote as HeadVote
+from .rank import Neighbours as Neighbours
+from .rank import Ranked as Ranked
+from .rank import fuse as fuse
+from .rank import vote as vote
+from .spaces import HeadSpaces as HeadSpaces
+from .stores import Store as Store
+
+__all__ = [
+    "Encoder",
+    "HeadSpaces",
+    "HeadVote",
+    "Item",
+    "Keys",
+    "Neighbours",
+    "Ranked",
+    "Store",
+    "fuse",
+    "read_items",
+    "vote",
+]
