@@ -1,6 +1,5 @@
 """The built-in generated data sets; needs neither torch nor Ultralytics."""
 
-from attngraft.data.folder import VERSION, beacons, factors, probe_data
-from attngraft.data.probes import PROBES
+from attngraft.data.folder import beacons, factors
 
-__all__ = ["PROBES", "VERSION", "beacons", "factors", "probe_data"]
+__all__ = ["beacons", "factors"]
