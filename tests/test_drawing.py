@@ -107,7 +107,7 @@ def test_refusals(images: list[Path], tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"not an image")
     (tmp_path / "empty.png").write_bytes(b"")
     for name in ("broken.png", "empty.png"):
-        with pytest.raises(DataError, match=rf"{name} is not an image; give PNG or JPEG files"):
+        with pytest.raises(DataError, match=rf"{name} is not an image that can be read; give PNG or JPEG files"):
             side_by_side([tmp_path / name], {"m": [[]]}, out, class_names=NAMES)
     with pytest.raises(DataError, match=r"absent.png cannot be read: No such file"):
         side_by_side([tmp_path / "absent.png"], {"m": [[]]}, out, class_names=NAMES)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from attngraft._core.errors import DataError, OptionError, OutputError
@@ -180,7 +181,15 @@ def _check(
             raise OptionError(f"side_by_side got boxes of class {nameless[0]} and {len(class_names)} class_names")
 
 
-def _open(path: str | os.PathLike[str], zoom: int) -> Image.Image:
+def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
+    """Read an image as ``(H, W, 3)``, red first.
+
+    Args:
+        path: The file.
+
+    Raises:
+        DataError: If it cannot be read, or is no image.
+    """
     try:
         # Not Image.open, which Ultralytics replaces by one that pip-installs pi-heif when a file is no image.
         data = np.frombuffer(Path(path).read_bytes(), np.uint8)
@@ -188,8 +197,12 @@ def _open(path: str | os.PathLike[str], zoom: int) -> Image.Image:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
     pixels = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
     if pixels is None:
-        raise DataError(f"{path} is not an image; give PNG or JPEG files")
-    picture = Image.fromarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
+        raise DataError(f"{path} is not an image that can be read; give PNG or JPEG files")
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _open(path: str | os.PathLike[str], zoom: int) -> Image.Image:
+    picture = Image.fromarray(read_image(path))
     return picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST)
 
 

@@ -71,7 +71,7 @@ def collect(
         MapError: If the model has nothing to show, or no such layer.
     """
     progress.started(f"{name}: detecting")
-    prepared = watched.prepare(image, settings.imgsz or default_imgsz(watched))
+    prepared = watched.prepare(image, settings.imgsz or watched.imgsz)
     tensor = prepared.tensor
     found = watched.find(tensor, confidence=settings.confidence)[0]
     detections = found[: settings.limit]
@@ -99,15 +99,6 @@ def collect(
         baseline=None if base is None else _baseline(*base, tensor, found, settings, progress),
         curves=_curves(watched, tensor, detections, relevance, name, progress) if settings.scores else [],
     )
-
-
-def default_imgsz(watched: Watched) -> int | tuple[int, int]:
-    """Return the size that a model was trained with, else that of Ultralytics for its task."""
-    trained = getattr(watched.network, "args", None) or {}
-    size = (trained if isinstance(trained, dict) else vars(trained)).get("imgsz")
-    if isinstance(size, int):
-        return size
-    return 224 if watched.task == "classify" else 640
 
 
 def default_layers(watched: Watched, names: Sequence[str]) -> tuple[str, ...]:

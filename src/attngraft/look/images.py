@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from attngraft._core.errors import DataError
+from attngraft.drawing import read_image
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 Pixels = NDArray[np.uint8]
@@ -38,7 +38,7 @@ def _read(image: Any, number: int) -> list[tuple[str, Pixels]]:
     if isinstance(image, (str, os.PathLike)):
         path = Path(image)
         files = sorted(f for f in path.iterdir() if f.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
-        return [(file.name, _open(file)) for file in files]
+        return [(file.name, read_image(file)) for file in files]
     if isinstance(image, Image.Image):
         return [(f"image {number}", np.array(image.convert("RGB")))]
     if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3):
@@ -47,14 +47,3 @@ def _read(image: Any, number: int) -> list[tuple[str, Pixels]]:
     if not image.size:
         raise DataError(f"image {number} has no pixels, shape {image.shape}")
     return [(f"image {number}", image)]
-
-
-def _open(file: Path) -> Pixels:
-    try:
-        data = np.frombuffer(file.read_bytes(), np.uint8)
-    except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror or error}") from error
-    pixels = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
-    if pixels is None:
-        raise DataError(f"{file} is not an image that can be read; give PNG or JPEG files")
-    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)

@@ -1,3 +1,4 @@
+from .images import ImageEncoder as ImageEncoder
 from .items import Item as Item
 from .items import read_items as read_items
 from .keys import Encoder as Encoder
@@ -14,6 +15,7 @@ __all__ = [
     "Encoder",
     "HeadSpaces",
     "HeadVote",
+    "ImageEncoder",
     "Item",
     "Keys",
     "Neighbours",

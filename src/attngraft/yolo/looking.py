@@ -80,6 +80,15 @@ class Watched:
         sources = self.head.f if isinstance(self.head.f, list) else [self.head.f]
         return [f"model.{source % self.head.i if source < 0 else source}" for source in sources]
 
+    @property
+    def imgsz(self) -> int | tuple[int, int]:
+        """The size that the model was trained with, else that of Ultralytics for its task."""
+        trained = getattr(self.network, "args", None) or {}
+        size = (trained if isinstance(trained, dict) else vars(trained)).get("imgsz")
+        if isinstance(size, int):
+            return size
+        return 224 if self.task == "classify" else 640
+
     def prepare(self, image: NDArray[np.uint8], imgsz: int | tuple[int, int] = 640) -> Prepared:
         """Scale and pad an image as Ultralytics does.
 
