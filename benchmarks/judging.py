@@ -30,9 +30,10 @@ from benchmarks.bootstrap import generate
 
 from attngraft.coco.evaluate import match
 from attngraft.coco.matches import Matches
+from attngraft.study.fixed import Fixed
 from attngraft.study.judging.cache import Cache
 from attngraft.study.judging.evidence import Evidence, criterion
-from attngraft.study.plan import Fixed, Plan
+from attngraft.study.plan import Plan
 
 SCHEMA = "attngraft.judging/1"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from attngraft.cli import main
-from attngraft.study.study import HOME, home
+from attngraft.study.home import HOME, home
 
 ROOT = Path(__file__).parents[1]
 

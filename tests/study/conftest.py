@@ -13,7 +13,8 @@ import pytest
 from attngraft.coco.error_types import error_types
 from attngraft.coco.evaluate import evaluate
 from attngraft.data import beacons
-from attngraft.study.plan import Arm, Fixed
+from attngraft.study.fixed import Fixed
+from attngraft.study.plan import Arm
 from attngraft.study.running.records import Record, Run, Store
 from attngraft.study.study import Study
 from tests.coco.problems import problem as problem

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from attngraft._core.errors import AttngraftError, PlanError, RecipeError
 from attngraft.study import Study
-from attngraft.study.plan import Arm, Fixed, Plan, schema, split_arms
+from attngraft.study.fixed import Fixed
+from attngraft.study.plan import Arm, Plan, split_arms
+from attngraft.study.plan_schema import schema
 
 PLAN = {"data": "fruit.yaml", "arms": "eca@P5,se@P4", "base": "yolo11n.yaml", "epochs": 3}
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,21 +14,14 @@ from attngraft.cli import pairs
 from attngraft.cli.groups import Verbs, Words
 from attngraft.cli.groups import output as output_option
 from attngraft.cli.groups import words as words_argument
+from attngraft.cli.study_judge import combine, judge
+from attngraft.cli.study_output import COMPLETE, INCOMPLETE, conclude, print_estimate, print_status, quoted
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from attngraft._core.progress import Progress
     from attngraft.study import Study
-    from attngraft.study.judging.results import Results, RunResult
-    from attngraft.study.running.records import Run
 
 SEARCH_KEYS = ("mechanisms", "places", "winners", "keep", "held_out")
 RUN_KEYS = ("parallel", "engine", "address", "gpus", "anyway")
-TERMS = ("metric", "baseline", "sesoi", "alpha", "split")
-FORM_KEYS = {"csv": ["scale"], "predictions": ["truth", "task"], "folders": ["data", "imgsz", "batch", "device"]}
-JUDGE_KEYS = (*TERMS, "unpaired", *(key for keys in FORM_KEYS.values() for key in keys))
-COMPLETE, INCOMPLETE = 0, 1
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Print arms, runs, time and disk, and run nothing.")
 FOLDER = click.argument("folder", type=Words("study folder"), required=False, metavar="FOLDER")
 
@@ -86,7 +78,7 @@ def prepare(words: tuple[str, ...], output: Path | None) -> None:
     """Fix the plan of a study and run nothing, for study work on other machines."""
     begun, options = _asked("study prepare", words, output)
     found = begun(options)
-    click.echo(f"{found.prepare()} runs, from --run 0 on: attngraft study work {_quoted(found.folder)} --run K")
+    click.echo(f"{found.prepare()} runs, from --run 0 on: attngraft study work {quoted(found.folder)} --run K")
 
 
 @study.command()
@@ -138,7 +130,7 @@ def _asked(
 @FOLDER
 def status(folder: str | None) -> None:
     """Print what is finished; exits with status 1 if a run is missing."""
-    sys.exit(_print_status(_opened("status", folder)))
+    sys.exit(print_status(_opened("status", folder)))
 
 
 @study.command()
@@ -168,7 +160,7 @@ def extend(folder: str | None, words: tuple[str, ...]) -> None:
     begun = _opened("extend", folder)
     stages = begun.extend(options["max_seeds"])
     click.echo(
-        f"extended from {stages[-2]} to {stages[-1]} seeds; resume with: attngraft study resume {_quoted(begun.folder)}"
+        f"extended from {stages[-2]} to {stages[-1]} seeds; resume with: attngraft study resume {quoted(begun.folder)}"
     )
 
 
@@ -189,9 +181,9 @@ def search(words: tuple[str, ...], output: Path | None, dry_run: bool) -> None:
     Keys are mechanisms=, places=, winners=, keep= (the top 1/keep advance), held_out=, and those of study run.
     """
     from attngraft.cli.output import console
+    from attngraft.study.home import home
     from attngraft.study.plan import Plan
     from attngraft.study.search import Search, candidates
-    from attngraft.study.study import home
 
     options = _options(words)
     folder = pairs.take(options, "study search", "output", "folder", given=output)
@@ -208,62 +200,11 @@ def search(words: tuple[str, ...], output: Path | None, dry_run: bool) -> None:
         screen.print("Nothing was run or written.")
         return
     winners, failed = found.run(**how, console=screen)
-    sys.exit(_conclude(screen, winners, failed))
+    sys.exit(conclude(screen, winners, failed))
 
 
-@study.command()
-@words_argument("study judge", "[RUNS.csv] ARM=RUNS ... KEY=VALUE ...")
-@output_option("Folder of the report.", "judged")
-def judge(words: tuple[str, ...], output: Path | None) -> None:
-    r"""Judge runs that exist already, of any program, as a study judges its own.
-
-    \b
-    attngraft study judge runs.csv baseline=yolo11n sesoi=0.5
-    attngraft study judge stock=runs/detect/stock* mhsa=runs/detect/mhsa*
-    attngraft study judge truth=val.json stock=stock-*.json mhsa=mhsa-*.json
-    attngraft study judge studies/beacons
-
-    Runs are a CSV file with the columns arm, seed and a metric; folders of Ultralytics training runs, which are
-    evaluated anew; or, with truth=, prediction files in COCO's results format whose names end in the seed. A folder
-    with the plan.yaml and records.jsonl of a published study is judged anew, from its records alone.
-
-    Further keys: baseline=, metric=, sesoi=, alpha=, unpaired=drop; scale= of a CSV; task= of predictions; data=,
-    split=, imgsz=, batch= and device= of folders.
-    """
-    from attngraft.cli.output import console
-    from attngraft.cli.progress import StatusLine
-    from attngraft.study.existing.judging import write_judgement
-
-    files = [word for word in words if "=" not in word]
-    options = pairs.parse([word for word in words if "=" in word])
-    output = pairs.take(options, "study judge", "output", "folder", given=output)
-    with StatusLine(console(stderr=True)) as progress:
-        results = _judged(files, options, progress)
-    concluded = write_judgement(results, Path(output) if output else None)
-    for sentence in concluded.answers:
-        click.echo(sentence)
-    click.echo(f"report: {concluded.report}")
-
-
-@study.command()
-@words_argument("study combine", "FOLDER FOLDER ... [arm=ARM]")
-@output_option("Folder of the report.", "combined")
-def combine(words: tuple[str, ...], output: Path | None) -> None:
-    """Combine studies or judgements of one arm on several data sets or bases, by random effects."""
-    from attngraft._core.files import free_path
-    from attngraft.study.existing.studies import read_studies
-    from attngraft.study.judging.combine import combine as combined_over
-    from attngraft.study.reporting.forest import sentences, write_combined
-
-    options = pairs.parse([word for word in words if pairs.is_pair(word)])
-    pairs.require_known("study combine", options, ["arm", "output"])
-    output = pairs.take(options, "study combine", "output", given=output)
-    folders = [Path(word) for word in words if not pairs.is_pair(word)]
-    combined = combined_over(read_studies(folders), options.get("arm"))
-    page = write_combined(combined, Path(output) if output else free_path(Path("combined")))
-    for sentence in sentences(combined):
-        click.echo(sentence)
-    click.echo(f"report: {page}")
+for _command in (judge, combine):
+    study.add_command(_command)
 
 
 @study.command()
@@ -275,39 +216,15 @@ def schema(what: str) -> None:
 
     from attngraft._core.streams import stdout_to_stderr
 
-    modules = {"plan": "plan", "results": "judging.results", "combined": "judging.combine", "status": "running.status"}
+    modules = {
+        "plan": "plan_schema",
+        "results": "judging.results",
+        "combined": "judging.combine",
+        "status": "running.status",
+    }
     with stdout_to_stderr():  # Ultralytics greets on a fresh machine
         found = importlib.import_module(f"attngraft.study.{modules[what]}").schema()
     click.echo(json.dumps(found, indent=2))
-
-
-def _judged(files: Sequence[str], options: dict[str, Any], progress: Progress) -> Results:
-    """Judge the runs that the words of ``study judge`` name."""
-    from attngraft.study.existing import runs, table
-    from attngraft.study.existing.judging import Terms, judge_found, judge_numbers
-    from attngraft.study.existing.records import judge_records
-
-    known = {key: options.pop(key) for key in JUDGE_KEYS if key in options}
-    arms = {str(name): str(pattern) for name, pattern in options.items()}
-    unpaired = known.pop("unpaired", "refuse")
-    if unpaired not in ("refuse", "drop"):
-        raise click.UsageError(f"unpaired is refuse or drop, got {unpaired!r}")
-    terms = {key: known.pop(key) for key in TERMS if key in known} | {"drop": unpaired == "drop"}
-    if len(files) > 1 or bool(files) == bool(arms):
-        raise click.UsageError("study judge takes one CSV file, or arms, as in: stock=runs/stock* mhsa=runs/mhsa*")
-    form = "csv" if files else "predictions" if "truth" in known else "folders"
-    pairs.require_known(f"study judge of {form}", known, FORM_KEYS[form])
-    if files and Path(files[0]).is_dir():
-        pairs.require_known("study judge of records", [*known, *(key for key in terms if key != "drop")], [])
-        return judge_records(Path(files[0]))
-    if form == "csv":
-        numbers, metric = table.read_table(Path(files[0]), terms.pop("metric", None), known.get("scale"))
-        return judge_numbers(numbers, Path(files[0]).name, Terms(metric, **terms))
-    if form == "predictions":
-        found = runs.read_predictions(Path(known.pop("truth")), arms, progress=progress, **known)
-    else:
-        found = runs.read_run_folders(arms, progress=progress, split=terms.get("split", "val"), **known)
-    return judge_found(found, Terms(**terms))
 
 
 def _opened(verb: str, folder: str | None) -> Study:
@@ -342,93 +259,6 @@ def _carry_out(begun: Study, how: dict[str, Any], *, dry_run: bool) -> int:
 
     screen = console()
     if dry_run:
-        _print_estimate(screen, begun, how.get("workers"))
+        print_estimate(screen, begun, how.get("workers"))
         return COMPLETE
-    return _conclude(screen, begun, begun.run(**how, console=screen))
-
-
-def _conclude(screen: Console, finished: Study, failed: Mapping[Run, str]) -> int:
-    if finished.comparable():
-        concluded = finished.conclude()
-        for sentence in concluded.answers:
-            screen.print(sentence, markup=False, highlight=False, soft_wrap=True)
-        screen.print(f"report: {concluded.report}", soft_wrap=True)
-    for one, why in failed.items():
-        screen.print(f"failed: {one}: {why}", markup=False, soft_wrap=True)
-    if failed:
-        screen.print(f"resume with: attngraft study resume {_quoted(finished.folder)}", soft_wrap=True)
-    return INCOMPLETE if failed else COMPLETE
-
-
-def _print_status(begun: Study) -> int:
-    """Print what is finished and what it came to so far; the status says whether anything is missing."""
-    from rich.table import Table
-
-    from attngraft.cli.output import console
-    from attngraft.study.reporting.words import headline
-
-    results, screen = begun.results, console()
-    table = Table("arm", "seed", "state", title=f"{begun.folder}, plan {results.setting.hash}")
-    for run in results.runs:
-        table.add_row(run.arm, str(run.seed), _state(begun, run))
-    screen.print(table)
-    for sentence in headline(results):
-        screen.print(sentence, markup=False, highlight=False, soft_wrap=True)
-    return COMPLETE if len(results.finished) == len(results.runs) else INCOMPLETE
-
-
-def _state(begun: Study, run: RunResult) -> str:
-    from attngraft.study.running.records import Run
-    from attngraft.study.running.run import curve
-
-    if run.value is not None:
-        return f"{begun.plan.metric} {run.value:.2f}"
-    if run.error:
-        return f"failed: {run.error}"
-    epochs = len(curve(begun.store.training(Run(begun.fixed().arm(run.arm), run.seed))))
-    return f"epoch {epochs}/{begun.plan.train['epochs']}" if epochs else "missing"
-
-
-def _print_estimate(screen: Console, begun: Study, parallel: int | None) -> None:
-    from rich.table import Table
-
-    from attngraft.cli.progress import StatusLine
-
-    with StatusLine(screen) as progress:
-        found = begun.forecast(parallel, progress=progress)
-    table = Table("arm", "recipe", "one run", title=f"{found.runs} runs, {found.workers} at once")
-    for arm in found.fixed.arms:
-        table.add_row(arm.name, Path(arm.model).name, _duration(found.seconds[arm.name]))
-    screen.print(table)
-    for arm in found.fixed.arms:
-        if arm.note:
-            screen.print(f"{arm.name}: {arm.note}", soft_wrap=True)
-    most = " at most" if begun.plan.max_seeds else ""
-    screen.print(
-        f"about {_duration(found.seconds[''])}{most}, from timing training steps on this machine; "
-        f"{found.bytes / 1e9:.1f} GB of {found.free / 1e9:.0f} GB free in {begun.folder}. Nothing was run or written.",
-        soft_wrap=True,
-    )
-    if said := begun.decidable():
-        screen.print(said, soft_wrap=True, markup=False, highlight=False)
-    for warning in found.warnings:
-        screen.print(f"warning: {warning}", soft_wrap=True, markup=False)
-
-
-def _duration(seconds: float) -> str:
-    """Write a duration.
-
-    Example:
-        >>> [_duration(s) for s in (42, 630, 9000, 400_000)]
-        ['42 s', '10 min', '2.5 h', '4.6 days']
-    """
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds // 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} days"
-
-
-def _quoted(folder: Path) -> str:
-    """Return a folder as a shell takes it in a command."""
-    return shlex.quote(str(folder))
+    return conclude(screen, begun, begun.run(**how, console=screen))

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from attngraft._core.errors import DataError, OptionError
+from attngraft.study.fixed import Fixed
 from attngraft.study.judging.results import FILE, Results
-from attngraft.study.plan import Fixed
 from attngraft.study.reporting.words import headline
 from attngraft.study.running import status
 from attngraft.study.running.records import Run, Store

@@ -10,20 +10,16 @@ train: {epochs: 50}
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
-import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 
-from attngraft._core.docstrings import entries
 from attngraft._core.errors import OptionError, PlanError, UnknownNameError, suggest
-from attngraft._core.files import write_text
 from attngraft._core.yaml_files import read_yaml
 from attngraft.coco.metrics import parse_metric
 from attngraft.study.commands import split_command
@@ -218,76 +214,6 @@ class Plan:
         return [*controls, *arms]
 
 
-@dataclass(frozen=True)
-class Fixed:
-    """A plan with its arms settled, as it stands in the study's folder.
-
-    Attributes:
-        plan: The plan.
-        arms: Every arm and control, the first being ``stock``.
-        hash: Sixteen hexadecimal digits, equal exactly for equal plans; computed where it is left out.
-    """
-
-    plan: Plan
-    arms: tuple[Arm, ...]
-    hash: str = field(default="", compare=False)
-
-    FILE: ClassVar[str] = "plan.yaml"
-    SCHEMA: ClassVar[str] = "plan.schema.json"
-    HEAD: ClassVar[str] = (
-        f"# yaml-language-server: $schema={SCHEMA}\n"
-        "# The plan of this study, with every default written out; it was fixed before the first run.\n"
-        "# Its hash stands in every record: a changed plan is a new study, in a folder of its own.\n"
-    )
-
-    def __post_init__(self) -> None:
-        """Compute the hash."""
-        object.__setattr__(self, "hash", self.hash or _hash(self._plain()))
-
-    def arm(self, name: str) -> Arm:
-        """Return an arm by name.
-
-        Raises:
-            PlanError: If there is none.
-        """
-        for arm in self.arms:
-            if arm.name == name:
-                return arm
-        raise PlanError(f"the study has no arm {name!r}; {suggest(name, [arm.name for arm in self.arms])}")
-
-    def write(self, folder: Path) -> None:
-        """Write the plan into the study's folder, and beside it the schema by which editors complete its keys."""
-        text = yaml.safe_dump(self._plain(), sort_keys=False, allow_unicode=True, width=100)
-        write_text(folder / self.SCHEMA, json.dumps(schema(), indent=1))
-        write_text(folder / self.FILE, f"{self.HEAD}hash: {self.hash}\n{text}")
-
-    @classmethod
-    def read(cls, folder: Path) -> Fixed:
-        """Read the plan of a study's folder.
-
-        Raises:
-            PlanError: If there is none, or it was changed.
-        """
-        file = folder / cls.FILE
-        if not file.is_file():
-            raise PlanError(f"{folder} holds no study; start one with: attngraft study plan.yaml folder={folder}")
-        values = load(file)
-        wanted, arms = values.pop("hash", None), values.pop("resolved", [])
-        # The file's own words are hashed: a plan of before lacks keys that were added since, with their defaults.
-        if _hash({**values, "resolved": arms}) != wanted:
-            raise PlanError(f"{file} was changed after the study began; put it back, or begin a new study with it")
-        resolved = tuple(Arm(**{**arm, "against": tuple(arm["against"])}) for arm in arms)
-        return cls(Plan.of({"max_seeds": None, **values}), resolved, wanted)
-
-    def _plain(self) -> dict[str, Any]:
-        plain: dict[str, Any] = {**asdict(self.plan), "resolved": [asdict(arm) for arm in self.arms]}
-        return dict(json.loads(json.dumps(plain, default=str)))
-
-
-def _hash(plain: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
 def split_arms(text: str) -> tuple[str, ...]:
     """Split arms at the commas that do not belong to places or options.
 
@@ -454,28 +380,3 @@ def load(file: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise PlanError(f"{file} holds no plan; it needs keys such as data: and arms:")
     return values
-
-
-def schema() -> dict[str, Any]:
-    """Return the JSON schema (draft 2020-12) of a plan's file, by which editors complete and check its keys."""
-    from attngraft.yolo.options import training_schema
-
-    described = TypeAdapter(Plan).json_schema()
-    about, training = entries(Plan.__doc__ or "", "Args"), training_schema()
-    own: dict[str, Any] = {
-        name: {**value, "description": about[name]} for name, value in described["properties"].items()
-    }
-    for name in ("arms", "controls"):
-        own[name] = {"anyOf": [own[name], {"type": "string"}], "description": about[name]}
-    own["seeds"] = {"anyOf": [own["seeds"], {"type": "string", "pattern": SEED_RANGE.pattern}], "default": "3-15"}
-    own["train"] = {"type": "object", "properties": training, "additionalProperties": False}
-    fixed = {"hash": {"type": "string"}, "resolved": {"type": "array"}}
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "attngraft.plan",
-        "description": "The plan of a study; training options stand under train: or beside its own keys.",
-        "type": "object",
-        "properties": {**training, **fixed, **own},
-        "required": ["data", "arms"],
-        "additionalProperties": False,
-    }

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 
-from attngraft._core.errors import DataError, OutputError, PlanError
+from attngraft._core.errors import DataError, PlanError
 from attngraft._core.files import write_text
 from attngraft._core.progress import SILENT, Progress
 from attngraft.coco.metrics import require_classes
-from attngraft.study.plan import STOCK, Fixed, Plan, load
+from attngraft.study.fixed import Fixed
+from attngraft.study.home import home, other_plans
+from attngraft.study.plan import STOCK, Plan, load
 from attngraft.study.running.costs import measure_costs
 from attngraft.study.running.engines import Engine, Local, Ray
+from attngraft.study.running.lock import alone
 from attngraft.study.running.records import Record, Run, Store
 from attngraft.study.running.schedule import POLL_SECONDS, carry_out
 
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
     from attngraft.study.running.forecast import Forecast
 
 EngineName = Literal["local", "ray"]
-HOME = Path("runs/study")
-OLD_HOME = Path("studies")
-"""Where studies went before; one that was begun there goes on there."""
 
 
 class Study:
@@ -158,7 +156,7 @@ class Study:
             DataError: If the data are not there.
             OutputError: If the folder cannot be written.
         """
-        with self._alone():
+        with alone(self.store.folder, self.folder):
             self._check_data()
             fixed = self.fixed()
             carrier = self._engine(fixed, workers, engine, address, gpus)  # before the plan is fixed: it may refuse
@@ -178,7 +176,7 @@ class Study:
         Raises:
             PlanError: If it cannot be carried out.
         """
-        with self._alone():
+        with alone(self.store.folder, self.folder):
             self._check_data()
             self._fix(self.fixed())
         return len(self._all_runs())
@@ -216,7 +214,7 @@ class Study:
 
     def _all_runs(self) -> list[Run]:
         """List every run that the fixed plan may ask for."""
-        from attngraft.study.judging.evidence import all_runs
+        from attngraft.study.judging.gather import all_runs
 
         return all_runs(self.store, self.fixed())
 
@@ -245,7 +243,8 @@ class Study:
         Raises:
             PlanError: If there is no study yet, or not 2 seeds more than before.
         """
-        from attngraft.study.judging.evidence import EXTENSIONS, criterion, extensions
+        from attngraft.study.judging.evidence import criterion
+        from attngraft.study.judging.gather import EXTENSIONS, extensions
 
         if not self.begun:
             raise PlanError(f"{self.folder} holds no study to extend; start one first")
@@ -253,21 +252,21 @@ class Study:
         last = (before or (criterion(self.fixed().plan).last,))[-1] or 0
         if isinstance(max_seeds, bool) or not isinstance(max_seeds, int) or max_seeds < last + 2:
             raise PlanError(f"an extension has 2 seeds or more above the {last} there are, got max_seeds={max_seeds!r}")
-        with self._alone():
+        with alone(self.store.folder, self.folder):
             write_text(self.store.folder / EXTENSIONS, json.dumps([*before, max_seeds]))
         return (last, max_seeds) if not before else (*before, max_seeds)
 
     def decidable(self) -> str:
         """Say what can be decided on these images at all, from the first finished pair; empty before there is one."""
-        from attngraft.study.judging.evidence import Evidence
+        from attngraft.study.judging.gather import gather
 
         if not self.comparable() or self.plan.folds is not None:
             return ""
-        return Evidence.of(self.store, self.fixed()).decidable()
+        return gather(self.store, self.fixed()).decidable()
 
     def comparable(self) -> bool:
         """Tell whether an arm and the baseline have a finished pair."""
-        from attngraft.study.judging.evidence import unpaired
+        from attngraft.study.judging.gather import unpaired
 
         records = {(run.arm.name, run.seed): self.store.record(run) for run in self.runs()}
         alone = unpaired(records)
@@ -340,7 +339,7 @@ class Study:
         """Return the runs of the next seed, for the arms that a sequential plan has not decided."""
         if self.comparable():
             self.results.save(self.store.folder)  # for those who follow the study while it goes on
-        from attngraft.study.judging.evidence import undecided
+        from attngraft.study.judging.gather import undecided
 
         return undecided(self.store, fixed)
 
@@ -353,35 +352,6 @@ class Study:
             return Ray(self.store, address, gpus=gpus)
         raise PlanError(f"engine is local or ray, got {engine!r}")
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Keep a second process from carrying out the same study."""
-        folder = self.store.folder
-        made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(folder / ".lock", timeout=0)
-            lock.acquire()
-        except Timeout as error:
-            raise PlanError(f"another process is carrying out {self.folder}; wait for it, or end it first") from error
-        except OSError as error:
-            raise OutputError(f"cannot write {self.folder}: {error.strerror}; choose another folder") from error
-        try:
-            yield
-        finally:
-            lock.release()
-            if not self.begun:  # the study was refused, and leaves nothing behind
-                (folder / ".lock").unlink(missing_ok=True)
-                for parent in made:
-                    with suppress(OSError):
-                        parent.rmdir()
-
-
-def home(name: str) -> Path:
-    """Return the folder of a study that was given none."""
-    old = OLD_HOME / name
-    return old if (old / Fixed.FILE).is_file() and not (HOME / name).exists() else HOME / name
-
 
 def changes(before: Plan, now: Plan) -> str:
     """Say the first keys in which two plans differ."""
@@ -390,18 +360,6 @@ def changes(before: Plan, now: Plan) -> str:
     new |= new.pop("train")
     found = [f"{key} was {old.get(key)!r}, now {value!r}" for key, value in new.items() if value != old.get(key)]
     return "; ".join(found[:3])
-
-
-def other_plans(folder: Path, plan: Plan) -> list[str]:
-    """Name the other studies in a study's home that are on the same data: one that was dropped or renamed is there."""
-    found = []
-    for file in sorted(folder.parent.glob(f"*/{Fixed.FILE}")):
-        with suppress(PlanError):
-            values = load(file)
-            if file.parent != folder and values.get("data") == plan.data:
-                runs = len(list((file.parent / "records").glob("*.json")))
-                found.append(f"{file.parent.name} (plan {values.get('hash', 'not fixed')}, {runs} runs finished)")
-    return found
 
 
 def _over(values: Mapping[str, Any], keys: Mapping[str, Any]) -> dict[str, Any]:

@@ -117,7 +117,8 @@ def test_predictions_that_cannot_be_used_say_why(predictions: tuple[Study, dict[
 
 def test_run_folders_give_the_verdicts_of_the_study_to_the_digit(tiny_data: str, tmp_path: Path) -> None:
     """Trained by Ultralytics, four times one epoch; evaluated anew from their last weights."""
-    from attngraft.study.plan import Fixed, Plan
+    from attngraft.study.fixed import Fixed
+    from attngraft.study.plan import Plan
     from attngraft.study.running import run as running
     from tests.study.conftest import TINY
 

@@ -14,7 +14,8 @@ from click.testing import CliRunner
 
 from attngraft._core.errors import PlanError
 from attngraft.cli.main import main
-from attngraft.study.judging.evidence import Evidence, undecided
+from attngraft.study.judging.evidence import Evidence
+from attngraft.study.judging.gather import gather, undecided
 from attngraft.study.running.records import Run
 from attngraft.study.study import Study
 
@@ -23,7 +24,7 @@ PAIR = {"stock": 0.3, "eca@P3": 0.3}
 
 
 def evidence(study: Study) -> Evidence:
-    return Evidence.of(study.store, study.fixed())
+    return gather(study.store, study.fixed())
 
 
 def test_a_pair_made_up_for_later_is_looked_at_last(made_study: Make) -> None:
@@ -98,7 +99,7 @@ def test_looks_of_a_running_study_keep_what_they_resampled_and_reports_write_not
     assert not cache.exists()
     undecided(study.store, study.fixed())
     assert len(list(cache.glob("*.npz"))) == 6
-    again = Evidence.of(study.store, study.fixed(), keep=True)
+    again = gather(study.store, study.fixed(), keep=True)
     assert again.against_stock() == evidence(study).against_stock()
 
 
@@ -132,7 +133,7 @@ def change(study: Study, name: str, **facts: Any) -> None:
 def test_a_run_that_is_no_pair_is_left_out(made_study: Make, facts: dict[str, Any]) -> None:
     study = made_study({"stock": 0.3, "eca@P3": 0.1, "se@P3": 0.1}, seeds=4, controls="stock")
     change(study, "eca@P3-s2", **facts)
-    evidence = Evidence.of(study.store, study.fixed())
+    evidence = gather(study.store, study.fixed())
     assert evidence.seeds("eca@P3") == [0, 1, 3]
     assert evidence.seeds("se@P3") == [0, 1, 2, 3]
     assert study.results.arm("eca@P3").estimate.seeds == 3
@@ -142,7 +143,7 @@ def test_a_run_that_is_no_pair_is_left_out(made_study: Make, facts: dict[str, An
 def test_a_baseline_that_differs_leaves_its_seed_to_nobody(made_study: Make) -> None:
     study = made_study({"stock": 0.3, "eca@P3": 0.1, "se@P3": 0.1}, seeds=3, controls="stock")
     change(study, "stock-s1", batch=4)
-    evidence = Evidence.of(study.store, study.fixed())
+    evidence = gather(study.store, study.fixed())
     assert evidence.seeds("eca@P3") == evidence.seeds("se@P3") == [0, 2]
 
 
@@ -150,7 +151,7 @@ def test_runs_of_a_program_that_notes_nothing_are_pairs(made_study: Make) -> Non
     study = made_study({"stock": 0.3, "eca@P3": 0.1}, seeds=3, controls="stock")
     for file in study.store.records.glob("*.json"):
         file.write_text(json.dumps(json.loads(file.read_text()) | {"watch": {}}))
-    assert Evidence.of(study.store, study.fixed()).seeds("eca@P3") == [0, 1, 2]
+    assert gather(study.store, study.fixed()).seeds("eca@P3") == [0, 1, 2]
 
 
 def test_a_run_that_diverged_is_a_pair_and_counts_as_nothing_found(made_study: Make) -> None:

@@ -15,7 +15,8 @@ import psutil
 import pytest
 
 from attngraft._core.errors import DataError, PlanError
-from attngraft.study.plan import Fixed, Plan
+from attngraft.study.fixed import Fixed
+from attngraft.study.plan import Plan
 from attngraft.study.running import program, status
 from attngraft.study.running.records import Run, Store
 from attngraft.study.study import Study

@@ -18,7 +18,8 @@ import psutil
 import pytest
 import torch
 
-from attngraft.study.plan import Fixed, Plan
+from attngraft.study.fixed import Fixed
+from attngraft.study.plan import Plan
 from attngraft.study.running import run as runs
 from attngraft.study.running.records import Run, Store
 from attngraft.study.study import Study

@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 
 from attngraft._core.errors import PlanError
-from attngraft.study.judging.evidence import Evidence
+from attngraft.study.judging.gather import gather
 from attngraft.study.running import status
 from attngraft.study.running.records import DAMAGED, Run
 from attngraft.study.running.schedule import carry_out
@@ -95,13 +95,13 @@ def test_a_seed_that_failed_is_not_asked_for_again(made_study: Make) -> None:
     study = made_study({"stock": 0.3, "eca@P3": 0.1}, seeds=3, max_seeds=6, controls="stock")
     fixed = study.fixed()
     eca, stock = fixed.arm("eca@P3"), fixed.arm("stock")
-    pair = Evidence.of(study.store, fixed).next_pair("eca@P3", "stock")
+    pair = gather(study.store, fixed).next_pair("eca@P3", "stock")
     assert pair == [Run(eca, 3), Run(stock, 3)]
     study.store.fail(Run(eca, 3), "out of memory")
-    assert Evidence.of(study.store, fixed).next_pair("eca@P3", "stock") == [Run(eca, 4), Run(stock, 4)]
+    assert gather(study.store, fixed).next_pair("eca@P3", "stock") == [Run(eca, 4), Run(stock, 4)]
     study.store.fail(Run(eca, 4), "out of memory")
     study.store.fail(Run(stock, 5), "out of memory")
-    assert Evidence.of(study.store, fixed).next_pair("eca@P3", "stock") == []  # the plan has no further seed
+    assert gather(study.store, fixed).next_pair("eca@P3", "stock") == []  # the plan has no further seed
 
 
 def test_a_status_that_cannot_be_read_is_none(made_study: Make) -> None:

@@ -14,6 +14,7 @@ from attngraft._core.files import free_path
 from attngraft.coco.metrics import metric_values, parse_metric, require_classes
 from attngraft.study.existing.runs import Found
 from attngraft.study.existing.table import Numbers, require_pairs
+from attngraft.study.fixed import Fixed
 from attngraft.study.judging.bootstrap import Resampled
 from attngraft.study.judging.breakdown import breakdown
 from attngraft.study.judging.collect import baseline as baseline_of
@@ -22,7 +23,7 @@ from attngraft.study.judging.evidence import Evidence
 from attngraft.study.judging.reproducibility import Reproducibility, own_version
 from attngraft.study.judging.results import FILE, Cost, Results, RunResult, Setting
 from attngraft.study.judging.samples import disagreements
-from attngraft.study.plan import STOCK, Arm, Fixed, Plan, Split, check_fields
+from attngraft.study.plan import STOCK, Arm, Plan, Split, check_fields
 from attngraft.study.reporting.report import Conclusion, write_report
 
 BASELINES = (STOCK, "baseline")

@@ -17,15 +17,17 @@ import numpy as np
 from attngraft._core.errors import DataError, PlanError
 from attngraft.coco.average_precision import METRICS
 from attngraft.study.existing.judging import Numbered
+from attngraft.study.fixed import Fixed
 from attngraft.study.judging.bootstrap import Resampled
 from attngraft.study.judging.breakdown import breakdown
 from attngraft.study.judging.collect import baseline, cost_of, curves, mean_errors, read_json, setting, table
 from attngraft.study.judging.collect import is_complete as complete
-from attngraft.study.judging.evidence import criterion, unpaired
+from attngraft.study.judging.evidence import criterion
+from attngraft.study.judging.gather import unpaired
 from attngraft.study.judging.reproducibility import reproducibility
 from attngraft.study.judging.results import Results, RunResult
 from attngraft.study.judging.statistics import Estimate, estimate
-from attngraft.study.plan import STOCK, Arm, Fixed, Plan
+from attngraft.study.plan import STOCK, Arm, Plan
 from attngraft.study.running.records import Record
 
 FILE = "records.jsonl"

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from attngraft._core.errors import DataError
+from attngraft.study.fixed import Fixed
 from attngraft.study.judging.results import FILE, Results
-from attngraft.study.plan import Fixed
 from attngraft.study.study import Study
 
 

@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 
 from attngraft.coco.metrics import metric_values
+from attngraft.study.fixed import Fixed
 from attngraft.study.judging.breakdown import breakdown
-from attngraft.study.judging.evidence import EXTENSIONS, Evidence, extensions
+from attngraft.study.judging.evidence import Evidence
+from attngraft.study.judging.gather import EXTENSIONS, extensions, gather
 from attngraft.study.judging.learning import learned
 from attngraft.study.judging.reproducibility import own_version, reproducibility
 from attngraft.study.judging.results import (
@@ -27,7 +29,7 @@ from attngraft.study.judging.results import (
     Setting,
 )
 from attngraft.study.judging.samples import Sample, disagreements
-from attngraft.study.plan import STOCK, Fixed, Plan
+from attngraft.study.plan import STOCK, Plan
 from attngraft.study.running.folds import fold_of
 from attngraft.study.running.records import Record, Run, Store, planned
 
@@ -47,7 +49,7 @@ def collect(store: Store, fixed: Fixed, records: Sequence[Record], others: Seque
         records: The records of the finished runs, seed by seed.
         others: Other plans on the same data.
     """
-    evidence = Evidence.of(store, fixed)
+    evidence = gather(store, fixed)
     costs = read_json(store.folder / COSTS)
     arms = table(evidence, {name: cost_of(costs, name) for name in evidence.tables}, records)
     runs = run_results(store, fixed, records, evidence)

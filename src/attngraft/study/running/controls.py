@@ -16,7 +16,8 @@ from dataclasses import replace
 import torch
 
 from attngraft.measure import latency
-from attngraft.study.plan import Arm, Fixed, Plan
+from attngraft.study.fixed import Fixed
+from attngraft.study.plan import Arm, Plan
 from attngraft.yolo import Recipe
 from attngraft.yolo.recipe import GraftSpec
 

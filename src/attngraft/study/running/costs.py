@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from attngraft._core.files import write_text
-from attngraft.study.plan import Fixed
+from attngraft.study.fixed import Fixed
 from attngraft.study.running.records import Run, Store
 from attngraft.study.running.run import environment
 

@@ -12,7 +12,8 @@ import torch
 from attngraft._core.errors import PlanError
 from attngraft._core.progress import Progress
 from attngraft.measure import latency
-from attngraft.study.plan import Arm, Fixed, Plan
+from attngraft.study.fixed import Fixed
+from attngraft.study.plan import Arm, Plan
 from attngraft.study.running.controls import own_cache
 from attngraft.study.running.engines import fitting_workers
 

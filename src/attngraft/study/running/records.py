@@ -27,7 +27,8 @@ from typing import Any
 from attngraft._core.errors import DataError
 from attngraft._core.files import free_path, write_bytes, write_text, write_whole
 from attngraft.coco.matches import Matches
-from attngraft.study.plan import Arm, Fixed
+from attngraft.study.fixed import Fixed
+from attngraft.study.plan import Arm
 
 DAMAGED = "damaged"
 """Folder of files that could not be read."""

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 from filelock import FileLock
 
-from attngraft.study.plan import Fixed
+from attngraft.study.fixed import Fixed
 from attngraft.study.running.folds import fold_data, fold_of
 from attngraft.study.running.records import Record, Run, Store
 

@@ -13,7 +13,8 @@ from rich.console import Console
 
 from attngraft._core.errors import PlanError
 from attngraft.coco.metrics import metric_values
-from attngraft.study.plan import STOCK, Fixed
+from attngraft.study.fixed import Fixed
+from attngraft.study.plan import STOCK
 from attngraft.study.running.display import Display
 from attngraft.study.running.engines import Engine
 from attngraft.study.running.records import Run, Store, planned

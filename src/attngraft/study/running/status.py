@@ -17,7 +17,7 @@ from typing import Any, Literal
 from attngraft._core.files import write_text
 from attngraft._core.schemas import json_schema
 from attngraft.coco.metrics import metric_values
-from attngraft.study.plan import Fixed
+from attngraft.study.fixed import Fixed
 from attngraft.study.running.records import Run, Store
 from attngraft.study.running.run import curve
 

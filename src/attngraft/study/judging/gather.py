@@ -1,0 +1,145 @@
+"""From a study's folder to its evidence, and to the runs that are still wanted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from attngraft.coco.matches import Matches
+from attngraft.study.fixed import Fixed
+from attngraft.study.judging.bootstrap import Draw
+from attngraft.study.judging.cache import Cache
+from attngraft.study.judging.evidence import RESAMPLES, Evidence, criterion
+from attngraft.study.judging.reproducibility import are_pair
+from attngraft.study.judging.selection import confirming
+from attngraft.study.plan import STOCK
+from attngraft.study.running.folds import groups
+from attngraft.study.running.records import Record, Run, Store, at_seed
+
+EXTENSIONS = "extensions.json"
+SEARCH = "search.json"
+
+
+def gather(store: Store, fixed: Fixed, *, keep: bool = False) -> Evidence:
+    """Read every finished run of a study.
+
+    Args:
+        store: Its folder.
+        fixed: Its plan.
+        keep: Whether to keep in the folder what is resampled, for the next look.
+    """
+    later = extensions(store)
+    rule = criterion(fixed.plan, later)
+    runs = list(store.finished(all_runs(store, fixed)))
+    tables: dict[str, dict[int, Matches]] = {arm.name: {} for arm in fixed.arms}
+    made: dict[str, dict[int, str]] = {arm.name: {} for arm in fixed.arms}
+    diverged: dict[str, set[int]] = {arm.name: set() for arm in fixed.arms}
+    records = {(run.arm.name, run.seed): store.record(run) for run in runs}
+    for run in runs:
+        record = records[run.arm.name, run.seed]
+        tables[run.arm.name][run.seed] = store.matches(run)
+        made[run.arm.name][run.seed] = record.finished
+        if record.watch.get("diverged"):
+            diverged[run.arm.name].add(run.seed)
+    some = next((table for arm in tables.values() for table in arm.values()), None)
+    draw, selected = draw_of(store, fixed, some)
+    return Evidence(
+        fixed=fixed,
+        tables=tables,
+        finished=made,
+        failed=failed_runs(store, fixed),
+        diverged={name: frozenset(seeds) for name, seeds in diverged.items()},
+        unpaired=unpaired(records),
+        criterion=replace(rule, selected=selected),
+        draw=draw,
+        cache=Cache(store.folder / "cache" / "judging", keep),
+    )
+
+
+def unpaired(records: Mapping[tuple[str, int], Record]) -> dict[str, frozenset[int]]:
+    """Find the runs that are no pair with the baseline's of their seed: another batch size, other images, ...
+
+    Args:
+        records: The records, by arm and seed.
+    """
+    found: dict[str, set[int]] = {}
+    for (arm, seed), record in records.items():
+        stock = records.get((STOCK, seed))
+        if stock is not None and not are_pair(record, stock):
+            found.setdefault(arm, set()).add(seed)
+    return {arm: frozenset(seeds) for arm, seeds in found.items()}
+
+
+def draw_of(store: Store, fixed: Fixed, run: Matches | None) -> tuple[Draw, bool]:
+    """Say how images are drawn, and whether all of them chose the arms.
+
+    Args:
+        store: The study's folder.
+        fixed: Its plan.
+        run: Any of its runs.
+
+    Raises:
+        DataError: If the plan's ``group`` finds no group in the name of an image.
+    """
+    search = _read(store.folder / SEARCH)
+    chosen = bool(search) and not search.get("fresh_split")
+    halves = chosen and bool(search.get("halves")) and fixed.plan.folds is None
+    if run is None or fixed.plan.folds or not (halves or fixed.plan.group):
+        return Draw(RESAMPLES), chosen
+    names = {image["id"]: str(image["file_name"]) for image in store.truth()["images"]}
+    files = [names[image] for image in run.images.tolist()]
+    named = groups([Path(file).name for file in files], fixed.plan.group)
+    numbers = np.unique(named, return_inverse=True)[1] if fixed.plan.group else None
+    return Draw(RESAMPLES, groups=numbers, kept=confirming(files) if halves else None), chosen and not halves
+
+
+def _read(file: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return found
+
+
+def extensions(store: Store) -> tuple[int, ...]:
+    """Return the most seeds after each extension of a study's plan."""
+    file = store.folder / EXTENSIONS
+    return tuple(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else ()
+
+
+def all_runs(store: Store, fixed: Fixed) -> list[Run]:
+    """List every run that a plan and its extensions may ask for, seed by seed."""
+    last = criterion(fixed.plan, extensions(store)).last or fixed.plan.seeds
+    seeds = range(fixed.plan.first_seed, fixed.plan.first_seed + last)
+    return [run for seed in seeds for run in at_seed(fixed.arms, seed)]
+
+
+def failed_runs(store: Store, fixed: Fixed) -> dict[str, frozenset[int]]:
+    """Return the seeds at which each arm was tried and failed."""
+    found: dict[str, set[int]] = {arm.name: set() for arm in fixed.arms}
+    for file in sorted(store.failures.glob("*.json")):
+        failure = json.loads(file.read_text(encoding="utf-8"))
+        if failure.get("arm") in found:
+            found[failure["arm"]].add(int(failure["seed"]))
+    return {name: frozenset(seeds) for name, seeds in found.items()}
+
+
+def undecided(store: Store, fixed: Fixed) -> list[Run]:
+    """Return the runs of the next seed for the arms that may still be decided, and for what they are compared with.
+
+    The next seed is the first that was not attempted. An arm that came out better is then compared with its
+    convolution, from the first seed on, until that is decided too.
+    """
+    evidence = gather(store, fixed, keep=True)
+    wanted: list[Run] = []
+    first = evidence.against_stock()
+    later = evidence.against_conv()
+    for name, verdict in first.items():
+        control = evidence.conv(name)
+        if not verdict.stop and evidence.rule.looks_often:
+            wanted += evidence.next_pair(name, STOCK)
+        elif verdict.outcome == "better" and control is not None and not (name in later and later[name].stop):
+            wanted += evidence.next_pair(name, control.name)
+    return list(dict.fromkeys(wanted))
