@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from itertools import product
 
 import torch
@@ -81,3 +82,59 @@ def group_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float 
         for c in range(g * per_group, (g + 1) * per_group):
             out[b, c] = (x[b, c] - mean) / (variance + eps).sqrt() * weight[c] + bias[c]
     return out
+
+
+def official(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """Make a state as an authors' module has it: random numbers that take gradients, and running statistics."""
+    state = {}
+    for name, shape in shapes.items():
+        value = torch.randn(shape, dtype=torch.float64) * 0.5
+        if ".running_" in name:
+            state[name] = value.abs() + 0.5 if name.endswith("var") else value
+        else:
+            state[name] = value.requires_grad_()
+    return state
+
+
+def norm_shapes(name: str, channels: int) -> dict[str, tuple[int, ...]]:
+    """Name what a batch norm holds."""
+    return {f"{name}.{part}": (channels,) for part in ("weight", "bias", "running_mean", "running_var")}
+
+
+def normed(x: Tensor, state: Mapping[str, Tensor], name: str, eps: float = 1e-5) -> Tensor:
+    """Normalise each channel by the running statistics of a state."""
+    mean, variance, weight, bias = (
+        state[f"{name}.{part}"].view(-1, *(1,) * (x.dim() - 2))
+        for part in ("running_mean", "running_var", "weight", "bias")
+    )
+    return (x - mean) / (variance + eps).sqrt() * weight + bias
+
+
+def assert_same(
+    module: nn.Module,
+    slow: Callable[[Tensor, Mapping[str, Tensor]], Tensor],
+    state: Mapping[str, Tensor],
+    x: Tensor,
+    convert: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]],
+) -> None:
+    """Compare outputs, and the gradients of the input and of every number of an authors' state.
+
+    Args:
+        module: Ours.
+        slow: The equations, of the input and that state.
+        state: The authors' state, of numbers that take gradients.
+        x: The input.
+        convert: Makes our state of theirs.
+    """
+    module.double().eval()
+    ours = {name: value.double() for name, value in module.state_dict().items()} | dict(convert(state))
+    assert set(ours) == set(module.state_dict())
+    takes = [value for value in state.values() if value.requires_grad]
+    found = []
+    for run in (lambda x: torch.func.functional_call(module, ours, (x,)), lambda x: slow(x, state)):
+        image = x.clone().requires_grad_()
+        y = run(image)
+        weight = torch.randn(y.shape, dtype=y.dtype, generator=torch.Generator().manual_seed(1))
+        found.append([y, *torch.autograd.grad((y * weight).sum(), [image, *takes], materialize_grads=True)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-9, rtol=1e-9)

@@ -41,6 +41,7 @@ FORMS: list[tuple[str, dict[str, Any]]] = [
     ("non_local", {"form": "dot_product"}), ("non_local", {"scale": True}),
     ("ocab", {"window": 4, "border": "zero"}), ("ocab", {"window": 4, "overlap": 1.0}),
     ("psa_attention", {"heads": 4, "key_ratio": 0.25}),
+    ("shsa", {"attended_channels": 64}), ("shsa", {"key_dim": 5, "attended_channels": 3}),
 ]  # fmt: skip
 
 
@@ -170,7 +171,7 @@ def test_gate_times_map_is_what_runs(name: str, size: tuple[int, int]) -> None:
     y = module.gated(x) * gate
     if name == "shuffle_attention":
         y = y.unflatten(1, (2, -1)).transpose(1, 2).flatten(1, 2)  # the shuffle of the two halves of the channels
-    if name == "cpca":
+    if name in ("cpca", "tssa"):
         y = module.proj(y)
     if name == "grn":
         y = y + module.offset[:, None, None]

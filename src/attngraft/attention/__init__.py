@@ -39,9 +39,11 @@ from attngraft.attention.psa_attention import PSAAttention
 from attngraft.attention.psa_block import PositionSensitiveBlock
 from attngraft.attention.scsa import SCSA
 from attngraft.attention.se import SE
+from attngraft.attention.shsa import SHSA
 from attngraft.attention.shuffle_attention import ShuffleAttention
 from attngraft.attention.simam import SimAM
 from attngraft.attention.triplet import TripletAttention
+from attngraft.attention.tssa import TSSA
 
 __all__ = [
     "BRA",
@@ -68,6 +70,8 @@ __all__ = [
     "OCAB",
     "SCSA",
     "SE",
+    "SHSA",
+    "TSSA",
     "AIFIEncoder",
     "AreaAttention",
     "Attention",

@@ -11,7 +11,6 @@ Differs: The equations give no learned scale, no position table, and a norm with
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -22,6 +21,7 @@ from attngraft._core.checks import divides, largest_divisor, odd, one_of, positi
 from attngraft._core.errors import OptionError
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
+from attngraft.attention._precision import no_autocast
 from attngraft.attention._rows import Cells, Mixture, choose, query_cells
 
 EPSILON = 1e-6
@@ -118,7 +118,7 @@ class FocusedLinearAttention(Attention):
         """
         q, k, _ = self._vectors(x)
         wide = torch.promote_types(q.dtype, torch.float32)
-        with _no_autocast(q):
+        with no_autocast(q):
             q, q_factor = (t.transpose(2, 3) for t in self._focus(q.flatten(2).to(wide)))
             k, k_factor = self._focus(k.flatten(2).to(wide))
             k = k * (k_factor / k.shape[3])
@@ -144,7 +144,7 @@ class FocusedLinearAttention(Attention):
         features are small beside another's has a denominator near epsilon, which float16 cannot invert.
         """
         wide = torch.promote_types(q.dtype, torch.float32)
-        with _no_autocast(q):
+        with no_autocast(q):
             q, q_factor = self._focus(q.to(wide))  # (B, h, d, N), (B, h or 1, 1, N)
             k, k_factor = self._focus(k.to(wide))
             k = k * (k_factor / v.shape[2])
@@ -173,11 +173,6 @@ class FocusedLinearAttention(Attention):
         assert self.dwc.bias is not None
         weight, bias = self.dwc.weight.repeat(self.heads, 1, 1, 1), self.dwc.bias.repeat(self.heads)
         return F.conv2d(v, weight, bias, padding=self.kernel_size // 2, groups=self.channels)
-
-
-def _no_autocast(x: Tensor) -> AbstractContextManager[None]:
-    """Keep autocast from taking products back to half precision; meta tensors have none to switch off."""
-    return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
 
 
 def _two_sizes(who: str, sizes: tuple[int, int]) -> tuple[int, int]:
