@@ -142,7 +142,7 @@ def unit(keys: NDArray[Any]) -> NDArray[Any]:
 
 def joined(heads: NDArray[Any]) -> NDArray[Any]:
     """Join the keys of all heads to one vector: ``(N, heads, dim)`` to ``(N, 1, heads * dim)``."""
-    return heads.reshape(len(heads), 1, -1)
+    return heads.reshape(len(heads), 1, heads.shape[1] * heads.shape[2])
 
 
 def split(standard: NDArray[Any], heads: int) -> NDArray[Any]:
@@ -153,4 +153,4 @@ def split(standard: NDArray[Any], heads: int) -> NDArray[Any]:
     """
     if standard.shape[-1] % heads:
         raise ShapeError("split", f"a width that {heads} heads divide", standard.shape)
-    return standard.reshape(len(standard), heads, -1)
+    return standard.reshape(len(standard), heads, standard.shape[-1] // heads)

@@ -96,25 +96,25 @@ class Store(Protocol):
         """
 
 
-def in_space(keys: Keys, space: str, heads: int) -> NDArray[Any]:
+def in_space(space: str, heads: NDArray[Any], standard: NDArray[Any]) -> NDArray[Any]:
     """Return keys as a space compares them, ``(N, heads of the space, dim of the space)``.
 
     Args:
-        keys: The keys.
         space: The space.
-        heads: Number of heads of the model, into which the standard key is split.
+        heads: Keys of the heads, ``(N, heads, dim)``.
+        standard: Standard keys, ``(N, width)``.
 
     Raises:
         OptionError: If there is no such space, or no standard key was kept for it.
     """
     one_of("nearest", "space", space, SPACES)
     if space == "heads":
-        return keys.heads
+        return heads
     if space == "joined":
-        return spaces.joined(keys.heads)
-    if not keys.standard.shape[1]:
+        return spaces.joined(heads)
+    if not standard.shape[1]:
         raise OptionError(f"this index keeps no standard keys, which {space} needs; build it with standard=True")
-    return spaces.split(keys.standard, heads if space == "split" else 1)
+    return spaces.split(standard, heads.shape[1] if space == "split" else 1)
 
 
 def require_fit(keys: Keys, heads: int, dim: int, width: int) -> None:
