@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup format check test all demo bench docs
+.PHONY: help setup format check test all demo bench docs site
 
 help:  ## Say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -28,6 +28,8 @@ check: $(BIN)/.dev  ## Check style, types, layers, spelling and generated pages
 	$(BIN)/python tools/catalogue.py --check
 	$(BIN)/python tools/speed_tables.py --check
 	$(BIN)/python tools/models_page.py --check
+	$(BIN)/python tools/reference_pages.py --check
+	$(BIN)/python tools/site.py --check
 
 test: $(BIN)/.dev  ## Run every test (about 10 minutes on 2 cores, no network)
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
@@ -49,6 +51,10 @@ docs: $(BIN)/.dev  ## Write the generated pages
 	$(BIN)/python tools/catalogue.py
 	$(BIN)/python tools/speed_tables.py
 	$(BIN)/python tools/models_page.py
+	$(BIN)/python tools/reference_pages.py
+
+site: $(BIN)/.dev  ## Build the documentation site, in both languages, into build/site
+	$(BIN)/python tools/site.py --check
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

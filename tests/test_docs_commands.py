@@ -17,7 +17,11 @@ from attngraft.cli import main
 
 ROOT = Path(__file__).parents[1]
 GUIDE = ROOT / "docs/troubleshooting.md"
-TWINS = [(GUIDE, ROOT / "docs/troubleshooting.zh-CN.md"), (ROOT / "README.md", ROOT / "README.zh-CN.md")]
+TWINS = [
+    (english, chinese)
+    for chinese in sorted([*ROOT.glob("*.zh-CN.md"), *ROOT.glob("docs/*.zh-CN.md")])
+    if (english := chinese.with_name(chinese.name.replace(".zh-CN", ""))).exists()
+]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("studies/*.md")])
 PLACEHOLDERS = re.compile(r"[A-Z_]+\b")
 

@@ -1,4 +1,4 @@
-"""Write docs/catalogue.md, and the table between the markers in both READMEs, from the registry of mechanisms.
+"""Write docs/catalogue.md and its Chinese twin from the registry of mechanisms.
 
 Run it after a change to a mechanism. With --check nothing is written, and the exit status is 1 if one is out of date.
 """
@@ -14,7 +14,6 @@ from types import MappingProxyType
 import attngraft.attention as zoo
 
 ROOT = Path(__file__).resolve().parents[1]
-BEGIN, END = "<!-- catalogue: begin -->", "<!-- catalogue: end -->"
 WIDTH, SIDE = 256, 20
 SPEED = "circulated-amd-epyc"
 TIMED = "40x40, 256 channels, batch 8"
@@ -49,9 +48,7 @@ CHINESE = {
     "spatial gate": "空间门控",
     "window self-attention": "窗口自注意力",
 }
-"""Columns, roles and families in the Chinese README; a family that is not here stays English."""
-
-READMES: dict[str, dict[str, str]] = {"README.md": {}, "README.zh-CN.md": CHINESE}
+"""Columns, roles and families in Chinese; a family that is not here stays English."""
 
 HEADER = f"""# Catalogue
 
@@ -66,7 +63,23 @@ it was traced with and at others; `tests/attention/test_contract.py` runs all of
 
 Speed is how many times as fast as its reference implementation it is, as an inference and in training, on
 {TIMED}: the medians of `benchmarks/results/{SPEED}.md`, where the intervals and other sizes are. A dash: the reference
-implementation is the same layers; MHSA has a table of its own in the README.
+implementation is the same layers; MHSA has a [table of its own](speed.md).
+
+"""
+
+CHINESE_HEADER = f"""# 机制目录
+
+全部机制，由 `python tools/catalogue.py` 从源码生成，请勿手工修改。表格之后的各节保留英文原文。
+
+参数量与乘加次数按默认选项计算，特征图为 {WIDTH} 通道、{SIDE} x {SIDE} 个单元格，即 640 像素图像的 P5。
+内存一列是训练内存随单元格数 N 增长的阶。
+*混合类*机制嫁接为 `x + gamma * f(x)`，*门控类*机制嫁接为 `x + gamma * (f(x) - x)`，gamma 初值为零。
+
+每个机制都能导出为 ONNX（固定与动态尺寸）、OpenVINO 与 TorchScript，数值一致；
+`tests/attention/test_contract.py` 会运行这些文件。
+
+速度是相对参考实现的倍数（推理，训练），测量于 {TIMED}，为 `benchmarks/results/{SPEED}.md` 的中位数。
+短横线表示参考实现就是同样的层；MHSA [另有一表](speed.zh-CN.md)。
 
 """
 
@@ -99,13 +112,13 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([head, "|---" * len(rows[0]) + "|", *body]) + "\n"
 
 
-def overview(page: str = "", words: Mapping[str, str] = MappingProxyType({})) -> str:
-    """Return the table of all mechanisms, each linked to its section of a page, in the words of a language."""
+def overview(words: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Return the table of all mechanisms, each linked to its section, in the words of a language."""
     rows = [tuple(words.get(column, column) for column in COLUMNS)]
     speed = speeds()
     for r in records():
         parameters, macs = cost(r)
-        link = f"[`{r.name}`]({page}#{r.name})"
+        link = f"[`{r.name}`](#{r.name})"
         figures = (f"{parameters:,}", f"{macs:,}", r.growth, speed.get(r.name, "–"))
         rows.append(
             (
@@ -128,21 +141,11 @@ def section(record: zoo.Mechanism) -> str:
     return "\n".join(lines).replace("``", "`") + "\n"
 
 
-def with_table(readme: str, name: str = "README.md") -> str:
-    """Return a README with a new table between its markers."""
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise SystemExit(f"{name} has no place for the table: write the lines {BEGIN} and {END} where it belongs")
-    return f"{before}{BEGIN}\n{overview('docs/catalogue.md', READMES[name])}{END}{after}"
-
-
 def outputs(root: Path) -> Iterator[tuple[Path, str]]:
     """Yield each file and what it should hold."""
-    yield root / "docs" / "catalogue.md", HEADER + "\n".join([overview(), *map(section, records())])
-    for readme in (root / name for name in READMES):
-        if readme.exists():
-            yield readme, with_table(readme.read_text(encoding="utf-8"), readme.name)
+    sections = [section(record) for record in records()]
+    yield root / "docs/catalogue.md", HEADER + "\n".join([overview(), *sections])
+    yield root / "docs/catalogue.zh-CN.md", CHINESE_HEADER + "\n".join([overview(words=CHINESE), *sections])
 
 
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:

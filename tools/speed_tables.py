@@ -1,4 +1,4 @@
-"""Write the speed tables of both READMEs from the newest results of ``benchmarks``; ``--check`` exits 1 on drift."""
+"""Write the tables of docs/speed.md and its Chinese twin from the newest results; ``--check`` exits 1 on drift."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-READMES: dict[Path, dict[str, str]] = {
-    ROOT / "README.md": {},
-    ROOT / "README.zh-CN.md": {
+PAGES: dict[Path, dict[str, str]] = {
+    ROOT / "docs/speed.md": {},
+    ROOT / "docs/speed.zh-CN.md": {
         "| map | module | forward | its memory | forward+backward | its memory |": (
             "| 特征图 | 模块 | 前向 | 前向内存 | 前向+反向 | 前向+反向内存 |"
         ),
@@ -69,7 +69,7 @@ def write(page: str, place: str, heads: Mapping[str, str] = MappingProxyType({})
     before, begin, rest = page.partition(marks[0])
     _, end, after = rest.partition(marks[1])
     if not (begin and end):
-        raise SystemExit(f"a README has no place for a table: write the lines {' and '.join(marks)} where it belongs")
+        raise SystemExit(f"the page has no place for a table: write the lines {' and '.join(marks)} where it belongs")
     text = table(json.loads((RESULTS / results).read_text(encoding="utf-8")))
     for head, translated in heads.items():
         text = text.replace(head, translated)
@@ -79,15 +79,15 @@ def write(page: str, place: str, heads: Mapping[str, str] = MappingProxyType({})
 def main(arguments: list[str]) -> int:
     """Write the tables, or say whether they are up to date."""
     stale = False
-    for readme, heads in READMES.items():
-        page = before = readme.read_text(encoding="utf-8")
+    for path, heads in PAGES.items():
+        page = before = path.read_text(encoding="utf-8")
         for place in TABLES:
             page = write(page, place, heads)
         stale |= page != before
         if "--check" not in arguments:
-            readme.write_text(page, encoding="utf-8")
+            path.write_text(page, encoding="utf-8")
     if stale and "--check" in arguments:
-        print("the README's speed tables are out of date; run: make docs")
+        print("the speed tables are out of date; run: make docs")
         return 1
     return 0
 

@@ -1,4 +1,4 @@
-"""The README's speed tables are those of the stored results."""
+"""The speed tables are those of the stored results."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def test_the_tables_are_up_to_date(script: ModuleType, capsys: pytest.CaptureFix
 def test_a_drift_fails_the_check_and_writing_fixes_it(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    readme = tmp_path / "README.md"
-    page = (ROOT / "README.md").read_text(encoding="utf-8")
-    readme.write_text(page.replace("| module |", "| kind |"), encoding="utf-8")
-    monkeypatch.setattr(script, "READMES", {readme: {}})
+    path = tmp_path / "speed.md"
+    page = (ROOT / "docs/speed.md").read_text(encoding="utf-8")
+    path.write_text(page.replace("| module |", "| kind |"), encoding="utf-8")
+    monkeypatch.setattr(script, "PAGES", {path: {}})
     assert script.main(["--check"]) == 1
     assert script.main([]) == 0
-    assert readme.read_text(encoding="utf-8") == page
+    assert path.read_text(encoding="utf-8") == page
 
 
-def test_a_readme_without_markers_is_refused(script: ModuleType) -> None:
+def test_a_path_without_markers_is_refused(script: ModuleType) -> None:
     with pytest.raises(SystemExit, match="no place for a table: write the lines <!-- speed: begin --> and"):
         script.write("# A\n", "speed")
