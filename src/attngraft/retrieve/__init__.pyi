@@ -1,3 +1,5 @@
+from .evaluation import Evaluation as Evaluation
+from .evaluation import evaluate as evaluate
 from .images import ImageEncoder as ImageEncoder
 from .items import Item as Item
 from .items import read_items as read_items
@@ -13,6 +15,7 @@ from .stores import Store as Store
 
 __all__ = [
     "Encoder",
+    "Evaluation",
     "HeadSpaces",
     "HeadVote",
     "ImageEncoder",
@@ -21,6 +24,7 @@ __all__ = [
     "Neighbours",
     "Ranked",
     "Store",
+    "evaluate",
     "fuse",
     "read_items",
     "vote",

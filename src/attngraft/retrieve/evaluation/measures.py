@@ -54,11 +54,19 @@ def further(name: str, judged: Judgements, found: Rankings) -> Array:
     Raises:
         OptionError: If ir_measures has no such measure.
     """
+    return _values([measure(name)], judged, found)[0]
+
+
+def measure(name: str) -> Any:
+    """Return a measure of ir_measures by its name.
+
+    Raises:
+        OptionError: If ir_measures has no such measure.
+    """
     try:
-        measure = _library().parse_measure(name)
+        return _library().parse_measure(name)
     except (NameError, ValueError, SyntaxError, TypeError) as error:
         raise OptionError(f"measures= takes names of ir_measures such as nDCG@10 or RR, got {name!r}") from error
-    return _values([measure], judged, found)[0]
 
 
 def category_success(judged: Judgements, found: Rankings, categories: Mapping[str, str], depth: int) -> Array:
@@ -132,7 +140,7 @@ def category_chance(judged: Judgements, categories: Mapping[str, str], depth: in
 def _values(measures: Sequence[Any], judged: Judgements, found: Rankings) -> list[Array]:
     """Return the values of measures for each query, 0 where nothing was found."""
     place = {query: row for row, query in enumerate(judged)}
-    column = {measure: index for index, measure in enumerate(measures)}
+    column = {one: index for index, one in enumerate(measures)}
     values = np.zeros((len(measures), len(judged)))
     # Scores that fall by rank: what ties mean is decided before, by whoever ranked.
     scored = {query: {document: -float(rank) for rank, document in enumerate(found.get(query, ()))} for query in judged}
