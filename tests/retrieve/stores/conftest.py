@@ -11,14 +11,18 @@ import pytest
 from attngraft.retrieve.keys import Keys
 from attngraft.retrieve.stores import Store
 from attngraft.retrieve.stores.arrays import ArrayStore
+from attngraft.retrieve.stores.lance import LanceStore
 
 HEADS, DIM, WIDTH = 3, 5, 6
 Make = Callable[[], Store]
 
 
-@pytest.fixture(params=["memory", "folder"])
+@pytest.fixture(params=["memory", "folder", "lance"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
     """Return what makes an empty store of 3 heads x 5 and standard keys of width 6."""
+    if request.param == "lance":
+        pytest.importorskip("lancedb", reason="needs lancedb: pip install 'attngraft[retrieve-db]'")
+        return lambda: LanceStore(HEADS, DIM, WIDTH, folder=tmp_path / "my.index")
     folder = tmp_path / "my.index" if request.param == "folder" else None
     return lambda: ArrayStore(HEADS, DIM, WIDTH, folder=folder)
 
