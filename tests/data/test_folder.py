@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from attngraft._core.errors import DataError, OptionError, OutputError
-from attngraft.data import beacons, factors
+from attngraft.data import PROBES, beacons, factors, probe_data
 from attngraft.data.scenes import beacon_scene, generator
 
 
@@ -218,3 +218,33 @@ def test_options_that_cannot_work(tmp_path: Path, options: dict[str, object], me
     with pytest.raises(OptionError, match=message):
         beacons(tmp_path / "set", **options)  # type: ignore[arg-type]
     assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.parametrize("name", ["comparison", "xor", "relbig"])
+def test_a_probe_and_its_control_differ_in_classes_only(tmp_path: Path, name: str) -> None:
+    sets = {}
+    for rule in (name, f"{name}_control"):
+        path = probe_data(tmp_path / rule, rule=rule, train=12, val=2, seed=3)
+        found = files(path.parent)
+        sets[rule] = (
+            {key: value for key, value in found.items() if key.endswith(".png")},
+            {
+                key: [line.split()[1:] for line in value.decode().splitlines()]
+                for key, value in found.items()
+                if key.endswith(".txt")
+            },
+        )
+        probe = PROBES[name]
+        names = probe.control_classes if rule.endswith("control") else probe.classes
+        assert yaml.safe_load(path.read_text())["names"] == dict(enumerate(names))
+    assert sets[name] == sets[f"{name}_control"]
+    assert len(sets[name][0]) == 14
+    labels = [(tmp_path / rule / "labels/train").glob("*.txt") for rule in sets]
+    classes = [[file.read_text()[0] for file in sorted(part)] for part in labels]
+    scenes = [PROBES[name].draw(generator(3, 0, index)) for index in range(12)]
+    assert classes == [[str(s.things[0].far) for s in scenes], [str(s.things[0].near) for s in scenes]]
+
+
+def test_an_unknown_rule_of_a_probe_lists_what_there_is(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="probe_data needs rule to be one of 'global', 'global_control', .*'twin'"):
+        probe_data(tmp_path, rule="twin")

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from attngraft.data import scenes
-from attngraft.data.scenes import BEACON_SIDE, GAP, Area, Picture
+from attngraft.data import painting
+from attngraft.data.painting import Area, Picture
+from attngraft.data.scenes import BEACON_SIDE, GAP
 
 FACTORS: Mapping[str, tuple[str, ...]] = {
     "colour": ("red", "green", "blue", "yellow", "magenta", "cyan"),
@@ -72,21 +73,21 @@ def factor_scene(rng: Generator, side: int = BEACON_SIDE) -> FactorScene:
         return round(length * side / BEACON_SIDE)
 
     factors = draw_factors(rng)
-    picture = _textured(rng, scenes._background(rng, side), FACTORS["texture"][factors["texture"]], scaled(6))
-    half = scenes._uniform(rng, scaled(6), scaled(8))
+    picture = _textured(rng, painting.background(rng, side), FACTORS["texture"][factors["texture"]], scaled(6))
+    half = painting.uniform(rng, scaled(6), scaled(8))
     down, right = divmod(factors["corner"], 2)
-    margins = scenes._uniform(rng, scaled(1), scaled(3)), scenes._uniform(rng, scaled(1), scaled(3))
+    margins = painting.uniform(rng, scaled(1), scaled(3)), painting.uniform(rng, scaled(1), scaled(3))
     x, y = (
         side - 1 - margin - half if far else margin + half for margin, far in zip(margins, (right, down), strict=True)
     )
-    scenes._paint(picture, x, y, scenes._mask("square", half), _near(rng, _RGB[factors["colour"]]))
+    painting.paint(picture, x, y, painting.mask("square", half), _near(rng, _RGB[factors["colour"]]))
 
-    cue = scenes._square(x, y, half)
+    cue = painting.square(x, y, half)
     areas = []
     for x, y, radius in _places(rng, side, factors["count"] + 1, cue, scaled(7), scaled(10), scaled(GAP)):
-        mask = scenes._mask(FACTORS["shape"][factors["shape"]], radius)
-        scenes._paint(picture, x, y, mask, scenes._grey(rng))
-        areas.append(scenes._square(x, y, radius))
+        mask = painting.mask(FACTORS["shape"][factors["shape"]], radius)
+        painting.paint(picture, x, y, mask, painting.grey(rng))
+        areas.append(painting.square(x, y, radius))
     return FactorScene(picture, tuple(areas), cue, factors)
 
 
@@ -95,8 +96,8 @@ def _places(
 ) -> list[tuple[int, int, int]]:
     """Place so many objects, anew until all find room, so that their number is what was drawn."""
     while True:
-        radii = [scenes._uniform(rng, least, most) for _ in range(count)]
-        found = scenes._places(rng, side, radii, cue, gap)
+        radii = [painting.uniform(rng, least, most) for _ in range(count)]
+        found = painting.places(rng, side, radii, cue, gap)
         if len(found) == count:
             return found
 
@@ -118,4 +119,4 @@ def _textured(rng: Generator, picture: Picture, texture: str, width: int) -> Pic
 
 
 def _near(rng: Generator, rgb: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(channel + scenes._uniform(rng, -25, 25) for channel in rgb)
+    return tuple(channel + painting.uniform(rng, -25, 25) for channel in rgb)

@@ -13,18 +13,9 @@ from numpy.random import Generator
 
 from attngraft._core.errors import DataError, OptionError, OutputError
 from attngraft.data.factor_scenes import FACTORS, draw_factors, factor_scene
-from attngraft.data.scenes import (
-    BEACON_SIDE,
-    COLOURS,
-    LEGEND_SIDE,
-    Area,
-    Picture,
-    Scene,
-    Thing,
-    beacon_scene,
-    generator,
-    legend_scene,
-)
+from attngraft.data.painting import COLOURS, Area, Picture
+from attngraft.data.probes import PROBES
+from attngraft.data.scenes import BEACON_SIDE, LEGEND_SIDE, Scene, Thing, beacon_scene, generator, legend_scene
 
 Rule = Literal["global", "local", "legend", "legend_local"]
 Factor = Literal["colour", "shape", "count", "corner", "texture"]
@@ -48,8 +39,8 @@ class _Kind(NamedTuple):
     names: tuple[str, ...] = COLOURS
 
 
-def _coloured(scene: Callable[[Generator, int], Scene], label: Callable[[Thing], int]) -> Callable[..., _Drawn]:
-    """Let one of the colours of an object be its class."""
+def _of_thing(scene: Callable[[Generator, int], Scene], label: Callable[[Thing], int]) -> Callable[..., _Drawn]:
+    """Let the near class of an object, or its far one, be its class."""
 
     def draw(rng: Generator, side: int) -> _Drawn:
         drawn = scene(rng, side)
@@ -69,12 +60,19 @@ def _valued(factor: str) -> Callable[..., _Drawn]:
 
 
 _BEACONS: dict[str, _Kind] = {
-    "global": _Kind(_coloured(beacon_scene, lambda thing: thing.far), BEACON_SIDE),
-    "local": _Kind(_coloured(beacon_scene, lambda thing: thing.near), BEACON_SIDE),
-    "legend": _Kind(_coloured(legend_scene, lambda thing: thing.far), LEGEND_SIDE),
-    "legend_local": _Kind(_coloured(legend_scene, lambda thing: thing.near), LEGEND_SIDE),
+    "global": _Kind(_of_thing(beacon_scene, lambda thing: thing.far), BEACON_SIDE),
+    "local": _Kind(_of_thing(beacon_scene, lambda thing: thing.near), BEACON_SIDE),
+    "legend": _Kind(_of_thing(legend_scene, lambda thing: thing.far), LEGEND_SIDE),
+    "legend_local": _Kind(_of_thing(legend_scene, lambda thing: thing.near), LEGEND_SIDE),
 }
 _FACTORS: dict[str, _Kind] = {name: _Kind(_valued(name), BEACON_SIDE, values) for name, values in FACTORS.items()}
+_CONTROL = "_control"
+_PROBES: dict[str, _Kind] = {}
+for _probe in PROBES.values():
+    _PROBES[_probe.name] = _Kind(_of_thing(_probe.scene, lambda thing: thing.far), _probe.side, _probe.classes)
+    _PROBES[_probe.name + _CONTROL] = _Kind(
+        _of_thing(_probe.scene, lambda thing: thing.near), _probe.side, _probe.control_classes
+    )
 
 
 def beacons(
@@ -169,6 +167,44 @@ def factors(
         except OSError as error:
             raise OutputError(f"cannot write the factors set to {folder}: {error.strerror or error}") from error
     return path
+
+
+def probe_data(
+    folder: str | os.PathLike[str],
+    *,
+    rule: str = "reach",
+    train: int = 800,
+    val: int = 250,
+    seed: int = 0,
+) -> Path:
+    """Generate the data set of a probe, or of its control, to train any detector on.
+
+    A probe and its control have the same images byte for byte, and the same boxes; only the classes differ. Otherwise
+    as `beacons`.
+
+    Args:
+        folder: Where to write; made if it is not there, and must be empty otherwise.
+        rule: A probe of `attngraft.data.PROBES`, such as ``"reach"``, or its control, ``"reach_control"``: there an
+            object's own pixels tell its class.
+        train: Number of training images.
+        val: Number of validation images.
+        seed: Which of the many such sets.
+
+    Returns:
+        The path of the ``data.yaml``.
+
+    Raises:
+        OptionError: If the rule is unknown or a number cannot work.
+        DataError: If the folder holds something else, or a set made with other arguments.
+        OutputError: If the folder cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     print(probe_data(folder, rule="reach_control", train=2, val=1).name)
+        data.yaml
+    """
+    return _made("probe_data", _PROBES, folder, rule, None, {"train": train, "val": val}, seed)
 
 
 def _factor_rows(counts: dict[str, int], seed: int) -> Iterator[dict[str, str]]:
