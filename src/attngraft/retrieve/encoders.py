@@ -1,0 +1,57 @@
+"""Encoders by what they read: texts or images."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from attngraft._core.checks import known_options
+from attngraft._core.errors import OptionError
+from attngraft.retrieve.keys import Encoder, Json, Kind
+
+
+def encoder_of(kind: Kind, model: Any, **options: Any) -> Encoder:
+    """Make an encoder.
+
+    Args:
+        kind: What its items are.
+        model: What to load, or an encoder, which is taken as it is.
+        **options: Those of `TextEncoder` or `ImageEncoder`.
+
+    Raises:
+        OptionError: If there is no such option, the model has no heads, or the encoder reads another kind.
+    """
+    if hasattr(model, "fingerprint") and hasattr(model, "keys"):
+        if options:
+            raise OptionError(f"{next(iter(options))} is an option of a model, got an encoder; give it to the encoder")
+        if model.kind != kind:
+            raise OptionError(f"the items are {kind}, and the encoder reads {model.kind}; give another encoder")
+        return model
+    made = _class(kind)
+    known_options(made.__name__, options, list(inspect.signature(made).parameters)[1:])
+    return made(model, **options)
+
+
+def _class(kind: Kind) -> Any:
+    if kind == "images":
+        from attngraft.retrieve.images import ImageEncoder
+
+        return ImageEncoder
+    from attngraft.retrieve.text import TextEncoder
+
+    return TextEncoder
+
+
+def rebuilt(description: Mapping[str, Json], model: Any = None) -> Encoder:
+    """Make the encoder of an index again.
+
+    Args:
+        description: What `Encoder.describe` said.
+        model: The model, where it is not what the description names: it was moved, or never had a name.
+    """
+    options = {key: value for key, value in description.items() if key not in ("kind", "model")}
+    kind: Kind = "images" if description.get("kind") == "images" else "text"
+    if hasattr(model, "fingerprint") and hasattr(model, "keys"):
+        return encoder_of(kind, model)
+    return encoder_of(kind, description["model"] if model is None else model, **options)

@@ -1,0 +1,65 @@
+"""Prompts around texts, cut to what a model reads: the text loses its end, the prompt nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from attngraft._core.errors import OptionError
+
+PLACE = "{text}"
+PAPER = (
+    "Instruct: Given a story, retrieve relevant documents that provide contextual information about topics brought up "
+    "in the story.\n\nQuery: {text}"
+)
+"""What the paper's code puts around a query (spcl/MRAG, multirag/embed/generate_embeddings.py); documents get nothing.
+
+The model cards of its encoders ask for one line break where it has two.
+"""
+
+
+def require_template(name: str, template: str) -> str:
+    """Require a template with one place for the text.
+
+    Args:
+        name: The option's name.
+        template: The template.
+
+    Raises:
+        OptionError: If it has none or several.
+    """
+    if not isinstance(template, str) or template.count(PLACE) != 1:
+        raise OptionError(f"TextEncoder needs {name} with one {PLACE} in it, got {template!r}")
+    return template
+
+
+def tokens(tokenizer: Any, template: str, text: str, limit: int) -> tuple[list[int], bool]:
+    """Return the tokens of a text in a template, and whether the text was cut to fit.
+
+    What follows the text, a prompt's end or special tokens, is kept: it is what stands at the end of the tokens both
+    with the text and without it.
+
+    Args:
+        tokenizer: A tokenizer of transformers.
+        template: The template.
+        text: The text.
+        limit: Most tokens.
+
+    Raises:
+        OptionError: If the template alone leaves no room.
+    """
+    found = list(tokenizer(template.replace(PLACE, text))["input_ids"])
+    if len(found) <= limit:
+        return found, False
+    empty = list(tokenizer(template.replace(PLACE, ""))["input_ids"])
+    if len(empty) >= limit:
+        raise OptionError(f"the prompt alone has {len(empty)} tokens of at most {limit}; shorten it")
+    tail = _shared_end(found, empty)
+    return found[: limit - tail] + found[len(found) - tail :], True
+
+
+def _shared_end(one: Sequence[int], other: Sequence[int]) -> int:
+    shared = 0
+    while shared < min(len(one), len(other)) and one[-1 - shared] == other[-1 - shared]:
+        shared += 1
+    return shared
