@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from click.shell_completion import CompletionItem
 
-from attngraft.cli import declared
+from attngraft.cli import declared, retrieve
 from attngraft.yolo import keys
 
 if TYPE_CHECKING:
@@ -228,6 +228,7 @@ VALUES: Mapping[str, Callable[[str], list[Item]]] = {
 
 PLAN, FIT = ("attngraft.study.plan", "Plan"), ("attngraft.fit.options", "Options")
 CHECKPOINTS = {"model": files(".ckpt")}
+RULES = listed("decay", "equal", "rrf", "max")
 COMMANDS: Mapping[str, Command] = {
     **{verb: Command(lambda: _ultralytics() | {"output": "Folder to fill."}) for verb in ("train", "val", "predict")},
     "track": Command(lambda: _ultralytics() | {"output": "Folder to fill."}),
@@ -259,6 +260,19 @@ COMMANDS: Mapping[str, Command] = {
     "fit predict": Command(
         ("model", "source", "output", "confidence", "batch", "tile", "overlap", "images", "accelerator"),
         values=CHECKPOINTS,
+    ),
+    "retrieve index": Command(
+        retrieve.INDEX_KEYS, first=files(".jsonl", ".txt", ".yaml"),
+        values={"model": files(".pt"), "preset": listed("paper", "none"), "rule": RULES,
+                "store": listed("arrays", "lance"), "dtype": listed("float32", "float16"),
+                "pooling": listed("last", "mean", "first"),
+                "precision": listed("float32", "bfloat16", "float16", "auto"), "center": listed("True", "False"),
+                "standard": listed("True", "False"), "device": listed("cpu", "cuda")},
+    ),
+    "retrieve search": Command(
+        retrieve.SEARCH_KEYS, first=files(), repeated=True,
+        values={"model": files(".pt"), "rule": RULES, "center": listed("True", "False"),
+                "parts": listed("sentences", "crops", "objects", "tiles"), "output": files(".jsonl")},
     ),
 }  # fmt: skip
 """What the words of each command may be."""

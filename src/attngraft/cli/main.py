@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from attngraft.cli import detector, fit, study
+from attngraft.cli import detector, fit, retrieve, study
 from attngraft.cli.groups import PLUGIN, Commands, Words, announce
 from attngraft.cli.groups import output as output_option
 from attngraft.cli.groups import words as words_argument
@@ -27,7 +27,7 @@ def main(context: click.Context, debug: bool, plugins: tuple[str, ...]) -> None:
     announce(context, context.command.params[0], plugins)
 
 
-for _command in [*detector.commands(), detector.export, study.study, fit.fit]:
+for _command in [*detector.commands(), detector.export, study.study, fit.fit, retrieve.retrieve]:
     main.add_command(_command)
 
 

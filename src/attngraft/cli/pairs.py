@@ -11,8 +11,10 @@ import click
 from attngraft._core.errors import suggest
 
 PLAIN = {"true": True, "false": False, "none": None}
-VERBATIM = frozenset({"model", "base", "data", "name", "project", "output", "out", "folder"})
-"""Keys whose value is a name or a path, also where it looks like a number."""
+VERBATIM = frozenset(
+    {"model", "base", "data", "name", "project", "output", "out", "folder", "where", "prompt", "document", "query"}
+)
+"""Keys whose value is a name, a path or a text, also where it looks like a number."""
 WIDE = str.maketrans({"＝": "=", "，": ",", "．": ".", "＠": "@", "＋": "+", "（": "(", "）": ")"})
 """Signs of Chinese keyboards, as they are meant in a key."""
 

@@ -90,7 +90,8 @@ class Index:
             center: Whether to subtract each head's mean key, which the paper does not: the first thing to try.
             rule: How heads vote; see `attngraft.retrieve.vote`.
             depth: How many items each head votes for at least.
-            store: Where keys are kept: "arrays" (exact).
+            store: What keeps the keys: "arrays" (exact, in files that are mapped into memory) or "lance" (LanceDB, for
+                what outgrows memory).
             dtype: How they are stored: "float32" or "float16".
             standard: Whether to keep the pooled key too, which doubles the size; only controls need it.
             progress: Whom to tell what is being done.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from attngraft.retrieve.projections import find_projections, reading
 from attngraft.retrieve.prompts import PAPER, PLACE, require_template, tokens
 
 POOLINGS = ("last", "mean", "first")
-DTYPES = ("float32", "bfloat16", "float16", "auto")
+PRECISIONS = ("float32", "bfloat16", "float16", "auto")
 WINDOW = 16
 """Batches whose texts are sorted by length, so that little is padded."""
 SENTENCE = re.compile(r"(?<=[.!?])[\"')\]]*\s+|(?<=[。！？])|\n{2,}")
@@ -43,8 +44,8 @@ class TextEncoder:
         document: The same around a document.
         max_tokens: Most tokens of a text with its prompt; None takes what the model can read.
         batch: Texts at once.
-        dtype: Of the weights: "float32", "bfloat16", "float16" or "auto", the file's own.
-        gguf_file: Name of a GGUF file in the folder, which is unpacked to ``dtype``.
+        precision: Of the weights: "float32", "bfloat16", "float16" or "auto", the file's own.
+        gguf_file: Name of a GGUF file in the folder, which is unpacked to ``precision``.
         device: Where it runs; None takes a GPU if there is one.
         preset: ``"paper"`` puts the paper's instruction around queries where no prompt is given.
 
@@ -67,7 +68,7 @@ class TextEncoder:
         document: str = PLACE,
         max_tokens: int | None = None,
         batch: int = 16,
-        dtype: str = "float32",
+        precision: str = "float32",
         gguf_file: str | None = None,
         device: str | None = None,
         preset: str | None = None,
@@ -75,14 +76,14 @@ class TextEncoder:
         extra_package("transformers", "retrieve")
         positive("TextEncoder", batch=batch)
         one_of("TextEncoder", "pooling", pooling, POOLINGS)
-        one_of("TextEncoder", "dtype", dtype, DTYPES)
+        one_of("TextEncoder", "precision", precision, PRECISIONS)
         fallback = PAPER if preset == "paper" else PLACE
         self.prompt = require_template("prompt", fallback if prompt is None else prompt)
         self.document = require_template("document", document)
-        self.pooling, self.batch, self.dtype, self.gguf_file = pooling, batch, dtype, gguf_file
+        self.pooling, self.batch, self.precision, self.gguf_file = pooling, batch, precision, gguf_file
         if isinstance(model, (str, Path)):
             self.name = str(model)
-            network, self.tokenizer = _loaded(self.name, dtype, gguf_file)
+            network, self.tokenizer = _loaded(self.name, precision, gguf_file)
             network.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         elif tokenizer is None:
             raise OptionError("TextEncoder needs tokenizer= beside a loaded model; or give the model's folder")
@@ -116,7 +117,7 @@ class TextEncoder:
 
     def describe(self) -> dict[str, Json]:
         """Return what it takes to build this encoder again, as JSON."""
-        loading: dict[str, Json] = {"dtype": self.dtype, "gguf_file": self.gguf_file}
+        loading: dict[str, Json] = {"precision": self.precision, "gguf_file": self.gguf_file}
         return {"kind": self.kind, "model": self.name, **loading, **self._changing_keys()}
 
     def parts(self, query: Item, how: str) -> list[Item]:
@@ -193,7 +194,7 @@ class TextEncoder:
         return self._run(ids, torch.ones_like(ids))
 
 
-def _loaded(name: str, dtype: str, gguf_file: str | None) -> tuple[Any, Any]:
+def _loaded(name: str, precision: str, gguf_file: str | None) -> tuple[Any, Any]:
     """Load a model and its tokenizer; code that lies beside the weights is never run.
 
     Raises:
@@ -203,20 +204,36 @@ def _loaded(name: str, dtype: str, gguf_file: str | None) -> tuple[Any, Any]:
     import transformers
 
     local = Path(name).expanduser()
-    if not local.exists() and (local.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1):
+    if not local.exists() and (local.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1):
         raise DataError(f"{name} does not exist; give the folder of a text model, or a hub id such as ORG/NAME")
     if gguf_file is not None:
         for package in ("gguf", "accelerate"):
             extra_package(package, "retrieve-gguf")
     place, more = str(local) if local.exists() else name, {} if gguf_file is None else {"gguf_file": gguf_file}
-    kind = dtype if dtype == "auto" else getattr(torch, dtype)
+    dtype = precision if precision == "auto" else getattr(torch, precision)
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(place, trust_remote_code=False, **more)
-        network = transformers.AutoModel.from_pretrained(place, trust_remote_code=False, dtype=kind, **more)
+        with _quiet():
+            tokenizer = transformers.AutoTokenizer.from_pretrained(place, trust_remote_code=False, **more)
+            network = transformers.AutoModel.from_pretrained(place, trust_remote_code=False, dtype=dtype, **more)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         raise DataError(f"{name} is no text model that can be loaded ({first_line(error)})") from error
     network.config.use_cache = False
     return network, tokenizer
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Load without the bars of transformers; whoever calls shows progress."""
+    from transformers.utils import logging as of_transformers
+
+    logging: Any = of_transformers
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _limit(network: Any, tokenizer: Any, asked: int | None) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from attngraft._core.checks import one_of
+from attngraft._core.errors import OptionError
 from attngraft.retrieve.stores.base import Store
 
 
@@ -16,7 +17,13 @@ def _arrays() -> Any:
     return ArrayStore
 
 
-KINDS: Mapping[str, Callable[[], Any]] = {"arrays": _arrays}
+def _lance() -> Any:
+    from attngraft.retrieve.stores.lance import LanceStore
+
+    return LanceStore
+
+
+KINDS: Mapping[str, Callable[[], Any]] = {"arrays": _arrays, "lance": _lance}
 """What imports the class of each: it takes heads, dim, width, dtype= and folder=, and has ``open(folder)``."""
 
 
@@ -36,6 +43,8 @@ def create(kind: str, folder: Path | None, *, heads: int, dim: int, width: int, 
         OutputError: If the folder cannot be written.
     """
     one_of("the index", "store", kind, tuple(KINDS))
+    if kind == "lance" and folder is None:
+        raise OptionError("store='lance' keeps keys in files; say where with path=, or use store='arrays'")
     return KINDS[kind]()(heads, dim, width, dtype=dtype, folder=folder)
 
 

@@ -1,0 +1,183 @@
+"""``attngraft retrieve``: index texts or images by attention heads, and search them."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from attngraft.cli import pairs
+from attngraft.cli.groups import Verbs
+from attngraft.cli.groups import output as output_option
+from attngraft.cli.groups import words as words_argument
+
+if TYPE_CHECKING:
+    from attngraft.retrieve import Hit
+
+INDEX = "my.index"
+BUILD_KEYS = {
+    "model": "A text model's folder or hub id; a detector's checkpoint or recipe.",
+    "source": "Texts (.jsonl, a BEIR folder) or images (a folder, a list, a data.yaml).",
+    "preset": "paper: the paper's procedure, literally; none: without its prompt.",
+    "center": "Whether to subtract each head's mean key: the first thing to try.",
+    "rule": "How heads vote: decay, equal, rrf or max.",
+    "depth": "How many items each head votes for at least.",
+    "store": "arrays: exact; lance: LanceDB, for what outgrows memory.",
+    "dtype": "How keys are stored: float32 or float16.",
+    "standard": "Whether to keep the pooled key too, which controls need.",
+    "batch": "Items at once.",
+    "layers": "Which attentions' heads, such as -1 or -1,-2.",
+}
+TEXT_KEYS = {
+    "pooling": "Which tokens a key is of: last, mean or first.",
+    "prompt": "Around a query, such as 'Query: {text}'.",
+    "document": "Around a document.",
+    "max_tokens": "Most tokens of a text.",
+    "precision": "Precision of the model's weights: float32, bfloat16, float16 or auto.",
+    "gguf_file": "Name of a GGUF file in the model's folder.",
+    "device": "Where a text model runs, such as cpu or cuda.",
+}
+IMAGE_KEYS = {"imgsz": "Side of the input.", "confidence": "Least score of a detection that becomes a part."}
+INDEX_KEYS = BUILD_KEYS | TEXT_KEYS | IMAGE_KEYS | {"output": "Folder of the index."}
+SEARCH_KEYS = {
+    "n": "How many items to find.",
+    "where": "A filter on fields, such as \"split = 'val'\".",
+    "parts": "What votes instead of the whole query: sentences, crops, objects or tiles.",
+    "center": "Whether to subtract each head's mean key.",
+    "rule": "How heads vote: decay, equal, rrf or max.",
+    "depth": "How many items each head votes for at least.",
+    "query": "The text, or the image.",
+    "model": "The model, where it is no longer at the place that the index names.",
+    "output": "File to write, one hit a line in JSON.",
+}
+
+
+@click.group(cls=Verbs)
+def retrieve() -> None:
+    r"""Find texts or images by what each attention head says of them: Multi-Head RAG.
+
+    \b
+    attngraft retrieve index docs.jsonl model=models/SmolLM2 -o my.index
+    attngraft retrieve index images/ model=best.pt -o images.index
+    attngraft retrieve search my.index "a story of tides and ports" n=20 where="split = 'val'"
+
+    Each verb has a --help of its own.
+    """
+
+
+@retrieve.command()
+@words_argument("retrieve index", "SOURCE model=MODEL KEY=VALUE ...")
+@output_option("Folder of the index; one that is there is completed.", INDEX)
+def index(words: tuple[str, ...], output: Path | None) -> None:
+    r"""Index texts or images; the same command completes what a stopped one left.
+
+    \b
+    attngraft retrieve index docs.jsonl model=models/MiniLM pooling=mean preset=none center=True dtype=float16
+    attngraft retrieve index corpus/ model=models/SmolLM2 gguf_file=model.gguf -o my.index
+
+    Texts are lines of JSON with _id, text and fields to filter by, or a folder of the BEIR layout. Images are a folder,
+    a list in a .txt file, or a data.yaml. precision= is that of a text model's weights, dtype= that of the stored keys.
+    """
+    named, options = _read(words)
+    folder = Path(pairs.take(options, "retrieve index", "output", given=output) or INDEX)
+    pairs.require_known("retrieve index", options, tuple(INDEX_KEYS))
+    source = options.pop("source", None) or (named.pop(0) if named else None)
+    model = options.pop("model", None)
+    if source is None or model is None or named:
+        raise click.UsageError(
+            "say what to index and with which model, as in: attngraft retrieve index docs.jsonl model=DIR"
+        )
+    from attngraft.retrieve import Index
+
+    with _progress() as progress:
+        built = Index.build(str(source), model=str(model), path=folder, progress=progress, **_for_encoder(options))
+    click.echo(f"attngraft: {folder} holds {len(built)} items, {built.store.heads} heads x {built.store.dim}")
+
+
+@retrieve.command()
+@words_argument("retrieve search", 'INDEX "A QUERY" KEY=VALUE ...')
+@output_option("File to write, one hit a line in JSON; the next free name is taken if it exists.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line instead of the table.")
+def search(words: tuple[str, ...], output: Path | None, as_json: bool) -> None:
+    r"""Search an index, and say which heads found what.
+
+    \b
+    attngraft retrieve search my.index "a story of tides and ports" n=20 where="split = 'val' AND year >= 1990"
+    attngraft retrieve search my.index - parts=sentences < story.txt
+    attngraft retrieve search images.index street.jpg parts=crops --json
+
+    The query is a text, - for standard input, or the path of an image. Each row names the heads that voted for an item,
+    with its rank among their nearest from 0.
+    """
+    named, options = _read(words)
+    file = pairs.take(options, "retrieve search", "output", given=output)
+    pairs.require_known("retrieve search", options, tuple(SEARCH_KEYS))
+    query = options.pop("query", None)
+    if query is not None:
+        named.append(str(query))
+    if len(named) != 2:
+        raise click.UsageError('say which index and what to find, as in: attngraft retrieve search my.index "a story"')
+    from attngraft.retrieve import Index
+
+    asked = sys.stdin.read() if named[1] == "-" else named[1]
+    with _progress() as progress:
+        opened = Index.open(named[0], model=options.pop("model", None))
+        hits = opened.search(asked, options.pop("n", 20), progress=progress, **options)
+    lines = [json.dumps(asdict(hit), ensure_ascii=False) for hit in hits]
+    if file is not None:
+        from attngraft._core.files import write_text
+        from attngraft.look.result import free_file
+
+        free = free_file(Path(file))
+        write_text(free, "".join(f"{line}\n" for line in lines))
+        click.echo(f"attngraft: {free} written, {len(hits)} hits")
+    elif as_json:
+        for line in lines:
+            click.echo(line)
+    else:
+        _print(hits)
+
+
+def _read(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    """Tell words from ``key=value``: a query may hold a ``=`` behind several words."""
+    options = [word for word in words if re.match(r"\s*\w+\s*[=＝]", word)]
+    return [word for word in words if word not in options], pairs.parse(options)
+
+
+def _for_encoder(options: dict[str, Any]) -> dict[str, Any]:
+    r"""Return options as `Index.build` takes them; a shell writes a line break as ``\n``."""
+    for key in ("prompt", "document"):
+        if key in options:
+            options[key] = str(options[key]).replace("\\n", "\n")
+    return options
+
+
+def _progress() -> Any:
+    from attngraft.cli.output import console
+    from attngraft.cli.progress import StatusLine
+
+    return StatusLine(console(stderr=True))
+
+
+def _print(hits: Iterable[Hit]) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from attngraft.cli.output import console
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("", "id", "votes", "heads (rank)", "fields"):
+        table.add_column(name, justify="right" if name in ("", "votes") else "left", overflow="fold")
+    for number, hit in enumerate(hits, 1):
+        heads = " ".join(f"{one.head}({one.rank})" for one in hit.by_head[:8]) + (
+            " ..." if len(hit.by_head) > 8 else ""
+        )
+        fields = ", ".join(f"{name}={value}" for name, value in hit.fields.items())
+        table.add_row(str(number), escape(hit.id), f"{hit.votes:.4g}", heads, escape(fields[:80]))
+    console(least=60).print(table)
