@@ -43,8 +43,14 @@ const pressed = () => buttons().findIndex((b) => b.ariaPressed === "true") + 1;
   await until(() => note().includes("row 1, column 1 "));
   key("Escape");
   await until(() => note().includes("detection 2"));
+  const choices = () => [...document.querySelectorAll("#mixed .choices button")];
+  const choose = (text) => choices().find((b) => b.textContent === text).click();
   before = ready();
-  [...document.querySelectorAll("#mixed .choices button")].pop().click();
+  choose("all cells of its box");
+  await until(() => ready() !== before);
+  seen.box = [note(), location.hash.includes("ask=box"), document.querySelector("#cell").hidden];
+  before = ready();
+  choose("weighted by gradient");
   await until(() => ready() !== before);
   seen.weighted = [location.hash.includes("view=weighted"), document.querySelector("#mixed .scale").textContent];
   before = ready();
@@ -105,6 +111,8 @@ def test_the_page_is_driven_by_keys_pointer_and_address(seen: Look, tmp_path: Pa
     assert report["key"] == [2, "Asked: the cell of detection 2. All heads share one scale.", True]
     assert re.search(r"row \d+, column \d+ of 12 x 12", report["arrow"][0])
     assert report["arrow"][1]
+    assert re.fullmatch(r"Asked: the mean over the \d+ cells in the box of detection 2\. All heads.*", report["box"][0])
+    assert report["box"][1:] == [True, True]
     assert report["weighted"][0]
     assert report["weighted"][1].startswith("-")
     assert report["chinese"] == ["zh-CN", "混合了什么"]

@@ -33,6 +33,11 @@ def test_the_arrays_are_those_of_maps(seen: Look) -> None:
     np.testing.assert_allclose(attention.rows, rows, atol=1e-5)
     np.testing.assert_allclose(attention.cell_rows[cells], rows, atol=1e-5)
     np.testing.assert_allclose(attention.rows.sum(2), 1, atol=1e-5)
+    boxes = [maps.cells_in(d.box, (96, 96), (12, 12)) for d in found]
+    assert attention.box_cells == tuple(map(len, boxes))
+    assert attention.box_rows is not None
+    means = [tape[ATTENTION].rows(box)[0].mean(1) for box in boxes]
+    np.testing.assert_allclose(attention.box_rows, torch.stack(means), atol=1e-5)
     targets = [d.target(name) for d in found for name in ("class", *maps.SIDES)]
     for relevance in image.relevance:
         heat = maps.odam(detector.network, detector.predict, tensor, targets, [relevance.layer])[relevance.layer]

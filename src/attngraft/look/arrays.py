@@ -29,7 +29,12 @@ class Attention:
             none, and `reason` says why.
         reason: Why there are no weighted rows.
         cells: Flat indices of the cells of the coarser grid, ``(q, r)``; empty for a decoder.
-        cell_rows: The weights of those cells, ``(q * r, h, N)``.
+        cell_rows: The weights of those cells, laid on `cell_grid`, ``(q * r, h, M)``.
+        cell_grid: Rows and columns of that map, 40 at most.
+        box_rows: The mean weights of all cells of each detection's box, ``(D, h, N)``; None for a decoder and a
+            classifier. Of a box with many cells, the mean over at most 400 of them, evenly spaced.
+        box_weighted: The same of `weighted`.
+        box_cells: How many cells lie in each box.
     """
 
     name: str
@@ -41,6 +46,10 @@ class Attention:
     reason: str
     cells: NDArray[np.int64]
     cell_rows: Array
+    cell_grid: Size
+    box_rows: Array | None = None
+    box_weighted: Array | None = None
+    box_cells: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -173,8 +182,9 @@ class ImageLook:
             yield f"{attention.name}/rows", attention.rows
             yield f"{attention.name}/cells", attention.cells
             yield f"{attention.name}/cell_rows", attention.cell_rows
-            if attention.weighted is not None:
-                yield f"{attention.name}/weighted", attention.weighted
+            for what in ("weighted", "box_rows", "box_weighted"):
+                if (array := getattr(attention, what)) is not None:
+                    yield f"{attention.name}/{what}", array
         for gate in self.gates:
             yield f"{gate.name}/gate_channels", gate.channels
             yield f"{gate.name}/gate_cells", gate.cells

@@ -24,7 +24,7 @@
 
   // ---- State, kept in the address after "#".
 
-  const state = { lang: "en", theme: "", image: 0, detection: 0, layer: 0, view: "raw", target: "class", cell: /** @type {number[] | null} */ (null) };
+  const state = { lang: "en", theme: "", image: 0, detection: 0, layer: 0, view: "raw", ask: "cell", target: "class", cell: /** @type {number[] | null} */ (null) };
 
   function readAddress() {
     const given = new URLSearchParams(location.hash.slice(1));
@@ -35,6 +35,7 @@
     state.detection = within(given.get("detection"), image().detections.length);
     state.layer = given.has("layer") ? within(given.get("layer"), image().attentions.length) : firstLayer();
     state.view = given.get("view") === "weighted" ? "weighted" : "raw";
+    state.ask = given.get("ask") === "box" ? "box" : "cell";
     state.target = given.get("target") || "class";
     const at = (given.get("cell") || "").split(",").map(Number);
     state.cell = at.length === 2 && at.every((x) => x >= 0 && x < 1) && given.get("cell") ? at : null;
@@ -42,7 +43,7 @@
 
   function writeAddress() {
     /** @type {Record<string, string>} */
-    const shown = { lang: state.lang, image: String(state.image + 1), detection: String(state.detection + 1), layer: String(state.layer + 1), view: state.view, target: state.target };
+    const shown = { lang: state.lang, image: String(state.image + 1), detection: String(state.detection + 1), layer: String(state.layer + 1), view: state.view, ask: state.ask, target: state.target };
     if (state.theme) shown.theme = state.theme;
     if (state.cell) shown.cell = state.cell.map((x) => x.toFixed(3)).join(",");
     history.replaceState(null, "", "#" + new URLSearchParams(shown));
@@ -199,6 +200,9 @@
     return made;
   }
 
+  /** Return which sentence says that nothing was detected. */
+  const nothing = () => (data.task === "superres" ? "none.superres" : "none");
+
   /** @param {string} key @param {Record<string, any>} [given] */
   const empty = (key, given) => make("p", { className: "empty", textContent: say(key, given) });
 
@@ -237,7 +241,7 @@
       make("li", {}, [choice(describe(i), i === state.detection, () => select(i))])));
     const none = byId("none");
     none.hidden = image().detections.length > 0 && !image().leftOut;
-    none.textContent = image().detections.length ? say("leftOut", { count: image().leftOut }) : say("none");
+    none.textContent = image().detections.length ? say("leftOut", { count: image().leftOut }) : say(nothing());
   }
 
   /** @param {number} i */
@@ -276,8 +280,12 @@
     choices.append(layers);
     for (const view of ["raw", "weighted"]) choices.append(choice(say(view), state.view === view, () => { state.view = view; draw(); }));
     const attention = all[state.layer];
+    if (attention.boxRows) {
+      for (const ask of ["cell", "box"]) choices.append(choice(say(`ask.${ask}`), state.ask === ask, () => { Object.assign(state, { ask, cell: null }); draw(); }));
+    }
     const tiles = Array.from({ length: attention.heads }, (_, i) => tile(say("head", { number: i })));
     heads = { tiles, note: make("p", { className: "note" }), bar: make("div") };
+    if (data.live) choices.append(make("span", { className: "note", textContent: say("live") }));
     made.append(choices, heads.note, heads.bar, make("div", { className: "maps" }, tiles.map((t) => t.figure)));
     return made;
   }
@@ -287,6 +295,36 @@
 
   let drawing = 0;
 
+  // ---- Rows that the program which serves this page computes.
+
+  /** @typedef {{rows: Packed, drawn: number[]}} Answer */
+  /** @type {Map<string, Answer>} */
+  const answers = new Map();
+  /** @type {Promise<unknown> | null} */
+  let asking = null;
+
+  /** Ask for the rows of one cell; null if the pointer has moved on meanwhile. @param {string} request @param {number} turn @returns {Promise<Answer | null>} */
+  async function answer(request, turn) {
+    while (asking && !answers.has(request)) {
+      await asking;
+      if (turn !== drawing) return null;
+    }
+    const known = answers.get(request);
+    if (known) return known;
+    const fetching = fetch(request).then((given) => {
+      if (!given.ok) throw new Error(String(given.status));
+      return given.json();
+    });
+    asking = fetching.catch(() => {}).then(() => (asking = null));
+    const found = await fetching;
+    if (answers.size > 400) answers.clear();
+    answers.set(request, found);
+    return found;
+  }
+
+  /** Return the grid that the pointer asks: every cell where rows are computed, else a coarser one. @param {any} attention @returns {number[] | null} */
+  const pointerGrid = (attention) => (data.live ? attention.grid : attention.pointer && attention.pointer.grid);
+
   /** Draw the heads of the cell or the detection that is asked. */
   async function drawHeads() {
     const shown = heads, turn = ++drawing;
@@ -295,6 +333,18 @@
     const asked = askedOf(attention);
     markCell(asked.cell);
     const sentences = [asked.text];
+    if (asked.request) {
+      try {
+        const found = await answer(asked.request, turn);
+        if (!found || turn !== drawing) return;
+        Object.assign(asked, { packed: found.rows, drawn: found.drawn });
+      } catch {
+        data.live = false; // whoever served the page has ended; what is in it stays
+        byId("spoken").textContent = say("live.stopped");
+        fail(say("live.stopped"));
+        return drawHeads();
+      }
+    }
     if (!asked.packed) {
       shown.tiles.forEach((t, i) => { t.figure.hidden = true; caption(t, say("head", { number: i })); });
       shown.bar.replaceChildren();
@@ -321,9 +371,20 @@
 
   /** Return which maps answer, the first of them, and the sentence that says who is asked. @param {any} attention */
   function askedOf(attention) {
-    /** @type {{packed: Packed | null, first: number, drawn: number[], cell: number[] | null, text: string}} */
-    const found = { packed: null, first: 0, drawn: attention.drawn, cell: null, text: "" };
+    /** @type {{packed: Packed | null, request: string, first: number, drawn: number[], cell: number[] | null, text: string}} */
+    const found = { packed: null, request: "", first: 0, drawn: attention.drawn, cell: null, text: "" };
     const some = image().detections.length > 0;
+    if (state.cell && data.live && attention.grid && (state.view === "raw" || attention.weighted)) {
+      const [height, width] = attention.grid;
+      const row = Math.floor(state.cell[0] * height), column = Math.floor(state.cell[1] * width);
+      /** @type {Record<string, string>} */
+      const query = { image: String(state.image), layer: String(state.layer), cell: String(row * width + column) };
+      if (state.view === "weighted") query.detection = String(state.detection);
+      found.request = `rows?${new URLSearchParams(query)}`;
+      found.cell = [row / height, column / width, 1 / height, 1 / width];
+      found.text = say("asked.cell", { row: row + 1, column: column + 1, rows: height, columns: width });
+      return found;
+    }
     if (state.cell && attention.pointer && state.view === "raw") {
       const { cells, rows, drawn } = attention.pointer;
       const number = pointed(attention.pointer, state.cell), [height, width] = attention.grid;
@@ -339,7 +400,14 @@
     } else if (state.view === "weighted" && !attention.weighted) {
       found.text = attention.reason;
     } else {
-      Object.assign(found, { packed: state.view === "raw" ? attention.rows : attention.weighted, first: state.detection * attention.heads });
+      const box = state.ask === "box" && attention.boxRows;
+      const packed = state.view === "raw" ? (box ? attention.boxRows : attention.rows) : box ? attention.boxWeighted : attention.weighted;
+      Object.assign(found, { packed, first: state.detection * attention.heads });
+      if (box) {
+        const count = attention.boxCells[state.detection];
+        found.text = say(count > data.boxMost ? "asked.box.some" : "asked.box", { count, most: data.boxMost, number: state.detection + 1 });
+        return found;
+      }
       const place = image().detections[state.detection].place;
       if (attention.grid && data.task !== "classify") {
         const [height, width] = attention.grid, [h, w] = image().size;
@@ -362,7 +430,7 @@
 
   async function restsPanel() {
     const made = panel("rests");
-    if (!image().detections.length) return add(made, empty("none"));
+    if (!image().detections.length) return add(made, empty(nothing()));
     const found = image().relevance;
     const targets = found[0].targets;
     const target = Math.max(0, targets.indexOf(state.target));
@@ -584,7 +652,7 @@
     byId("stage").setAttribute("aria-label", say("left"));
     byId("language").textContent = say("language");
     byId("theme").textContent = say("theme");
-    byId("footer").textContent = say("footer");
+    byId("footer").textContent = say(data.served ? "footer.live" : "footer");
     byId("chooser").hidden = data.images.length < 2;
     byId("chooser").firstElementChild.textContent = say("image");
     byId("images").replaceChildren(...data.images.map((/** @type {any} */ one, /** @type {number} */ i) => make("option", { textContent: one.name, selected: i === state.image })));
@@ -607,12 +675,13 @@
 
   /** @param {number} down @param {number} right */
   function step(down, right) {
-    const pointer = image().attentions[state.layer]?.pointer;
-    if (!pointer) return;
-    const [rows, columns] = pointer.grid;
+    const attention = image().attentions[state.layer];
+    const grid = attention && pointerGrid(attention);
+    if (!grid) return;
+    const [rows, columns] = grid;
     const start = state.cell || startCell();
     ask((Math.floor(start[0] * rows) + down + 0.5) / rows, (Math.floor(start[1] * columns) + right + 0.5) / columns);
-    byId("spoken").textContent = askedOf(image().attentions[state.layer]).text;
+    byId("spoken").textContent = askedOf(attention).text;
   }
 
   /** Return the place of the detection, or the middle. */

@@ -13,6 +13,7 @@ from PIL import Image
 
 from attngraft.look.arrays import Attention, Curves, Gate, Graft, ImageLook, Relevance
 from attngraft.look.drawn import LEVELS, NEGATIVE, POSITIVE, SIGNED_LEVELS, SIGNED_ZERO, data_url, lay, pack
+from attngraft.look.mixing import COARSE
 from attngraft.maps import Change, Detection
 
 if TYPE_CHECKING:
@@ -27,12 +28,20 @@ POINTED = 20
 """The same of the rows that follow the pointer."""
 
 
-def page(look: Look) -> str:
-    """Return the page of a look."""
+def page(look: Look, *, live: bool = False) -> str:
+    """Return the page of a look.
+
+    Args:
+        look: The look.
+        live: Whether the page asks the server that it came from for rows of single cells.
+    """
     data = {
         "model": look.model,
         "base": look.base,
         "task": look.task,
+        "live": live,
+        "served": live,
+        "boxMost": COARSE**2,
         "palette": {"positive": POSITIVE, "negative": NEGATIVE},
         "coding": {"levels": LEVELS, "zero": SIGNED_ZERO, "signedLevels": SIGNED_LEVELS},
         "words": json.loads(_part("words.json")),
@@ -41,7 +50,13 @@ def page(look: Look) -> str:
     }
     # "<" could end the script; no other sign means anything there.
     written = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    parts = {"TITLE": html.escape(look.model), "STYLE": _part("page.css"), "SCRIPT": _part("page.js"), "DATA": written}
+    parts = {
+        "CONNECT": "; connect-src 'self'" if live else "",
+        "TITLE": html.escape(look.model),
+        "STYLE": _part("page.css"),
+        "SCRIPT": _part("page.js"),
+        "DATA": written,
+    }
     found = _part("page.html")
     for name, text in parts.items():
         before, _, after = found.partition(f"[[{name}]]")
@@ -89,14 +104,14 @@ def _attention(attention: Attention, budget: int) -> dict[str, Any]:
     D, heads, N = attention.rows.shape
     found: dict[str, Any] = {
         "name": attention.name, "kind": attention.kind, "heads": heads,
-        "grid": attention.grid, "reason": attention.reason, "pointer": None, "weighted": None,
+        "grid": attention.grid, "reason": attention.reason, "pointer": None, "boxCells": attention.box_cells,
     }  # fmt: skip
     groups = np.repeat(np.arange(D), heads)
-    maps, found["drawn"] = lay(attention.rows.reshape(-1, N), attention.key_grids, MOST)
-    found["rows"] = pack(maps, groups)
-    if attention.weighted is not None:
-        maps, _ = lay(attention.weighted.reshape(-1, N), attention.key_grids, MOST)
-        found["weighted"] = pack(maps, groups)
+    _, found["drawn"] = lay(attention.rows[:0].reshape(-1, N), attention.key_grids, MOST)
+    shown = {"rows": attention.rows, "weighted": attention.weighted,
+             "boxRows": attention.box_rows, "boxWeighted": attention.box_weighted}  # fmt: skip
+    for name, rows in shown.items():
+        found[name] = None if rows is None else pack(lay(rows.reshape(-1, N), attention.key_grids, MOST)[0], groups)
     if attention.cells.size:
         found["pointer"] = _pointer(attention, budget)
     return found
@@ -105,8 +120,8 @@ def _attention(attention: Attention, budget: int) -> dict[str, Any]:
 def _pointer(attention: Attention, budget: int) -> dict[str, Any]:
     """Return the rows of the coarser grid, every second or third cell of it where they would be too many."""
     q, r = attention.cells.shape
-    heads, N = attention.rows.shape[1:]
-    laid, drawn = lay(attention.cell_rows.reshape(-1, N), attention.key_grids, POINTED)
+    heads, M = attention.cell_rows.shape[1:]
+    laid, drawn = lay(attention.cell_rows.reshape(-1, M), [attention.cell_grid], POINTED)
     laid = laid.reshape(q, r, heads, -1)
     step = 1
     while -(-q // step) * -(-r // step) * heads * laid.shape[-1] > budget:

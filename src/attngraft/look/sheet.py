@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from attngraft import drawing
-from attngraft.look.arrays import Array, Attention, ImageLook
+from attngraft.look.arrays import Array, Attention, ImageLook, Size
 from attngraft.look.drawn import data_url, lay, over
 
 SIDE, GUTTER, LINE, COLUMNS = 240, 12, 18, 5
@@ -50,10 +50,9 @@ def tiles(look: ImageLook, detection: int, names: dict[int, str]) -> list[Tile]:
                 found.append(Tile((f"ODAM of the {target}", relevance.layer), _over(look, heat), 0))
     row = 0
     for attention in look.attentions:
-        N = attention.rows.shape[2]
-        for view, rows in _views(attention, detection):
+        for view, rows, grids in _views(attention, detection):
             row += 1
-            maps, _ = lay(rows.reshape(-1, N), attention.key_grids, MOST)
+            maps, _ = lay(rows, grids, MOST)
             scale = float(abs(maps).max())
             found += [
                 Tile((f"head {head}: {view}", attention.name), over(look.input, one, scale, SIDE), row)
@@ -71,15 +70,15 @@ def tiles(look: ImageLook, detection: int, names: dict[int, str]) -> list[Tile]:
     return found
 
 
-def _views(attention: Attention, detection: int) -> Iterator[tuple[str, Array]]:
+def _views(attention: Attention, detection: int) -> Iterator[tuple[str, Array, Sequence[Size]]]:
     """Yield the rows that are shown of an attention: of the detection, or of the middle cell where there is none."""
     if len(attention.rows):
-        yield "mixed", attention.rows[detection]
+        yield "mixed", attention.rows[detection], attention.key_grids
         if attention.weighted is not None:
-            yield "weighted by gradient", attention.weighted[detection]
+            yield "weighted by gradient", attention.weighted[detection], attention.key_grids
     elif attention.cells.size:
         middle = attention.cells.shape[0] // 2 * attention.cells.shape[1] + attention.cells.shape[1] // 2
-        yield "mixed, middle cell", attention.cell_rows[middle]
+        yield "mixed, middle cell", attention.cell_rows[middle], [attention.cell_grid]
 
 
 def draw(shown: list[Tile]) -> Image.Image:

@@ -38,10 +38,11 @@ from attngraft.maps.detections import (
 )
 from attngraft.maps.grafted import Strength, grafts, strength, without
 from attngraft.maps.heads import Atlas, Head, atlas
-from attngraft.maps.recording import RecordedAttention, RecordedGate, Tape, record
+from attngraft.maps.recording import RecordedAttention, RecordedGate, Tape, mixture_gradients, record
 from attngraft.maps.relevance import SIDES, Predict, Predictions, Target, activations, odam, smooth
 from attngraft.maps.sanity import Randomised, randomisation_check, spearman
 from attngraft.maps.scores import Verdict, judge, scorecard
+from attngraft.maps.subject import Prepared, Subject
 
 __all__ = [
     "SIDES",
@@ -52,10 +53,12 @@ __all__ = [
     "Head",
     "Predict",
     "Predictions",
+    "Prepared",
     "Randomised",
     "RecordedAttention",
     "RecordedGate",
     "Strength",
+    "Subject",
     "Tape",
     "Target",
     "Verdict",
@@ -69,6 +72,7 @@ __all__ = [
     "grafts",
     "intersection_over_union",
     "judge",
+    "mixture_gradients",
     "odam",
     "randomisation_check",
     "record",

@@ -51,7 +51,9 @@ def drise(
         drawn = _masks(min(batch, masks - start), grid, kept, image, generator)  # (b, H, W)
         predictions = predict(image * drawn[:, None])
         box = predictions.boxes.new_tensor([detection.box])
-        overlap = torch.stack([intersection_over_union(boxes, box)[:, 0] for boxes in predictions.boxes])
+        overlap = torch.stack(
+            [intersection_over_union(boxes, box)[:, 0] for boxes in predictions.boxes_of(detection.label)]
+        )
         weight = (predictions.scores[..., detection.label] * overlap).amax(1)  # (b,)
         weighted += (weight[:, None, None] * drawn).sum(0).double().cpu()
         covered += drawn.sum(0).double().cpu()

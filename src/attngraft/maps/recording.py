@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -99,7 +99,29 @@ class RecordedAttention:
         Raises:
             MapError: If the pass ran without gradients, or the score does not depend on this attention.
         """
-        kept = self._call()
+        (gradient,) = mixture_gradients([self], score)
+        return self.weighted_by(gradient, cells)
+
+    def weighted_by(self, gradient: Tensor, cells: Cells = None) -> Tensor:
+        """Return each weight times a derivative that `mixture_gradients` gave, as `weighted` does.
+
+        Args:
+            gradient: The derivative of a score with respect to the mixture.
+            cells: The chosen cells, as in `rows`.
+        """
+        rows, values = self.rows(cells), self.values()
+        upstream = self._how.mixture_gradient(gradient, self._call(), values.shape[3])  # (B, h, N, e)
+        upstream = upstream.to(values.dtype).repeat_interleave(values.shape[1] // upstream.shape[1], 1)
+        index = query_cells(cells, len(upstream), upstream.shape[2], upstream.device)
+        return rows * (choose(upstream, index) @ values.transpose(2, 3)).to(rows.dtype)
+
+    def carrier(self) -> Tensor:
+        """Return the tensor that carries the mixture, with its graph.
+
+        Raises:
+            MapError: If the pass ran without gradients, or the module does not say where its mixture is.
+        """
+        self._call()
         if self._how.mixture is None:
             raise MapError(f"{self.name} does not say where its mixture is read off; give its class a `mixture`")
         if self._mixed is None or not self._mixed.requires_grad:
@@ -107,19 +129,32 @@ class RecordedAttention:
                 f"{self.name} was recorded without gradients; run the model outside torch.no_grad(), "
                 "on an input with requires_grad"
             )
-        (gradient,) = torch.autograd.grad(score, self._mixed, retain_graph=True, allow_unused=True)
-        if gradient is None:
-            raise MapError(f"the score does not depend on {self.name}")
-        rows, values = self.rows(cells), self.values()
-        upstream = self._how.mixture_gradient(gradient, kept, values.shape[3])  # (B, h, N, e)
-        upstream = upstream.to(values.dtype).repeat_interleave(values.shape[1] // upstream.shape[1], 1)
-        index = query_cells(cells, len(upstream), upstream.shape[2], upstream.device)
-        return rows * (choose(upstream, index) @ values.transpose(2, 3)).to(rows.dtype)
+        return self._mixed
 
     def _call(self) -> tuple[Any, ...]:
         if self._kept is None:
             raise MapError(f"{self.name} has not run in the with block; call this very model there, not a copy of it")
         return tuple(_as_weights(self.module, value) for value in self._kept)
+
+
+def mixture_gradients(attentions: Sequence[RecordedAttention], score: Tensor) -> list[Tensor]:
+    """Return the derivative of a score with respect to what each attention mixed, in one backward pass.
+
+    Args:
+        attentions: Attentions of one recorded pass.
+        score: One number that depends on them; its graph is kept.
+
+    Raises:
+        MapError: If the pass ran without gradients, or the score does not depend on one of them.
+    """
+    mixed = [attention.carrier() for attention in attentions]
+    if not mixed:
+        return []
+    gradients = torch.autograd.grad(score, mixed, retain_graph=True, allow_unused=True)
+    for attention, gradient in zip(attentions, gradients, strict=True):
+        if gradient is None:
+            raise MapError(f"the score does not depend on {attention.name}")
+    return list(gradients)
 
 
 class RecordedGate:

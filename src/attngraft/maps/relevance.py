@@ -27,12 +27,17 @@ class Predictions(NamedTuple):
     """What a detector says of each candidate before any is suppressed, with the graph that leads to it.
 
     Attributes:
-        boxes: Left, top, right and bottom in pixels of the input, ``(B, A, 4)``.
+        boxes: Left, top, right and bottom in pixels of the input, ``(B, A, 4)``; ``(B, A, K, 4)`` where a candidate has
+            a box of its own for each class.
         scores: Scores of the classes from 0 to 1, ``(B, A, K)``.
     """
 
     boxes: Tensor
     scores: Tensor
+
+    def boxes_of(self, label: int) -> Tensor:
+        """Return the candidates' boxes if they are of a class, ``(B, A, 4)``."""
+        return self.boxes if self.boxes.dim() == 3 else self.boxes[:, :, label]
 
 
 Predict = Callable[[Tensor], Predictions]
@@ -71,7 +76,7 @@ class Target(NamedTuple):
             )
         if self.quantity == "class":
             return predictions.scores[self.image, self.candidate, self.label]
-        return predictions.boxes[self.image, self.candidate, SIDES.index(self.quantity)]
+        return predictions.boxes_of(self.label)[self.image, self.candidate, SIDES.index(self.quantity)]
 
 
 @contextmanager

@@ -37,7 +37,9 @@ def score_of(predictions: Predictions, detection: Detection) -> Tensor:
         detection: The detection; its class is fixed.
     """
     box = predictions.boxes.new_tensor([detection.box])
-    near = torch.stack([intersection_over_union(boxes, box)[:, 0] > SAME for boxes in predictions.boxes])
+    near = torch.stack(
+        [intersection_over_union(boxes, box)[:, 0] > SAME for boxes in predictions.boxes_of(detection.label)]
+    )
     return (predictions.scores[..., detection.label] * near).amax(1)
 
 

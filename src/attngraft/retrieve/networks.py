@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from attngraft._core.errors import MapError, OptionError
-from attngraft.maps import Detection
+from attngraft.maps import Detection, Prepared
 from attngraft.maps.recording import require_recordable
-from attngraft.yolo.looking import Prepared, Watched
+from attngraft.yolo.looking import Watched
 
 Pixels = NDArray[np.uint8]
 Size = int | tuple[int, int]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,28 +19,12 @@ from ultralytics.utils.nms import non_max_suppression
 from ultralytics.utils.ops import xywh2xyxy
 
 from attngraft._core.errors import MapError
-from attngraft.maps import Detection, Predictions
+from attngraft.maps import Detection, Predictions, Prepared
 from attngraft.maps.recording import require_recordable
+from attngraft.maps.subject import Side, surest
+from attngraft.yolo.checkpoint import cache_folder
 from attngraft.yolo.imgsz import largest_stride
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """An image as the model is given it, and the way back.
-
-    Attributes:
-        tensor: ``(1, 3, H, W)``, from 0 to 1.
-        scale: Pixels of the tensor to one of the image, along x and along y.
-        offset: Where the image's left upper corner lies in the tensor, (x, y).
-    """
-
-    tensor: Tensor
-    scale: tuple[float, float]
-    offset: tuple[float, float]
-
-    def back(self, box: Sequence[float]) -> tuple[float, ...]:
-        """Return a box or a point, (x, y, x, y, ...), in pixels of the image."""
-        return tuple((at - self.offset[i % 2]) / self.scale[i % 2] for i, at in enumerate(box))
+from attngraft.yolo.rows import YAML_KEY
 
 
 class Watched:
@@ -52,6 +38,7 @@ class Watched:
         network: The copy, in evaluation mode; record and explain this one.
         task: Ultralytics' task.
         names: Names of the classes.
+        title: The file that the model came from, or its recipe.
 
     Args:
         model: An opened model, or its network.
@@ -72,6 +59,7 @@ class Watched:
             raise MapError(f"a head {type(self.head).__name__} has no boxes or classes to explain; use a detector")
         self.task = str(getattr(model, "task", None) or getattr(self.network, "task", "detect"))
         self.names: dict[int, str] = dict(self.network.names)
+        self.title = _title(model, network)
         self._grids: list[tuple[int, int]] = []
 
     @property
@@ -80,8 +68,24 @@ class Watched:
         sources = self.head.f if isinstance(self.head.f, list) else [self.head.f]
         return [f"model.{source % self.head.i if source < 0 else source}" for source in sources]
 
+    def layers_before(self, names: Sequence[str]) -> list[str]:
+        """Return the layers before the first two attentions or gates.
+
+        A map behind an attention shows the cells that it wrote to; one before it, those that it read from.
+
+        Args:
+            names: Paths of attentions and gates.
+        """
+        layers: Any = self.network.model
+        before: dict[str, None] = {}
+        for name in names:
+            match = re.match(r"model\.(\d+)\.", name)
+            if match and 0 < int(match[1]) < len(layers) - 1 and layers[int(match[1])].f == -1:
+                before[f"model.{int(match[1]) - 1}"] = None
+        return list(before)[:2]
+
     @property
-    def imgsz(self) -> int | tuple[int, int]:
+    def imgsz(self) -> Side:
         """The size that the model was trained with, else that of Ultralytics for its task."""
         trained = getattr(self.network, "args", None) or {}
         size = (trained if isinstance(trained, dict) else vars(trained)).get("imgsz")
@@ -89,13 +93,14 @@ class Watched:
             return size
         return 224 if self.task == "classify" else 640
 
-    def prepare(self, image: NDArray[np.uint8], imgsz: int | tuple[int, int] = 640) -> Prepared:
+    def prepare(self, image: NDArray[np.uint8], imgsz: Side | None = None) -> Prepared:
         """Scale and pad an image as Ultralytics does.
 
         Args:
             image: ``(H, W, 3)``, red first.
-            imgsz: Side of the input, or its height and width.
+            imgsz: Side of the input, or its height and width; None takes that of the training run.
         """
+        imgsz = imgsz or self.imgsz
         height, width = (imgsz, imgsz) if isinstance(imgsz, int) else imgsz
         weight = next(self.network.parameters())
         if isinstance(self.head, Classify):
@@ -126,6 +131,14 @@ class Watched:
             images: ``(B, 3, H, W)``, from 0 to 1.
         """
         return self._predictions(*self._run(images), images)
+
+    def only(self, detections: Sequence[Detection]) -> AbstractContextManager[None]:
+        """Do nothing: no candidate costs more than another.
+
+        Args:
+            detections: Detections of one image.
+        """
+        return nullcontext()
 
     def _predictions(self, decoded: Tensor, raw: Any, images: Tensor) -> Predictions:
         H, W = images.shape[2:]
@@ -160,20 +173,11 @@ class Watched:
         if isinstance(self.head, Detect) and not self.head.end2end:
             kept = self._suppressed(decoded, confidence, iou, limit)
         else:
-            kept = self._top(predictions, confidence, limit)
+            kept = surest(predictions, confidence, limit)
         return [
             [self._detection(predictions, image, candidate, label, images) for candidate, label in pairs]
             for image, pairs in enumerate(kept)
         ]
-
-    def _top(self, predictions: Predictions, confidence: float, limit: int) -> list[list[tuple[int, int]]]:
-        """Return candidate and class of the surest pairs of each image."""
-        kept = []
-        for scores in predictions.scores:
-            best = scores.flatten().topk(min(limit, scores.numel()))
-            index = best.indices[best.values > confidence]
-            kept.append([divmod(int(i), scores.shape[1]) for i in index])
-        return kept
 
     def _suppressed(self, decoded: Tensor, confidence: float, iou: float, limit: int) -> list[list[tuple[int, int]]]:
         """Return candidate and class of what Ultralytics' non-maximum suppression keeps of each image."""
@@ -213,6 +217,16 @@ class Watched:
             if self.head.end2end:
                 decoded = self.head._inference(raw)
         return decoded, raw
+
+
+def _title(model: Any, network: Any) -> str:
+    """Return the name of the file that a model came from; of one made here its base and grafts."""
+    file = getattr(model, "ckpt_path", None)
+    description = getattr(network, "yaml", None) or {}
+    if isinstance(file, str) and Path(file).parent.parent != cache_folder() / "seeds":
+        return Path(file).name
+    base = Path(str(description.get("yaml_file") or type(network).__name__)).name
+    return "+".join(filter(None, (base, str(description.get(YAML_KEY) or ""))))
 
 
 def _upright(boxes: Tensor, angle: Tensor) -> Tensor:
