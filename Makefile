@@ -46,6 +46,8 @@ bench: $(BIN)/.dev  ## Run every benchmark in a small setting (some minutes; not
 	$(BIN)/python benchmarks/maps.py --quick
 	$(BIN)/python benchmarks/bootstrap.py --images 200 --resamples 50 --seeds 2
 	$(BIN)/python benchmarks/judging.py --arms 2 --seeds 4 --images 200
+	$(BIN)/python benchmarks/retrieve/text.py
+	$(BIN)/python benchmarks/retrieve/speed.py --quick
 
 docs: $(BIN)/.dev  ## Write the generated pages
 	$(BIN)/python tools/catalogue.py

@@ -12,6 +12,7 @@ import pytest
 
 from attngraft._core.errors import DataError, OptionError
 from attngraft.retrieve.evaluation import METHODS, Benchmark, Evaluation, Results, evaluate, schema
+from attngraft.retrieve.evaluation.evaluate import PARTS
 from attngraft.retrieve.evaluation.runs import read_run
 from tests.retrieve.evaluation.conftest import ASPECTS, HEADS, SmallIndex
 
@@ -57,6 +58,13 @@ def test_chance_is_there_whatever_rows_are_asked_for(index: SmallIndex, benchmar
     results = evaluate(index, beir=benchmark, rows="mrag", n=N).results
     assert [row.name for row in results.rows] == ["chance", "mrag"]
     assert results.row("chance").on("all").success.mean == pytest.approx(N / 40)
+
+
+def test_images_have_no_rows_of_words(index: SmallIndex, benchmark: Benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
+    index.encoder.kind = "images"
+    monkeypatch.setitem(PARTS, "images", "sentences")  # this encoder cuts no images
+    results = evaluate(index, beir=benchmark, n=N).results
+    assert [row.name for row in results.rows] == [name for name in METHODS if name not in ("tfidf", "bm25")]
 
 
 def test_differences_are_paired(done: Evaluation) -> None:

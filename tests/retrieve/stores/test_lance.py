@@ -223,3 +223,8 @@ def test_a_table_of_something_else_is_refused(tmp_path: Path) -> None:
     lancedb.connect(tmp_path).create_table("items", [{"vector": [1.0, 2.0], "text": "a"}])
     with pytest.raises(DataError, match="holds no keys of heads"):
         LanceStore.open(tmp_path)
+
+
+def test_a_folder_is_needed() -> None:
+    with pytest.raises(OptionError, match="LanceDB keeps keys in a folder; say which with path="):
+        LanceStore(HEADS, DIM, WIDTH, folder=None)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 import attngraft
 from attngraft._core.checks import positive
@@ -19,6 +21,7 @@ from attngraft.retrieve.evaluation.results import Results, Setting
 from attngraft.retrieve.evaluation.rows import METHODS, Found, Subject, chosen
 from attngraft.retrieve.evaluation.runs import read_run, write_run
 from attngraft.retrieve.evaluation.summary import Scored, summarize
+from attngraft.retrieve.items import Item
 from attngraft.retrieve.keys import Encoder, Keys
 from attngraft.retrieve.rank import PAPER_DEPTH, Ranked
 
@@ -55,6 +58,14 @@ class Evaluation:
         free = _free(file)
         write_text(free, page(self.results))
         return free
+
+    def save_results(self, path: str | Path) -> Path:
+        """Write the results as JSON; if there is such a file, the next free name is taken.
+
+        Raises:
+            OutputError: If it cannot be written.
+        """
+        return self.results.save(_free(Path(path)))
 
     def save(self, folder: str | Path) -> Path:
         """Write ``results.json`` and a TREC run file ``ROW.run`` for each row into a new folder.
@@ -93,8 +104,8 @@ def evaluate(
     Args:
         index: An `attngraft.retrieve.Index` of the benchmark's corpus.
         beir: The benchmark's folder.
-        rows: Rows, by the names of `attngraft.retrieve.evaluation.rows.METHODS`; all of them by default. The row of
-            chance is always there.
+        rows: Rows, by the names of `attngraft.retrieve.evaluation.rows.METHODS`; all of them by default, of images
+            all but those of words. The row of chance is always there.
         runs: TREC run files of other systems, each a row of its own.
         n: Documents that are retrieved, for all figures but the curves.
         depth: Documents that are ranked, where the curves end and how deep heads vote.
@@ -115,6 +126,8 @@ def evaluate(
         measure(name)
     benchmark = beir if isinstance(beir, Benchmark) else read_benchmark(beir)
     encoder: Encoder = index.encoder
+    if not rows and encoder.kind == "images":
+        names = [name for name in names if METHODS[name].kind != "words"]
     progress.started("keys of the queries")
     queries = gather(encoder, benchmark.queries, progress)
 
@@ -186,21 +199,24 @@ def evaluate_keys(
     return Evaluation(results, rankings)
 
 
-def gather(encoder: Encoder, items: Sequence[Any], progress: Progress = SILENT) -> Keys:
-    """Return the keys of queries in their own order, whatever the order of the encoder's batches."""
-    import numpy as np
+def gather(encoder: Encoder, items: Sequence[Item], progress: Progress = SILENT, *, queries: bool = True) -> Keys:
+    """Return the keys of items in their own order, whatever the order of the encoder's batches.
 
-    batches = list(encoder.keys(items, queries=True, progress=progress))
+    Args:
+        encoder: What makes keys.
+        items: The items.
+        progress: Whom to tell what is being done.
+        queries: Whether they are queries.
+    """
+    batches = list(encoder.keys(items, queries=queries, progress=progress))
     ids = [name for batch in batches for name in batch.ids]
     place = {name: row for row, name in enumerate(ids)}
     whole = Keys(tuple(ids), np.concatenate([b.heads for b in batches]), np.concatenate([b.standard for b in batches]))
     return whole.take([place[item.id] for item in items])
 
 
-def part_keys(encoder: Encoder, queries: Sequence[Any], progress: Progress = SILENT) -> list[Keys]:
+def part_keys(encoder: Encoder, queries: Sequence[Item], progress: Progress = SILENT) -> list[Keys]:
     """Return the keys of each query's parts: the sentences of a text, the crops of an image."""
-    from dataclasses import replace
-
     cut = [encoder.parts(query, PARTS[encoder.kind]) for query in queries]
     flat = [
         replace(part, id=f"{query.id}/{number}")

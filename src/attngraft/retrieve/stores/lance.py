@@ -25,7 +25,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from attngraft._core.checks import positive
-from attngraft._core.errors import DataError, OutputError
+from attngraft._core.errors import DataError, OptionError, OutputError
 from attngraft._core.extras import extra_package
 from attngraft.retrieve import where as filters
 from attngraft.retrieve.items import Value
@@ -62,11 +62,13 @@ class LanceStore:
 
     Raises:
         MissingExtraError: If lancedb is not installed.
-        OptionError: If a number is not positive, or there is no such type.
+        OptionError: If a number is not positive, or there is no such type, or no folder.
         OutputError: If the folder holds an index already.
     """
 
-    def __init__(self, heads: int, dim: int, width: int, *, folder: Path | str, dtype: str = "float32") -> None:
+    def __init__(self, heads: int, dim: int, width: int, *, folder: Path | str | None, dtype: str = "float32") -> None:
+        if folder is None:
+            raise OptionError("LanceDB keeps keys in a folder; say which with path=, or take store='arrays'")
         layout, database = Layout(heads, dim, width, dtype), _connect(Path(folder))
         if TABLE in _tables(database):
             raise OutputError(f"{folder} holds an index already; open it, or choose another folder")
