@@ -7,6 +7,7 @@ from .bench import bench as bench
 from .doctor import doctor as doctor
 from .fit import Fit as Fit
 from .look import look as look
+from .probe import probe as probe
 from .study import Plan as Plan
 from .study import Study as Study
 from .yolo import YOLO as YOLO
@@ -29,5 +30,6 @@ __all__ = [
     "load_plugin",
     "look",
     "names",
+    "probe",
     "register",
 ]

@@ -242,6 +242,9 @@ COMMANDS: Mapping[str, Command] = {
         ("model", "source", "base", "imgsz", "confidence", "limit", "layers", "scores", "image", "detection", "output"),
         first=files(".pt", ".jpg", ".jpeg", ".png"), repeated=True,
     ),
+    "probe": Command(
+        ("probes", "seeds", "controls", "workers", "epochs", "images", "output"), first=mechanisms, repeated=True
+    ),
     "graft": Command(first=recipe),
     "show": Command(first=mechanisms),
     "study run": Command(_plan, first=files(".yaml", ".yml"), declared_by=PLAN),

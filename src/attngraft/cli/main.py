@@ -129,6 +129,27 @@ def bench(words: tuple[str, ...], output: Path | None) -> None:
 
 
 @main.command()
+@words_argument("probe", "MECHANISM | FILE.py:CLASS | MODULE:CLASS ... KEY=VALUE ...", required=False)
+@click.option("--all", "everyone", is_flag=True, help="Probe every mechanism there is.")
+@output_option("Folder with records and report; what it holds already is added to.", "runs/probe")
+def probe(words: tuple[str, ...], everyone: bool, output: Path | None) -> None:
+    r"""Find out what a mechanism can learn at all: distance, look-up, relation, comparison, counting.
+
+    \b
+    attngraft probe mhsa ema
+    attngraft probe "mhsa(position=none)" my_attention.py:MyAttention probes=relbig,reach seeds=5
+    attngraft probe --all seeds=1 workers=4
+
+    One small detector is trained with each mechanism on generated images whose answer is known, and with none. What is
+    finished is kept, so that the same command resumes. Keys: probes, seeds, controls, workers, epochs, images. Exits
+    with status 1 if a run failed.
+    """
+    from attngraft.cli.probe import run_probe
+
+    sys.exit(run_probe(words, output, everyone=everyone))
+
+
+@main.command()
 @output_option("Folder to fill; the next free name is taken if it exists.", "runs/demo")
 @click.option("--device", default="cpu", show_default=True, help="The device of Ultralytics, such as cpu or 0.")
 @click.option("--parallel", "--workers", type=click.IntRange(1), default=2, show_default=True, help="Runs at once.")

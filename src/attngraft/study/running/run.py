@@ -239,7 +239,7 @@ def end_children(process: int) -> None:
                 child.kill()
 
 
-def _end_with(parent: int) -> None:
+def end_with_parent(parent: int) -> None:
     """End this process when the study that started it is gone, killed perhaps, so that nothing runs twice."""
 
     def watch() -> None:
@@ -259,7 +259,7 @@ def main(words: list[str]) -> int:
     """
     folder, (arm, seed, *parent) = Path(words[0]), words[1:]
     if parent:
-        _end_with(int(parent[0]))
+        end_with_parent(int(parent[0]))
     fixed = Fixed.read(folder)
     run = Run(fixed.arm(arm), int(seed))
     try:

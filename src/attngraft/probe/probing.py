@@ -1,0 +1,211 @@
+"""`probe`: train the runs that are missing, keep their records, and say what came out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from attngraft._core.checks import positive
+from attngraft._core.errors import OptionError, PlanError
+from attngraft._core.extras import extra_package
+from attngraft._core.progress import SILENT, Progress
+from attngraft.attention import names
+from attngraft.data.probes import PROBES, probe_named
+from attngraft.probe.crew import Crew, Step
+from attngraft.probe.instrument import NONE, Instrument, ProbeRun
+from attngraft.probe.ledger import Ledger, ProbeRunStatus
+from attngraft.probe.names import canonical
+from attngraft.probe.tally import Tally, tally
+from attngraft.study.running.engines import fitting_workers
+
+HOME = Path("runs/probe")
+SEEDS = 3
+CONTROLS = 1
+"""Seeds of each control: it asks only whether the same images can be learned from at all."""
+
+IDLE = ("noop",)
+"""Mechanisms that do nothing: the detector without one is there already."""
+
+
+def probe(
+    mechanisms: str | Sequence[str],
+    *,
+    probes: str | Sequence[str] | None = None,
+    seeds: int = SEEDS,
+    controls: int = CONTROLS,
+    folder: str | Path = HOME,
+    workers: int | None = None,
+    epochs: int | None = None,
+    images: int | None = None,
+    progress: Progress = SILENT,
+) -> Tally:
+    """Find out what mechanisms can learn at all, on generated images where the answer is known by construction.
+
+    Each mechanism is trained in one small detector on each probe and on its control, and so is the detector without a
+    mechanism. What is finished is kept, and a further call adds what is missing: more seeds, probes or mechanisms.
+
+    Args:
+        mechanisms: Such as ``"mhsa"``, ``"mhsa(heads=2)"`` or ``"mine.py:Mine"``; several as a list.
+        probes: Names of probes (`attngraft.data.PROBES`); None takes all.
+        seeds: Runs of each mechanism on each probe, from seed 0; equal seeds are paired.
+        controls: Runs of each mechanism on each probe's control.
+        folder: Where records and report are; made if it is not there.
+        workers: How many runs at once; None fits the machine.
+        epochs: Epochs of a run; None takes the instrument's. The folder must be of the same.
+        images: Training images; None takes the instrument's. The folder must be of the same.
+        progress: Gets each run before it starts, and its record.
+
+    Returns:
+        What came out of every run in the folder, those of earlier calls included.
+
+    Raises:
+        RecipeError: If a mechanism cannot be read.
+        UnknownNameError: If there is no such probe, or a file has no such class.
+        OptionError: If a number is no positive integer, there is no mechanism, or a file cannot be imported.
+        PlanError: If another process fills the folder, or it holds probes of another instrument.
+        OutputError: If the folder cannot be written.
+
+    Example:
+        >>> probe("mhsa", probes="reach", seeds=1)  # doctest: +SKIP
+    """
+    _check(seeds, controls, workers)
+    asked, sources = _read(mechanisms)
+    wanted = planned(asked, _probes(probes), seeds, controls)
+    extra_package("scipy", "study")
+    instrument = _instrument(epochs, images)
+    ledger = Ledger(Path(folder))
+    ledger.folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(ledger.folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise PlanError(f"another process fills {ledger.folder}; wait for it, or name another folder") from error
+    try:
+        ledger.open(instrument)
+        known = ledger.records()
+        missing = [run for run in wanted if run not in known]
+        progress.line(f"{len(wanted)} runs, {len(wanted) - len(missing)} of them finished before")
+        crew = Crew(ledger.folder, instrument, sources, workers or fitting_workers())
+        _carry_out(crew, ledger, wanted, missing, progress)
+    finally:
+        lock.release()
+    return opened(ledger.folder)
+
+
+def opened(folder: str | Path) -> Tally:
+    """Return what came out of the runs in a folder, without training anything.
+
+    Raises:
+        PlanError: If it holds no probes.
+        DataError: If a record cannot be read.
+    """
+    ledger = Ledger(Path(folder))
+    return tally(ledger.instrument(), ledger.records().values())
+
+
+def planned(mechanisms: Iterable[str], probes: Sequence[str], seeds: int, controls: int) -> list[ProbeRun]:
+    """List the runs, the first seed of everything first, so that a table without gaps comes early.
+
+    Args:
+        mechanisms: Names as in records; the detector without one is added in front.
+        probes: Names of probes.
+        seeds: Of each probe.
+        controls: Seeds of each control.
+    """
+    everyone = list(dict.fromkeys([NONE, *mechanisms]))
+    runs = []
+    for seed in range(max(seeds, controls)):
+        for control in [False] * (seed < seeds) + [True] * (seed < controls):
+            runs += [ProbeRun(one, probe, control, seed) for probe in probes for one in everyone]
+    return runs
+
+
+def everything() -> list[str]:
+    """List the mechanisms of the registry that do something."""
+    return [name for name in names() if name not in IDLE]
+
+
+def _read(given: str | Sequence[str]) -> tuple[list[str], list[str]]:
+    listed = [given] if isinstance(given, str) else list(given)
+    if not listed:
+        raise OptionError("probe needs at least one mechanism, got none; as in: probe(['mhsa', 'ema'])")
+    pairs = [canonical(one) for one in listed]
+    return list(dict.fromkeys(name for name, _ in pairs)), list(dict.fromkeys(s for _, s in pairs if s))
+
+
+def _probes(given: str | Sequence[str] | None) -> list[str]:
+    if given is None:
+        return list(PROBES)
+    listed = [word.strip() for word in given.split(",")] if isinstance(given, str) else list(given)
+    return [probe_named(name).name for name in dict.fromkeys(listed)]
+
+
+def _instrument(epochs: int | None, images: int | None) -> Instrument:
+    used = Instrument()
+    epochs = used.epochs if epochs is None else epochs
+    images = used.images if images is None else images
+    positive("probe", epochs=epochs, images=images)
+    return replace(used, epochs=epochs, images=images)
+
+
+def _check(seeds: int, controls: int, workers: int | None) -> None:
+    positive("probe", seeds=seeds, workers=1 if workers is None else workers)
+    if isinstance(controls, bool) or not isinstance(controls, int) or controls < 0:
+        raise OptionError(f"probe needs controls to be an integer of 0 or more, got {controls!r}")
+
+
+def _carry_out(
+    crew: Crew, ledger: Ledger, wanted: Sequence[ProbeRun], missing: Sequence[ProbeRun], progress: Progress
+) -> None:
+    """Train what is missing, and keep records and status as they come."""
+    waiting = set(missing)
+    states = {run: ProbeRunStatus(*_fields(run), state="waiting" if run in waiting else "finished") for run in wanted}
+    started, done, left = time.monotonic(), 0, None
+
+    def tell(state: str = "running") -> None:
+        ledger.tell(state, left, list(states.values()))  # type: ignore[arg-type]
+
+    tell()
+    try:
+        for step in crew.carry_out(missing):
+            if step.record is not None:
+                ledger.add(step.record)
+            states[step.run] = _after(states[step.run], step)
+            if step.record is not None or step.error:
+                done += 1
+                left = round((time.monotonic() - started) / done * (len(missing) - done), 1)
+                progress.finished(str(step.run), step.record)
+                progress.line(f"[{done}/{len(missing)}] {said(step)}")
+            elif step.epoch == 0:
+                progress.started(str(step.run))
+            tell()
+    finally:
+        for run, now in states.items():
+            if now.state == "running":
+                states[run] = replace(now, state="waiting", epoch=0, accuracy=None)
+        tell("ended")
+
+
+def said(step: Step) -> str:
+    """Say in a line how a run ended."""
+    record = step.record
+    if record is None:
+        return f"{step.run}: failed: {step.error}"
+    when = "not learned" if record.steps is None else f"learned after {record.steps} steps"
+    return f"{step.run}: accuracy {record.accuracy:.3f}, {when}, AP50 {record.ap50:.1f} ({record.seconds:.0f} s)"
+
+
+def _fields(run: ProbeRun) -> tuple[str, str, bool, int]:
+    return run.mechanism, run.probe, run.control, run.seed
+
+
+def _after(now: ProbeRunStatus, step: Step) -> ProbeRunStatus:
+    if step.error:
+        return replace(now, state="failed", error=step.error)
+    if step.record is not None:
+        return replace(now, state="finished", epoch=len(step.record.curve), accuracy=step.record.accuracy)
+    return replace(now, state="running", epoch=step.epoch, accuracy=step.accuracy)
