@@ -277,5 +277,8 @@ COMMANDS: Mapping[str, Command] = {
         values={"model": files(".pt"), "rule": RULES, "center": listed("True", "False"),
                 "parts": listed("sentences", "crops", "objects", "tiles"), "output": files(".jsonl")},
     ),
+    "retrieve eval": Command(
+        retrieve.EVAL_KEYS, first=files(), values={"beir": files(), "runs": files(".run"), "model": files(".pt")},
+    ),
 }  # fmt: skip
 """What the words of each command may be."""

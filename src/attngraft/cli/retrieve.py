@@ -1,4 +1,4 @@
-"""``attngraft retrieve``: index texts or images by attention heads, and search them."""
+"""``attngraft retrieve``: index texts or images by attention heads, search them, and evaluate."""
 
 from __future__ import annotations
 
@@ -56,6 +56,20 @@ SEARCH_KEYS = {
     "model": "The model, where it is no longer at the place that the index names.",
     "output": "File to write, one hit a line in JSON.",
 }
+EVAL_KEYS = {
+    "beir": "The benchmark: a folder with corpus.jsonl, queries.jsonl and qrels.tsv or qrels/test.tsv.",
+    "rows": "Ways to retrieve, such as standard,joined-centred,mrag,tfidf; all of them by default.",
+    "runs": "TREC run files of other systems, each a row of its own.",
+    "n": "How many documents are retrieved.",
+    "depth": "How many are ranked: where curves end, and how deep heads vote.",
+    "weight": "How many times as much a document counts as a category.",
+    "category": "The field of a document that holds its category.",
+    "measures": "Further measures of ir_measures, such as nDCG@10,RR.",
+    "seed": "Seed of the bootstrap.",
+    "split": "Which qrels/SPLIT.tsv is read where there is no qrels.tsv.",
+    "model": "The model, where it is no longer at the place that the index names.",
+    "output": "A page (.html), results (.json), or a folder for both and the run files.",
+}
 
 
 @click.group(cls=Verbs)
@@ -66,6 +80,7 @@ def retrieve() -> None:
     attngraft retrieve index docs.jsonl model=models/SmolLM2 -o my.index
     attngraft retrieve index images/ model=best.pt -o images.index
     attngraft retrieve search my.index "a story of tides and ports" n=20 where="split = 'val'"
+    attngraft retrieve eval my.index beir=my_benchmark -o report.html
 
     Each verb has a --help of its own.
     """
@@ -142,6 +157,33 @@ def search(words: tuple[str, ...], output: Path | None, as_json: bool) -> None:
             click.echo(line)
     else:
         _print(hits)
+
+
+@retrieve.command("eval")
+@words_argument("retrieve eval", "INDEX beir=FOLDER KEY=VALUE ...")
+@output_option(EVAL_KEYS["output"], "report.html")
+def evaluate(words: tuple[str, ...], output: Path | None) -> None:
+    r"""Evaluate an index on a benchmark in the layout of BEIR, beside its controls.
+
+    \b
+    attngraft retrieve eval my.index beir=my_benchmark -o report.html
+    attngraft retrieve eval my.index beir=my_benchmark rows=standard,mrag,tfidf n=10 -o results/
+    attngraft retrieve eval my.index beir=my_benchmark runs=other.run measures=nDCG@10,RR
+
+    The index holds the benchmark's corpus. Rows: chance (always), standard, standard-centred, mmr, joined,
+    joined-centred, split, mrag, mrag-centred, mrag-equal, mrag-rrf, parts, parts-mrag, fusion, tfidf, bm25.
+    """
+    from attngraft.cli.retrieve_eval import run_eval
+
+    run_eval(words, output)
+
+
+@retrieve.command()
+def schema() -> None:
+    """Print the JSON schema of an evaluation's results.json, for editors and programs."""
+    from attngraft.retrieve.evaluation import schema as results_schema
+
+    click.echo(json.dumps(results_schema(), indent=2))
 
 
 def _read(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
