@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -114,9 +113,16 @@ def test_centring_moves_both_sides_and_the_weights() -> None:
     assert not np.allclose(index.importance(), index.importance(center=True))
 
 
-def test_an_index_lives_on_in_its_folder(tmp_path: Path) -> None:
+@pytest.fixture(params=["arrays", "lance"])
+def store(request: pytest.FixtureRequest) -> str:
+    if request.param == "lance":
+        pytest.importorskip("lancedb", reason="needs lancedb: pip install 'attngraft[retrieve-db]'")
+    return str(request.param)
+
+
+def test_an_index_lives_on_in_its_folder(tmp_path: Path, store: str) -> None:
     folder = tmp_path / "my.index"
-    index = Index.build(DOCS[:20], model=Letters(), path=folder, dtype="float16", standard=False)
+    index = Index.build(DOCS[:20], model=Letters(), path=folder, dtype="float16", standard=False, store=store)
     index.delete(["d1", "d2"])
     index.add(DOCS[20:])
     index.delete("d3")
@@ -124,6 +130,10 @@ def test_an_index_lives_on_in_its_folder(tmp_path: Path) -> None:
     assert list(opened.ids) == [f"d{n}" for n in range(23) if n not in (1, 2, 3)]
     assert [h.id for h in opened.search("text number 22", 4)] == [h.id for h in index.search("text number 22", 4)]
     assert opened.store.width == 0
+    assert opened.search("text number 22", 1, where="split = 'train' AND n > 3")[0].fields == {
+        "split": "train",
+        "n": 22,
+    }
     described = json.loads((folder / "index.json").read_text())
     assert described["settings"] == {"center": False, "rule": "decay", "depth": 32}
 
@@ -142,36 +152,42 @@ def test_what_is_kept_in_memory_is_saved_where_nothing_is(tmp_path: Path) -> Non
     assert list(Index.open(tmp_path / "my.index").ids) == [of["_id"] for of in DOCS]
 
 
-def test_the_same_call_completes_what_is_missing(tmp_path: Path) -> None:
-    Index.build(DOCS[:9], model=Letters(), path=tmp_path / "i")
+def test_the_same_call_completes_what_is_missing(tmp_path: Path, store: str) -> None:
+    Index.build(DOCS[:9], model=Letters(), path=tmp_path / "i", store=store)
     encoder = Letters()
-    index = Index.build(DOCS, model=encoder, path=tmp_path / "i")
+    index = Index.build(DOCS, model=encoder, path=tmp_path / "i", store=store)
     assert encoder.encoded == [f"d{n}" for n in range(9, 23)]
     assert len(index) == 23
     changed = [{**DOCS[0], "text": "another text"}, *DOCS[1:]]
     with pytest.raises(DataError, match=r"'d0' is not what the index has under this id \(1 items changed\)"):
-        Index.build(changed, model=Letters(), path=tmp_path / "i")
+        Index.build(changed, model=Letters(), path=tmp_path / "i", store=store)
+    other = {"arrays": "lance", "lance": "arrays"}[store]
+    with pytest.raises(OptionError, match=f"i was built with store={store}, got store={other}; build another index"):
+        Index.build(DOCS, model=Letters(), path=tmp_path / "i", store=other)
 
 
-@pytest.mark.parametrize("wait", [0.05, 0.3])
-def test_a_process_that_is_killed_is_completed_by_the_next(tmp_path: Path, wait: float) -> None:
+def test_a_process_that_is_killed_is_completed_by_the_next(tmp_path: Path, store: str) -> None:
     docs, folder = tmp_path / "docs.jsonl", tmp_path / "my.index"
     lines = [json.dumps({"_id": f"d{n}", "text": f"text {n}"}) for n in range(240)]
     docs.write_text("\n".join(lines), encoding="utf-8")
     root = Path(__file__).parents[2]
-    with subprocess.Popen([sys.executable, "-m", "tests.retrieve.toy", str(docs), str(folder)], cwd=root) as building:
-        while not list(folder.glob("keys-*.safetensors")) and building.poll() is None:
-            time.sleep(0.005)
-        time.sleep(wait)
+    command = [sys.executable, "-m", "tests.retrieve.toy", str(docs), str(folder), store]
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as building:
+        assert building.stdout is not None
+        for _ in range(5):
+            building.stdout.readline()
         building.kill()
+        finished = building.stdout.read().split()[-1:] or ["20"]
     before = list(Index.open(folder).ids)
-    assert 0 < len(before) < 240
+    assert int(finished[0]) <= len(before) < 240
     encoder = Letters()
-    index = Index.build(docs, model=encoder, path=folder)
+    index = Index.build(docs, model=encoder, path=folder, store=store)
     assert encoder.encoded == [f"d{n}" for n in range(240) if f"d{n}" not in before]
     whole = Index.build(docs, model=Letters())
     assert list(index.ids) == list(whole.ids)
-    assert index.search("text 5 6", 9) == whole.search("text 5 6", 9)
+    found, wanted = index.search("text 5 6", 9), whole.search("text 5 6", 9)
+    assert [hit.id for hit in found] == [hit.id for hit in wanted]
+    assert [hit.votes for hit in found] == pytest.approx([hit.votes for hit in wanted], rel=1e-5)
 
 
 def test_an_index_of_another_encoder_is_refused(tmp_path: Path) -> None:
@@ -201,7 +217,8 @@ def test_a_dead_head_is_told_of_once() -> None:
 def test_one_document_is_found() -> None:
     index = Index.build(DOCS[:1], model=Letters())
     assert index.importance().tolist() == [1, 1, 1]
-    assert [(hit.id, hit.votes) for hit in index.search("anything", 1)] == [("d0", 3)]
+    for center in (False, True):
+        assert [(hit.id, hit.votes) for hit in index.search("anything", 1, center=center)] == [("d0", 3)]
 
 
 def test_what_cannot_work_is_said_in_one_sentence(tmp_path: Path) -> None:
@@ -221,6 +238,7 @@ def test_what_cannot_work_is_said_in_one_sentence(tmp_path: Path) -> None:
         (lambda: Index.build(["x"], model=Letters(), preset="papers"), OptionError, "preset to be one of 'paper'"),
         (lambda: Index.build(["x"], model=Letters(), layers=2), OptionError, "layers is an option of a model"),
         (lambda: Index.build(["x"], model=Letters(), store="faiss"), OptionError, "store to be one of"),
+        (lambda: Index.build(["x"], model=Letters(), store="lance"), OptionError, "say where with path="),
         (lambda: Index.build([Path("a.png")], model=Letters()), OptionError, "the items are images, and the encoder"),
         (lambda: Index.build(["x", Path("a.png")], model=Letters()), DataError, "either texts or images"),
         (lambda: Index.open(tmp_path), DataError, r"is no index \(index.json: No such file"),

@@ -31,6 +31,11 @@ def test_lines_of_json_with_their_fields(tmp_path: Path) -> None:
     ]
 
 
+def test_half_a_surrogate_pair_is_read_as_the_sign_for_what_is_none(tmp_path: Path) -> None:
+    found = read_items(jsonl(tmp_path / "docs.jsonl", r'{"_id": "a", "text": "moon \ud83c, whole \ud83c\udf15"}'))
+    assert found[0].text == "moon \ufffd, whole \U0001f315"
+
+
 def test_a_folder_of_the_beir_layout(tmp_path: Path) -> None:
     jsonl(tmp_path / "corpus.jsonl", {"_id": "d0", "text": "x"})
     assert [item.id for item in read_items(tmp_path)] == ["d0"]
@@ -87,11 +92,13 @@ def test_a_corpus_that_cannot_be_read_is_said_in_one_sentence(tmp_path: Path, li
 def test_sources_that_are_no_corpus(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("x")
     (tmp_path / "latin.jsonl").write_bytes('{"_id": "a", "text": "é"}'.encode("latin-1"))
+    (tmp_path / "latin.txt").write_bytes("é.png".encode("latin-1"))
     (tmp_path / "empty").mkdir()
     for source, said in [
         (tmp_path / "none", "does not exist"),
         (tmp_path / "a.csv", "is no corpus"),
         (tmp_path / "latin.jsonl", "is not UTF-8 text"),
+        (tmp_path / "latin.txt", "is not UTF-8 text"),
         (tmp_path / "empty", "is empty"),
         ([], "the corpus is empty"),
         ([3], "item 1 is a int; give items, texts, paths or dictionaries"),

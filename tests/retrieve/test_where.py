@@ -139,5 +139,7 @@ def test_fields_are_checked_with_the_kinds_they_hold() -> None:
     check(parse("split = 'a' AND year > 3 AND empty = 'x'"), kinds)
     with pytest.raises(OptionError, match="where names 'splt', which no item has; did you mean split"):
         check(parse("splt = 'a'"), kinds)
+    with pytest.raises(OptionError, match="which no item has; there are: split$"):
+        check(parse("x = 1"), {"split": ["text"], "_digest": ["text"]})
     with pytest.raises(OptionError, match="where compares year to '1990', a text; it holds number"):
         check(parse("NOT (split = 'a' OR year = '1990')"), kinds)

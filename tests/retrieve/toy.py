@@ -6,11 +6,10 @@ import hashlib
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 
-from attngraft._core.progress import SILENT, Progress
+from attngraft._core.progress import SILENT, Progress, Silent
 from attngraft.retrieve.index import Index
 from attngraft.retrieve.items import Item, ids_of
 from attngraft.retrieve.keys import Json, Keys, Kind
@@ -52,5 +51,13 @@ class Letters:
             yield Keys(ids_of(some), heads, heads.reshape(len(some), -1))
 
 
+class Counted(Silent):
+    """Print how many items are stored, batch after batch."""
+
+    def started(self, what: str) -> None:
+        if what.startswith("encoding: "):
+            print(what.split()[1], flush=True)
+
+
 if __name__ == "__main__":  # a process that a test kills
-    Index.build(sys.argv[1], model=Letters(wait=0.01), path=Path(sys.argv[2]))
+    Index.build(sys.argv[1], model=Letters(wait=0.01), path=sys.argv[2], store=sys.argv[3], progress=Counted())

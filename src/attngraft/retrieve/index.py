@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -215,7 +215,7 @@ class Index:
         Args:
             center: Whether of keys less their mean; None takes the index's own setting.
         """
-        return self.store.spaces(center=self._centers(center)).importance()
+        return self.store.spaces(center=self._settings(center=center).center).importance()
 
     def search(
         self,
@@ -252,8 +252,7 @@ class Index:
         positive("search", n=n)
         if not len(self):
             raise DataError("the index is empty; add items first")
-        given = {"center": center, "rule": rule, "depth": depth}
-        settings = Settings(**{**vars(self.description.settings), **{k: v for k, v in given.items() if v is not None}})
+        settings = self._settings(center=center, rule=rule, depth=depth)
         keys = self.keys_of(query, parts, progress=progress)
         progress.started(f"searching {len(self)} items")
         found = self.store.nearest(keys, max(n, settings.depth or n), center=settings.center, where=where).as_parts()
@@ -338,8 +337,11 @@ class Index:
             raise OptionError(f"a {name} needs words, got {str(query)!r}")
         return Item(name, text=str(query))
 
-    def _centers(self, center: bool | None) -> bool:
-        return self.description.settings.center if center is None else center
+    def _settings(self, **given: Any) -> Settings:
+        """Return the index's settings with those that are given instead; a single item is not moved to nothing."""
+        asked = {name: value for name, value in given.items() if value is not None}
+        found = Settings(**{**vars(self.description.settings), **asked})
+        return found if len(self) > 1 else replace(found, center=False)
 
     def _weights(self, settings: Settings, progress: Progress) -> NDArray[np.float64]:
         spaces = self.store.spaces(center=settings.center)

@@ -43,7 +43,8 @@ def read_items(source: Source) -> list[Item]:
         source: A ``.jsonl`` file with ``_id`` (or ``id``), ``text`` and further fields; a folder of the BEIR layout,
             which has a ``corpus.jsonl``; a folder of images, with those below it; a ``.txt`` file with the path of an
             image in each line; a ``data.yaml``, of which all splits are read; an image; or a sequence of items, of
-            texts, of dictionaries like the lines of a ``.jsonl`` file, or of paths of images.
+            texts, of dictionaries like the lines of a ``.jsonl`` file, or of paths of images. A title is a field like
+            any other, and half a surrogate pair is read as U+FFFD.
 
     Raises:
         DataError: If there is none, one cannot be read, or two have the same id; names the line.
@@ -82,11 +83,15 @@ def read_lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     Raises:
         DataError: If it cannot be read or a line is no JSON object; names the line.
     """
+    for number, line in _lines(file):
+        yield f"{file}, line {number}", _object(line, f"{file}, line {number}")
+
+
+def _lines(file: Path) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a text that are not blank, with their numbers."""
     try:
         with file.open(encoding="utf-8-sig") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield f"{file}, line {number}", _object(line, f"{file}, line {number}")
+            yield from ((number, line.strip()) for number, line in enumerate(lines, 1) if line.strip())
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise DataError(f"{file} cannot be read: {reason}") from error
@@ -124,8 +129,7 @@ def _of_file(path: Path) -> Iterator[Item]:
     elif suffix in IMAGES:
         yield Item(path.name, path=path)
     elif suffix == ".txt":
-        listed = (line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines())
-        yield from (Item(line, path=_beside(path, line)) for line in listed if line)
+        yield from (Item(line, path=_beside(path, line)) for _, line in _lines(path))
     elif suffix in (".yaml", ".yml"):
         yield from _of_data(path)
     else:
@@ -179,7 +183,10 @@ def _of_mapping(given: Mapping[str, Any], place: str) -> Item:
     text = given.get("text")
     if not isinstance(text, str):
         raise DataError(f"{place} ({name}) has no text; give it one, as in: {{'_id': 'd1', 'text': '...'}}")
-    return Item(str(name), text=text, fields=_fields({k: v for k, v in given.items() if k not in (*IDS, "text")}))
+    fields = {key: value for key, value in given.items() if key not in (*IDS, "text")}
+    return Item(
+        str(name), text=text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"), fields=_fields(fields)
+    )
 
 
 def _fields(given: Mapping[str, Any]) -> dict[str, Value]:

@@ -45,7 +45,7 @@ class TextEncoder:
         max_tokens: Most tokens of a text with its prompt; None takes what the model can read.
         batch: Texts at once.
         precision: Of the weights: "float32", "bfloat16", "float16" or "auto", the file's own.
-        gguf_file: Name of a GGUF file in the folder, which is unpacked to ``precision``.
+        gguf_file: Name of a GGUF file in the folder; transformers computes with its weights in ``precision``.
         device: Where it runs; None takes a GPU if there is one.
         preset: ``"paper"`` puts the paper's instruction around queries where no prompt is given.
 

@@ -158,7 +158,8 @@ def check(where: Where, kinds: Mapping[str, Collection[str]]) -> None:
     """
     for one in where.compares():
         if one.field not in kinds:
-            raise OptionError(f"where names {one.field!r}, which no item has; {suggest(one.field, sorted(kinds))}")
+            shown = sorted(name for name in kinds if not name.startswith("_"))
+            raise OptionError(f"where names {one.field!r}, which no item has; {suggest(one.field, shown)}")
         there = kinds[one.field]
         wrong = [value for value in one.values if there and kind(value) not in there]
         if wrong:

@@ -15,7 +15,7 @@ from attngraft.retrieve.stores.segments import Segment, merged, read_segment
 def segment(count: int = 4, dtype: str = "float16") -> Segment:
     rng = np.random.default_rng(count)
     heads, standard = rng.normal(size=(count, 2, 3)).astype(dtype), rng.normal(size=(count, 5)).astype(dtype)
-    return Segment([f"é{n}" for n in range(count)], [{"n": n} for n in range(count)], heads, standard)
+    return Segment([f"é{n}" for n in range(count)], [{"n": n, "half": "\ud800"} for n in range(count)], heads, standard)
 
 
 def test_a_file_is_mapped_and_gives_what_was_written(tmp_path: Path) -> None:

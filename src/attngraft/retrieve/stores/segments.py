@@ -65,7 +65,7 @@ class Segment:
         """
         safetensors = extra_package("safetensors.numpy", "retrieve")
         items = [[name, dict(of)] for name, of in zip(self.ids, self.fields, strict=True)]
-        packed = zlib.compress(json.dumps(items, ensure_ascii=False, separators=(",", ":")).encode())
+        packed = zlib.compress(json.dumps(items, separators=(",", ":")).encode())
         tensors = {
             "heads": np.ascontiguousarray(self.heads),
             "standard": np.ascontiguousarray(self.standard),
