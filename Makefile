@@ -30,6 +30,7 @@ check: $(BIN)/.dev  ## Check style, types, layers, spelling and generated pages
 	$(BIN)/python tools/models_page.py --check
 	$(BIN)/python tools/reference_pages.py --check
 	$(BIN)/python tools/site.py --check
+	$(BIN)/python tools/attention_page.py --check
 
 test: $(BIN)/.dev  ## Run every test (about 10 minutes on 2 cores, no network)
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
@@ -53,6 +54,7 @@ docs: $(BIN)/.dev  ## Write the generated pages
 	$(BIN)/python tools/catalogue.py
 	$(BIN)/python tools/speed_tables.py
 	$(BIN)/python tools/models_page.py
+	$(BIN)/python tools/attention_page.py
 	$(BIN)/python tools/reference_pages.py
 
 site: $(BIN)/.dev  ## Build the documentation site, in both languages, into build/site
