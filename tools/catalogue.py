@@ -106,6 +106,16 @@ def speeds() -> dict[str, str]:
     return ours | {"polarized": ours["polarized, parallel"]}
 
 
+def probed() -> dict[str, str]:
+    """Return what each mechanism learned of the probes in studies/probes, as seeds that learned of seeds."""
+    file = ROOT / "studies" / "probes" / "report.json"
+    found = json.loads(file.read_text(encoding="utf-8"))["mechanisms"]
+    return {
+        one["name"]: ", ".join(f"{s['probe']} {s['learned']}/{s['seeds']}" for s in one["scores"] if not s["control"])
+        for one in found
+    }
+
+
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Lay rows out as a Markdown table; the first is its head."""
     head, *body = (f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows)
@@ -132,18 +142,21 @@ def overview(words: Mapping[str, str] = MappingProxyType({})) -> str:
     return table(rows)
 
 
-def section(record: zoo.Mechanism) -> str:
+def section(record: zoo.Mechanism, learned: Mapping[str, str]) -> str:
     """Return what there is to say of one mechanism."""
     facts = {"Paper": record.paper, "Code": record.code, "Differs": record.differs}
     lines = [f"## {record.name}", "", record.summary, "", f"    {record.formula}", ""]
     lines += [f"- **{key}**: {text}" for key, text in facts.items()]
     lines += [f"- `{option.name}={option.default!r}`: {option.about}" for option in record.options.values()]
+    if record.name in learned:
+        lines.append(f"- [**Probes**](../studies/probes/README.md), seeds that learned: {learned[record.name]}.")
     return "\n".join(lines).replace("``", "`") + "\n"
 
 
 def outputs(root: Path) -> Iterator[tuple[Path, str]]:
     """Yield each file and what it should hold."""
-    sections = [section(record) for record in records()]
+    learned = probed()
+    sections = [section(record, learned) for record in records()]
     yield root / "docs/catalogue.md", HEADER + "\n".join([overview(), *sections])
     yield root / "docs/catalogue.zh-CN.md", CHINESE_HEADER + "\n".join([overview(words=CHINESE), *sections])
 

@@ -27,6 +27,11 @@ def test_a_tiny_probe_end_to_end(tmp_path: Path) -> None:
     code, said = command(*words)
     assert code == 0
     assert "2 runs, 2 of them finished before" in said
+    (tmp_path / "report.md").unlink()
+    code, said = command("-o", str(tmp_path))
+    assert code == 0
+    assert "finished before" not in said
+    assert (tmp_path / "report.md").is_file()
 
 
 def test_words_that_make_no_sense_end_with_two() -> None:

@@ -66,6 +66,8 @@ def test_runs_are_kept_failures_are_said_and_what_is_missing_is_added(tmp_path: 
     more = probe("se", seeds=2, progress=Lines(again.append), **keys)  # type: ignore[arg-type]
     assert again[0] == "4 runs, 2 of them finished before"
     assert more.runs == 4
+    status = json.loads((tmp_path / "out/status.json").read_text())
+    assert all(run["state"] == "finished" and run["epoch"] == 1 for run in status["runs"])
     assert opened(tmp_path / "out") == more
 
 

@@ -141,8 +141,8 @@ def probe(words: tuple[str, ...], everyone: bool, output: Path | None) -> None:
     attngraft probe --all seeds=1 workers=4
 
     One small detector is trained with each mechanism on generated images whose answer is known, and with none. What is
-    finished is kept, so that the same command resumes. Keys: probes, seeds, controls, workers, epochs, images. Exits
-    with status 1 if a run failed.
+    finished is kept, so that the same command resumes, and a folder alone (-o) is reported again. Keys: probes, seeds,
+    controls, workers, epochs, images. Exits with status 1 if a run failed.
     """
     from attngraft.cli.probe import run_probe
 

@@ -13,7 +13,8 @@ from rich.table import Table
 from attngraft.cli import pairs
 from attngraft.cli.output import console as new_console
 from attngraft.cli.progress import StatusLine
-from attngraft.probe import Tally, everything, probe
+from attngraft.probe import Tally, everything, opened, probe
+from attngraft.probe.ledger import INSTRUMENT
 from attngraft.probe.markdown import cell, learned, write
 from attngraft.probe.probing import HOME
 
@@ -28,7 +29,7 @@ def run_probe(words: Sequence[str], output: Path | None, *, everyone: bool) -> i
     """Probe what the words name, print a table and write the report.
 
     Args:
-        words: Mechanisms, and ``key=value``.
+        words: Mechanisms, and ``key=value``; none at all writes the report of what the folder holds.
         output: The folder; None takes ``runs/probe``. What it holds already is added to.
         everyone: Whether all mechanisms of the registry are meant.
 
@@ -45,12 +46,12 @@ def run_probe(words: Sequence[str], output: Path | None, *, everyone: bool) -> i
     pairs.require_known("probe", options, (*KEYS, "output"))
     if everyone:
         named = [*everything(), *named]
-    if not named:
+    if not named and (options or not (folder / INSTRUMENT).is_file()):
         raise click.UsageError("say what to probe, as in: attngraft probe mhsa ema, or attngraft probe --all")
     console = new_console(least=WIDTH)
     progress = _Failures(console)
     with progress:
-        found = probe(named, folder=folder, progress=progress, **options)
+        found = probe(named, folder=folder, progress=progress, **options) if named else opened(folder)
     if not found.runs:
         return 1
     _print(console, found)

@@ -31,7 +31,7 @@ def draw(found: Tally, file: Path) -> Path:
 
     curves = [m for m in found.mechanisms if m.reach]
     rows, columns = len(found.mechanisms), len(found.probes)
-    widths = [1.0 * columns + 2, 5.0] if curves else [1.0 * columns + 2]
+    widths = [max(6.0, 1.0 * columns + 2), 5.0][: 1 + bool(curves)]
     height = max(3.0, 1.2 + 0.32 * rows)
     figure = Figure(figsize=(sum(widths), height), dpi=130, facecolor="white", layout="constrained")
     axes = figure.subplots(1, len(widths), squeeze=False, width_ratios=widths)[0]
@@ -48,7 +48,7 @@ def _cells(axis: Any, found: Tally) -> None:
     scores = [[m.score(probe) for probe in found.probes] for m in found.mechanisms]
     values = np.array([[np.nan if s is None else s.accuracy for s in row] for row in scores])
     axis.set_facecolor(ABSENT)
-    axis.imshow(np.ma.masked_invalid(values), cmap="YlGnBu", vmin=0.45, vmax=1.15, aspect="auto")
+    axis.imshow(np.ma.masked_invalid(values), cmap="YlGnBu", vmin=0.45, vmax=1.3, aspect="auto")
     for row, line in enumerate(scores):
         for column, score in enumerate(line):
             text = "–" if score is None else f"{score.learned}/{score.seeds}  {score.accuracy:.2f}"
@@ -57,7 +57,7 @@ def _cells(axis: Any, found: Tally) -> None:
     axis.set_yticks(range(len(found.mechanisms)), [m.name for m in found.mechanisms], fontsize=8)
     axis.tick_params(length=0)
     axis.xaxis.tick_top()
-    axis.set_xlabel("seeds that learned / seeds, mean accuracy; chance is 0.5, – was not run", fontsize=8, color=INK)
+    axis.set_xlabel("seeds that learned / seeds, mean accuracy (chance 0.5); – was not run", fontsize=7, color=INK)
     for side in axis.spines.values():
         side.set_visible(False)
 

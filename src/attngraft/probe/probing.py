@@ -16,7 +16,7 @@ from attngraft._core.progress import SILENT, Progress
 from attngraft.attention import names
 from attngraft.data.probes import PROBES, probe_named
 from attngraft.probe.crew import Crew, Step
-from attngraft.probe.instrument import NONE, Instrument, ProbeRun
+from attngraft.probe.instrument import NONE, Instrument, ProbeRecord, ProbeRun
 from attngraft.probe.ledger import Ledger, ProbeRunStatus
 from attngraft.probe.names import canonical
 from attngraft.probe.tally import Tally, tally
@@ -162,8 +162,8 @@ def _carry_out(
     crew: Crew, ledger: Ledger, wanted: Sequence[ProbeRun], missing: Sequence[ProbeRun], progress: Progress
 ) -> None:
     """Train what is missing, and keep records and status as they come."""
-    waiting = set(missing)
-    states = {run: ProbeRunStatus(*_fields(run), state="waiting" if run in waiting else "finished") for run in wanted}
+    known = ledger.records()
+    states = {run: _status(run, known.get(run)) for run in wanted}
     started, done, left = time.monotonic(), 0, None
 
     def tell(state: str = "running") -> None:
@@ -199,13 +199,16 @@ def said(step: Step) -> str:
     return f"{step.run}: accuracy {record.accuracy:.3f}, {when}, AP50 {record.ap50:.1f} ({record.seconds:.0f} s)"
 
 
-def _fields(run: ProbeRun) -> tuple[str, str, bool, int]:
-    return run.mechanism, run.probe, run.control, run.seed
+def _status(run: ProbeRun, record: ProbeRecord | None) -> ProbeRunStatus:
+    now = ProbeRunStatus(run.mechanism, run.probe, run.control, run.seed)
+    if record is None:
+        return now
+    return replace(now, state="finished", epoch=len(record.curve), accuracy=record.accuracy)
 
 
 def _after(now: ProbeRunStatus, step: Step) -> ProbeRunStatus:
     if step.error:
         return replace(now, state="failed", error=step.error)
     if step.record is not None:
-        return replace(now, state="finished", epoch=len(step.record.curve), accuracy=step.record.accuracy)
+        return _status(step.run, step.record)
     return replace(now, state="running", epoch=step.epoch, accuracy=step.accuracy)
