@@ -94,3 +94,16 @@ def numbered(path: Path) -> Iterator[Path]:
 def free_path(path: Path) -> Path:
     """Return the first of the `numbered` paths that does not exist."""
     return next(candidate for candidate in numbered(path) if not candidate.exists())
+
+
+def free_file(path: Path) -> Path:
+    """Return the first of ``look.html``, ``look-2.html``, ... that does not exist; a device is as free as ever.
+
+    Raises:
+        OutputError: If all of them exist.
+    """
+    names = [path, *(path.with_stem(f"{path.stem}-{number}") for number in range(2, 10_000))]
+    free = next((name for name in names if not name.exists() or not name.is_file()), None)
+    if free is None:
+        raise OutputError(f"{path} and all its numbered names exist; choose another name")
+    return free

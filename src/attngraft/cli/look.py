@@ -11,10 +11,11 @@ from typing import Any
 import click
 
 from attngraft._core.errors import OutputError
+from attngraft._core.files import free_file
 from attngraft.cli import pairs
 from attngraft.cli.output import console as new_console
 from attngraft.cli.progress import StatusLine
-from attngraft.look.result import free_file, look, require_suffix
+from attngraft.look.result import look, require_suffix
 
 KEYS = ("model", "source", "base", "imgsz", "confidence", "limit", "layers", "scores", "image", "detection", "output")
 DEFAULT = "look.html"

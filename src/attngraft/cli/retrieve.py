@@ -146,8 +146,7 @@ def search(words: tuple[str, ...], output: Path | None, as_json: bool) -> None:
         hits = opened.search(asked, options.pop("n", 20), progress=progress, **options)
     lines = [json.dumps(asdict(hit), ensure_ascii=False) for hit in hits]
     if file is not None:
-        from attngraft._core.files import write_text
-        from attngraft.look.result import free_file
+        from attngraft._core.files import free_file, write_text
 
         free = free_file(Path(file))
         write_text(free, "".join(f"{line}\n" for line in lines))

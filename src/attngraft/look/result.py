@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from attngraft._core.checks import positive
-from attngraft._core.errors import MapError, OptionError, OutputError
-from attngraft._core.files import write_bytes, write_text, write_whole
+from attngraft._core.errors import MapError, OptionError
+from attngraft._core.files import free_file, write_bytes, write_text, write_whole
 from attngraft._core.progress import SILENT, Progress
 from attngraft.look.arrays import ImageLook
 from attngraft.look.collecting import Settings, collect
@@ -184,19 +184,6 @@ def require_suffix(path: str | Path) -> Path:
     if file.suffix not in SUFFIXES:
         raise OptionError(f"look writes {', '.join(SUFFIXES)}, got {file}; choose one of these suffixes")
     return file
-
-
-def free_file(path: Path) -> Path:
-    """Return the first of ``look.html``, ``look-2.html``, ... that does not exist.
-
-    Raises:
-        OutputError: If all of them exist.
-    """
-    names = [path, *(path.with_stem(f"{path.stem}-{number}") for number in range(2, 10_000))]
-    free = next((name for name in names if not name.exists() or not name.is_file()), None)
-    if free is None:
-        raise OutputError(f"{path} and all its numbered names exist; choose another name")
-    return free
 
 
 def open_subject(model: Any) -> Subject:

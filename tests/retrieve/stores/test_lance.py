@@ -15,11 +15,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from attngraft._core.errors import DataError, MissingExtraError, OptionError, OutputError
+from attngraft.retrieve.index import Index
 from attngraft.retrieve.keys import Keys
 from attngraft.retrieve.stores.arrays import ArrayStore
 from attngraft.retrieve.stores.lance import LanceStore
 from tests.retrieve.stores.conftest import DIM, HEADS, WIDTH, keys
 from tests.retrieve.stores.test_base import names
+from tests.retrieve.toy import Letters
 
 pytest.importorskip("lancedb", reason="needs lancedb: pip install 'attngraft[retrieve-db]'")
 
@@ -223,6 +225,23 @@ def test_a_table_of_something_else_is_refused(tmp_path: Path) -> None:
     lancedb.connect(tmp_path).create_table("items", [{"vector": [1.0, 2.0], "text": "a"}])
     with pytest.raises(DataError, match="holds no keys of heads"):
         LanceStore.open(tmp_path)
+
+
+def test_an_index_in_lancedb_is_built_completed_and_searched_like_one_in_arrays(tmp_path: Path) -> None:
+    docs = [{"_id": f"d{n}", "text": f"text {n}", "even": n % 2 == 0} for n in range(30)]
+    Index.build(docs[:20], model=Letters(), path=tmp_path / "a", store="lance")
+    built = Index.build(docs, model=Letters(), path=tmp_path / "a", store="lance")
+    assert sorted(built.encoder.encoded) == sorted(one["_id"] for one in docs[20:])  # type: ignore[attr-defined]
+    other = Index.build(docs, model=Letters())
+    opened = Index.open(tmp_path / "a", model=Letters())
+    opened.delete("d3")
+    other.delete("d3")
+    for options in ({}, {"center": True}, {"where": "even = TRUE"}, {"rule": "rrf", "n": 5}):
+        found, expected = (one.search("text 4", **options) for one in (opened, other))  # type: ignore[arg-type]
+        assert [(hit.id, hit.fields) for hit in found] == [(hit.id, hit.fields) for hit in expected]
+        assert [hit.votes for hit in found] == pytest.approx([hit.votes for hit in expected], rel=1e-5)
+    with pytest.raises(OptionError, match="store"):
+        Index.build(docs, model=Letters(), path=tmp_path / "a", store="arrays")
 
 
 def test_a_folder_is_needed() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import attngraft
 from attngraft._core.checks import positive
 from attngraft._core.errors import DataError, OptionError
-from attngraft._core.files import free_path, write_text
+from attngraft._core.files import free_file, free_path, write_text
 from attngraft._core.progress import SILENT, Progress
 from attngraft.retrieve.evaluation.beir import Benchmark, read_benchmark
 from attngraft.retrieve.evaluation.intervals import RESAMPLES
@@ -55,7 +55,7 @@ class Evaluation:
         file = Path(path)
         if file.suffix.lower() != ".html":
             raise OptionError(f"a report is a page and its name ends with .html, got {file.name}; name it report.html")
-        free = _free(file)
+        free = free_file(file)
         write_text(free, page(self.results))
         return free
 
@@ -65,7 +65,7 @@ class Evaluation:
         Raises:
             OutputError: If it cannot be written.
         """
-        return self.results.save(_free(Path(path)))
+        return self.results.save(free_file(Path(path)))
 
     def save(self, folder: str | Path) -> Path:
         """Write ``results.json`` and a TREC run file ``ROW.run`` for each row into a new folder.
@@ -263,12 +263,3 @@ def _of_file(file: Path, subject: Subject, taken: Sequence[str]) -> Scored:
     depth = subject.depth
     found = {query: [Ranked(name, 0.0, ()) for name in rankings.get(query, ())[:depth]] for query in benchmark.judged}
     return Scored(file.stem if file.stem not in taken else file.name, "run", found)
-
-
-def _free(file: Path) -> Path:
-    """Return the first free name: ``report.html``, ``report-2.html``, ..."""
-    return next(
-        candidate
-        for candidate in (file, *(file.with_name(f"{file.stem}-{k}{file.suffix}") for k in range(2, 10_000)))
-        if not candidate.exists()
-    )
