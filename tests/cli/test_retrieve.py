@@ -115,3 +115,22 @@ def test_the_keys_of_help_and_completion_are_taken() -> None:
     assert {*TEXT_KEYS} | {"model", "batch", "layers", "preset", "tokenizer"} == {*signature(TextEncoder).parameters}
     assert {*IMAGE_KEYS} | {"model", "batch", "layers"} == {*signature(ImageEncoder).parameters}
     assert {*SEARCH_KEYS} - {"output", "model"} == {*signature(Index.search).parameters} - {"self", "progress"}
+
+
+def test_mine_writes_a_list_reasons_a_sheet_and_a_page(tmp_path: Path) -> None:
+    from attngraft.data import factors
+    from attngraft.yolo import YOLO
+
+    model = YOLO("attngraft-micro.yaml+mhsa(init=paper)@P3")
+    model.save(tmp_path / "best.pt")
+    images = factors(tmp_path / "set", train=6, val=1).parent / "images"
+    (tmp_path / "failures.txt").write_text(f"{images / 'val/00000.png'} 10 10 40 40\n")
+    asked = [f"model={tmp_path / 'best.pt'}", f"source={images / 'train'}", f"like={tmp_path / 'failures.txt'}", "n=3"]
+    for folder in ("mined", "mined-2"):
+        result = CliRunner().invoke(main, ["retrieve", "mine", *asked, "imgsz=96", "-o", str(tmp_path / "mined")])
+        assert f"attngraft: {tmp_path / folder} holds 3 images like 1 misses" in result.output, result.output
+        names = {file.name for file in (tmp_path / folder).iterdir()}
+        assert names == {"images.txt", "mined.json", "sheet.png", "index.html"}
+    result = CliRunner().invoke(main, ["retrieve", "mine", *asked[:2]])
+    assert result.exit_code == 2
+    assert "say the model, the images to search and the misses" in result.output

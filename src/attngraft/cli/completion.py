@@ -280,5 +280,11 @@ COMMANDS: Mapping[str, Command] = {
     "retrieve eval": Command(
         retrieve.EVAL_KEYS, first=files(), values={"beir": files(), "runs": files(".run"), "model": files(".pt")},
     ),
+    "retrieve mine": Command(
+        retrieve.MINE_KEYS,
+        values={"model": files(".pt"), "source": files(".txt", ".yaml"), "like": files(".yaml", ".txt"),
+                "diverse": listed("True", "False"), "center": listed("True", "False"),
+                "parts": listed("crops", "objects"), "split": listed("train", "val", "test"), "output": files()},
+    ),
 }  # fmt: skip
 """What the words of each command may be."""

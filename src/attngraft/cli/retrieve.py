@@ -72,6 +72,23 @@ EVAL_KEYS = {
 }
 
 
+MINE_KEYS = {
+    "model": "A detector's checkpoint.",
+    "source": "Unlabelled images: a folder, a list, a data.yaml.",
+    "like": "The misses: a data.yaml with labels, or a .txt of images and boxes.",
+    "n": "How many images to find.",
+    "diverse": "Whether misses take turns, and near-duplicates come last.",
+    "parts": "How a miss asks: crops or objects.",
+    "split": "The split of a data.yaml in which misses are looked for.",
+    "center": "Whether to subtract each head's mean key.",
+    "confidence": "Least score of a detection that counts.",
+    "layers": "Which attentions' heads.",
+    "imgsz": "Side of the input.",
+    "output": "Folder to write.",
+}
+MINED = "mined"
+
+
 @click.group(cls=Verbs)
 def retrieve() -> None:
     r"""Find texts or images by what each attention head says of them: Multi-Head RAG.
@@ -183,6 +200,37 @@ def schema() -> None:
     from attngraft.retrieve.evaluation import schema as results_schema
 
     click.echo(json.dumps(results_schema(), indent=2))
+
+
+@retrieve.command()
+@words_argument("retrieve mine", "model=MODEL source=IMAGES like=MISSES KEY=VALUE ...")
+@output_option("Folder to write; the next free name is taken if it exists.", MINED)
+def mine(words: tuple[str, ...], output: Path | None) -> None:
+    r"""Find more images like those that a detector failed on, to label them next.
+
+    \b
+    attngraft retrieve mine model=best.pt source=unlabelled/ like=data.yaml n=200 -o mined
+    attngraft retrieve mine model=best.pt source=unlabelled/ like=failures.txt diverse=False parts=objects
+
+    like= is a data.yaml whose val labels are compared with the detections, or a .txt file with an image in each line
+    and behind it left, top, right and bottom of a missed object in pixels, or nothing for the whole image. The folder
+    gets images.txt, mined.json (which miss and which heads found an image), sheet.png and index.html.
+    """
+    named, options = _read(words)
+    folder = Path(pairs.take(options, "retrieve mine", "output", given=output) or MINED)
+    pairs.require_known("retrieve mine", options, tuple(MINE_KEYS))
+    required = [str(options.pop(key)) for key in ("model", "source", "like") if options.get(key) is not None]
+    if len(required) < 3 or named:
+        raise click.UsageError(
+            "say the model, the images to search and the misses, as in: "
+            "attngraft retrieve mine model=best.pt source=unlabelled/ like=data.yaml"
+        )
+    from attngraft.retrieve.mining import mine as run
+
+    with _progress() as progress:
+        found = run(*required, progress=progress, **options)
+        written = found.save(folder)
+    click.echo(f"attngraft: {written} holds {len(found.images)} images like {len(found.misses)} misses")
 
 
 def _read(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:

@@ -7,6 +7,9 @@ from .items import Item as Item
 from .items import read_items as read_items
 from .keys import Encoder as Encoder
 from .keys import Keys as Keys
+from .mining import Mined as Mined
+from .mining import Mining as Mining
+from .mining import mine as mine
 from .rank import HeadVote as HeadVote
 from .rank import Neighbours as Neighbours
 from .rank import Ranked as Ranked
@@ -26,12 +29,15 @@ __all__ = [
     "Index",
     "Item",
     "Keys",
+    "Mined",
+    "Mining",
     "Neighbours",
     "Ranked",
     "Store",
     "TextEncoder",
     "evaluate",
     "fuse",
+    "mine",
     "read_items",
     "vote",
 ]

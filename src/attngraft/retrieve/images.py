@@ -67,7 +67,7 @@ class ImageEncoder:
         positive("ImageEncoder", batch=batch)
         self.subject: Subject = opened(model)
         self.name = str(model) if isinstance(model, (str, Path)) else type(self.subject.network).__name__
-        self.imgsz: Size = self.subject.imgsz if imgsz is None else imgsz
+        self.imgsz: Size = self.subject.imgsz if imgsz is None else _size(imgsz)
         self.batch, self.confidence = batch, confidence
         blank = self.subject.prepare(np.zeros((64, 64, 3), np.uint8), self.imgsz)
         with self._recording() as (tape, pooled):
@@ -276,6 +276,11 @@ def _in_box(of_image: Tensor, box: Box, size: Sequence[int]) -> Tensor:
     steps = [of_image.shape[2] / size[1], of_image.shape[1] / size[0]]
     rows = of_image.new_tensor([[0.0, *(at * steps[i % 2] for i, at in enumerate(box))]])
     return roi_align(of_image[None], rows, 1, aligned=True)[0, :, 0, 0]
+
+
+def _size(imgsz: Any) -> Size:
+    """Take a side, or height and width in any sequence: an index writes a list."""
+    return imgsz if isinstance(imgsz, int) else (int(imgsz[0]), int(imgsz[1]))
 
 
 def _plain(imgsz: Size) -> Json:

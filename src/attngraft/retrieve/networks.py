@@ -29,8 +29,10 @@ class Subject(Protocol):
         imgsz: The side of its images, where nothing else is asked.
         pooled: Path of the module whose maps or vectors make the standard key.
         enters: Whether they are that module's input, and not its output.
+        names: Names of the classes, where it tells any.
     """
 
+    names: dict[int, str]
     network: nn.Module
     imgsz: Size
     pooled: str
@@ -66,6 +68,7 @@ class Detector:
             model = YOLO(model)
         self.watched = Watched(model)
         self.network: nn.Module = self.watched.network.requires_grad_(False)
+        self.names = self.watched.names
         self.imgsz: Size = self.watched.imgsz
         self.enters = self.watched.task == "classify"
         self.pooled = _path_of(self.network, self.watched.head.linear) if self.enters else self.watched.layers[-1]
@@ -99,6 +102,7 @@ class Classifier:
         if not linear:
             raise OptionError(f"{type(network).__name__} has no linear layer whose input could be the standard key")
         self.network, self.imgsz, self.pooled, self.enters = network, imgsz, linear[-1], True
+        self.names: dict[int, str] = {}
 
     def prepare(self, image: Pixels, imgsz: Size) -> Prepared:
         """Scale an image, each side for itself."""
