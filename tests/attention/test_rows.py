@@ -41,6 +41,10 @@ FORMS: list[tuple[str, dict[str, Any]]] = [
     ("non_local", {"form": "dot_product"}), ("non_local", {"scale": True}),
     ("ocab", {"window": 4, "border": "zero"}), ("ocab", {"window": 4, "overlap": 1.0}),
     ("psa_attention", {"heads": 4, "key_ratio": 0.25}),
+    ("mala", {"form": "paper"}), ("mala", {"heads": 8}), ("msla", {"form": "code"}), ("msla", {"heads": 4}),
+    ("pola", {"heads": 4, "map_size": None, "qkv_bias": True}),
+    ("criss_cross", {"reduction": 2}),
+    ("halo", {"window": 4, "halo": 1, "border": "zero"}), ("halo", {"scale_positions": False, "halo": 0}),
     ("shsa", {"attended_channels": 64}), ("shsa", {"key_dim": 5, "attended_channels": 3}),
 ]  # fmt: skip
 
@@ -123,10 +127,12 @@ class TestRows:
 
     def test_rows_are_weights(self, name: str, options: dict[str, Any]) -> None:
         rows = build(name, **options).attention_rows(torch.randn(2, 64, 7, 5, dtype=torch.float64))
-        if options.get("form") == "dot_product":
+        if options.get("form") == "dot_product" or name == "mala":
             assert rows.min() < 0
             return
         assert rows.min() >= 0
+        if (name, options.get("form")) == ("msla", "code"):  # any sum
+            return
         total = rows.sum(3)
         assert total.max() <= 1 + 1e-9
         if options.get("border") != "zero" and name != "dat":
@@ -196,8 +202,9 @@ def test_gates_of_other_forms(name: str, options: dict[str, Any]) -> None:
 
 def test_every_mechanism_says_what_it_mixed_or_why_not() -> None:
     silent = set(NAMES) - set(ROWS) - set(GATES)
-    assert silent == {"plain_conv"}
+    assert silent == {"cafm", "plain_conv", "rfa", "rfcbam", "sk"}
     assert "fixed filters" in zoo.PlainConv.no_map
+    assert all(zoo.mechanism(name).cls.no_map for name in silent)
 
 
 def test_bilinear_weights_are_grid_sample() -> None:

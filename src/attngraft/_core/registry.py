@@ -28,6 +28,7 @@ blended, ``x + gamma * (f(x) - x)``."""
 Family = Literal[
     "channel and spatial gate",
     "channel gate",
+    "channel self-attention",
     "control",
     "convolution with channel gate",
     "coordinate gate",
@@ -39,6 +40,7 @@ Family = Literal[
     "local self-attention",
     "multi-scale convolution",
     "parameter-free gate",
+    "receptive-field convolution",
     "routed self-attention",
     "spatial gate",
     "user",

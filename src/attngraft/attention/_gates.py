@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 from attngraft._core.checks import is_tracing, odd, positive
 from attngraft._core.errors import OptionError
@@ -151,3 +152,17 @@ class GroupNorm(nn.GroupNorm):
     def forward(self, x: Tensor) -> Tensor:
         """Return the normalised tensor."""
         return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+
+class ImageNorm(nn.BatchNorm1d):
+    """Batch norm of one vector an image.
+
+    One image has no variance over the batch: in training it meets the running statistics, as in evaluation, and leaves
+    them as they are, where the ordinary module stops the training run at a last batch of one.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the normalised vectors, ``(B, C)``."""
+        if len(x) > 1:
+            return super().forward(x)
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def no_autocast(x: Tensor) -> AbstractContextManager[None]:
@@ -16,3 +16,15 @@ def no_autocast(x: Tensor) -> AbstractContextManager[None]:
 def at_least_single(x: Tensor) -> Tensor:
     """Return a tensor of half precision as one of single precision, and any other as it is."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def through(layer: nn.Module, one: Tensor, other: Tensor) -> Tensor:
+    """Apply a layer to the product of two maps.
+
+    It grows with the square of the input, which half precision cannot hold: under autocast it is computed in single
+    precision, and elsewhere in the type of the module.
+    """
+    mixed = not one.is_meta and torch.is_autocast_enabled(one.device.type)
+    with no_autocast(one) if mixed else nullcontext():
+        product: Tensor = layer(one.float() * other.float() if mixed else one * other)
+    return product

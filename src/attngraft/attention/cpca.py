@@ -11,7 +11,6 @@ Differs: The authors' code, the default here and everywhere, applies the one 1x1
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -22,6 +21,7 @@ from attngraft._core.checks import one_of
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
 from attngraft.attention._gates import ChannelMLP, fit_reduction, hidden_channels, shared_max
+from attngraft.attention._precision import through
 
 STRIP_SIZES = (7, 11, 21)
 
@@ -89,12 +89,7 @@ class CPCA(Attention):
         u = self.gated(x)
         u = u * self._channel_gate(u)
         gate = self._spatial_gate(u)
-        # The spatial gate has no bounds: the product grows with the square of the input, which half precision
-        # cannot hold. Outside autocast it stays in the type of the module.
-        is_mixed = torch.is_autocast_enabled(x.device.type)
-        with torch.autocast(x.device.type, enabled=False) if is_mixed else nullcontext():
-            refined = u.float() * gate.float() if is_mixed else u * gate
-            return refined if self.form == "paper" else self.proj(refined)
+        return through(nn.Identity() if self.form == "paper" else self.proj, u, gate)
 
     def gated(self, x: Tensor) -> Tensor:
         """Return what the gate multiplies: the input, or in the code's form its projection, projected again after."""

@@ -86,7 +86,7 @@ class FocusedLinearAttention(Attention):
         self.heads = heads
         self.focusing_factor = focusing_factor
         self.kernel_size = kernel_size
-        self.map_size = None if map_size is None else _two_sizes(who, map_size)
+        self.map_size = None if map_size is None else two_sizes(who, map_size)
         self.norm = norm
         self.qkv_bias = qkv_bias
         d = channels // heads
@@ -175,7 +175,16 @@ class FocusedLinearAttention(Attention):
         return F.conv2d(v, weight, bias, padding=self.kernel_size // 2, groups=self.channels)
 
 
-def _two_sizes(who: str, sizes: tuple[int, int]) -> tuple[int, int]:
+def two_sizes(who: str, sizes: tuple[int, int]) -> tuple[int, int]:
+    """Return the height and the width at which a table is kept.
+
+    Args:
+        who: The module that is being built.
+        sizes: Both, in cells.
+
+    Raises:
+        OptionError: If they are not two positive integers.
+    """
     if isinstance(sizes, int) or len(sizes) != 2:
         raise OptionError(f"{who} needs map_size to be a height and a width, got {sizes!r}; or None for no table")
     height, width = sizes
