@@ -106,9 +106,13 @@ class Browser:
     def open(self, address: str, until: str) -> None:
         """Go to an address and wait for a condition on the page."""
         self.ask("Page.navigate", url=address)
+        self.wait(until)
+
+    def wait(self, until: str) -> None:
+        """Wait for a condition on the page."""
         deadline = time.monotonic() + SECONDS
         while not self.run(f"Boolean({until})"):
-            assert time.monotonic() < deadline, f"{address} never came to {until}"
+            assert time.monotonic() < deadline, f"never came to {until}, but to {self.run('location.href')}"
             time.sleep(0.05)
 
     def _send(self, method: str, parameters: dict[str, Any], session: dict[str, str]) -> int:

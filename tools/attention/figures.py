@@ -198,7 +198,7 @@ def _maps(arrays: Arrays, at: Asked, maps: Sequence[Map]) -> str:
             parts.append('<use href="#x"/>')
         else:
             most = one.most or float(abs(one.values).max())
-            parts += _cells(one.values / most)
+            parts += ['<g shape-rendering="crispEdges">', *_cells(one.values / most), "</g>"]
             low = f"−{most:.2f}" if one.signed else "0"
             parts.append(f'<text x="0" y="{TILE + 16}" class="small">{low} … {most:.2f}</text>')
         parts += [
@@ -212,7 +212,7 @@ def _maps(arrays: Arrays, at: Asked, maps: Sequence[Map]) -> str:
 def _cells(shares: NDArray[np.float64]) -> list[str]:
     step = TILE / SIDE
     return [
-        f'<rect x="{(n % SIDE) * step:g}" y="{(n // SIDE) * step:g}" width="{step + 0.3:g}" height="{step + 0.3:g}" fill="{_colour(share)}"/>'
+        f'<rect x="{(n % SIDE) * step:g}" y="{(n // SIDE) * step:g}" width="{step:g}" height="{step:g}" fill="{_colour(share)}"/>'
         for n, share in enumerate(shares)
     ]
 

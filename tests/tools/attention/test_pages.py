@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -148,60 +149,57 @@ def test_the_page_is_driven_by_pointer_keys_and_address(language: str, tmp_path:
     assert report["problem"]
 
 
+def first_map(browser: Browser, folder: Path, state: str = "") -> Callable[[int, int], dict[str, float]]:
+    """Open the English page, and return what tells where a cell of its first map is on the screen."""
+    file = folder / "attention-live.html"
+    file.write_text(page("en"), encoding="utf-8")
+    browser.open(f"{file.as_uri()}{state}", READY)
+    box = "document.querySelector('[data-panel=scene] .pick')"
+    browser.run(f"{box}.scrollIntoView({{block: 'center'}})")
+    left, top, cell = browser.run(f"(({{left, top, width}}) => [left, top, width / 12])({box}.getBoundingClientRect())")
+    return lambda row, column: {"x": left + (column + 0.5) * cell, "y": top + (row + 0.5) * cell}
+
+
+def asks(row: int, column: int) -> str:
+    """Return the condition that the address names a cell as the query."""
+    return f"location.hash === '#query={row * SIDE + column}'"
+
+
 @needs_browser
 def test_a_phone_shows_all_and_a_finger_moves_the_query(tmp_path: Path) -> None:
     """Real touches: a tap chooses a cell, dragging the mark moves it, and dragging elsewhere scrolls the page."""
-    file = tmp_path / "attention-live.html"
-    file.write_text(page("en"), encoding="utf-8")
-    box = "document.querySelector('[data-panel=scene] .pick')"
-    place = f"(() => {{ const b = {box}.getBoundingClientRect(); return [b.left, b.top, b.width / 12]; }})()"
-    at = "location.hash"
     with Browser(tmp_path, (390, 844)) as browser:
-        browser.open(f"{file.as_uri()}#query=77", READY)
+        at = first_map(browser, tmp_path, "#query=77")
         assert browser.run("document.documentElement.scrollWidth") == 390
-        browser.run(f"{box}.scrollIntoView({{block: 'center'}})")
-        left, top, cell = browser.run(place)
 
         def touch(*cells: tuple[int, int]) -> None:
-            points = [[{"x": left + (x + 0.5) * cell, "y": top + (y + 0.5) * cell}] for y, x in cells]
-            browser.ask("Input.dispatchTouchEvent", type="touchStart", touchPoints=points[0])
-            for point in points[1:]:
-                browser.ask("Input.dispatchTouchEvent", type="touchMove", touchPoints=point)
+            for n, cell in enumerate(cells):
+                kind = "touchMove" if n else "touchStart"
+                browser.ask("Input.dispatchTouchEvent", type=kind, touchPoints=[at(*cell)])
             browser.ask("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
-            browser.run("new Promise((go) => setTimeout(go, 400))")
 
         touch((2, 3))
-        assert browser.run(at) == f"#query={2 * SIDE + 3}"
+        browser.wait(asks(2, 3))
         touch((2, 3), (4, 5), (8, 7))
-        assert browser.run(at) == f"#query={8 * SIDE + 7}"
+        browser.wait(asks(8, 7))
         before = browser.run("scrollY")
         touch((3, 1), (2, 1), (1, 1), (0, 1))
-        assert browser.run(at) == f"#query={8 * SIDE + 7}"
-        assert browser.run("scrollY") > before
+        browser.wait(f"scrollY > {before}")
+        assert browser.run(asks(8, 7))
     assert browser.complaints == []
 
 
 @needs_browser
 def test_a_mouse_drags_the_query_and_keys_move_it(tmp_path: Path) -> None:
-    file = tmp_path / "attention-live.html"
-    file.write_text(page("en"), encoding="utf-8")
-    box = "document.querySelector('[data-panel=scene] .pick')"
     with Browser(tmp_path) as browser:
-        browser.open(file.as_uri(), READY)
-        browser.run(f"{box}.scrollIntoView({{block: 'center'}})")
-        left, top, cell = browser.run(
-            f"(() => {{ const b = {box}.getBoundingClientRect(); return [b.left, b.top, b.width / 12]; }})()"
-        )
-        for kind, y, x in (("Pressed", 5, 5), ("Moved", 6, 6), ("Moved", 9, 2), ("Released", 9, 2), ("Moved", 1, 1)):
-            browser.ask(
-                "Input.dispatchMouseEvent", type=f"mouse{kind}", x=left + (x + 0.5) * cell, y=top + (y + 0.5) * cell,
-                button="left", buttons=int(kind != "Released" and x != 1), clickCount=1,
-            )  # fmt: skip
-        wait = "new Promise((go) => setTimeout(() => go(location.hash), 200))"
-        assert browser.run(wait) == f"#query={9 * SIDE + 2}"
+        at = first_map(browser, tmp_path)
+        for kind, cell in (("Pressed", (5, 5)), ("Moved", (6, 6)), ("Moved", (9, 2)), ("Released", (9, 2))):
+            browser.ask("Input.dispatchMouseEvent", type=f"mouse{kind}", button="left", clickCount=1, **at(*cell))
+        browser.wait(asks(9, 2))
+        browser.ask("Input.dispatchMouseEvent", type="mouseMoved", **at(1, 1))  # no button is held
         for key in ("ArrowUp", "ArrowRight", "ArrowRight"):
             browser.ask("Input.dispatchKeyEvent", type="keyDown", key=key)
-        assert browser.run(wait) == f"#query={8 * SIDE + 4}"
+        browser.wait(asks(8, 4))
     assert browser.complaints == []
 
 
