@@ -29,6 +29,8 @@ check: $(BIN)/.dev  ## Check style, types, layers, spelling and generated pages
 	$(BIN)/python tools/speed_tables.py --check
 	$(BIN)/python tools/models_page.py --check
 	$(BIN)/python tools/reference_pages.py --check
+	$(BIN)/python tools/notebooks.py --check
+	$(BIN)/python tools/release.py --check
 	$(BIN)/python tools/site.py --check
 	$(BIN)/python tools/attention_page.py --check
 
@@ -56,6 +58,7 @@ docs: $(BIN)/.dev  ## Write the generated pages
 	$(BIN)/python tools/models_page.py
 	$(BIN)/python tools/attention_page.py
 	$(BIN)/python tools/reference_pages.py
+	$(BIN)/python tools/notebooks.py
 
 site: $(BIN)/.dev  ## Build the documentation site, in both languages, into build/site
 	$(BIN)/python tools/site.py --check

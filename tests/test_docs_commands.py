@@ -12,6 +12,8 @@ import pytest
 import torch
 from torch import nn
 
+from attngraft import Recipe
+from attngraft._core.errors import RecipeError
 from attngraft.attention import EMA
 from attngraft.cli import main
 
@@ -23,6 +25,7 @@ TWINS = [
     if (english := chinese.with_name(chinese.name.replace(".zh-CN", ""))).exists()
 ]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("studies/*.md")])
+RECIPE = re.compile(r"[a-z_0-9]+\([a-z_]+=[^()]*\)@[A-Za-z0-9,.]+[A-Za-z0-9]")
 PLACEHOLDERS = re.compile(r"[A-Z_]+\b")
 
 
@@ -61,6 +64,25 @@ def test_a_command_that_is_not_there_is_seen() -> None:
     assert unknown("attngraft glance best.pt") == "glance"
     assert unknown("attngraft --plugin a.py study judgement runs.csv") == "judgement"
     assert unknown("attngraft study plan.yaml parallel=2") == unknown("attngraft study judge runs.csv") == ""
+
+
+def test_recipes_of_pages_and_examples_have_the_options_they_name() -> None:
+    sources = [*PAGES, *ROOT.glob("examples/**/*.py"), *ROOT.glob("examples/**/*.yaml")]
+    written = {
+        (path.name, found)
+        for path in sources
+        for found in re.findall(
+            r"[a-z_0-9]+\([a-z_]+=[^()]*\)@[A-Za-z0-9,.]+[A-Za-z0-9]", path.read_text(encoding="utf-8")
+        )
+    }
+    assert len(written) > 8
+    refused = {}
+    for path, recipe in sorted(written):
+        try:
+            Recipe.parse(f"yolo11n+{recipe}")
+        except RecipeError as error:
+            refused[path, recipe] = str(error)
+    assert refused == {}
 
 
 @pytest.mark.parametrize(("english", "chinese"), TWINS, ids=lambda page: page.name)

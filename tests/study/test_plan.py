@@ -227,3 +227,8 @@ def test_a_list_may_be_written_in_brackets() -> None:
     written = fixed(controls="[stock, noop]", arms="[mhsa(heads=4)@P5,P4, eca@P5]").plan
     assert written.controls == ("stock", "noop")
     assert written.arms == ("mhsa(heads=4)@P5,P4", "eca@P5")
+
+
+def test_a_path_may_be_a_path() -> None:
+    written = fixed(data=Path("fruit.yaml"), base=Path("yolo11n.yaml")).plan
+    assert written == fixed(data="fruit.yaml", base="yolo11n.yaml").plan

@@ -10,6 +10,7 @@ train: {epochs: 50}
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
@@ -171,6 +172,7 @@ class Plan:
         """
         from attngraft.yolo.training import training_defaults
 
+        values = {key: os.fspath(value) if isinstance(value, os.PathLike) else value for key, value in values.items()}
         for key in RUN_OPTIONS:
             if key in values:
                 raise PlanError(f"{key} belongs to carrying a plan out, not to the plan; {RUN_OPTIONS[key]}")
@@ -218,8 +220,8 @@ def split_arms(text: str) -> tuple[str, ...]:
     """Split arms at the commas that do not belong to places or options.
 
     Example:
-        >>> split_arms("mhsa@P5,ema(factor=8)@P3,P4,se@N3+eca@P5,yolo11s+se@P5")
-        ('mhsa@P5', 'ema(factor=8)@P3,P4', 'se@N3+eca@P5', 'yolo11s+se@P5')
+        >>> split_arms("mhsa@P5,ema(groups=8)@P3,P4,se@N3+eca@P5,yolo11s+se@P5")
+        ('mhsa@P5', 'ema(groups=8)@P3,P4', 'se@N3+eca@P5', 'yolo11s+se@P5')
     """
     return tuple(part.strip() for part in BETWEEN_ARMS.split(text))
 
