@@ -113,6 +113,11 @@ MUTATIONS = [
     ),
     Mutation("halo", "zeros seen", 'if self.border == "mask"', 'if self.border == "zero"'),
     Mutation("halo", "offsets moved by one", "own[:, None] + self.window - 1", "own[:, None] + self.window - 2"),
+    Mutation("cascaded_group", "heads side by side", "share + found[-1][3] if found else share", "share"),
+    Mutation(
+        "cascaded_group", "scale dropped", "at_least_single(queries) * self.key_dim**-0.5", "at_least_single(queries)"
+    ),
+    Mutation("cascaded_group", "relu dropped", "self.mixed(found).relu()", "self.mixed(found)"),
     Mutation("mha", "scale dropped", "attention(q, k, v)", "attention(q, k, v, scale=1.0)"),
     Mutation("mha", "query and key swapped", "attention(q, k, v)", "attention(k, q, v)"),
     Mutation("mha", "bias dropped", "self.proj(gathered)", "gathered @ self.proj.weight.T"),

@@ -43,7 +43,7 @@ FORMS: list[tuple[str, dict[str, Any]]] = [
     ("psa_attention", {"heads": 4, "key_ratio": 0.25}),
     ("mala", {"form": "paper"}), ("mala", {"heads": 8}), ("msla", {"form": "code"}), ("msla", {"heads": 4}),
     ("pola", {"heads": 4, "map_size": None, "qkv_bias": True}),
-    ("criss_cross", {"reduction": 2}),
+    ("cascaded_group", {"window": 4, "kernel_sizes": (3, 5, 1, 7)}), ("criss_cross", {"reduction": 2}),
     ("halo", {"window": 4, "halo": 1, "border": "zero"}), ("halo", {"scale_positions": False, "halo": 0}),
     ("shsa", {"attended_channels": 64}), ("shsa", {"key_dim": 5, "attended_channels": 3}),
 ]  # fmt: skip

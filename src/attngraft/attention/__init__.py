@@ -11,6 +11,7 @@ from attngraft.attention.bra import BRA
 from attngraft.attention.caa import CAA
 from attngraft.attention.cab import CAB
 from attngraft.attention.cafm import CAFM
+from attngraft.attention.cascaded_group import CascadedGroupAttention
 from attngraft.attention.cbam import CBAM
 from attngraft.attention.coord_attention import CoordAttention
 from attngraft.attention.cpca import CPCA
@@ -89,6 +90,7 @@ __all__ = [
     "AIFIEncoder",
     "AreaAttention",
     "Attention",
+    "CascadedGroupAttention",
     "CoordAttention",
     "CrissCrossAttention",
     "FocusedLinearAttention",
