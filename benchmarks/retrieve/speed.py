@@ -219,7 +219,8 @@ def table(record: dict[str, Any]) -> str:
     lines = [
         f"# Search by {HEADS} heads x {DIM} on {device}, one thread",
         "",
-        f"{record['environment']['date'][:10]}, commit {record['commit']}. The script says how it is measured.",
+        f"{record['environment']['date'][:10]}, commit {record['commit']}, on a machine with a load of "
+        f"{record['load_before']} before; the script says how it is measured.",
     ]
     for case in record["cases"]:
         lines += [

@@ -132,6 +132,12 @@ def test_a_run_file_is_a_row_like_the_others(done: Evaluation, index: SmallIndex
     assert again.results.row("other-system").kind == "run"
     twice = evaluate(index, beir=benchmark, rows="split", runs=[home / "split.run"], n=N).results
     assert [row.name for row in twice.rows] == ["chance", "split", "split.run"]
+    (home / "my system.run").write_text((home / "split.run").read_text())
+    same = [home / "my system.run"] * 3
+    thrice = evaluate(index, beir=benchmark, rows="mrag", runs=same, n=N)
+    assert [row.name for row in thrice.results.rows][2:] == ["my system", "my system.run", "my system-2"]
+    again_home = thrice.save(tmp_path / "thrice")
+    assert read_run(again_home / "my system-2.run") == read_run(home / "split.run")
 
 
 def test_nothing_is_overwritten(done: Evaluation, tmp_path: Path) -> None:

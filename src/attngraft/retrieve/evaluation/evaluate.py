@@ -80,7 +80,7 @@ class Evaluation:
         home = Path(folder)
         home = free_path(home) if home.exists() and not (home.is_dir() and not any(home.iterdir())) else home
         for name, found in self.rankings.items():
-            write_run(home / f"{name}.run", found, name)
+            write_run(home / f"{name}.run", found, "_".join(name.split()))
         self.results.save(home / "results.json")
         return home
 
@@ -181,7 +181,8 @@ def evaluate_keys(
         progress.started(f"row {name}")
         rank = METHODS[name].rank
         scored.append(Scored(name, METHODS[name].kind, None if rank is None else _by_query(subject, rank(subject))))
-    scored += [_of_file(Path(file), subject, [one.name for one in scored]) for file in runs]
+    for file in runs:
+        scored.append(_of_file(Path(file), subject, [one.name for one in scored]))
     store, benchmark = subject.store, subject.benchmark
     categories = benchmark.categories(category)
     setting = Setting(
@@ -262,4 +263,5 @@ def _of_file(file: Path, subject: Subject, taken: Sequence[str]) -> Scored:
         raise DataError(f"{file} has no query of {benchmark.name}")
     depth = subject.depth
     found = {query: [Ranked(name, 0.0, ()) for name in rankings.get(query, ())[:depth]] for query in benchmark.judged}
-    return Scored(file.stem if file.stem not in taken else file.name, "run", found)
+    names = (file.stem, file.name, *(f"{file.stem}-{number}" for number in range(2, len(taken) + 3)))
+    return Scored(next(name for name in names if name not in taken), "run", found)
