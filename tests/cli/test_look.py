@@ -57,12 +57,22 @@ def test_no_detection_is_reported(image: Path, tmp_path: Path) -> None:
         ),
         (["attngraft-micro.yaml", "IMAGE"], "has no attention or gate", 1),
         (["EXPORTED", "IMAGE"], "is an exported file", 1),
+        (["attngraft-micro.yaml+mhsa@P3", "nowhere.mp4"], "nowhere.mp4 cannot be read", 1),
+        (["attngraft-micro.yaml+mhsa@P3", "BROKEN"], "broken.mp4 is not a video that can be opened", 1),
+        (["attngraft-micro.yaml+mhsa@P3", "BROKEN", "scores=True"], "a video is looked at alone", 2),
+        (["attngraft-micro.yaml+mhsa@P3", "BROKEN", "output=look.gif"], "look writes videos as .mp4 or .avi", 2),
+        (["attngraft-micro.yaml+mhsa@P3", "IMAGE", "frame=2"], "frame is for a video", 2),
+        (["attngraft-micro.yaml+mhsa@P3", "IMAGE", "port=80"], "goes with --serve", 2),
+        (["nowhere.ckpt", "IMAGE"], "nowhere.ckpt does not exist", 1),
     ],
 )
 def test_bad_input_gets_a_sentence(words: list[str], said: str, status: int, image: Path, tmp_path: Path) -> None:
     exported = tmp_path / "best.onnx"
     exported.touch()
-    given = [{"IMAGE": str(image), "EXPORTED": str(exported)}.get(word, word) for word in words]
+    broken = tmp_path / "broken.mp4"
+    broken.write_text("no video")
+    known = {"IMAGE": str(image), "EXPORTED": str(exported), "BROKEN": str(broken)}
+    given = [known.get(word, word) for word in words]
     code, output = run(*given, "imgsz=96", "confidence=0.001") if "confidnce=1" not in given else run(*given)
     assert said in output
     assert code == status

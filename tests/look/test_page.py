@@ -62,15 +62,20 @@ const pressed = () => buttons().findIndex((b) => b.ariaPressed === "true") + 1;
 """
 
 
-def dom_of(file: Path, state: str = "") -> str:
-    assert CHROMIUM is not None
-    quiet = [
+def quiet(folder: Path) -> list[str]:
+    """What Chromium is told so that it prints the page and nothing else."""
+    return [
         "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--virtual-time-budget=8000",
         "--disable-background-networking", "--disable-component-update", "--disable-sync", "--lang=en",
-        "--enable-logging=stderr", f"--user-data-dir={file.parent / 'browser'}", "--dump-dom",
+        "--enable-logging=stderr", f"--user-data-dir={folder / 'browser'}", "--dump-dom",
     ]  # fmt: skip
+
+
+def dom_of(file: Path, state: str = "") -> str:
+    assert CHROMIUM is not None
     address = f"{file.as_uri()}#{state}"
-    done = subprocess.run([CHROMIUM, *quiet, address], capture_output=True, text=True, timeout=180, check=True)
+    command = [CHROMIUM, *quiet(file.parent), address]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=True)
     assert "CONSOLE" not in done.stderr, done.stderr
     return done.stdout
 

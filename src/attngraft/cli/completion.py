@@ -239,8 +239,9 @@ COMMANDS: Mapping[str, Command] = {
         ("model", "imgsz", "batch", "backends", "train", "rounds", "device", "output"), first=recipe, repeated=True
     ),
     "look": Command(
-        ("model", "source", "base", "imgsz", "confidence", "limit", "layers", "scores", "image", "detection", "output"),
-        first=files(".pt", ".jpg", ".jpeg", ".png"), repeated=True,
+        ("model", "source", "base", "imgsz", "confidence", "limit", "layers", "scores", "image", "detection", "output",
+         "frame", "port"),
+        first=files(".pt", ".ckpt", ".jpg", ".jpeg", ".png", ".mp4"), repeated=True,
     ),
     "probe": Command(
         ("probes", "seeds", "controls", "workers", "epochs", "images", "output"), first=mechanisms, repeated=True

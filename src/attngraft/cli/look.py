@@ -15,21 +15,35 @@ from attngraft._core.files import free_file
 from attngraft.cli import pairs
 from attngraft.cli.output import console as new_console
 from attngraft.cli.progress import StatusLine
-from attngraft.look.result import look, require_suffix
+from attngraft.look.asking import Question
+from attngraft.look.result import require_suffix
+from attngraft.look.video import is_video
 
-KEYS = ("model", "source", "base", "imgsz", "confidence", "limit", "layers", "scores", "image", "detection", "output")
+KEYS = (
+    "model",
+    "source",
+    "base",
+    "imgsz",
+    "confidence",
+    "limit",
+    "layers",
+    "scores",
+    "image",
+    "detection",
+    "output",
+    "frame",
+    "port",
+)
 DEFAULT = "look.html"
 
 
-def run_look(words: Sequence[str], output: Path | None = None) -> Path:
-    """Look at what the words name, and write it.
+def run_look(words: Sequence[str], output: Path | None = None, *, live: bool = False) -> None:
+    """Look at what the words name, and write or serve it.
 
     Args:
-        words: The model, images, and ``key=value``.
+        words: The model, images or a video, and ``key=value``.
         output: The file to write; its suffix says what.
-
-    Returns:
-        The file.
+        live: Whether to serve the page until Ctrl-C; a file is written only if one is named.
 
     Raises:
         UsageError: If the words make no sense.
@@ -40,21 +54,55 @@ def run_look(words: Sequence[str], output: Path | None = None) -> Path:
     chosen = pairs.take(options, "look", "output", given=output)
     confidence = pairs.take(options, "look", "confidence", "conf")
     pairs.require_known("look", options, KEYS)
-    file = require_suffix(chosen or DEFAULT)
     model, images = _subject(named, options)
-    _require_writable(file)
+    port = options.pop("port", 0)
+    if not isinstance(port, int) or (port and not live):
+        raise click.UsageError(f"port is a number and goes with --serve, got port={port}")
+    if any(is_video(image) for image in images):
+        _follow(model, images, options | ({} if confidence is None else {"confidence": confidence}), chosen, live)
+        return
+    if "frame" in options:
+        raise click.UsageError("frame is for a video; an image is chosen with image=")
+    file = require_suffix(chosen or DEFAULT)
+    if chosen or not live:
+        _require_writable(file)
     shown = {key: options.pop(key) - 1 for key in ("image", "detection") if _is_number(options, key)}
     asked = _asked(options) | ({} if confidence is None else {"confidence": confidence})
     progress = StatusLine(new_console(stderr=True))
     with progress:
-        found = look(model, images, progress=progress, **asked)
-        progress.started(f"writing {file.name}")
+        question = Question.of(model, images, **asked)
+        found = question.look(progress)
         found.command = shlex.join(["attngraft", "look", *words, *([] if output is None else ["-o", str(output)])])
-        written = found.save(file, **shown)
+        written = None
+        if chosen or not live:
+            progress.started(f"writing {file.name}")
+            written = found.save(file, **shown)
     for verdict in found.verdicts():
         click.echo(f"attngraft: {verdict}")
-    click.echo(f"attngraft: {written} written")
-    return written
+    if written:
+        click.echo(f"attngraft: {written} written")
+    if live:
+        from attngraft.look.serving import serve, server
+
+        serving, address = server(question, found, port)
+        click.echo(f"attngraft: {address} (end with Ctrl-C)")
+        serve(serving, click.echo)
+
+
+def _follow(model: str, images: list[str], options: dict[str, Any], output: Any, live: bool) -> None:
+    """Write a video of one detection."""
+    from attngraft.look.video import film
+
+    extra = sorted(options.keys() & {"base", "scores", "limit", "image"})
+    if len(images) > 1 or live or extra:
+        what = "--serve" if live else f"{extra[0]}=" if extra else f"{len(images)} files"
+        raise click.UsageError(f"a video is looked at alone, by frame= and detection=, got {what}")
+    chosen = {key: options.pop(key) - 1 for key in ("frame", "detection") if _is_number(options, key)}
+    file = Path(output or "look.mp4")
+    _require_writable(file)
+    with StatusLine(new_console(stderr=True)) as progress:
+        made = film(model, images[0], file, progress=progress, **chosen, **_asked(options))
+    click.echo(f"attngraft: {made}")
 
 
 def _subject(named: list[str], options: dict[str, Any]) -> tuple[str, list[str]]:

@@ -95,20 +95,24 @@ def doctor(words: tuple[str, ...], as_json: bool) -> None:
 @main.command()
 @words_argument("look", "MODEL IMAGE ... KEY=VALUE ...")
 @output_option("File to write: .html, .png, .svg or .npz; the next free name is taken if it exists.", "look.html")
-def look(words: tuple[str, ...], output: Path | None) -> None:
+@click.option("--serve", is_flag=True, help="Serve the page on 127.0.0.1 instead, and compute the row of any cell.")
+def look(words: tuple[str, ...], output: Path | None, serve: bool) -> None:
     r"""See what the attention mixed, what each detection rests on, and what the grafts do.
 
     \b
     attngraft look best.pt image.jpg
     attngraft look best.pt image.jpg image2.jpg base=yolo11n.pt scores=True -o seen.html
     attngraft look best.pt image.jpg detection=2 -o figure.svg
+    attngraft look best.pt image.jpg --serve
+    attngraft look best.pt clip.mp4 frame=30 detection=1 -o followed.mp4
 
     Writes one page that needs no network, a contact sheet of one detection (.png, .svg), or all arrays (.npz).
-    Keys: base, scores, imgsz, confidence, limit, layers; image and detection choose what a contact sheet shows.
+    Keys: base, scores, imgsz, confidence, limit, layers; image and detection choose what a contact sheet shows, frame
+    and detection what is followed through a video, port where the page is served.
     """
     from attngraft.cli.look import run_look
 
-    run_look(words, output)
+    run_look(words, output, live=serve)
 
 
 @main.command()

@@ -9,14 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attngraft._core.checks import positive
-from attngraft._core.errors import MapError, OptionError
+from attngraft._core.errors import OptionError
 from attngraft._core.files import free_file, write_bytes, write_text, write_whole
 from attngraft._core.progress import SILENT, Progress
 from attngraft.look.arrays import ImageLook
-from attngraft.look.collecting import Settings, collect
-from attngraft.look.images import read_all
-from attngraft.maps import Subject, Verdict, judge
+from attngraft.maps import Verdict, judge
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -159,19 +156,10 @@ def look(
         DataError: If an image cannot be read.
         OptionError: If an option makes no sense.
     """
-    positive("look", limit=limit)
-    if not 0 <= confidence <= 1:
-        raise OptionError(f"look takes a confidence from 0 to 1, got {confidence}")
-    pixels = read_all(images)
-    watched, beside = open_subject(model), None if base is None else open_subject(base)
-    if beside is not None and beside.task != watched.task:
-        raise MapError(f"the two models are compared on one task; got {watched.task} and base for {beside.task}")
-    settings = Settings(imgsz, confidence, limit, tuple(layers), scores)
-    pair = None if beside is None else (_name(base, beside), beside)
-    found = [collect(watched, name, image, settings, progress, pair) for name, image in pixels]
-    return Look(
-        found, model=_name(model, watched), task=watched.task, names=watched.names, base=pair[0] if pair else ""
-    )
+    from attngraft.look.asking import Question
+
+    given = {"imgsz": imgsz, "confidence": confidence, "limit": limit, "layers": layers, "scores": scores}
+    return Question.of(model, images, base=base, **given).look(progress)  # type: ignore[arg-type]
 
 
 def require_suffix(path: str | Path) -> Path:
@@ -184,40 +172,3 @@ def require_suffix(path: str | Path) -> Path:
     if file.suffix not in SUFFIXES:
         raise OptionError(f"look writes {', '.join(SUFFIXES)}, got {file}; choose one of these suffixes")
     return file
-
-
-def open_subject(model: Any) -> Subject:
-    """Open what is not open yet, and take a copy that can be looked into.
-
-    Args:
-        model: A checkpoint of Ultralytics or of ``attngraft fit``, the folder of such a run, a recipe, an opened YOLO,
-            or what `attngraft.fit.load` returned.
-    """
-    if hasattr(model, "layers_before"):
-        opened: Subject = model
-        return opened
-    if isinstance(model, (str, Path)):
-        if _is_fit(Path(model)):
-            from attngraft.fit.looking import watched
-
-            return watched(model)
-        from attngraft.yolo import YOLO
-
-        model = YOLO(str(model))
-    if hasattr(model, "learner"):
-        from attngraft.fit.looking import watched
-
-        return watched(model)
-    from attngraft.yolo.looking import Watched
-
-    return Watched(model)
-
-
-def _is_fit(path: Path) -> bool:
-    """Tell whether a path is for ``attngraft fit``: it writes ``best.ckpt``, and Ultralytics ``best.pt``."""
-    return path.suffix == ".ckpt" or (path / "best.ckpt").is_file()
-
-
-def _name(given: Any, opened: Subject) -> str:
-    """Return what a page calls a model: the file or recipe that was given, else what it came from."""
-    return Path(given).name if isinstance(given, (str, Path)) else opened.title

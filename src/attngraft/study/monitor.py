@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
-from attngraft._core.errors import DataError, OptionError
+from attngraft._core.errors import DataError
+from attngraft._core.local_server import LocalHandler, local_server
 from attngraft.study.fixed import Fixed
 from attngraft.study.judging.results import FILE, Results
 from attngraft.study.reporting.words import headline
@@ -24,8 +25,6 @@ from attngraft.study.running.run import curve
 PAGE = Path(__file__).with_name("monitor.html")
 CURVE_KEYS = ("metrics/mAP50-95(M)", "metrics/mAP50-95(B)", "metric")
 """Columns of ``results.csv`` that are drawn, the first that is there: masks before boxes, then a program's own."""
-
-HOSTS = ("127.0.0.1", "localhost")
 
 
 def state(folder: Path) -> dict[str, Any]:
@@ -73,37 +72,22 @@ def _answers(folder: Path) -> list[str]:
         return []
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(LocalHandler):
     """Serves the page and its state, to a browser on this machine."""
 
+    policy = (
+        "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:"
+    )
     folder: ClassVar[Path]
 
-    def do_GET(self) -> None:
+    def answer(self) -> None:
         """Answer a request."""
-        if self.headers.get("Host", "").rpartition(":")[0] not in HOSTS:  # a page elsewhere that names us otherwise
-            self.send_error(HTTPStatus.FORBIDDEN)
-        elif self.path == "/":
-            self._send("text/html; charset=utf-8", PAGE.read_bytes())
+        if self.path == "/":
+            self.send("text/html; charset=utf-8", PAGE.read_bytes())
         elif self.path == "/state.json":
-            self._send("application/json", json.dumps(state(self.folder)).encode())
+            self.send("application/json", json.dumps(state(self.folder)).encode())
         else:
             self.send_error(HTTPStatus.NOT_FOUND)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Print nothing: a line every few seconds helps nobody."""
-
-    def _send(self, kind: str, content: bytes) -> None:
-        self.send_response(HTTPStatus.OK)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(content)))
-        self.send_header("Cache-Control", "no-store")
-        self.send_header(
-            "Content-Security-Policy",
-            "default-src 'none'; style-src 'unsafe-inline'; "
-            "script-src 'unsafe-inline'; connect-src 'self'; img-src data:",
-        )
-        self.end_headers()
-        self.wfile.write(content)
 
 
 def server(folder: Path, port: int = 0) -> ThreadingHTTPServer:
@@ -119,9 +103,4 @@ def server(folder: Path, port: int = 0) -> ThreadingHTTPServer:
     """
     Fixed.read(folder)
     handler = type("Handler", (_Handler,), {"folder": folder})
-    try:
-        return ThreadingHTTPServer((HOSTS[0], port), handler)
-    except (OSError, OverflowError) as error:
-        raise OptionError(
-            f"port {port} of 127.0.0.1 cannot be used ({error}); leave port= out to take a free one"
-        ) from error
+    return local_server(handler, port)
