@@ -51,6 +51,9 @@ bench: $(BIN)/.dev  ## Run every benchmark in a small setting (some minutes; not
 	$(BIN)/python benchmarks/judging.py --arms 2 --seeds 4 --images 200
 	$(BIN)/python benchmarks/retrieve/text.py
 	$(BIN)/python benchmarks/retrieve/speed.py --quick
+	$(BIN)/python benchmarks/retrieve/images/grocery_mosaic.py --quick
+	$(BIN)/python benchmarks/retrieve/images/factors.py --quick
+	$(BIN)/python benchmarks/retrieve/images/mine.py --quick
 
 docs: $(BIN)/.dev  ## Write the generated pages
 	$(BIN)/python tools/catalogue.py

@@ -78,7 +78,7 @@ MINE_KEYS = {
     "like": "The misses: a data.yaml with labels, or a .txt of images and boxes.",
     "n": "How many images to find.",
     "diverse": "Whether misses take turns, and near-duplicates come last.",
-    "parts": "How a miss asks: crops or objects.",
+    "parts": "How a miss asks: objects, inside its image, or crops.",
     "split": "The split of a data.yaml in which misses are looked for.",
     "center": "Whether to subtract each head's mean key.",
     "confidence": "Least score of a detection that counts.",
@@ -210,7 +210,7 @@ def mine(words: tuple[str, ...], output: Path | None) -> None:
 
     \b
     attngraft retrieve mine model=best.pt source=unlabelled/ like=data.yaml n=200 -o mined
-    attngraft retrieve mine model=best.pt source=unlabelled/ like=failures.txt diverse=False parts=objects
+    attngraft retrieve mine model=best.pt source=unlabelled/ like=failures.txt diverse=False parts=crops
 
     like= is a data.yaml whose val labels are compared with the detections, or a .txt file with an image in each line
     and behind it left, top, right and bottom of a missed object in pixels, or nothing for the whole image. The folder

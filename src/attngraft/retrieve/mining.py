@@ -120,7 +120,7 @@ def mine(
     *,
     n: int = 200,
     diverse: bool = True,
-    parts: str = "crops",
+    parts: str = "objects",
     split: str = "val",
     center: bool = True,
     confidence: float = 0.25,
@@ -137,7 +137,8 @@ def mine(
         n: How many images to find.
         diverse: Whether misses take turns in choosing, so that no kind of them fills the list, and near-duplicates of
             an image come last. Otherwise all votes add up.
-        parts: How a miss asks: ``"crops"`` cuts it out, ``"objects"`` takes its key inside its image.
+        parts: How a miss asks: ``"objects"`` takes its key inside its image, ``"crops"`` cuts it out and enlarges it,
+            which loses its size.
         split: The split of a ``data.yaml``.
         center: Whether each head's mean key is subtracted.
         confidence: Least score of a detection that counts.
