@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import warnings
 import zlib
 from collections.abc import Callable, Mapping
@@ -24,6 +25,7 @@ from attngraft._core.archive import number_after
 from attngraft._core.errors import CheckpointError
 from attngraft._core.files import write_text
 from attngraft.yolo.freezing import graft_paths
+from attngraft.yolo.loggers import LoggerNames
 from attngraft.yolo.model import YOLO
 
 RESERVED = (
@@ -174,8 +176,9 @@ def train(recipe: str, data: str, *, seed: int, folder: Path, options: Mapping[s
         watch = PairingLog(folder / "watch.json")
     torch.manual_seed(seed)
     model = YOLO(recipe if epoch is None else last)
-    for event, function in watch.callbacks().items():
-        model.add_callback(event, function)
+    for source in (watch, LoggerNames.of(os.environ)):
+        for event, function in source.callbacks().items():
+            model.add_callback(event, function)
     options = dict(options)
     if options.get("pretrained") is True:
         del options["pretrained"]  # the model itself knows whether its base has weights to start from
