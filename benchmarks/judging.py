@@ -1,4 +1,4 @@
-"""Time judging a large study, and a look after one more seed, on generated COCO-sized runs.
+"""Time judging a large study, a look after one more seed and the breakdown by class, on generated COCO-sized runs.
 
     python benchmarks/judging.py [--arms 10] [--seeds 20] [--images 5000] [--out benchmarks/results/judging.json]
 
@@ -31,6 +31,7 @@ from benchmarks.bootstrap import generate
 from attngraft.coco.evaluate import match
 from attngraft.coco.matches import Matches
 from attngraft.study.fixed import Fixed
+from attngraft.study.judging.breakdown import breakdown
 from attngraft.study.judging.cache import Cache
 from attngraft.study.judging.evidence import Evidence, criterion
 from attngraft.study.plan import Plan
@@ -45,12 +46,25 @@ def study(arms: int, seeds: int) -> Fixed:
     return Fixed(plan, tuple(plan.recipes()))
 
 
-def judge(fixed: Fixed, run: Matches, seeds: int, cache: Cache) -> float:
-    """Judge every arm at so many seeds, and return the seconds."""
+def evidence(fixed: Fixed, run: Matches, seeds: int, cache: Cache) -> Evidence:
+    """Return the runs of every arm at so many seeds."""
     tables = {arm.name: {seed: run_of(run, arm.name, seed) for seed in range(seeds)} for arm in fixed.arms}
+    return Evidence(fixed, tables, criterion=criterion(fixed.plan), cache=cache)
+
+
+def judge(found: Evidence) -> float:
+    """Judge every arm, and return the seconds."""
     start = time.perf_counter()
-    verdicts = Evidence(fixed, tables, criterion=criterion(fixed.plan), cache=cache).against_stock()
-    assert len(verdicts) == len(fixed.arms) - 1
+    verdicts = found.against_stock()
+    assert len(verdicts) == len(found.fixed.arms) - 1
+    return time.perf_counter() - start
+
+
+def break_down(found: Evidence) -> float:
+    """Compute the table by metric, size and class, as a report does, and return the seconds."""
+    start = time.perf_counter()
+    table = breakdown(found, found.fixed.plan.alpha)
+    assert len(table.classes) > 1
     return time.perf_counter() - start
 
 
@@ -72,8 +86,10 @@ def main() -> None:
     fixed = study(options.arms, options.seeds)
     with tempfile.TemporaryDirectory() as folder:
         cache = Cache(Path(folder), writes=True)
-        before = judge(fixed, run, options.seeds - 1, cache)
-        look = judge(fixed, run, options.seeds, cache)
+        before = judge(evidence(fixed, run, options.seeds - 1, cache))
+        last = evidence(fixed, run, options.seeds, cache)
+        look = judge(last)
+        parts = break_down(last)
     result: dict[str, Any] = {
         "schema": SCHEMA,
         "date": datetime.date.today().isoformat(),
@@ -90,6 +106,7 @@ def main() -> None:
         "judging_all_seeds_but_one_s": round(before, 1),
         "look_after_the_last_seed_s": round(look, 1),
         "in_all_s": round(before + look, 1),
+        "breakdown_by_class_s": round(parts, 1),
         "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "earlier_over_later": round(before / look, 1),
     }
