@@ -71,6 +71,19 @@ def parse_metric(text: str) -> tuple[Term, ...]:
     return terms
 
 
+def is_metric(text: str) -> bool:
+    """Tell whether there is such a metric.
+
+    Example:
+        >>> is_metric("AP/cat"), is_metric("top1")
+        (True, False)
+    """
+    try:
+        return bool(parse_metric(text))
+    except (OptionError, UnknownNameError):
+        return False
+
+
 def _term(text: str, part: str) -> Term:
     match = WEIGHTED.fullmatch(part)
     weight, rest = (float(match[1]), match[2]) if match else (1.0, part)

@@ -22,7 +22,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from attngraft._core.errors import OptionError, PlanError, UnknownNameError, suggest
 from attngraft._core.yaml_files import read_yaml
-from attngraft.coco.metrics import parse_metric
+from attngraft.coco.metrics import is_metric, parse_metric
 from attngraft.study.commands import split_command
 from attngraft.yolo import Recipe
 
@@ -100,7 +100,8 @@ class Plan:
         rule: How looks are allowed for: ``looks`` spends ``alpha`` over those that are planned; ``anytime`` needs no
             plan of them and may go on for as long as you like, which takes a few more seeds.
         metric: What verdicts are about: ``AP``, ``AP50``, ``APs``, ``AR100``, ``F1@0.25``, ``AP/cat`` of one class, or
-            a weighted mean such as ``0.7*AP/cat + 0.3*AP/dog``.
+            a weighted mean such as ``0.7*AP/cat + 0.3*AP/dog``. With ``command`` also any number that the program
+            writes, such as ``top1``.
         sesoi: Smallest effect size of interest, in points (0 to 100).
         alpha: Family-wise error of the verdicts.
         max_latency: Most latency that an arm may have, as a multiple of the baseline's; the report says of each whether
@@ -201,6 +202,11 @@ class Plan:
         """
         return cls.of(load(Path(file)))
 
+    @property
+    def own_metric(self) -> bool:
+        """Whether the metric is a number that a program of the user's computes itself, not one of COCO's."""
+        return self.command is not None and not is_metric(self.metric)
+
     def recipes(self) -> list[Arm]:
         """Return the arms that need no measurement: the controls ``stock`` and ``noop``, and what was asked for.
 
@@ -241,10 +247,11 @@ def _check(plan: Plan) -> None:
         raise PlanError("a plan needs an arm to compare with the baseline, as in: arms=mhsa@P5")
     if "stock" not in plan.controls:
         raise PlanError("a study compares with the baseline; put stock among the controls")
-    try:
-        parse_metric(plan.metric)
-    except (OptionError, UnknownNameError) as error:
-        raise PlanError(str(error)) from error
+    if plan.command is None:
+        try:
+            parse_metric(plan.metric)
+        except (OptionError, UnknownNameError) as error:
+            raise PlanError(str(error)) from error
     if plan.rule == "anytime" and plan.max_seeds is None:
         raise PlanError("the rule anytime looks after every seed; give the first and the most, as in seeds=3-15")
     if plan.group is not None:
@@ -351,6 +358,8 @@ def _check_command(plan: Plan) -> None:
         )
     if plan.folds is not None:
         raise PlanError("folds deals the images of Ultralytics' data files; a program of yours has splits of its own")
+    if plan.group is not None and plan.own_metric:
+        raise PlanError(f"group is how images are drawn, and {plan.metric!r} is a number of a whole run; leave it out")
     object.__setattr__(plan, "controls", (STOCK,))
     if plan.base in plan.arms:
         raise PlanError(f"the baseline {plan.base!r} stands among the arms; leave it out there")

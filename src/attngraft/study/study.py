@@ -97,7 +97,7 @@ class Study:
 
     def _check_data(self) -> None:
         if self.plan.command is not None:
-            if not Path(self.plan.data).is_file():
+            if not self.plan.own_metric and not Path(self.plan.data).is_file():
                 raise DataError(f"the ground truth {self.plan.data} is not there; name a JSON file in COCO's format")
             return
         from attngraft.yolo.options import check_data

@@ -49,7 +49,7 @@ def test_the_published_beacons_study_says_how_often_arms_learned(tmp_path: Path)
 
 
 def test_a_plan_that_lacks_pairs_gives_no_verdict() -> None:
-    results = judge_records(STUDIES / "bccd")
+    results = judge_records(STUDIES / "bccd-fixed-split")
     assert {arm.verdict.outcome for arm in results.asked if arm.verdict} == {"interim"}
     assert not results.complete
 

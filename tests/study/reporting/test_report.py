@@ -90,10 +90,19 @@ def test_an_interim_report_gives_no_verdict(made_study: Make) -> None:
     assert not study.results.complete
 
 
+@pytest.mark.parametrize(("most", "said"), [(9, True), (None, False)])
+def test_a_study_that_goes_on_says_that_it_is_interim(made_study: Make, most: int | None, said: bool) -> None:
+    study = made_study({"stock": 0.3, "eca@P3": 0.28}, seeds=3, max_seeds=most, controls="stock")
+    page = study.report().with_name("report.md").read_text()
+    assert ("Interim: the baseline has 3 of up to 9 seeds, and the study goes on" in page) == said
+
+
 @pytest.mark.parametrize(("limit", "said"), [(1.2, "latency stays within 1.2 times"), (1.15, "was not shown to stay")])
 def test_latency_is_judged_beside_the_gain(made_study: Make, limit: float, said: str) -> None:
     study = made_study(WRONG, seeds=2, max_latency=limit)  # measured: 1.14, up to 1.16
     assert said in study.report().read_text()
+    row = next(row for row in study.results.table() if row["arm"] == "eca@P3")
+    assert row["fast_enough"] == (limit > 1.16)
 
 
 def test_names_are_text_in_every_format(made_study: Make) -> None:

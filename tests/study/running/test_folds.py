@@ -80,3 +80,8 @@ def test_a_study_trains_and_validates_on_the_folds(tmp_path: Path) -> None:
     assert truths[0] != truths[1]
     assert all(record.watch["pictures"][1] == 9 for record in study.records())
     assert study.results.arm("eca@P3").estimate.seeds == 2
+    page = study.report().with_name("report.md").read_text()
+    assert "on one of 2 validation folds for each seed" in page
+    assert "allow for the overlap of training sets" in page
+    assert "The evaluation split is the same" not in page
+    assert "use folds" not in page

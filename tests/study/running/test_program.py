@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from attngraft._core.errors import DataError, PlanError
+from attngraft.study.existing.records import judge_records
 from attngraft.study.fixed import Fixed
 from attngraft.study.plan import Plan
 from attngraft.study.running import program, status
@@ -131,6 +132,7 @@ def test_a_command_that_cannot_be_is_refused_before_the_plan_is_fixed(truth: Pat
         ({"epochs": 3}, "'epochs' is Ultralytics'"),
         ({"folds": 3}, "a program of yours has splits of its own"),
         ({"arms": "plain"}, "leave it out there"),
+        ({"group": "(p)", "metric": "top1"}, "'top1' is a number of a whole run"),
     ],
 )
 def test_what_only_ultralytics_has_is_refused(truth: Path, keys: dict[str, Any], message: str) -> None:
@@ -141,10 +143,13 @@ def test_what_only_ultralytics_has_is_refused(truth: Path, keys: dict[str, Any],
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        ("", r"ended without predictions\.json"),
+        ("", r"ended without a result .* predictions\.json, .* or metric\.json there, its AP as a fraction"),
         ("raise SystemExit(7)", "ended with status 7"),
-        ("import sys; open(sys.argv[3] + '/predictions.json', 'w').write('[')", "cannot be read as JSON"),
-        ("import sys; open(sys.argv[3] + '/predictions.json', 'w').write('{}')", "expected a list of detections"),
+        ("import sys; open(sys.argv[3] + '/predictions.json', 'w').write('[')", "is not a JSON file"),
+        (
+            "import sys; open(sys.argv[3] + '/predictions.json', 'w').write('{}')",
+            "a list of detections .* was expected, got dict",
+        ),
     ],
 )
 def test_a_program_that_leaves_nothing_usable_is_told_so(truth: Path, tmp_path: Path, code: str, message: str) -> None:
@@ -156,10 +161,94 @@ def test_a_program_that_leaves_nothing_usable_is_told_so(truth: Path, tmp_path: 
 
     def whole() -> None:
         program.carry_out(given, run, folder)
-        program.detections(given, folder)
+        program.outcome(given, folder)
 
     with pytest.raises(DataError, match=message):
         whole()
+
+
+NUMBERS = """
+import sys, json, pathlib
+arm, seed, folder = sys.argv[1:]
+top1 = {"plain": 0.5, "good": 0.52}[arm] + 0.001 * (int(seed) * 7 % 5) + 0.0005 * (len(arm) * int(seed) % 3)
+home = pathlib.Path(folder)
+(home / "results.csv").write_text("epoch,metric\\n1,0.1\\n2," + str(top1) + "\\n")
+(home / "metric.json").write_text(json.dumps({"top1": top1, "top5": top1 + 0.2}))
+"""
+
+
+def test_a_program_may_leave_numbers_alone(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(NUMBERS)
+    command = f"{sys.executable} {script} {{arm}} {{seed}} {{folder}}"
+    keys = {"data": "tiny-imagenet", "base": "plain", "arms": "good", "metric": "top1", "command": command}
+    study = Study(Plan.of({**keys, "seeds": "3-8"}), folder=tmp_path / "study")
+    assert study.run(workers=2) == {}
+    assert sorted(file.suffix for file in study.store.records.iterdir()) == [".json"] * 6  # decided at the first look
+    results = study.results
+    arm = results.arm("good")
+    assert arm.verdict is not None
+    assert (arm.verdict.outcome, arm.verdict.metric) == ("better", "top1")
+    pairs = [2 + 0.05 * (4 * seed % 3 - 5 * seed % 3) for seed in range(3)]
+    assert [arm.differences[seed] for seed in range(3)] == pytest.approx(pairs)
+    assert arm.estimate.image_sd == 0
+    assert list(results.breakdown.metrics) == ["top1", "top5"]
+    assert results.breakdown.metrics["top5"]["good"].difference == pytest.approx(arm.estimate.difference)
+    assert results.curves["good"] == [[10.0, pytest.approx(100 * value)] for value in (0.52, 0.5225, 0.525)]
+    assert (results.setting.task, results.costs_note) == ("", "costs are not measured where a program of yours trains")
+    assert next(run["value"] for run in status.read(study.folder)["runs"]) == pytest.approx(50)
+    report = study.report().read_text()
+    assert "better than plain" in report
+    assert "images play no part" in report
+    again = judge_records(study.folder)  # from plan.yaml and records.jsonl alone
+    assert again.arm("good").verdict == arm.verdict
+
+    (study.store.records / "good-s1.json").write_text("{")
+    study.store.set_aside_damaged(lambda _: None)
+    assert not study.store.has(Run(study.fixed().arm("good"), 1))
+    assert study.run(workers=1) == {}
+    assert study.results.arm("good").verdict == arm.verdict
+
+
+def test_an_arm_with_the_numbers_of_the_baseline_stops_the_study(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text("import sys; open(sys.argv[3] + '/metric.json', 'w').write('0.%d' % (int(sys.argv[2]) + 1))")
+    command = f"{sys.executable} {script} {{arm}} {{seed}} {{folder}}"
+    given = Plan.of({"data": "x", "base": "plain", "arms": "good", "seeds": 2, "metric": "top1", "command": command})
+    with pytest.raises(PlanError, match="in every seed its numbers equal the baseline's"):
+        Study(given, folder=tmp_path / "study").run(workers=1)
+
+
+def test_one_kind_of_outcome_a_study(truth: Path, tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import sys, json\n"
+        "arm, _, folder, truth = sys.argv[1:]\n"
+        "rows = [dict(row, score=0.9) for row in json.load(open(truth))['annotations']]\n"
+        "name, content = ('metric', 0.5) if arm == 'good' else ('predictions', rows)\n"
+        "open(f'{folder}/{name}.json', 'w').write(json.dumps(content))\n"
+    )
+    given = plan(truth, f"{sys.executable} {script} {{arm}} {{seed}} {{folder}} {{data}}", seeds=1)
+    (why,) = Study(given, folder=tmp_path / "study").run(workers=1).values()
+    assert "good, seed 0 left numbers alone, and stock-s0 detections" in why
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("71.5", "a fraction from 0 to 1 for top1, got 71.5; divide percent by 100"),
+        ("NaN", "got nan; .* write 0 where a run diverged"),
+        ("true", "got True"),
+        ('{"top5": 0.5}', "has no number 'top1', .*top5"),
+        ('{"top1": "0.5"}', "got '0.5'"),
+        ("[0.5]", r"got \[0.5\]"),
+        ("", "is not a JSON file"),
+    ],
+)
+def test_a_number_that_is_no_fraction_is_refused(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "metric.json").write_text(content)
+    with pytest.raises(DataError, match=message):
+        program.numbers("top1", tmp_path / "metric.json")
 
 
 def test_a_command_that_cannot_be_started_is_named(truth: Path, tmp_path: Path) -> None:

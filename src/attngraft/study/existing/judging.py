@@ -15,11 +15,11 @@ from attngraft.coco.metrics import metric_values, parse_metric, require_classes
 from attngraft.study.existing.runs import Found
 from attngraft.study.existing.table import Numbers, require_pairs
 from attngraft.study.fixed import Fixed
-from attngraft.study.judging.bootstrap import Resampled
 from attngraft.study.judging.breakdown import breakdown
 from attngraft.study.judging.collect import baseline as baseline_of
 from attngraft.study.judging.collect import table
 from attngraft.study.judging.evidence import Evidence
+from attngraft.study.judging.numbers import Numbered
 from attngraft.study.judging.reproducibility import Reproducibility, own_version
 from attngraft.study.judging.results import FILE, Cost, Results, RunResult, Setting
 from attngraft.study.judging.samples import disagreements
@@ -39,16 +39,6 @@ class Labels(Plan):
     def __post_init__(self) -> None:
         """Check what is judged by, and take names and data as they are."""
         check_fields(self, "seeds", "sesoi", "alpha")
-
-
-class Numbered(Evidence):
-    """One number a run, in the place of its match table; images play no part."""
-
-    tables: dict[str, dict[int, float]]  # type: ignore[assignment]
-
-    def _resampled(self, metric: str, arm: str, seeds: tuple[int, ...]) -> Resampled:
-        observed = np.array([self.tables[arm][seed] for seed in seeds], dtype=np.float64)
-        return Resampled(observed, np.repeat(observed[:, None], 2, axis=1), 0)
 
 
 @dataclass(frozen=True)

@@ -8,58 +8,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from attngraft._core.errors import DataError, PlanError
-from attngraft.coco.average_precision import METRICS
-from attngraft.study.existing.judging import Numbered
+from attngraft._core.errors import DataError, PlanError, suggest
 from attngraft.study.fixed import Fixed
-from attngraft.study.judging.bootstrap import Resampled
 from attngraft.study.judging.breakdown import breakdown
 from attngraft.study.judging.collect import baseline, cost_of, curves, mean_errors, read_json, setting, table
 from attngraft.study.judging.collect import is_complete as complete
 from attngraft.study.judging.evidence import criterion
 from attngraft.study.judging.gather import unpaired
+from attngraft.study.judging.numbers import Recorded, scores
 from attngraft.study.judging.reproducibility import reproducibility
 from attngraft.study.judging.results import Results, RunResult
-from attngraft.study.judging.statistics import Estimate, estimate
 from attngraft.study.plan import STOCK, Arm, Plan
 from attngraft.study.running.records import Record
 
 FILE = "records.jsonl"
-SIZES = ("APs", "APm", "APl")
+IMAGES_LEFT_OUT = "judged from the records alone: how much other images would change is not in the intervals"
 CONV = "conv for "
 """How the control of an arm is called after it."""
-
-
-@dataclass(frozen=True)
-class Recorded(Numbered):
-    """What the records of runs say, in the place of their match tables.
-
-    Attributes:
-        records: The record of each run, by arm and seed.
-    """
-
-    records: Mapping[str, Mapping[int, Record]] = field(default_factory=dict)
-
-    def breakdown(self, arm: str) -> dict[str, Estimate]:
-        """Estimate an arm's difference in every metric, and in the AP of every class under ``AP/NAME``."""
-        mine, theirs = ([_scores(self.records[name][seed]) for seed in self.seeds(arm)] for name in (arm, STOCK))
-        found = {}
-        for name in mine[0]:
-            values = np.array([one[name] - other[name] for one, other in zip(mine, theirs, strict=True)])
-            if np.isfinite(values).all():
-                found[name] = estimate(Resampled(values, np.repeat(values[:, None], 2, axis=1), 0))
-        return found
-
-    def sizes(self) -> list[str]:
-        """List the metrics by size that the ground truth has objects for."""
-        some = next(iter(self.records[STOCK].values())).numbers
-        return [name for name in SIZES if np.isfinite(some[name])]
 
 
 def judge_records(folder: Path) -> Results:
@@ -80,10 +49,16 @@ def judge_records(folder: Path) -> Results:
     for record in records:
         by_arm[record.arm][record.seed] = record
     metric = fixed.plan.metric
-    tables = {arm: {seed: 100 * one.numbers[metric] for seed, one in runs.items()} for arm, runs in by_arm.items()}
+    known = scores(records[0])
+    if metric not in known:
+        raise DataError(
+            f"{folder / FILE} says nothing of the metric {metric!r}; {suggest(metric, list(known))} Judge the study "
+            "where its match tables are: attngraft study report"
+        )
+    tables = {arm: {seed: scores(one)[metric] for seed, one in runs.items()} for arm, runs in by_arm.items()}
     evidence = Recorded(
         fixed,
-        tables,  # type: ignore[arg-type]
+        tables,
         finished=_finished(by_arm),
         unpaired=unpaired({(record.arm, record.seed): record for record in records}),
         criterion=criterion(fixed.plan),
@@ -94,8 +69,7 @@ def judge_records(folder: Path) -> Results:
     if not arms:
         raise DataError(f"{folder / FILE} has no seed at which the baseline and an arm are both finished and a pair")
     runs = tuple(
-        RunResult(one.arm, one.seed, "finished", 100 * one.numbers[metric], dict(one.numbers), one.seconds)
-        for one in records
+        RunResult(one.arm, one.seed, "finished", scores(one)[metric], dict(one.numbers), one.seconds) for one in records
     )
     names = [STOCK, *(arm.name for arm in arms)]
     return Results(
@@ -112,7 +86,7 @@ def judge_records(folder: Path) -> Results:
         classes=tuple(records[0].classes),
         costs_on={key: costs["environment"][key] for key in ("device", "threads")} if costs else {},
         costs_note="" if costs else "costs are not beside these records",
-        warnings=("judged from the records alone: how much other images would change is not in the intervals",),
+        warnings=() if fixed.plan.folds or not records[0].task else (IMAGES_LEFT_OUT,),
     )
 
 
@@ -161,8 +135,3 @@ def _arm(name: str, model: str, plan: Plan) -> Arm:
 
 def _finished(by_arm: Mapping[str, Mapping[int, Record]]) -> dict[str, dict[int, str]]:
     return {arm: {seed: one.finished for seed, one in runs.items()} for arm, runs in by_arm.items()}
-
-
-def _scores(record: Record) -> dict[str, float]:
-    of_class = {f"AP/{name}": 100 * row[0] for name, row in zip(record.classes, record.per_class, strict=True)}
-    return {name: 100 * record.numbers[name] for name in METRICS} | of_class

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -18,6 +17,7 @@ from attngraft.coco.error_types import error_types
 from attngraft.coco.evaluate import Evaluation, evaluate
 from attngraft.coco.installed import HOTCOCO, installed
 from attngraft.coco.libraries import Task
+from attngraft.study.running.json_files import read_json
 
 SEED = re.compile(r"(\d+)(?!.*\d)")
 """The last number of a name."""
@@ -159,24 +159,6 @@ def number_of(arm: str, file: Path) -> int:
     if match is None:
         raise DataError(f"{file} names no seed; end its name with one, as in {arm}-0.json")
     return int(match[1])
-
-
-def read_json(file: Path, kind: type[list[Any]] | type[dict[str, Any]]) -> Any:
-    """Read a JSON file that holds a list or an object.
-
-    Raises:
-        DataError: If it cannot be read, or holds something else.
-    """
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{file} cannot be read ({error.strerror}); check the path") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{file} is not a JSON file ({' '.join(str(error).split())})") from error
-    if not isinstance(values, kind):
-        wanted = "a list of detections (results format)" if kind is list else "an object (instances format)"
-        raise DataError(f"{file} is no such file of COCO's: {wanted} was expected, got {type(values).__name__}")
-    return values
 
 
 def _run(folder: Path) -> tuple[int, Path]:

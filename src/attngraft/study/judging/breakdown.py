@@ -45,8 +45,8 @@ def breakdown(evidence: Evidence, alpha: float) -> Breakdown:
     if not arms:
         return Breakdown()
     found = {arm: evidence.breakdown(arm) for arm in arms}
-    metrics = ["AP", "AP50", "AP75", *evidence.sizes()]
-    classes = [name for name in next(iter(found.values())) if "/" in name]
+    metrics = [name for name in evidence.metrics() if all(name in one for one in found.values())]
+    classes = [name for name in next(iter(found.values())) if name.startswith("AP/") and name not in metrics]
     return Breakdown(
         metrics=cells({name: {arm: found[arm][name] for arm in arms} for name in metrics}, alpha),
         classes=cells({name.removeprefix("AP/"): {arm: found[arm][name] for arm in arms} for name in classes}, alpha),

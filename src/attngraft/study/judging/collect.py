@@ -67,11 +67,18 @@ def collect(store: Store, fixed: Fixed, records: Sequence[Record], others: Seque
         samples=samples(store, fixed, evidence) if arms else (),
         classes=tuple(records[0].classes) if records else (),
         costs_on={key: costs["environment"][key] for key in ("device", "threads")} if "environment" in costs else {},
-        costs_note=costs.get("error", "" if costs else "costs were not measured yet"),
+        costs_note=costs.get("error", "" if costs else unmeasured(fixed.plan)),
         search=read_json(store.folder / SEARCH),
         others=tuple(others),
         warnings=tuple(evidence.warnings()) if arms else (),
     )
+
+
+def unmeasured(plan: Plan) -> str:
+    """Say why there are no costs."""
+    if plan.command is not None:
+        return "costs are not measured where a program of yours trains"
+    return "costs were not measured yet"
 
 
 def fingerprint(store: Store, fixed: Fixed, others: Iterable[str] = ()) -> str:
@@ -97,10 +104,11 @@ def setting(fixed: Fixed, records: Sequence[Record], extended: tuple[int, ...] =
         alpha=plan.alpha,
         seeds=plan.seeds,
         max_seeds=plan.max_seeds,
-        split=plan.split,
+        split="" if plan.own_metric else plan.split,
         extensions=extended,
         rule=plan.rule,
         group=plan.group,
+        folds=plan.folds,
         max_latency=plan.max_latency,
         hash=fixed.hash,
         train=dict(plan.train),
@@ -239,7 +247,7 @@ def mean_errors(records: Sequence[Record], arm: str) -> dict[str, float]:
 def curves(records: Sequence[Record], arm: str) -> list[list[float]]:
     """Return AP points after each epoch that all of an arm's runs have, one row a seed."""
     rows = [
-        [100 * row.get(CURVE[record.task], row.get("metric", math.nan)) for row in record.curve]
+        [100 * row.get(CURVE.get(record.task, "metric"), row.get("metric", math.nan)) for row in record.curve]
         for record in records
         if record.arm == arm
     ]

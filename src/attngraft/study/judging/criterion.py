@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from attngraft._core.errors import OptionError
-from attngraft.coco.metrics import parse_metric
 from attngraft.study.judging.design import Design
 
 RuleName = Literal["looks", "anytime"]
@@ -18,7 +17,7 @@ class Criterion:
 
     Args:
         sesoi: Smallest effect worth having, in AP points (0 to 100).
-        metric: What `attngraft.coco.metrics.parse_metric` reads.
+        metric: What is judged; of match tables `attngraft.coco.metrics.parse_metric` reads it.
         alpha: Chance of any false `better` or `worse` among the arms; and, arm by arm, of a false `no difference`.
         max_seeds: Seeds after which an arm stops undecided; looks are taken after every seed. None makes one look, or
             with the rule ``anytime`` sets no end.
@@ -35,7 +34,6 @@ class Criterion:
 
     Raises:
         OptionError: If a number cannot be.
-        UnknownNameError: If there is no such metric.
     """
 
     sesoi: float
@@ -55,7 +53,6 @@ class Criterion:
 
     def __post_init__(self) -> None:
         """Check every field."""
-        parse_metric(self.metric)
         if not self.sesoi > 0:
             raise OptionError(f"a criterion needs sesoi above 0 AP points, got {self.sesoi}; name a worthwhile effect")
         for name in ("alpha", "power"):

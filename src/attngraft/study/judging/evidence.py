@@ -138,7 +138,9 @@ class Evidence:
     def warnings(self) -> list[str]:
         """Say what is wrong with the validation images, and what they can decide at all."""
         some = next(iter(self.tables[STOCK].values()), None)
-        return image_warnings(some, self.draw) if some is not None else []
+        if some is None or self.rule.folds:  # each image is in one fold, and other folds are what seeds vary by
+            return []
+        return image_warnings(some, self.draw)
 
     def decidable(self) -> str:
         """Say what can be decided on these images, from the first pair of the baseline with noop or an arm."""
@@ -201,6 +203,10 @@ class Evidence:
         there = {"AP", "AP50", "AP75", *self.sizes(), *(name for name in mine if "/" in name)}
         pairs = {name: mine[name] - theirs[name] for name in mine if name in there}
         return {name: estimate(pair) for name, pair in pairs.items() if np.isfinite(pair.observed).all()}
+
+    def metrics(self) -> list[str]:
+        """List the metrics that are broken down."""
+        return ["AP", "AP50", "AP75", *self.sizes()]
 
     def sizes(self) -> list[str]:
         """List the metrics by size that the ground truth has objects for."""

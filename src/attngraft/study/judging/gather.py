@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from attngraft._core.errors import DataError
 from attngraft.coco.matches import Matches
 from attngraft.study.fixed import Fixed
 from attngraft.study.judging.bootstrap import Draw
 from attngraft.study.judging.cache import Cache
 from attngraft.study.judging.evidence import RESAMPLES, Evidence, criterion
+from attngraft.study.judging.numbers import Recorded, scores
 from attngraft.study.judging.reproducibility import are_pair
 from attngraft.study.judging.selection import confirming
 from attngraft.study.plan import STOCK
@@ -36,29 +38,50 @@ def gather(store: Store, fixed: Fixed, *, keep: bool = False) -> Evidence:
     later = extensions(store)
     rule = criterion(fixed.plan, later)
     runs = list(store.finished(all_runs(store, fixed)))
-    tables: dict[str, dict[int, Matches]] = {arm.name: {} for arm in fixed.arms}
-    made: dict[str, dict[int, str]] = {arm.name: {} for arm in fixed.arms}
-    diverged: dict[str, set[int]] = {arm.name: set() for arm in fixed.arms}
-    records = {(run.arm.name, run.seed): store.record(run) for run in runs}
+    records: dict[str, dict[int, Record]] = {arm.name: {} for arm in fixed.arms}
     for run in runs:
-        record = records[run.arm.name, run.seed]
+        records[run.arm.name][run.seed] = store.record(run)
+    kept: dict[str, Any] = {
+        "finished": {arm: {seed: one.finished for seed, one in seeds.items()} for arm, seeds in records.items()},
+        "failed": failed_runs(store, fixed),
+        "diverged": {
+            arm: frozenset(seed for seed, one in seeds.items() if one.watch.get("diverged"))
+            for arm, seeds in records.items()
+        },
+        "unpaired": unpaired({(arm, seed): one for arm, seeds in records.items() for seed, one in seeds.items()}),
+    }
+    if _numbers_alone(records):
+        numbers = {
+            arm: {seed: scores(one)[fixed.plan.metric] for seed, one in seeds.items()} for arm, seeds in records.items()
+        }
+        return Recorded(fixed=fixed, tables=numbers, criterion=rule, records=records, **kept)
+    tables: dict[str, dict[int, Matches]] = {arm.name: {} for arm in fixed.arms}
+    for run in runs:
         tables[run.arm.name][run.seed] = store.matches(run)
-        made[run.arm.name][run.seed] = record.finished
-        if record.watch.get("diverged"):
-            diverged[run.arm.name].add(run.seed)
-    some = next((table for arm in tables.values() for table in arm.values()), None)
-    draw, selected = draw_of(store, fixed, some)
+    draw, selected = draw_of(store, fixed, next((one for arm in tables.values() for one in arm.values()), None))
     return Evidence(
         fixed=fixed,
         tables=tables,
-        finished=made,
-        failed=failed_runs(store, fixed),
-        diverged={name: frozenset(seeds) for name, seeds in diverged.items()},
-        unpaired=unpaired(records),
         criterion=replace(rule, selected=selected),
         draw=draw,
         cache=Cache(store.folder / "cache" / "judging", keep),
+        **kept,
     )
+
+
+def _numbers_alone(records: Mapping[str, Mapping[int, Record]]) -> bool:
+    """Tell whether runs have numbers in the place of detections.
+
+    Raises:
+        DataError: If some have and some have not.
+    """
+    kinds = {not one.task: f"{one.arm}, seed {one.seed}" for seeds in records.values() for one in seeds.values()}
+    if len(kinds) > 1:
+        raise DataError(
+            f"{kinds[True]} has numbers alone and {kinds[False]} detections; remove the records of one kind, and let "
+            "the program write the same files for every arm and seed"
+        )
+    return True in kinds
 
 
 def unpaired(records: Mapping[tuple[str, int], Record]) -> dict[str, frozenset[int]]:

@@ -49,6 +49,7 @@ class Setting:
         rule: How looks are allowed for.
         group: What images were drawn by in the bootstrap, where not one by one.
         split: What was detected on.
+        folds: Validation folds, where every seed has one of its own.
         max_latency: Most latency that an arm may have, as a multiple of the baseline's; None where it does not matter.
         hash: Of the plan; empty where there was none.
         train: The training options.
@@ -67,6 +68,7 @@ class Setting:
     extensions: tuple[int, ...] = ()
     rule: RuleName = "looks"
     group: str | None = None
+    folds: int | None = None
     max_latency: float | None = None
     hash: str = ""
     train: Mapping[str, Any] = field(default_factory=dict)
@@ -275,7 +277,7 @@ class Results:
 
     def table(self) -> list[dict[str, Any]]:
         """Return a flat row for each arm, for ``pandas.DataFrame`` and the like."""
-        return [_flat(arm) for arm in self.arms]
+        return [{**_flat(arm), "fast_enough": self.fast_enough(arm)} for arm in self.arms]
 
     def run_table(self) -> list[dict[str, Any]]:
         """Return a flat row for each run, with COCO's numbers as columns."""

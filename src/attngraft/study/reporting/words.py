@@ -97,10 +97,28 @@ def about(results: Results) -> str:
     setting = results.setting
     epochs = f", {setting.train['epochs']} epochs each" if "epochs" in setting.train else ""
     of = f" of {compared(setting)}" if setting.task else ""
-    on = f" on the split {setting.split}" if setting.split else ""
+    on = f" on {_validated(setting)}" if setting.split else ""
     plan = f"; plan {setting.hash}" if setting.hash else ""
     runs = len(results.finished)
     return f"{setting.base} on {setting.data}: {runs} runs{epochs}, judged by {setting.metric}{of}{on}{plan}"
+
+
+def _validated(setting: Setting) -> str:
+    """Say what was evaluated on."""
+    return f"one of {setting.folds} validation folds for each seed" if setting.folds else f"the split {setting.split}"
+
+
+def interim(results: Results) -> str:
+    """Say that a study goes on, where it does."""
+    waiting = [arm for arm in results.asked if arm.verdict and not arm.verdict.stop]
+    if results.complete or not (waiting or unfinished(results)):
+        return ""
+    setting = results.setting
+    last = (setting.extensions or (setting.max_seeds or setting.seeds,))[-1]
+    have = results.baseline.seeds if results.baseline else 0
+    return (
+        f"Interim: the baseline has {have} of up to {last} seeds, and the study goes on. No outcome below is the last."
+    )
 
 
 def unfinished(results: Results) -> list[str]:
@@ -143,8 +161,11 @@ def caveats(results: Results) -> list[str]:
     setting, said = results.setting, []
     if setting.task:
         said.append(
-            f"The evaluation split is the same for every run: how much another split would change the differences is "
-            f"not in the intervals{'' if setting.split else ', nor is the data known'}."
+            f"Every seed is validated on a fold of its own, out of {setting.folds}, and trained on the others, so the "
+            "intervals cover the split."
+            if setting.folds
+            else "The evaluation split is the same for every run: how much another split would change the "
+            f"differences is not in the intervals{'' if setting.split else ', nor is the data known'}."
         )
         said.append("Object sizes are areas of boxes; labels in YOLO's format have no crowd regions to ignore.")
         if not any(results.errors.values()):
@@ -216,31 +237,46 @@ def _training(results: Results) -> str:
     setting = results.setting
     seeds = len({run.seed for run in results.finished})
     if not setting.train:
-        return f"There are {len(results.finished)} runs at {seeds} seeds."
+        return f"There are {len(results.finished)} runs at {_seeds(seeds)}."
     return (
         f"Every arm was trained for {setting.train['epochs']} epochs at {setting.train['imgsz']} pixels with batches "
-        f"of {setting.batch}, at {seeds} seeds ({len(results.finished)} runs); arms of one seed shared initial "
+        f"of {setting.batch}, at {_seeds(seeds)} ({len(results.finished)} runs); arms of one seed shared initial "
         "weights, data order and augmentation."
     )
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed{'' if count == 1 else 's'}"
 
 
 def _evaluation(setting: Setting) -> str:
     if not setting.task:
         return "The numbers of the runs were given; images play no part in the intervals."
+    where = _validated(setting) if setting.folds else f"the split {setting.split!r}"
     weights = "The averaged weights of the last epoch were evaluated" if setting.train else "Detections were evaluated"
-    on = f" on the split {setting.split!r}" if setting.split else ""
+    on = f" on {where}" if setting.split else ""
     limits = f"confidence from {CONFIDENCE:g}, at most {MAX_DETECTIONS} detections per image and class"
     return f"{weights}{on} with COCO's evaluation of {compared(setting)} ({limits})."
 
 
-def _statistics(results: Results) -> str:
-    setting = results.setting
-    errors = (
+def _errors(setting: Setting) -> str:
+    """Say what standard errors are made of."""
+    if not setting.task:
+        return "their standard errors are those over seeds, with Student's t"
+    if setting.folds:
+        return (
+            "their standard errors are those over seeds, each of which has a validation fold of its own, and allow for "
+            "the overlap of training sets (Nadeau and Bengio)"
+        )
+    return (
         "their standard errors combine the variance over seeds with a bootstrap variance over images, each judged by "
         "Student's t with its own degrees of freedom"
-        if setting.task
-        else "their standard errors are those over seeds, with Student's t"
     )
+
+
+def _statistics(results: Results) -> str:
+    setting = results.setting
+    errors = _errors(setting)
     drawn = f" Images were drawn in groups ({setting.group})." if setting.group else ""
     conv = (
         " Arms that came out better were then compared with a plain convolution of equal cost, within the same error."

@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from attngraft.coco.metrics import metric_values
 from attngraft.study.fixed import Fixed
 from attngraft.study.running.records import Run, Store
 from attngraft.study.running.run import curve
@@ -68,7 +67,7 @@ class Display(AbstractContextManager["Display"]):
         for run in runs:
             rows = curve(self.store.training(run))
             if rows:
-                state = f"epoch {len(rows)}/{self.epochs}, mAP {100 * rows[-1].get('metrics/mAP50-95(B)', 0):.1f}"
+                state = progress(rows, self.epochs)
                 self.bars.update(self.rows[run], completed=len(rows), state=state)
                 self._line(run, state)
 
@@ -81,9 +80,22 @@ class Display(AbstractContextManager["Display"]):
         self._line(run, state)
 
     def _value(self, run: Run) -> float:
-        return float(metric_values(self.store.matches(run), self.metric)[0])
+        return self.store.value(run, self.metric)
 
     def _line(self, run: Run, state: str) -> None:
         if not self.console.is_terminal and self.said.get(run) != state:
             self.said[run] = state
             self.console.print(f"{run}: {state}", markup=False, soft_wrap=True)
+
+
+def progress(rows: list[dict[str, float]], epochs: int | None) -> str:
+    """Say how far a run is and how good its last epoch was, by Ultralytics' column or a program's own.
+
+    Example:
+        >>> progress([{"metrics/mAP50-95(B)": 0.25}], 10), progress([{"metric": 0.5}, {"metric": 0.75}], None)
+        ('epoch 1/10, mAP 25.0', 'epoch 2, metric 75.0')
+    """
+    of = "" if epochs is None else f"/{epochs}"
+    known = {"mAP": rows[-1].get("metrics/mAP50-95(B)"), "metric": rows[-1].get("metric")}
+    value = next((f", {name} {100 * value:.1f}" for name, value in known.items() if value is not None), "")
+    return f"epoch {len(rows)}{of}{value}"

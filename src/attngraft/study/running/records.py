@@ -27,6 +27,7 @@ from typing import Any
 from attngraft._core.errors import DataError
 from attngraft._core.files import free_path, write_bytes, write_text, write_whole
 from attngraft.coco.matches import Matches
+from attngraft.coco.metrics import metric_values
 from attngraft.study.fixed import Fixed
 from attngraft.study.plan import Arm
 
@@ -78,7 +79,7 @@ class Record:
         arm: Name of the arm.
         model: Its recipe.
         seed: The seed.
-        numbers: COCO's twelve numbers, as fractions.
+        numbers: COCO's twelve numbers, or those that a program computed itself, as fractions.
         per_class: AP of each class at each size, as fractions.
         classes: Names of the classes.
         errors: AP50 points that each type of error costs.
@@ -88,7 +89,7 @@ class Record:
         watch: What pairing rests on (`attngraft.yolo.training.PairingLog`).
         truth: Checksum of the ground truth.
         environment: Versions and device.
-        task: What was compared: ``bbox`` or ``segm``, that is masks.
+        task: What was compared: ``bbox`` or ``segm``, that is masks; empty where there are numbers alone.
     """
 
     plan: str
@@ -119,6 +120,7 @@ class Store:
         self.folder = folder
         self.records = folder / "records"
         self.failures = folder / "failures"
+        self._read: dict[str, tuple[tuple[int, int, int], Record]] = {}
 
     def training(self, run: Run) -> Path:
         """Return Ultralytics' folder of a run."""
@@ -132,17 +134,34 @@ class Store:
         """Tell whether a run is finished."""
         return self._json(run).is_file()
 
-    def save(self, run: Run, record: Record, matches: Matches, detections: list[dict[str, Any]]) -> None:
-        """Keep a finished run; the record goes last, so that whatever kills us leaves all of it or none."""
-        write_whole(self.records / f"{run.name}.npz", matches.save)
-        packed = gzip.compress(json.dumps(detections).encode(), mtime=0)
-        write_bytes(self._detections(run), packed)
+    def save(self, run: Run, record: Record, matches: Matches | None, detections: list[dict[str, Any]]) -> None:
+        """Keep a finished run; the record goes last, so that whatever kills us leaves all of it or none.
+
+        Args:
+            run: The run.
+            record: Its record.
+            matches: Its match table; None where it has numbers alone.
+            detections: What it detected.
+        """
+        if matches is not None:
+            write_whole(self.records / f"{run.name}.npz", matches.save)
+            write_bytes(self._detections(run), gzip.compress(json.dumps(detections).encode(), mtime=0))
         write_text(self._json(run), json.dumps(asdict(record), indent=1))
         (self.failures / f"{run.name}.json").unlink(missing_ok=True)
 
     def record(self, run: Run) -> Record:
-        """Read the record of a finished run."""
-        return Record(**json.loads(self._json(run).read_text(encoding="utf-8")))
+        """Read the record of a finished run, once as long as its file stays as it is."""
+        file = self._json(run)
+        found = file.stat()
+        stamp = found.st_ino, found.st_mtime_ns, found.st_size
+        if run.name not in self._read or self._read[run.name][0] != stamp:
+            self._read[run.name] = stamp, Record(**json.loads(file.read_text(encoding="utf-8")))
+        return self._read[run.name][1]
+
+    def value(self, run: Run, metric: str) -> float:
+        """Return a metric of a finished run, in points."""
+        record = self.record(run)
+        return float(metric_values(self.matches(run), metric)[0]) if record.task else 100 * record.numbers[metric]
 
     def matches(self, run: Run) -> Matches:
         """Read the match table of a finished run."""
@@ -152,6 +171,20 @@ class Store:
         """Read what a finished run detected, in COCO's results format."""
         found: list[dict[str, Any]] = json.loads(gzip.decompress(self._detections(run).read_bytes()))
         return found
+
+    def require_same_kind(self, run: Run, *, numbers: bool) -> None:
+        """Require a run to end in what those before it ended in: detections, or numbers alone.
+
+        Raises:
+            DataError: If it does not.
+        """
+        other = next(iter(sorted(self.records.glob("*.json"))), None)
+        if other is not None and (json.loads(other.read_text(encoding="utf-8")).get("task") == "") != numbers:
+            kinds = ("detections", "numbers alone")
+            raise DataError(
+                f"{run} left {kinds[numbers]}, and {other.stem} {kinds[not numbers]}; let the program write the same "
+                "files for every arm and seed"
+            )
 
     def attempted(self, run: Run) -> bool:
         """Tell whether a run is finished or has failed; a run that was only interrupted is not."""
@@ -175,7 +208,9 @@ class Store:
                 say(f"{file} is damaged; it was moved to {self.folder / DAMAGED}, and is made anew")
 
     def _parts(self, record: Path) -> list[Path]:
-        """List the files of a finished run, its record first."""
+        """List the files of a finished run, its record first; one with numbers alone has nothing else."""
+        if _readable(record) and json.loads(record.read_text(encoding="utf-8")).get("task") == "":
+            return [record]
         return [record, record.with_suffix(".npz"), record.with_suffix(".detections.json.gz")]
 
     def _set_aside(self, file: Path) -> None:

@@ -13,9 +13,9 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from attngraft.study.running.folds import fold_data, fold_of
 from attngraft.study.running.records import Record, Run, Store
 
 if TYPE_CHECKING:
+    from attngraft.coco.matches import Matches
     from attngraft.yolo.detecting import Detections
 
 FAILED = 3
@@ -35,6 +36,9 @@ FAILED = 3
 
 TICK = 5.0
 """Seconds between two notes of how long a run has taken, of which a kill loses the last."""
+
+PROJECT = "attngraft"
+"""Where W&B keeps runs of studies, which are groups there; without it each arm's folder would be a project."""
 
 PATIENCE = 60
 """Seconds to wait for an orphan of a killed study to end before the same run starts again."""
@@ -62,6 +66,7 @@ def tracked(store: Store, run: Run) -> dict[str, str]:
     """
     study = store.folder.name
     own = {
+        "WANDB_PROJECT": PROJECT,
         "WANDB_RUN_GROUP": study,
         "WANDB_NAME": str(run),
         "WANDB_TAGS": f"{study},{run.arm.name.replace(',', ' ')},seed {run.seed}",
@@ -105,37 +110,59 @@ def perform(folder: Path, run: Run, fixed: Fixed) -> None:
 
 
 def _perform(store: Store, run: Run, fixed: Fixed) -> None:
-    from attngraft.coco.error_types import error_types
-    from attngraft.coco.evaluate import evaluate
-    from attngraft.coco.installed import HOTCOCO, installed
     from attngraft.measure import environment as versions
 
     plan, training = fixed.plan, store.training(run)
     clock = _Clock(training)
     seen, facts = (_train if plan.command is None else _run_program)(store, run, fixed, clock)
-    truth = store.keep_truth(seen.truth, seen.root, fold_of(plan, run.seed))
-    scored = evaluate(seen.truth, seen.found, task=seen.task)
+    store.require_same_kind(run, numbers=isinstance(seen, dict))
+    scored = _Scored(seen) if isinstance(seen, dict) else _evaluated(store, run, fixed, seen)
     record = Record(
         plan=fixed.hash,
         arm=run.arm.name,
         model=run.arm.model,
         seed=run.seed,
         numbers=scored.numbers,
-        per_class=scored.per_class.tolist(),
-        classes=scored.matches.classes.tolist(),
-        errors=error_types(seen.truth, seen.found, task=seen.task).costs if installed() == HOTCOCO else {},
+        per_class=scored.per_class,
+        classes=[] if scored.matches is None else scored.matches.classes.tolist(),
+        errors=scored.errors,
         curve=curve(training),
         seconds=clock.seconds(),
         finished=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         watch=facts,
-        truth=truth,
-        task=seen.task,
+        truth=scored.truth,
+        task=scored.task,
         environment=asdict(versions(_device(plan.train.get("device")))),
     )
-    store.save(run, record, scored.matches, seen.found)
+    store.save(run, record, scored.matches, scored.found)
     shutil.rmtree(training / "cache", ignore_errors=True)
     shutil.rmtree(training / "evaluation", ignore_errors=True)
     clock.file.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """What a run scored, as its record has it; the rest is empty where a program computed its numbers itself."""
+
+    numbers: Mapping[str, float]
+    per_class: list[list[float]] = field(default_factory=list)
+    matches: Matches | None = None
+    errors: Mapping[str, float] = field(default_factory=dict)
+    found: list[dict[str, Any]] = field(default_factory=list)
+    truth: str = ""
+    task: str = ""
+
+
+def _evaluated(store: Store, run: Run, fixed: Fixed, seen: Detections) -> _Scored:
+    """Evaluate detections against the ground truth of the study."""
+    from attngraft.coco.error_types import error_types
+    from attngraft.coco.evaluate import evaluate
+    from attngraft.coco.installed import HOTCOCO, installed
+
+    truth = store.keep_truth(seen.truth, seen.root, fold_of(fixed.plan, run.seed))
+    scored = evaluate(seen.truth, seen.found, task=seen.task)
+    errors = error_types(seen.truth, seen.found, task=seen.task).costs if installed() == HOTCOCO else {}
+    return _Scored(scored.numbers, scored.per_class.tolist(), scored.matches, errors, seen.found, truth, seen.task)
 
 
 def _train(store: Store, run: Run, fixed: Fixed, clock: _Clock) -> tuple[Detections, dict[str, Any]]:
@@ -153,7 +180,9 @@ def _train(store: Store, run: Run, fixed: Fixed, clock: _Clock) -> tuple[Detecti
     return replace(seen, found=[]) if watch.diverged else seen, watch.facts()  # a run that diverged found nothing
 
 
-def _run_program(store: Store, run: Run, fixed: Fixed, clock: _Clock) -> tuple[Detections, dict[str, Any]]:
+def _run_program(
+    store: Store, run: Run, fixed: Fixed, clock: _Clock
+) -> tuple[Detections | dict[str, float], dict[str, Any]]:
     """Let the user's program carry the run out; return what it found."""
     from attngraft.study.running import program
 
@@ -161,7 +190,7 @@ def _run_program(store: Store, run: Run, fixed: Fixed, clock: _Clock) -> tuple[D
     training.mkdir(parents=True, exist_ok=True)
     with clock.ticking():
         program.carry_out(fixed.plan, run, training)
-    return program.detections(fixed.plan, training), {}
+    return program.outcome(fixed.plan, training), {}
 
 
 class _Clock:

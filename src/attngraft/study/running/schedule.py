@@ -12,7 +12,6 @@ from typing import Any, Protocol
 from rich.console import Console
 
 from attngraft._core.errors import PlanError
-from attngraft.coco.metrics import metric_values
 from attngraft.study.fixed import Fixed
 from attngraft.study.plan import STOCK
 from attngraft.study.running.display import Display
@@ -140,7 +139,7 @@ class _Work:
             PlanError: If it has not.
         """
         plan = self.fixed.plan
-        value = float(metric_values(self.store.matches(run), plan.metric)[0])
+        value = self.store.value(run, plan.metric)
         if run.arm.name == STOCK and run.seed == plan.first_seed and value < LEAST_LEARNED:
             raise PlanError(
                 f"the baseline's first run reached {plan.metric} {value:.2f} of 100: it has learned nothing, and arms "
@@ -160,7 +159,7 @@ class _Work:
             pairs = [(Run(arm, seed), Run(stock, seed)) for seed in seeds]
             if arm.kind != "arm" or not all(self.store.has(one) for pair in pairs for one in pair):
                 continue
-            if all(equal_detections(self.store, mine, theirs) for mine, theirs in pairs):
+            if all(equal_outcome(self.store, mine, theirs) for mine, theirs in pairs):
                 raise PlanError(
                     f"{arm.name}: in every seed {self._why_equal(*pairs[0])}. The study stops here: change the plan in "
                     "a new study, or carry this one out all the same with anyway=True"
@@ -168,10 +167,19 @@ class _Work:
 
     def _why_equal(self, mine: Run, theirs: Run) -> str:
         if self.fixed.plan.command is not None:
-            return "its detections equal the baseline's; let the program read which arm it is to run"
+            what = "detections equal" if self.store.record(mine).task else "numbers equal"
+            return f"its {what} the baseline's; let the program read which arm it is to run"
         from attngraft.yolo.training import why_equal
 
         return why_equal(self.store.record(mine).watch, self.store.record(theirs).watch)
+
+
+def equal_outcome(store: Store, one: Run, other: Run) -> bool:
+    """Tell whether two runs found the same, or have the same numbers where there are only those."""
+    mine, theirs = store.record(one), store.record(other)
+    if mine.task and theirs.task:
+        return equal_detections(store, one, other)
+    return mine.numbers == theirs.numbers
 
 
 def equal_detections(store: Store, one: Run, other: Run) -> bool:

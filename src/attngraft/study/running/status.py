@@ -16,7 +16,6 @@ from typing import Any, Literal
 
 from attngraft._core.files import write_text
 from attngraft._core.schemas import json_schema
-from attngraft.coco.metrics import metric_values
 from attngraft.study.fixed import Fixed
 from attngraft.study.running.records import Run, Store
 from attngraft.study.running.run import curve
@@ -141,7 +140,7 @@ class StatusFile:
             now,
             state="finished",
             epoch=len(record.curve),
-            value=float(metric_values(self.store.matches(run), self.metric)[0]),
+            value=self.store.value(run, self.metric),
             seconds=record.seconds,
         )
 

@@ -1,0 +1,36 @@
+"""JSON files that other programs wrote."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from attngraft._core.errors import DataError
+
+
+def load_json(file: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        DataError: If it cannot be read, or is none.
+    """
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{file} cannot be read ({error.strerror}); check the path") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{file} is not a JSON file ({' '.join(str(error).split())}); write it anew") from error
+
+
+def read_json(file: Path, kind: type[list[Any]] | type[dict[str, Any]]) -> Any:
+    """Read a JSON file that holds a list or an object.
+
+    Raises:
+        DataError: If it cannot be read, or holds something else.
+    """
+    values = load_json(file)
+    if not isinstance(values, kind):
+        wanted = "a list of detections (results format)" if kind is list else "an object (instances format)"
+        raise DataError(f"{file} is no such file of COCO's: {wanted} was expected, got {type(values).__name__}")
+    return values
