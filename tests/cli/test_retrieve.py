@@ -78,6 +78,7 @@ def test_bad_input_is_one_sentence(model: Path, docs: Path, tmp_path: Path) -> N
     empty.touch()
     run("index", docs, f"model={model}", "-o", folder)
     for words, said, status in [
+        (["searchh", folder, "x"], f"expected one source or a verb, got searchh {folder} x; did you mean search?", 2),
         (["index", docs], "say what to index and with which model", 2),
         (["index", docs, f"model={model}", "poolin=mean"], "did you mean pooling?", 2),
         (["index", empty, f"model={model}"], "empty.jsonl is empty; give it at least one text or image", 1),

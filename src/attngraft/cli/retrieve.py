@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from attngraft._core.errors import suggest
 from attngraft.cli import pairs
 from attngraft.cli.groups import Verbs
 from attngraft.cli.groups import output as output_option
@@ -121,7 +122,12 @@ def index(words: tuple[str, ...], output: Path | None) -> None:
     pairs.require_known("retrieve index", options, tuple(INDEX_KEYS))
     source = options.pop("source", None) or (named.pop(0) if named else None)
     model = options.pop("model", None)
-    if source is None or model is None or named:
+    if named:
+        said = " ".join(map(str, (source, *named)))
+        raise click.UsageError(
+            f"expected one source or a verb, got {said}; {suggest(str(source), list(retrieve.commands))}"
+        )
+    if source is None or model is None:
         raise click.UsageError(
             "say what to index and with which model, as in: attngraft retrieve index docs.jsonl model=DIR"
         )
