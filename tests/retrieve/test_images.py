@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from attngraft import maps
 from attngraft._core.errors import DataError, MapError, OptionError
 from attngraft.attention import mechanisms
+from attngraft.retrieve import Index
 from attngraft.retrieve.images import ImageEncoder
 from attngraft.retrieve.items import Item, read_items
 from attngraft.retrieve.keys import Keys
@@ -306,3 +307,22 @@ class TestModels:
             list(encoder.keys(read_items(tmp_path)))
         with pytest.raises(DataError, match="d1 has no image; keys of images need items with a path"):
             list(encoder.keys([Item("d1", text="words")]))
+
+
+def test_an_index_of_images_is_built_reopened_and_searched_by_image_object_and_crops(
+    tmp_path: Path, images: Path
+) -> None:
+    YOLO("attngraft-micro.yaml+mhsa(init=paper)@P3").save(tmp_path / "best.pt")
+    built = Index.build(images, model=tmp_path / "best.pt", path=tmp_path / "my.index", imgsz=(64, 96))
+    assert (len(built), built.store.heads, built.store.dim) == (5, 4, 16)
+    opened = Index.open(tmp_path / "my.index")
+    hits = opened.search(images / "3.png", n=3)
+    assert hits[0].id == "3.png"
+    assert sorted(one.head for one in hits[0].by_head if one.rank == 0) == [0, 1, 2, 3]
+    box = dict(zip(("left", "top", "right", "bottom"), (0.0, 0.0, 56.0, 40.0), strict=True))
+    whole = opened.search(Item("all of it", path=images / "3.png", fields=box), n=1)
+    assert whole[0].id == "3.png"
+    tiles = opened.search(images / "3.png", n=5, parts="tiles")
+    assert {hit.id for hit in tiles} <= {f"{number}.png" for number in range(5)}
+    with pytest.raises(DataError, match="either texts or images"):
+        Index.build([Item("a", path=images / "0.png"), "words"], model=tmp_path / "best.pt")
