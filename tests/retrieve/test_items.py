@@ -32,8 +32,9 @@ def test_lines_of_json_with_their_fields(tmp_path: Path) -> None:
 
 
 def test_half_a_surrogate_pair_is_read_as_the_sign_for_what_is_none(tmp_path: Path) -> None:
-    found = read_items(jsonl(tmp_path / "docs.jsonl", r'{"_id": "a", "text": "moon \ud83c, whole \ud83c\udf15"}'))
-    assert found[0].text == "moon \ufffd, whole \U0001f315"
+    line = r'{"_id": "a\udc00", "text": "moon \ud83c, whole \ud83c\udf15", "by": "\ud800"}'
+    found = read_items(jsonl(tmp_path / "docs.jsonl", line))
+    assert found == [Item("a\ufffd", text="moon \ufffd, whole \U0001f315", fields={"by": "\ufffd"})]
 
 
 def test_a_folder_of_the_beir_layout(tmp_path: Path) -> None:

@@ -184,14 +184,18 @@ def _of_mapping(given: Mapping[str, Any], place: str) -> Item:
     if not isinstance(text, str):
         raise DataError(f"{place} ({name}) has no text; give it one, as in: {{'_id': 'd1', 'text': '...'}}")
     fields = {key: value for key, value in given.items() if key not in (*IDS, "text")}
-    return Item(
-        str(name), text=text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"), fields=_fields(fields)
-    )
+    return Item(_whole(str(name)), text=_whole(text), fields=_fields(fields))
+
+
+def _whole(text: str) -> str:
+    """Return a text with U+FFFD for each half of a surrogate pair, which no file or tokenizer takes."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _fields(given: Mapping[str, Any]) -> dict[str, Value]:
     """Keep the plain values: a filter can ask for nothing else."""
-    return {key: value for key, value in given.items() if value is None or isinstance(value, (str, int, float, bool))}
+    plain = {key: value for key, value in given.items() if value is None or isinstance(value, (str, int, float, bool))}
+    return {_whole(key): _whole(value) if isinstance(value, str) else value for key, value in plain.items()}
 
 
 def ids_of(items: Sequence[Item]) -> tuple[str, ...]:
