@@ -17,6 +17,7 @@ import attngraft
 from attngraft import maps
 from attngraft._core.errors import DataError, MapError, OptionError, OutputError
 from attngraft.look import Look, look
+from attngraft.look.asking import _name, open_subject
 from tests.maps.beacons import ATTENTION, scenes, tensors, watched
 from tests.yolo.test_looking import opened
 
@@ -159,3 +160,20 @@ def test_a_model_without_attention_is_refused() -> None:
         look(attngraft.YOLO("attngraft-micro.yaml"), scenes(1)[0].picture, imgsz=96)
     with pytest.raises(OptionError, match="confidence from 0 to 1"):
         look(watched("global"), scenes(1)[0].picture, confidence=25)
+
+
+@pytest.mark.parametrize(
+    ("given", "called"),
+    [
+        ("runs/mhsa/weights/best.pt", "mhsa/best.pt"),
+        ("runs/botnet50/best.ckpt", "botnet50/best.ckpt"),
+        ("yolo11n.pt+mhsa@P5", "yolo11n.pt+mhsa@P5"),
+        ("/best.pt", "best.pt"),
+    ],
+)
+def test_runs_are_told_apart_by_their_folder(given: str, called: str) -> None:
+    assert _name(given, watched("global")) == called
+
+
+def test_a_model_made_here_is_called_by_its_recipe() -> None:
+    assert _name(None, open_subject("attngraft-micro.yaml+mhsa@P3")) == "attngraft-micro.yaml+mhsa@P3"

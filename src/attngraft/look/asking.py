@@ -119,5 +119,14 @@ def _is_fit(path: Path) -> bool:
 
 
 def _name(given: Any, opened: Subject) -> str:
-    """Return what a page calls a model: the file or recipe that was given, else what it came from."""
-    return Path(given).name if isinstance(given, (str, Path)) else opened.title
+    """Return what a page calls a model: the file or recipe that was given, else what it came from.
+
+    Every training run calls its weights ``best.pt``, so that the run's folder stands before it.
+    """
+    if not isinstance(given, (str, Path)):
+        return opened.title
+    path = Path(given)
+    if path.stem not in ("best", "last"):
+        return path.name
+    run = next((folder.name for folder in path.absolute().parents if folder.name != "weights"), "")
+    return f"{run}/{path.name}".lstrip("/")
