@@ -169,7 +169,7 @@ def require_heads(network: nn.Module, found: object) -> None:
     """
     if not found:
         raise MapError(
-            f"{type(network).__name__} has no attention with heads, so there is no key a head; graft one that mixes "
+            f"{type(network).__name__} has no attention with heads that can be read on its maps; graft one that mixes "
             f"cells and train, as in yolo11n+mhsa@P5 (also psa_attention, area_attention, mha, bra, dat, hab), or use "
             f"{STOCK}"
         )
