@@ -127,4 +127,6 @@ class ArrayDetector:
         decoded, raw = self.model.eval()(images)
         cells = math.isqrt(raw["scores"].shape[-1])
         logits = raw["scores"].unflatten(-1, (cells, cells))
-        return logits, non_max_suppression(decoded, CONFIDENCE, IOU, max_det=100, nc=self.classes)
+        # Without a limit of time, which on a busy machine would drop the boxes of the last images.
+        found = non_max_suppression(decoded, CONFIDENCE, IOU, max_det=100, nc=self.classes, max_time_img=math.inf)
+        return logits, found
