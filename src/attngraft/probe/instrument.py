@@ -54,8 +54,8 @@ class Instrument:
         last_lr: Share of it at the end.
         decay: Weight decay of matrices and kernels.
         clip: Largest norm of the gradients of a step.
-        gains: Weights of the parts of Ultralytics' loss. By its own ones, 7.5, 0.5 and 1.5, the box drowns the class: SE
-            does not learn a majority that it learns by these.
+        gains: Weights of the parts of Ultralytics' loss. By its own ones, 7.5, 0.5 and 1.5, the box drowns the class:
+            SE does not learn a majority that it learns by these.
         learned: Accuracy from which a run has learned its probe; guessing gives .5.
         enough: Accuracy at which a run ends.
         data: Version of the images.
