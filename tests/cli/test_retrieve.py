@@ -108,7 +108,7 @@ def test_bad_input_is_one_sentence(model: Path, docs: Path, tmp_path: Path) -> N
 def test_the_keys_of_help_and_completion_are_taken() -> None:
     from inspect import signature
 
-    from attngraft.cli.retrieve import IMAGE_KEYS, INDEX_KEYS, SEARCH_KEYS, TEXT_KEYS
+    from attngraft.cli.retrieve_keys import IMAGE_KEYS, INDEX_KEYS, SEARCH_KEYS, TEXT_KEYS
     from attngraft.retrieve import ImageEncoder, TextEncoder
 
     of_build = {*signature(Index.build).parameters} - {"progress", "path", "options"} | {"output", "batch", "layers"}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from click.shell_completion import CompletionItem
 
-from attngraft.cli import declared, retrieve
+from attngraft.cli import declared, retrieve_keys
 from attngraft.yolo import keys
 
 if TYPE_CHECKING:
@@ -266,7 +266,7 @@ COMMANDS: Mapping[str, Command] = {
         values=CHECKPOINTS,
     ),
     "retrieve index": Command(
-        retrieve.INDEX_KEYS, first=files(".jsonl", ".txt", ".yaml"),
+        retrieve_keys.INDEX_KEYS, first=files(".jsonl", ".txt", ".yaml"),
         values={"model": files(".pt"), "preset": listed("paper", "none"), "rule": RULES,
                 "store": listed("arrays", "lance"), "dtype": listed("float32", "float16"),
                 "pooling": listed("last", "mean", "first"),
@@ -274,15 +274,15 @@ COMMANDS: Mapping[str, Command] = {
                 "standard": listed("True", "False"), "device": listed("cpu", "cuda")},
     ),
     "retrieve search": Command(
-        retrieve.SEARCH_KEYS, first=files(), repeated=True,
+        retrieve_keys.SEARCH_KEYS, first=files(), repeated=True,
         values={"model": files(".pt"), "rule": RULES, "center": listed("True", "False"),
                 "parts": listed("sentences", "crops", "objects", "tiles"), "output": files(".jsonl")},
     ),
     "retrieve eval": Command(
-        retrieve.EVAL_KEYS, first=files(), values={"beir": files(), "runs": files(".run"), "model": files(".pt")},
+        retrieve_keys.EVAL_KEYS, first=files(), values={"beir": files(), "runs": files(".run"), "model": files(".pt")},
     ),
     "retrieve mine": Command(
-        retrieve.MINE_KEYS,
+        retrieve_keys.MINE_KEYS,
         values={"model": files(".pt"), "source": files(".txt", ".yaml"), "like": files(".yaml", ".txt"),
                 "diverse": listed("True", "False"), "center": listed("True", "False"),
                 "parts": listed("crops", "objects"), "split": listed("train", "val", "test"), "output": files()},

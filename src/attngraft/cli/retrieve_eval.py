@@ -12,7 +12,7 @@ from attngraft._core.errors import OptionError
 from attngraft.cli import pairs
 from attngraft.cli.output import console as new_console
 from attngraft.cli.progress import StatusLine
-from attngraft.cli.retrieve import EVAL_KEYS
+from attngraft.cli.retrieve_keys import EVAL_KEYS
 
 if TYPE_CHECKING:
     from rich.table import Table
