@@ -5,7 +5,8 @@ The numbers are those of `attngraft.maps`; here they become arrays, one self-con
 
 from attngraft._core.callables import call_package
 from attngraft.look.arrays import Attention, Baseline, Curves, Gate, Graft, ImageLook, Relevance
-from attngraft.look.result import Look, look
+from attngraft.look.asking import look
+from attngraft.look.result import Look
 
 __all__ = ["Attention", "Baseline", "Curves", "Gate", "Graft", "ImageLook", "Look", "Relevance", "look"]
 

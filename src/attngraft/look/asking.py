@@ -1,4 +1,4 @@
-"""What is asked of which model about which images, checked before anything runs."""
+"""``attngraft.look``: what is asked of which model about which images, checked before anything runs."""
 
 from __future__ import annotations
 
@@ -61,6 +61,41 @@ class Question:
         found = [collect(self.watched, name, image, self.settings, progress, self.base) for name, image in self.pixels]
         base = self.base[0] if self.base else ""
         return Look(found, model=self.title, task=self.watched.task, names=self.watched.names, base=base)
+
+
+def look(
+    model: Any,
+    images: Any,
+    *,
+    base: Any = None,
+    imgsz: int | tuple[int, int] | None = None,
+    confidence: float = 0.25,
+    limit: int = 10,
+    layers: Sequence[str] = (),
+    scores: bool = False,
+    progress: Progress = SILENT,
+) -> Look:
+    """See what a model's attention mixed, what its detections rest on, and what its grafts do.
+
+    Args:
+        model: A checkpoint, a recipe, or an opened YOLO; with a head of any task, grafted or not.
+        images: A path, a folder, a PIL image, an array ``(H, W, 3)`` of bytes, red first, or a sequence of these.
+        base: Another model to put beside, such as the one without grafts.
+        imgsz: Side of the input, or its height and width; None takes the one of the training run.
+        confidence: Least score of a detection.
+        limit: Most detections of an image, the surest first.
+        layers: Layers to ask what detections rest on; by default those before the first two attentions or gates, and
+            those that the head reads.
+        scores: Whether to score the maps of the three surest detections by deletion and insertion, beside controls.
+        progress: Whom to tell what is being done.
+
+    Raises:
+        MapError: If the model is an exported file, has no attention or gate, or no such layer.
+        DataError: If an image cannot be read.
+        OptionError: If an option makes no sense.
+    """
+    given = {"imgsz": imgsz, "confidence": confidence, "limit": limit, "layers": layers, "scores": scores}
+    return Question.of(model, images, base=base, **given).look(progress)  # type: ignore[arg-type]
 
 
 def checked_settings(

@@ -1,4 +1,4 @@
-"""``attngraft.look``: arrays first, then a page, a figure or a file of arrays."""
+"""What a look found: arrays first, then a page, a figure or a file of arrays."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import numpy as np
 
 from attngraft._core.errors import OptionError
 from attngraft._core.files import free_file, write_bytes, write_text, write_whole
-from attngraft._core.progress import SILENT, Progress
 from attngraft.look.arrays import ImageLook
 from attngraft.maps import Verdict, judge
 
@@ -123,43 +122,6 @@ class Look:
                 f"{found.name} has {len(found.detections)} detections, counted from 0; got detection={detection}"
             )
         return tiles(found, detection, self.names)
-
-
-def look(
-    model: Any,
-    images: Any,
-    *,
-    base: Any = None,
-    imgsz: int | tuple[int, int] | None = None,
-    confidence: float = 0.25,
-    limit: int = 10,
-    layers: Sequence[str] = (),
-    scores: bool = False,
-    progress: Progress = SILENT,
-) -> Look:
-    """See what a model's attention mixed, what its detections rest on, and what its grafts do.
-
-    Args:
-        model: A checkpoint, a recipe, or an opened YOLO; with a head of any task, grafted or not.
-        images: A path, a folder, a PIL image, an array ``(H, W, 3)`` of bytes, red first, or a sequence of these.
-        base: Another model to put beside, such as the one without grafts.
-        imgsz: Side of the input, or its height and width; None takes the one of the training run.
-        confidence: Least score of a detection.
-        limit: Most detections of an image, the surest first.
-        layers: Layers to ask what detections rest on; by default those before the first two attentions or gates, and
-            those that the head reads.
-        scores: Whether to score the maps of the three surest detections by deletion and insertion, beside controls.
-        progress: Whom to tell what is being done.
-
-    Raises:
-        MapError: If the model is an exported file, has no attention or gate, or no such layer.
-        DataError: If an image cannot be read.
-        OptionError: If an option makes no sense.
-    """
-    from attngraft.look.asking import Question
-
-    given = {"imgsz": imgsz, "confidence": confidence, "limit": limit, "layers": layers, "scores": scores}
-    return Question.of(model, images, base=base, **given).look(progress)  # type: ignore[arg-type]
 
 
 def require_suffix(path: str | Path) -> Path:
