@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from click.shell_completion import CompletionItem
 
-from attngraft.cli import declared, retrieve_keys
+from attngraft.cli import declared, retrieve_keys, share
 from attngraft.yolo import keys
 
 if TYPE_CHECKING:
@@ -247,6 +247,9 @@ COMMANDS: Mapping[str, Command] = {
         ("probes", "seeds", "controls", "workers", "epochs", "images", "output"), first=mechanisms, repeated=True
     ),
     "graft": Command(first=recipe),
+    "card": Command(share.CARD_KEYS, first=files(".pt"), values={"study": files()}),
+    "diff": Command(share.DIFF_KEYS, first=files(".pt"), values={"base": files(".pt")}),
+    "apply": Command(share.APPLY_KEYS, first=files(".safetensors"), values={"base": files(".pt")}),
     "show": Command(first=mechanisms),
     "study run": Command(_plan, first=files(".yaml", ".yml"), declared_by=PLAN),
     "study search": Command(lambda: SEARCH_KEYS | _plan(), declared_by=PLAN),

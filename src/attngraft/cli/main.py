@@ -55,6 +55,55 @@ def graft(base: str, grafts: str, more: tuple[str, ...], output: Path | None, ov
     click.echo(f"{file} written; use it as model={file} with yolo or attngraft")
 
 
+@main.command()
+@words_argument("card", "CHECKPOINT.pt KEY=VALUE ...")
+@output_option("File to write; the next free name is taken if it exists.", "README.md beside the checkpoint")
+def card(words: tuple[str, ...], output: Path | None) -> None:
+    r"""Write a model card: grafts, data, figures, verdict, cost, licence.
+
+    \b
+    attngraft card runs/detect/train/weights/best.pt study=runs/study/fruit
+    attngraft card best.pt study=runs/study/fruit arm=mhsa@P5 -o card.md
+
+    Its front matter is what Hugging Face reads. The verdict is that of the arm with the model's grafts.
+    """
+    from attngraft.cli.share import run_card
+
+    run_card(words, output)
+
+
+@main.command()
+@words_argument("diff", "CHECKPOINT.pt base=BASE.pt ...")
+@output_option("File to write, .safetensors.", "the checkpoint's name with .safetensors")
+def diff(words: tuple[str, ...], output: Path | None) -> None:
+    r"""Write the grafts of a checkpoint without its base.
+
+    \b
+    attngraft diff best.pt base=yolo11n.pt -o mhsa.safetensors
+
+    Whatever differs from the base is in it, and the base's checksum. Small where the base was frozen (freeze=).
+    """
+    from attngraft.cli.share import run_diff
+
+    run_diff(words, output)
+
+
+@main.command()
+@words_argument("apply", "FILE.safetensors base=BASE.pt ...")
+@output_option("Checkpoint to write, .pt.", "the file's name with .pt")
+def apply(words: tuple[str, ...], output: Path | None) -> None:
+    r"""Put the grafts of a file onto their base, and write the checkpoint.
+
+    \b
+    attngraft apply mhsa.safetensors base=yolo11n.pt -o grafted.pt
+
+    Another base than the one that the file was taken from is refused.
+    """
+    from attngraft.cli.share import run_apply
+
+    run_apply(words, output)
+
+
 @main.command("list")
 @click.argument("pattern", default="*")
 def list_mechanisms(pattern: str) -> None:

@@ -1,0 +1,56 @@
+"""Model cards: the front matter that Hugging Face reads, the grafts, and the verdict of a study or none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from attngraft import YOLO
+from attngraft._core.errors import CheckpointError, DataError
+from attngraft.card import card
+from attngraft.cli import main
+
+BEACONS = Path(__file__).parents[1] / "studies/beacons"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("card") / "best.pt"
+    YOLO("attngraft-micro.yaml+mhsa(init=paper)@P3").save(file)
+    return file
+
+
+def test_a_card_without_a_study(model: Path) -> None:
+    text = card(model).markdown()
+    _, front, body = text.split("---\n", 2)
+    metadata = yaml.safe_load(front)
+    assert metadata["pipeline_tag"] == "object-detection"
+    assert metadata["tags"] == ["yolo", "attention", "attngraft", "mhsa"]
+    assert "arXiv 2101.11605" in body
+    assert "Not known: this card was written without a study" in body
+    assert "AGPL-3.0" in body
+
+
+def test_what_is_no_checkpoint_or_no_study_is_refused(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no checkpoint with weights"):
+        card("attngraft-micro.yaml")
+    with pytest.raises(DataError, match="write it first: attngraft study report"):
+        card(model, study=tmp_path)
+
+
+def test_the_verdict_of_a_study_and_which_arm(model: Path, tmp_path: Path) -> None:
+    judged = tmp_path / "judged"
+    done = CliRunner().invoke(main, ["study", "judge", str(BEACONS), "-o", str(judged)])
+    assert done.exit_code == 0, done.output
+    written = tmp_path / "card.md"
+    arm = "mhsa(init=paper)@P3"
+    done = CliRunner().invoke(main, ["card", str(model), f"study={judged}", f"arm={arm}", "-o", str(written)])
+    assert done.exit_code == 0, done.output
+    said = written.read_text(encoding="utf-8").partition("## Did the attention help?")[2].partition("## Cost")[0]
+    assert said.strip().startswith(f"{arm} is undecided")
+    assert "5 pairs of runs" in said
+    with pytest.raises(DataError, match=r"the study has the arms .*name the model's as arm="):
+        card(model, study=judged, arm="se@P3")
