@@ -30,10 +30,11 @@ NEEDED = (
     "py.typed",
 )
 """Files beside the modules without which a command would fail."""
-RUNS = ("--version", "list", "show mhsa", "train --help", "study schema plan")
+RUNS = ("--version", "list", "show mhsa", "train --help", "study --help", "graft yolo11n.yaml mhsa@P5 -o grafted.pt")
 """Commands that work without any extra."""
 LACKS = {
     "study judge runs.csv baseline=a": "attngraft[study]",
+    "diff a.pt base=b.pt": "attngraft[share]",
     "export model=yolo11n.yaml format=onnx": "attngraft[export]",
     "fit model=botnet50 data=flowers": "attngraft[fit]",
     "retrieve index docs.jsonl model=m": "attngraft[retrieve]",

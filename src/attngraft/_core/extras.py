@@ -9,6 +9,31 @@ from typing import Any
 
 from attngraft._core.errors import MissingExtraError
 
+BROUGHT_BY = {
+    "jinja2": "study",
+    "matplotlib": "study",
+    "scipy": "study",
+    "hotcoco": "coco",
+    "onnx": "export",
+    "onnxruntime": "export",
+    "openvino": "export",
+    "lightning": "fit",
+    "torchmetrics": "fit",
+    "ray": "ray",
+    "safetensors": "share",
+    "transformers": "retrieve",
+    "lancedb": "retrieve-db",
+}
+"""Which of our extras installs a package."""
+
+
+def missing_extra(error: BaseException) -> MissingExtraError | None:
+    """Return the error that names the extra, where a package is missing that one of ours brings; None otherwise."""
+    package = (getattr(error, "name", None) or "").partition(".")[0]
+    if type(error) is not ModuleNotFoundError or package not in BROUGHT_BY:
+        return None
+    return MissingExtraError(package, BROUGHT_BY[package])
+
 
 def extra_package(name: str, extra: str) -> ModuleType:
     """Import a package that one of our extras installs.

@@ -15,6 +15,7 @@ import click
 
 from attngraft._core import outlets
 from attngraft._core.errors import AttngraftError, FitError, OptionError, PlanError, RecipeError, UnknownNameError
+from attngraft._core.extras import missing_extra
 from attngraft._core.shortage import shortage
 
 FAILURE, USAGE = 1, 2
@@ -196,6 +197,7 @@ def output(about: str, default: str | None = None) -> Callable[[Any], Any]:
 
 def _sentence(error: Exception) -> str:
     """Say an error in as few lines as it has meaning."""
+    error = missing_extra(error) or error
     text = str(error).strip() or type(error).__name__
     if isinstance(error, RecipeError):
         return text  # with the caret under the character
