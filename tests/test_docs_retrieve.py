@@ -14,6 +14,7 @@ from tests.retrieve.toy import Letters
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/retrieve.md"
+PAGES = [PAGE, PAGE.with_name("retrieve.zh-CN.md")]
 STATED = re.compile(r"([+-]?\d\.\d{3})<!-- (\w+); ([\w-]+(?: - [\w-]+)?); (\w+); ([\w>=-]+) -->")
 
 
@@ -28,16 +29,18 @@ def stored(model: str, what: str, which: str, group: str) -> float:
     return found.mean
 
 
-def test_figures_are_the_stored_ones() -> None:
-    text = PAGE.read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_figures_are_the_stored_ones(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
     found = [match.groups() for match in STATED.finditer(text)]
     assert len(found) == len(re.findall(r"<!-- \w+; ", text)) > 30
     wrong = {(said, *mark) for said, *mark in found if f"{stored(*mark):.3f}" != said.lstrip("+")}
     assert wrong == set()
 
 
-def test_every_row_is_explained() -> None:
-    named = set(re.findall(r"`([\w-]+)`", PAGE.read_text(encoding="utf-8")))
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_row_is_explained(page: Path) -> None:
+    named = set(re.findall(r"`([\w-]+)`", page.read_text(encoding="utf-8")))
     assert set(METHODS) <= named
 
 

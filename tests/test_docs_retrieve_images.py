@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "benchmarks/retrieve/images"
-PAGE = ROOT / "docs/retrieve.md"
+PAGES = [ROOT / "docs/retrieve.md", ROOT / "docs/retrieve.zh-CN.md"]
 STATED = re.compile(r"([+-]?\d\.\d{3})<!--@ ([^;]+); ([^;]+); ([^;]+); ([^;]+); (\w+) -->")
 RESULTS = sorted(file for file in FOLDER.glob("*.json") if file.name != "schema.json")
 
@@ -37,8 +37,9 @@ def stored(script: str, case: str, measure: str, row: str, which: str) -> float:
     return float(found[which])
 
 
-def test_figures_are_the_stored_ones() -> None:
-    text = PAGE.read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_figures_are_the_stored_ones(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
     found = [match.groups() for match in STATED.finditer(text)]
     assert len(found) == text.count("<!--@ ") > 80
     wrong = [(said, *mark) for said, *mark in found if f"{stored(*mark):.3f}" != said.lstrip("+")]
