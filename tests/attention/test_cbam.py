@@ -32,6 +32,21 @@ def test_equals_the_paper(kernel_size: int) -> None:
     torch.testing.assert_close(module(x), reference(x, module), atol=1e-12, rtol=0)
 
 
+def test_the_copies_have_neither_biases_nor_norm() -> None:
+    """As most write them: two bare matrices with a leaky ReLU, and a convolution whose bias takes the norm's place."""
+    module = randomise(CBAM(11, reduction=3, kernel_size=3, bias=False, spatial_bias=True, norm="none", slope=0.1))
+    x = torch.randn(2, 11, 7, 5, dtype=torch.float64)
+    logits = torch.zeros(2, 11, dtype=torch.float64)
+    for pooled in (x.sum((2, 3)) / 35, x.flatten(2).sort().values[..., -1]):
+        hidden = pooled @ module.mlp.squeeze.weight.t()
+        logits += torch.where(hidden > 0, hidden, 0.1 * hidden) @ module.mlp.excite.weight.t()
+    gated = x * sigmoid(logits)[:, :, None, None]
+    planes = torch.stack([gated.sort(1).values[:, -1], gated.sum(1) / 11], 1)
+    expected = gated * sigmoid(conv2d(planes, module.spatial.conv.weight, module.spatial.conv.bias))
+    torch.testing.assert_close(module(x), expected, atol=1e-12, rtol=0)
+    assert parameters(module) == 2 * 11 * 3 + 2 * 3**2 + 1
+
+
 def test_parameter_count_is_the_authors() -> None:
     C, r, k = 256, 16, 7
     assert parameters(CBAM(C)) == 2 * C**2 // r + C // r + C + 2 * k**2 + 2 == 8564
@@ -52,3 +67,5 @@ def test_options_that_cannot_work_are_refused() -> None:
         CBAM(8)
     with pytest.raises(ValueError, match=r"CBAM needs an odd kernel_size .* got 4; use 3 or 5"):
         CBAM(64, kernel_size=4)
+    with pytest.raises(ValueError, match=r"norm"):
+        CBAM(64, norm="layer")

@@ -11,21 +11,22 @@ from tests.attention.slow import batch_norm, conv2d, parameters, randomise, sigm
 
 
 def reference(x: Tensor, module: GAM) -> Tensor:
+    squash = sigmoid if module.channel_gate == "sigmoid" else torch.clone
     first, _, second = module.channel
     gated = torch.empty_like(x)
     for b, image in enumerate(x):
         for i in range(x.shape[2]):
             for j in range(x.shape[3]):
                 hidden = (first.weight[:, :, 0, 0] @ image[:, i, j] + first.bias).clamp(min=0)
-                gated[b, :, i, j] = image[:, i, j] * sigmoid(second.weight[:, :, 0, 0] @ hidden + second.bias)
+                gated[b, :, i, j] = image[:, i, j] * squash(second.weight[:, :, 0, 0] @ hidden + second.bias)
     narrow, narrow_norm, _, wide, wide_norm = module.spatial
     hidden = batch_norm(conv2d(gated, narrow.weight, narrow.bias), narrow_norm).clamp(min=0)
     return gated * sigmoid(batch_norm(conv2d(hidden, wide.weight, wide.bias), wide_norm))
 
 
-@pytest.mark.parametrize("kernel_size", [3, 7])
-def test_equals_the_paper(kernel_size: int) -> None:
-    module = randomise(GAM(7, reduction=3, kernel_size=kernel_size))
+@pytest.mark.parametrize(("kernel_size", "channel_gate"), [(3, "sigmoid"), (7, "sigmoid"), (3, "none")])
+def test_equals_the_paper(kernel_size: int, channel_gate: str) -> None:
+    module = randomise(GAM(7, reduction=3, kernel_size=kernel_size, channel_gate=channel_gate))
     x = torch.randn(2, 7, 5, 3, dtype=torch.float64)
     torch.testing.assert_close(module(x), reference(x, module), atol=1e-12, rtol=0)
 
@@ -48,3 +49,5 @@ def test_options_that_cannot_work_are_refused() -> None:
         GAM(2)
     with pytest.raises(ValueError, match=r"GAM needs an odd kernel_size .* got 6; use 5 or 7"):
         GAM(64, kernel_size=6)
+    with pytest.raises(ValueError, match=r"channel_gate"):
+        GAM(64, channel_gate="relu")

@@ -45,25 +45,31 @@ def fit_reduction(channels: int, default: int, least: int = 1) -> dict[str, Any]
 
 
 class ChannelMLP(nn.Module):
-    """Two linear layers over the channel axis of pooled vectors, both with a bias, ReLU between them.
+    """Two linear layers over the channel axis of pooled vectors, ReLU between them.
 
     Args:
         channels: Number of channels C.
         hidden: Width of the hidden layer.
+        bias: Whether both layers have biases.
+        slope: What the ReLU multiplies negative values by.
 
     Shape:
         - Input: ``(..., C)``
         - Output: ``(..., C)``, before any sigmoid
     """
 
-    def __init__(self, channels: int, hidden: int) -> None:
+    slope = 0.0  # also of those pickled before there was a choice
+
+    def __init__(self, channels: int, hidden: int, *, bias: bool = True, slope: float = 0.0) -> None:
         super().__init__()
-        self.squeeze = nn.Linear(channels, hidden)
-        self.excite = nn.Linear(hidden, channels)
+        self.slope = slope
+        self.squeeze = nn.Linear(channels, hidden, bias=bias)
+        self.excite = nn.Linear(hidden, channels, bias=bias)
 
     def forward(self, pooled: Tensor) -> Tensor:
         """Return one logit a channel."""
-        logits: Tensor = self.excite(self.squeeze(pooled).relu())
+        hidden = self.squeeze(pooled)
+        logits: Tensor = self.excite(F.leaky_relu(hidden, self.slope) if self.slope else hidden.relu())
         return logits
 
 
@@ -124,17 +130,19 @@ class PlaneGate(nn.Module):
     Args:
         who: The mechanism it is built for, named in errors.
         kernel_size: Odd side of the convolution.
+        bias: Whether the convolution has a bias.
+        norm: Whether the norm follows it.
 
     Shape:
         - Input: ``(B, 2, P, Q)``
         - Output: ``(B, 1, P, Q)``, in (0, 1)
     """
 
-    def __init__(self, who: str, kernel_size: int) -> None:
+    def __init__(self, who: str, kernel_size: int, *, bias: bool = False, norm: bool = True) -> None:
         super().__init__()
         odd(who, kernel_size=kernel_size)
-        self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
-        self.norm = nn.BatchNorm2d(1, momentum=0.01)
+        self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=bias)
+        self.norm = nn.BatchNorm2d(1, momentum=0.01) if norm else nn.Identity()
 
     def forward(self, pooled: Tensor) -> Tensor:
         """Return the gate of each cell."""

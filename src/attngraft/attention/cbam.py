@@ -3,9 +3,9 @@
 Paper: CBAM: Convolutional Block Attention Module, Woo et al., ECCV 2018, arXiv 1807.06521.
 Code: Jongchan/attention-module, MODELS/cbam.py (MIT), read for parity only.
 Differs: The paper's equations write neither the biases of the MLP nor the batch norm of the spatial gate; both are in
-    the authors' code and here, most circulated copies drop them. The class of that name in Ultralytics is another
-    operator: one dense layer over the means, without MLP and without maxima. A maximum attained by several cells
-    shares its gradient among them, where the reference gives it to one.
+    the authors' code and here, most circulated copies drop them: bias=False, norm="none". The class of that name in
+    Ultralytics is another operator: one dense layer over the means, without MLP and without maxima. A maximum attained
+    by several cells shares its gradient among them, where the reference gives it to one.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attngraft._core.checks import one_of
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
 from attngraft.attention._gates import ChannelMLP, PlaneGate, fit_reduction, hidden_channels, shared_max, z_pool
@@ -40,13 +41,17 @@ class CBAM(Attention):
         channels: Number of channels C.
         reduction: How many times narrower the hidden layer of the MLP is than C; at most C.
         kernel_size: Odd side of the spatial gate's convolution.
+        bias: Whether both layers of the MLP have biases.
+        spatial_bias: Whether the spatial gate's convolution has a bias, which a batch norm would cancel.
+        norm: What follows that convolution, ``"batch"`` or ``"none"``.
+        slope: What the MLP's ReLU multiplies negative values by; some copies have 0.1.
 
     Shape:
         - Input: ``(B, C, H, W)``
         - Output: ``(B, C, H, W)``
 
     Raises:
-        OptionError: If ``reduction`` leaves no hidden channel, or ``kernel_size`` is even.
+        OptionError: If ``reduction`` leaves no hidden channel, ``kernel_size`` is even, or ``norm`` is neither.
 
     Example:
         >>> import torch
@@ -54,12 +59,29 @@ class CBAM(Attention):
         torch.Size([2, 64, 7, 5])
     """
 
-    def __init__(self, channels: int, *, reduction: int = 16, kernel_size: int = 7) -> None:
+    bias, spatial_bias, norm, slope = True, False, "batch", 0.0  # of those pickled before there was a choice
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        reduction: int = 16,
+        kernel_size: int = 7,
+        bias: bool = True,
+        spatial_bias: bool = False,
+        norm: str = "batch",
+        slope: float = 0.0,
+    ) -> None:
         super().__init__(channels)
+        one_of("CBAM", "norm", norm, ("batch", "none"))
         self.reduction = reduction
         self.kernel_size = kernel_size
-        self.mlp = ChannelMLP(channels, hidden_channels("CBAM", channels, reduction))
-        self.spatial = PlaneGate("CBAM", kernel_size)
+        self.bias = bias
+        self.spatial_bias = spatial_bias
+        self.norm = norm
+        self.slope = slope
+        self.mlp = ChannelMLP(channels, hidden_channels("CBAM", channels, reduction), bias=bias, slope=slope)
+        self.spatial = PlaneGate("CBAM", kernel_size, bias=spatial_bias, norm=norm == "batch")
 
     @classmethod
     def fit(cls, channels: int) -> dict[str, Any]:

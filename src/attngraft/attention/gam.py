@@ -3,8 +3,8 @@
 Paper: Global Attention Mechanism: Retain Information to Enhance Channel-Spatial Interactions, Liu et al., 2021, arXiv
     2112.05561.
 Code: The authors published none; read from the paper's equations and figures.
-Differs: The paper's variant for ResNet-50, whose convolutions are grouped and shuffled, is not built. Most circulated
-    copies leave out the sigmoid of the channel gate, some the batch norms, and so are other operators.
+Differs: The paper's variant for ResNet-50, whose convolutions are grouped and shuffled, is not built. Many circulated
+    copies leave out the sigmoid of the channel gate, channel_gate="none", and some the batch norms.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from attngraft._core.checks import odd
+from attngraft._core.checks import odd, one_of
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
 from attngraft.attention._gates import fit_reduction, hidden_channels
@@ -40,13 +40,15 @@ class GAM(Attention):
         channels: Number of channels C.
         reduction: How many times narrower both hidden layers are than C; at most C.
         kernel_size: Odd side of the convolutions.
+        channel_gate: ``"sigmoid"``, or ``"none"``: the MLP's values themselves are the gate.
 
     Shape:
         - Input: ``(B, C, H, W)``
         - Output: ``(B, C, H, W)``
 
     Raises:
-        OptionError: If ``reduction`` leaves no hidden channel, or ``kernel_size`` is even.
+        OptionError: If ``reduction`` leaves no hidden channel, ``kernel_size`` is even, or
+            ``channel_gate`` is neither.
 
     Example:
         >>> import torch
@@ -54,9 +56,15 @@ class GAM(Attention):
         torch.Size([2, 16, 7, 5])
     """
 
-    def __init__(self, channels: int, *, reduction: int = 4, kernel_size: int = 7) -> None:
+    channel_gate = "sigmoid"  # also of those pickled before there was a choice
+
+    def __init__(
+        self, channels: int, *, reduction: int = 4, kernel_size: int = 7, channel_gate: str = "sigmoid"
+    ) -> None:
         super().__init__(channels)
         odd("GAM", kernel_size=kernel_size)
+        one_of("GAM", "channel_gate", channel_gate, ("sigmoid", "none"))
+        self.channel_gate = channel_gate
         hidden = hidden_channels("GAM", channels, reduction)
         self.reduction = reduction
         self.kernel_size = kernel_size
@@ -86,7 +94,7 @@ class GAM(Attention):
         return channel_gate * self._spatial_gate(x * channel_gate)
 
     def _channel_gate(self, x: Tensor) -> Tensor:
-        gate: Tensor = self.channel(x).sigmoid()
+        gate: Tensor = self.channel(x) if self.channel_gate == "none" else self.channel(x).sigmoid()
         return gate
 
     def _spatial_gate(self, x: Tensor) -> Tensor:

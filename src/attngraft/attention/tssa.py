@@ -2,7 +2,7 @@
 
 Paper: Token Statistics Transformer: Linear-Time Attention via Variational Rate Reduction (ToST), Wu et al., ICLR 2025,
     arXiv 2412.17810.
-Code: RobinWu218/ToST, tost_vision/tost.py (MIT), read for parity only.
+Code: RobinWu218/ToST, tost_vision/tost.py (no licence file seen), read for parity only.
 Differs: Nothing in the output. The code adds 1e-8 to the sum over the cells of a head's shares, which is never near it.
     Statistics are computed in float32 at least. Dropout is not built.
 """
