@@ -118,11 +118,11 @@ def write(script: str, environment: Environment, cases: Sequence[Case], folder: 
         The JSON file.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{script}-{re.sub(r'[^a-z0-9]+', '-', environment.device.lower()).strip('-')}.json"
+    file = result_file(script, environment, folder)
     record: dict[str, Any] = {
         "schema": SCHEMA,
         "script": script,
-        "commit": _commit(),
+        "commit": commit(),
         "environment": asdict(environment),
     }
     record["cases"] = [asdict(case) for case in cases]
@@ -133,6 +133,11 @@ def write(script: str, environment: Environment, cases: Sequence[Case], folder: 
         head + versions + "".join(f"\n{table(case)}" for case in cases), encoding="utf-8"
     )
     return file
+
+
+def result_file(script: str, environment: Environment, folder: Path = RESULTS) -> Path:
+    """Return ``SCRIPT-DEVICE.json``."""
+    return folder / f"{script}-{re.sub(r'[^a-z0-9]+', '-', environment.device.lower()).strip('-')}.json"
 
 
 def table(case: Case) -> str:
@@ -155,7 +160,7 @@ def _speed(timing: Timing) -> str:
     return f"{1 / timing.ratio:.2f} ({1 / timing.ratio_high:.2f}-{1 / timing.ratio_low:.2f})"
 
 
-def _commit() -> str:
+def commit() -> str:
     """Return the commit of the source, marked where files differ from it."""
 
     def git(*words: str) -> str:
