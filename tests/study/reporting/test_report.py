@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+import attngraft
 from attngraft._core.errors import PlanError
+from attngraft.cli.look import run_look
 from attngraft.study.judging.results import Results
 from attngraft.study.reporting.report import write_report
 from attngraft.study.running.records import Run
@@ -204,3 +208,44 @@ def _chromium(*words: str) -> str:
     ]
     done = subprocess.run([CHROMIUM, *quiet, *words], capture_output=True, text=True, timeout=120, check=True)
     return done.stdout
+
+
+def checkpoints_of(study: Study, *arms: str) -> dict[str, Path]:
+    """Save an untrained model where a run of each arm keeps its weights."""
+    files = {}
+    for name in arms:
+        arm = study.fixed().arm(name)
+        files[name] = study.store.training(Run(arm, 0)) / "weights" / "last.pt"
+        files[name].parent.mkdir(parents=True)
+        attngraft.YOLO(arm.model).save(files[name])
+    return files
+
+
+def test_the_report_gives_commands_that_look_into_each_arm(made_study: Make) -> None:
+    study = made_study(WRONG | {"eca@P3+se@P3": 0.4}, seeds=3)
+    files = checkpoints_of(study, "stock", "eca@P3", "eca@P3+se@P3")  # se@P3 kept none
+    page = study.report().read_text()
+    lines = [unescape(line) for line in re.findall(r'<pre class="command" tabindex="0">(.*?)</pre>', page)]
+    markdown = (study.store.folder / "report.md").read_text()
+    assert lines == re.findall(r"^attngraft look .*$", markdown, re.MULTILINE)
+    images = [sample.file for sample in study.results.samples]
+    for line, arm in zip(lines, ("eca@P3", "eca@P3+se@P3"), strict=True):
+        program, command, *words = shlex.split(line)
+        assert (program, command) == ("attngraft", "look")
+        assert [Path(word).absolute() for word in words[:-1]] == [files[arm], *map(Path, images)]
+        assert words[-1] == "base=study/runs/stock/s0/weights/last.pt"  # as it is called in the current folder
+        run_look([*words, "imgsz=64"], Path("seen.html"))
+    assert Path("seen.html").is_file()
+    assert Path("seen-2.html").is_file()
+
+    Path(images[0]).unlink()
+    assert "attngraft look" not in study.report().read_text()
+
+
+def test_no_command_without_the_weights_of_the_baseline(made_study: Make) -> None:
+    study = made_study(WRONG, seeds=3)
+    files = checkpoints_of(study, "stock", "eca@P3")
+    assert study.report().read_text().count("attngraft look") == 1
+    files["stock"].unlink()
+    assert "attngraft look" not in study.report().read_text()
+    assert "attngraft look" not in (study.store.folder / "report.md").read_text()

@@ -53,6 +53,7 @@ def collect(store: Store, fixed: Fixed, records: Sequence[Record], others: Seque
     costs = read_json(store.folder / COSTS)
     arms = table(evidence, {name: cost_of(costs, name) for name in evidence.tables}, records)
     runs = run_results(store, fixed, records, evidence)
+    shown = shown_runs(fixed, evidence) if arms else []
     return Results(
         fingerprint=fingerprint(store, fixed, others),
         setting=setting(fixed, records, extensions(store)),
@@ -64,7 +65,8 @@ def collect(store: Store, fixed: Fixed, records: Sequence[Record], others: Seque
         errors={name: mean_errors(records, name) for name in [STOCK, *(arm.name for arm in arms)] if arms},
         curves={name: found for name in [STOCK, *(arm.name for arm in arms)] if (found := curves(records, name))},
         reproducibility=reproducibility(records),
-        samples=samples(store, fixed, evidence) if arms else (),
+        samples=samples(store, fixed, shown),
+        checkpoints=checkpoints(store, shown),
         classes=tuple(records[0].classes) if records else (),
         costs_on={key: costs["environment"][key] for key in ("device", "threads")} if "environment" in costs else {},
         costs_note=costs.get("error", "" if costs else unmeasured(fixed.plan)),
@@ -255,17 +257,31 @@ def curves(records: Sequence[Record], arm: str) -> list[list[float]]:
     return [row[:epochs] for row in rows] if epochs else []
 
 
-def samples(store: Store, fixed: Fixed, evidence: Evidence) -> tuple[Sample, ...]:
-    """Choose the images on which the baseline and the arms disagree most, at the first seed they have in common."""
+def shown_runs(fixed: Fixed, evidence: Evidence) -> list[Run]:
+    """Return runs of the baseline and the first arms at the first seed they have in common; none without an arm."""
     asked = [arm for arm in evidence.arms if arm.kind == "arm"][:SHOWN_ARMS]
     if not asked:
-        return ()
+        return []
     seed = evidence.seeds(asked[0].name)[0]
-    fold = fold_of(fixed.plan, seed)
+    return [
+        Run(arm, seed) for arm in (fixed.arm(STOCK), *asked) if arm.name == STOCK or seed in evidence.seeds(arm.name)
+    ]
+
+
+def samples(store: Store, fixed: Fixed, shown: Sequence[Run]) -> tuple[Sample, ...]:
+    """Choose the images on which these runs disagree most."""
+    if not shown:
+        return ()
+    fold = fold_of(fixed.plan, shown[0].seed)
     if not store.truth_file(fold).is_file():
         return ()
-    shown = [fixed.arm(STOCK), *(arm for arm in asked if seed in evidence.seeds(arm.name))]
-    return disagreements(store.truth(fold), {arm.name: store.detections(Run(arm, seed)) for arm in shown})
+    return disagreements(store.truth(fold), {run.arm.name: store.detections(run) for run in shown})
+
+
+def checkpoints(store: Store, shown: Iterable[Run]) -> dict[str, str]:
+    """Return the weights of these runs that were evaluated, where they are kept, within the study's folder."""
+    files = {run.arm.name: store.training(run) / "weights" / "last.pt" for run in shown}
+    return {arm: file.relative_to(store.folder).as_posix() for arm, file in files.items() if file.is_file()}
 
 
 def cost_of(costs: Mapping[str, Any], arm: str) -> Cost:

@@ -198,6 +198,7 @@ class Results:
         curves: AP points after each epoch, by arm, one row a seed.
         reproducibility: What the comparison rests on.
         samples: The images on which arms disagree most.
+        checkpoints: Weights of the runs whose detections the samples show, by arm, within the study's folder.
         classes: Names of the classes.
         costs_on: The device and threads that costs were measured with; empty where they were not.
         costs_note: Why costs are missing.
@@ -219,6 +220,7 @@ class Results:
     curves: dict[str, list[list[float]]] = field(default_factory=dict)
     reproducibility: Reproducibility = field(default_factory=Reproducibility)
     samples: tuple[Sample, ...] = ()
+    checkpoints: dict[str, str] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     costs_on: dict[str, Any] = field(default_factory=dict)
     costs_note: str = ""

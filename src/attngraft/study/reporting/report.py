@@ -57,6 +57,7 @@ def write_report(results: Results, folder: Path) -> Conclusion:
         from attngraft.study.reporting.figures import figures
     except ImportError as error:
         raise MissingExtraError(str(error.name).partition(".")[0], "study") from error
+    from attngraft.study.reporting.look_commands import look_commands
     from attngraft.study.reporting.sheet import sheet
 
     headline = words.headline(results)
@@ -66,6 +67,7 @@ def write_report(results: Results, folder: Path) -> Conclusion:
         "headline": headline,
         "figures": figures(results),
         "sheet": sheet(results.samples, results.classes),
+        "looks": look_commands(results, folder),
     }
     for name in FILES:
         write_text(folder / name, templates.get_template(f"{name}.j2").render(content))

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 UNBIASED = 0.005
 """Points from which an estimate that allows for looks is told beside the plain one."""
 
+LOOKS = (
+    "Each line, in the folder that this report was made from, writes a page of these images: what the attention of an "
+    "arm mixed and what its detections rest on, beside the baseline."
+)
+
 
 def advice(verdict: Verdict) -> str:
     """Say a verdict, and what would decide it where it is open."""
