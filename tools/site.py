@@ -35,6 +35,9 @@ UNTRANSLATED = "!!! note\n    这一页还没有中文版，下面是英文原�
 LINK = re.compile(r"(\]\(\s*<?)([^)\s>#]*)(#[^)\s>]*)?(>?[^)]*\))")
 FENCED = re.compile(r"^( *)(```+|~~~+).*?^ *\2 *$", re.DOTALL | re.MULTILINE)
 HEADING = re.compile(r"^#{1,6} +(.+?)$", re.MULTILINE)
+WIDE = r"\u3000-\u303f\uff01-\uff65"  # full-width punctuation
+BROKEN_LINE = re.compile(rf"(?<=[一-鿿{WIDE}”…])\n *(?=[一-鿿\uff08“])|(?<=[{WIDE}])\n *(?=[A-Za-z])")
+"""Where a source line of Chinese ends inside a paragraph: a browser would draw the line break as a blank."""
 FORMULA = re.compile(r"(?<![\\$\w])\$\$(.+?)\$\$|(?<![\\$\w`])\$(?!\s)([^$\n`]+?)(?<!\s)\$(?![\w$])", re.DOTALL)
 ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*:|//", re.IGNORECASE)
 
@@ -110,6 +113,7 @@ class Gathering:
         text = (ROOT / source).read_text(encoding="utf-8")
         if source == twin:
             text = with_anchors_of(text, (ROOT / file).read_text(encoding="utf-8"))
+            text = outside_code(text, lambda prose: BROKEN_LINE.sub("", prose))
         text = outside_code(text, lambda prose: formulas(LINK.sub(lambda link: self.link(link, source.parent), prose)))
         translated = source == twin or "zh-CN" in source.name or re.search(r"[一-鿿]", text)
         return text if self.language == "en" or translated else UNTRANSLATED + text

@@ -170,3 +170,15 @@ def test_the_search_finds_an_error_text(
         page.write_text(text.replace("</body>", f"{driver}</body>"), encoding="utf-8")
         url = f"{address}{home}{page.name}" if how == "served" else page.as_uri()
         assert expected in found(url, sent, tmp_path)
+
+
+def test_lines_of_chinese_are_joined_without_a_blank(script: ModuleType) -> None:
+    text = (
+        "# 标题\n\n机制放在瓶颈末端，\n之后（见下）。\n再用 ONNX，\nOpenVINO\n运行。\n\n* 一\n  二\n* 三：\n\n"
+        "```\n甲\n乙\n```\n\n| 表 |\n|---|\n| 行 |\n"
+    )
+    joined = script.outside_code(text, lambda prose: script.BROKEN_LINE.sub("", prose))
+    assert joined == (
+        "# 标题\n\n机制放在瓶颈末端，之后（见下）。再用 ONNX，OpenVINO\n运行。\n\n* 一二\n* 三：\n\n"
+        "```\n甲\n乙\n```\n\n| 表 |\n|---|\n| 行 |\n"
+    )
