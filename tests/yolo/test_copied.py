@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable
 from types import ModuleType
@@ -133,9 +134,172 @@ class ShuffleAttention(nn.Module):
         return y.transpose(1, 2).reshape(b, c, h, w)
 
 
+class ChannelAttention(nn.Module):
+    def __init__(self, in_planes: int, ratio: int = 16) -> None:
+        super().__init__()
+        self.avg_pool, self.max_pool = nn.AdaptiveAvgPool2d(1), nn.AdaptiveMaxPool2d(1)
+        self.fc1 = nn.Conv2d(in_planes, in_planes // ratio, 1, bias=False)
+        self.relu1 = nn.ReLU()
+        self.fc2 = nn.Conv2d(in_planes // ratio, in_planes, 1, bias=False)
+        self.sigmoid = nn.Sigmoid()
+
+    def forward(self, x: Tensor) -> Tensor:
+        average, largest = (self.fc2(self.relu1(self.fc1(pool(x)))) for pool in (self.avg_pool, self.max_pool))
+        return self.sigmoid(average + largest)
+
+
+class SpatialAttention(nn.Module):
+    def __init__(self, kernel_size: int = 7) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
+        self.sigmoid = nn.Sigmoid()
+
+    def forward(self, x: Tensor) -> Tensor:
+        planes = torch.cat([x.mean(1, keepdim=True), x.max(1, keepdim=True)[0]], 1)
+        return self.sigmoid(self.conv1(planes))
+
+
+class CBAMBlock(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.ca, self.sa = ChannelAttention(channels), SpatialAttention()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.ca(x) * x
+        return self.sa(x) * x
+
+
+class ChannelAttentionModule(nn.Module):
+    def __init__(self, c1: int, reduction: int = 16) -> None:
+        super().__init__()
+        self.avg_pool, self.max_pool = nn.AdaptiveAvgPool2d(1), nn.AdaptiveMaxPool2d(1)
+        self.shared_MLP = nn.Sequential(
+            nn.Linear(c1, c1 // reduction), nn.LeakyReLU(0.1, inplace=True), nn.Linear(c1 // reduction, c1)
+        )
+        self.act = nn.Sigmoid()
+
+    def forward(self, x: Tensor) -> Tensor:
+        average, largest = (self.shared_MLP(pool(x).flatten(1)) for pool in (self.avg_pool, self.max_pool))
+        return self.act(average + largest)[:, :, None, None]
+
+
+class SpatialAttentionModule(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv2d = nn.Conv2d(2, 1, 7, padding=3)
+        self.act = nn.Sigmoid()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.conv2d(torch.cat([x.mean(1, keepdim=True), x.max(1, keepdim=True)[0]], 1)))
+
+
+class MyCBAM(nn.Module):
+    def __init__(self, c1: int) -> None:
+        super().__init__()
+        self.channel_attention, self.spatial_attention = ChannelAttentionModule(c1), SpatialAttentionModule()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.channel_attention(x) * x
+        return self.spatial_attention(out) * out
+
+
+class Flatten(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1)
+
+
+class ChannelGate(nn.Module):
+    def __init__(self, gate_channels: int, reduction_ratio: int = 16) -> None:
+        super().__init__()
+        hidden = gate_channels // reduction_ratio
+        self.mlp = nn.Sequential(
+            Flatten(), nn.Linear(gate_channels, hidden), nn.ReLU(), nn.Linear(hidden, gate_channels)
+        )
+        self.pool_types = ["avg", "max"]
+
+    def forward(self, x: Tensor) -> Tensor:
+        pools = (x.mean((2, 3), keepdim=True), x.amax((2, 3), keepdim=True))
+        return x * sum(self.mlp(pool) for pool in pools).sigmoid()[:, :, None, None]
+
+
+class BasicConv(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 1, 7, padding=3, bias=False)
+        self.bn = nn.BatchNorm2d(1, momentum=0.01)
+        self.bn.running_mean.normal_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bn(self.conv(x))
+
+
+class ChannelPool(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([x.max(1)[0], x.mean(1)], 1)
+
+
+class SpatialGate(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.compress, self.spatial = ChannelPool(), BasicConv()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.spatial(self.compress(x)).sigmoid()
+
+
+class OriginalCBAM(nn.Module):
+    def __init__(self, gate_channels: int) -> None:
+        super().__init__()
+        self.ChannelGate, self.SpatialGate = ChannelGate(gate_channels), SpatialGate()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.SpatialGate(self.ChannelGate(x))
+
+
+class GAM_Attention(nn.Module):  # noqa: N801  # as it is copied
+    def __init__(self, in_channels: int, rate: int = 4) -> None:
+        super().__init__()
+        hidden = in_channels // rate
+        self.channel_attention = nn.Sequential(
+            nn.Linear(in_channels, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, in_channels)
+        )
+        self.spatial_attention = nn.Sequential(
+            nn.Conv2d(in_channels, hidden, 7, padding=3), nn.BatchNorm2d(hidden), nn.ReLU(inplace=True),
+            nn.Conv2d(hidden, in_channels, 7, padding=3), nn.BatchNorm2d(in_channels),
+        )  # fmt: skip
+        self.spatial_attention[1].running_mean.normal_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x * self.channel_attention(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return x * self.spatial_attention(x).sigmoid()
+
+
+class LSKblock(nn.Module):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.conv0 = nn.Conv2d(dim, dim, 5, padding=2, groups=dim)
+        self.conv_spatial = nn.Conv2d(dim, dim, 7, padding=9, groups=dim, dilation=3)
+        self.conv1, self.conv2 = nn.Conv2d(dim, dim // 2, 1), nn.Conv2d(dim, dim // 2, 1)
+        self.conv_squeeze = nn.Conv2d(2, 2, 7, padding=3)
+        self.conv = nn.Conv2d(dim // 2, dim, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        near = self.conv0(x)
+        near, far = self.conv1(near), self.conv2(self.conv_spatial(near))
+        both = torch.cat([near, far], 1)
+        choice = self.conv_squeeze(torch.stack([both.mean(1), both.max(1)[0]], 1)).sigmoid()
+        return x * self.conv(near * choice[:, :1] + far * choice[:, 1:])
+
+
+PARTS = (
+    h_swish, ChannelAttention, SpatialAttention, ChannelAttentionModule, SpatialAttentionModule, Flatten, ChannelGate,
+    BasicConv, ChannelPool, SpatialGate,
+)  # fmt: skip
+
 COPIED = {
     "MHSA": "MHSA", "SEAttention": "SE", "ECAAttention": "ECA", "SimAM": "SimAM", "EMA": "EMA",
     "CoordAtt": "CoordAttention", "ShuffleAttention": "ShuffleAttention",
+    "CBAMBlock": "CBAM", "MyCBAM": "CBAM", "OriginalCBAM": "CBAM", "GAM_Attention": "GAM", "LSKblock": "LSK",
 }  # fmt: skip
 
 
@@ -149,7 +313,7 @@ def written(attention: nn.Module, home: str, image: Tensor, monkeypatch: pytest.
         for end in [i for i, char in enumerate(f"{home}.") if char == "."]:
             if home[:end] not in sys.modules:
                 patch.setitem(sys.modules, home[:end], ModuleType(home[:end]))
-        for cls in (type(attention), h_swish):
+        for cls in (type(attention), *PARTS):
             patch.setattr(cls, "__module__", home)
             patch.setattr(sys.modules[home], cls.__name__, cls, raising=False)
         torch.save({"model": model, "train_args": {"task": "detect"}, "epoch": -1}, "blog.pt")
@@ -162,8 +326,7 @@ def test_a_copied_class_gives_its_numbers(name: str, monkeypatch: pytest.MonkeyP
     image = torch.rand(2, 3, 128, 192)
     (answer,) = written(globals()[name](C).eval(), "ultralytics.nn.Addmodules.attention", image, monkeypatch)
     model = attngraft.YOLO("blog.pt").model
-    assert type(model.model[9]) is attngraft.info(name).cls
-    assert type(model.model[9]).__name__ == COPIED[name]
+    assert type(model.model[9]) is attngraft.info(COPIED[name]).cls
     assert model.model[9].i == 9
     assert not any(home.startswith("ultralytics.nn.Addmodules") for home in sys.modules)
     with torch.no_grad():
@@ -187,6 +350,88 @@ def test_it_may_come_from_any_module(home: str, position: bool, monkeypatch: pyt
         model: Any = opened.model if hasattr(opened, "model") else opened[0]
         with torch.no_grad():
             torch.testing.assert_close(model.eval()(image)[0], answer, atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", [name for name in COPIED if name != "MHSA"])
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+def test_it_goes_on_learning_as_the_class_would(
+    name: str, batch: int, training: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = globals()[name](C)
+    for parameter in theirs.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    written(theirs.eval(), "their.blocks", torch.rand(1, 3, 64, 64), monkeypatch)
+    ours = attngraft.YOLO("blog.pt").model.model[9].train(training)
+    theirs.train(training)
+    x = torch.randn(batch, C, 7, 5)
+    answers = []
+    for module in (theirs, ours):
+        entering = x.clone().requires_grad_()
+        y = module(entering)
+        y.square().sum().backward()
+        lengths = sorted(p.grad.norm().item() for p in module.parameters() if p.requires_grad)
+        answers.append((y.detach(), entering.grad, torch.tensor([0.0, *lengths])))
+    for their, our in zip(*answers, strict=True):
+        torch.testing.assert_close(our, their, atol=1e-3 * their.abs().max().item(), rtol=1e-3)
+
+
+def test_what_the_tensors_of_a_copied_gam_do_not_tell_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    written(GAM_Attention(C), "their.blocks", torch.rand(1, 3, 64, 64), monkeypatch)
+    monkeypatch.setattr(logging.getLogger("ultralytics"), "propagate", True)
+    model = attngraft.YOLO("blog.pt").model
+    assert "blog.pt: the copied GAM class at model.9 is read without a sigmoid" in caplog.text
+    model.model[9].channel_gate = "sigmoid"
+    x = torch.rand(1, C, 3, 3)
+    assert (model.eval().model[9](x).abs() <= x).all()
+
+
+class XiaoCBAM(nn.Module):
+    """Copies of this form add the input again, or do not: their tensors are the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ca, self.sa = ChannelAttention(C), SpatialAttention()
+        self.ca.se = nn.Sequential(self.ca.fc1, nn.ReLU(), self.ca.fc2)
+        del self.ca.fc1, self.ca.fc2, self.ca.relu1
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + x * self.sa(x)
+
+
+class GroupedGAM(GAM_Attention):
+    def __init__(self) -> None:
+        super().__init__(C)
+        self.spatial_attention[0] = nn.Conv2d(C, C // 4, 7, padding=3, groups=4)
+
+
+class ReplicatedGAM(GAM_Attention):
+    def __init__(self) -> None:
+        super().__init__(C)
+        self.spatial_attention[0] = nn.Conv2d(C, C // 4, 7, padding=3, padding_mode="replicate")
+
+
+class OneSidedCBAM(MyCBAM):
+    """Each pooled vector has a sigmoid of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(C)
+        self.channel_attention.shared_MLP.append(nn.Sigmoid())
+
+
+class NarrowLSK(LSKblock):
+    def __init__(self) -> None:
+        super().__init__(C)
+        self.conv_spatial = nn.Conv2d(C, C, 7, padding=6, groups=C, dilation=2)
+
+
+@pytest.mark.parametrize("cls", [XiaoCBAM, GroupedGAM, ReplicatedGAM, OneSidedCBAM, NarrowLSK])
+def test_forms_that_compute_something_else_are_named(cls: type[nn.Module], monkeypatch: pytest.MonkeyPatch) -> None:
+    written(cls(), "their.blocks", torch.rand(1, 3, 64, 64), monkeypatch)
+    with pytest.raises(CheckpointError, match=rf"holds .*their\.blocks\.{cls.__name__}"):
+        attngraft.YOLO("blog.pt")
 
 
 def test_a_class_of_another_form_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -217,6 +217,7 @@ def _torch_safe_load(wrapped: Callable[..., Any], _instance: None, args: Any, kw
     if left := copied.left_over(loaded):
         raise CheckpointError(checkpoint.not_here(file, left))
     copied.find_widths(loaded)
+    copied.say_what_is_unsure(file, loaded)
     return loaded, name
 
 

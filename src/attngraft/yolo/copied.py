@@ -7,9 +7,11 @@ or run for it. What a stand-in cannot turn into, Ultralytics would have to know 
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -18,13 +20,10 @@ from torch import Tensor, nn
 
 from attngraft._core.errors import AttngraftError
 from attngraft._core.registry import mechanism, mechanisms
+from attngraft.yolo.copied_forms import COPIED, UNKNOWN
 from attngraft.yolo.placing import PROBE_SIZE
 
-Translate = Callable[[Mapping[str, Any], dict[str, Tensor]], "nn.Module | None"]
-
-
-UNKNOWN = 0
-"""Width of a mechanism until it has seen a map."""
+log = logging.getLogger("ultralytics")
 
 
 class StandIn(nn.Module):
@@ -106,6 +105,24 @@ def find_widths(loaded: Any) -> None:
                 handle.remove()
 
 
+def say_what_is_unsure(file: Path, loaded: Any) -> None:
+    """Warn of what a file does not tell about the copied classes in it.
+
+    Args:
+        file: The checkpoint.
+        loaded: What was unpickled: a dictionary that holds host models.
+    """
+    cls = mechanism("gam").cls
+    models = [one for one in loaded.values() if isinstance(one, nn.Module)] if isinstance(loaded, Mapping) else []
+    for name in sorted({name for model in models for name, part in model.named_modules() if isinstance(part, cls)}):
+        log.warning(
+            "%s: the copied GAM class at %s is read without a sigmoid on its channel gate; copies with one have the "
+            "same tensors. If validation gives worse figures than training did, set channel_gate = 'sigmoid' on it",
+            file,
+            name,
+        )
+
+
 def _note_width(module: Any, inputs: Any) -> None:
     module.channels = inputs[0].shape[1]
 
@@ -125,8 +142,11 @@ def _words() -> set[str]:
     return {word.lower() for word in known}
 
 
-PARTS = ("h_swish", "h_sigmoid", "hswish", "hsigmoid")
-"""Classes that copied mechanisms are made of, without parameters of their own."""
+PARTS = (
+    "h_swish", "h_sigmoid", "hswish", "hsigmoid", "flatten", "basicconv", "channelpool", "channelgate", "spatialgate",
+    "channelattention", "spatialattention", "channelattentionmodule", "spatialattentionmodule",
+)  # fmt: skip
+"""Classes that copied mechanisms are made of."""
 
 
 def translated(name: str, state: Mapping[str, Any]) -> nn.Module | None:
@@ -163,43 +183,6 @@ def _tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
     return found
 
 
-def _renamed(tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor] | None:
-    """Rename tensors by the beginnings of their names; None unless exactly these are there."""
-    found: dict[str, Tensor] = {}
-    for name, value in tensors.items():
-        old = next((old for old in names if name == old or name.startswith(f"{old}.")), None)
-        if old is None:
-            return None
-        found[names[old] + name.removeprefix(old)] = value
-    return found if {name.split(".")[0] for name in found} == {new.split(".")[0] for new in names.values()} else None
-
-
-def _filled(module: nn.Module, tensors: Mapping[str, Tensor] | None) -> nn.Module | None:
-    """Load a state whose tensors may have another rank, as those of a 1x1 convolution and a linear layer."""
-    if tensors is None:
-        return None
-    own = module.state_dict()
-    if set(own) != set(tensors) or any(own[name].numel() != tensors[name].numel() for name in own):
-        return None
-    module.load_state_dict({name: tensors[name].reshape(own[name].shape) for name in own})
-    return module
-
-
-def _keep_norm(module: nn.Module, old: Any) -> None:
-    """Give a norm the settings of the one whose place it takes: Ultralytics changes eps and momentum of its own."""
-    norm: Any = module.get_submodule("norm")
-    norm.eps = old.eps
-    if hasattr(old, "momentum"):
-        norm.momentum = old.momentum
-
-
-def _of_unknown_width(module: Any) -> Any:
-    """Mark a mechanism whose copied class is not told its width; `find_widths` finds it."""
-    if module is not None:
-        module.channels = UNKNOWN
-    return module
-
-
 def _mhsa(state: Mapping[str, Any]) -> nn.Module | None:
     """Translate as `MHSA` itself does; a state without tables needs the number of heads."""
     cls: Any = mechanism("mhsa").cls
@@ -213,79 +196,3 @@ def _mhsa(state: Mapping[str, Any]) -> nn.Module | None:
     module.__setstate__({**state, "heads": heads})
     found: nn.Module = module
     return found
-
-
-def _se(_state: Mapping[str, Any], tensors: dict[str, Tensor]) -> nn.Module | None:
-    for first, second in (("fc.0", "fc.2"), ("fc1", "fc2"), ("excitation.0", "excitation.2"), ("l1", "l2")):
-        renamed = _renamed(tensors, {first: "squeeze", second: "excite"})
-        if renamed is not None and "squeeze.weight" in renamed and renamed["squeeze.weight"].shape[2:].numel() == 1:
-            hidden, channels = renamed["squeeze.weight"].shape[:2]
-            se = mechanism("se").cls(channels, reduction=channels // hidden, bias="squeeze.bias" in renamed)
-            return _filled(se, renamed)
-    return None
-
-
-def _eca(_state: Mapping[str, Any], tensors: dict[str, Tensor]) -> nn.Module | None:
-    kernel = tensors.get("conv.weight")
-    if kernel is None or kernel.dim() != 3:
-        return None
-    return _of_unknown_width(_filled(mechanism("eca").cls(1, kernel_size=kernel.shape[2]), tensors))
-
-
-def _ema(state: Mapping[str, Any], tensors: dict[str, Tensor]) -> nn.Module | None:
-    groups = state.get("groups", state.get("factor"))
-    if not isinstance(groups, int) or "conv1x1.weight" not in tensors:
-        return None
-    ema = _filled(mechanism("ema").cls(groups * tensors["conv1x1.weight"].shape[0], groups=groups), tensors)
-    if ema is not None:
-        ema.gn.eps = state["_modules"]["gn"].eps  # type: ignore[union-attr]
-    return ema
-
-
-def _simam(state: Mapping[str, Any], tensors: dict[str, Tensor]) -> nn.Module | None:
-    lam = state.get("e_lambda")
-    if not isinstance(lam, (int, float)) or tensors:
-        return None
-    return _of_unknown_width(mechanism("simam").cls(1, e_lambda=float(lam)))
-
-
-def _coord_attention(state: Mapping[str, Any], tensors: dict[str, Tensor]) -> nn.Module | None:
-    names = {"conv1": "squeeze", "bn1": "norm", "conv_h": "rows", "conv_w": "columns"}
-    renamed = _renamed(tensors, names)
-    if renamed is None:
-        return None
-    hidden, channels = renamed["squeeze.weight"].shape[:2]
-    module: Any = mechanism("coord_attention").cls(channels)
-    if module.hidden != hidden:
-        module = mechanism("coord_attention").cls(channels, reduction=channels // hidden)
-    filled = _filled(module, renamed)
-    if filled is not None:
-        _keep_norm(filled, state["_modules"]["bn1"])
-    return filled
-
-
-def _shuffle_attention(state: Mapping[str, Any], tensors: dict[str, Tensor]) -> nn.Module | None:
-    groups = state.get("G", state.get("groups"))
-    names = {
-        "cweight": "channel_weight", "cbias": "channel_bias", "sweight": "cell_weight", "sbias": "cell_bias",
-        "gn": "norm",
-    }  # fmt: skip
-    renamed = _renamed(tensors, names)
-    if renamed is None or not isinstance(groups, int):
-        return None
-    module = mechanism("shuffle_attention").cls(2 * groups * renamed["channel_weight"].numel(), groups=groups)
-    filled = _filled(module, renamed)
-    if filled is not None:
-        _keep_norm(filled, state["_modules"]["gn"])
-    return filled
-
-
-COPIED: Mapping[str, Translate] = {
-    "se": _se,
-    "eca": _eca,
-    "ema": _ema,
-    "simam": _simam,
-    "coord_attention": _coord_attention,
-    "shuffle_attention": _shuffle_attention,
-}
-"""The widely copied classes whose operator is ours, and how their state becomes ours."""

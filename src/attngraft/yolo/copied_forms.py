@@ -1,0 +1,239 @@
+"""How the state of each widely copied class becomes that of our mechanism; `copied` reads the files they are in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from attngraft._core.registry import mechanism
+
+Translate = Callable[[Mapping[str, Any], dict[str, Tensor]], "nn.Module | None"]
+
+UNKNOWN = 0
+"""Width of a mechanism until it has seen a map."""
+
+
+def _renamed(tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor] | None:
+    """Rename tensors by the beginnings of their names; None unless exactly these are there."""
+    found: dict[str, Tensor] = {}
+    for name, value in tensors.items():
+        old = next((old for old in names if name == old or name.startswith(f"{old}.")), None)
+        if old is None:
+            return None
+        found[names[old] + name.removeprefix(old)] = value
+    return found if {name.split(".")[0] for name in found} == {new.split(".")[0] for new in names.values()} else None
+
+
+def _filled(module: nn.Module, tensors: Mapping[str, Tensor] | None) -> nn.Module | None:
+    """Load a state whose tensors may have another rank, as those of a 1x1 convolution and a linear layer."""
+    if tensors is None:
+        return None
+    own = module.state_dict()
+    if set(own) != set(tensors) or any(own[name].numel() != tensors[name].numel() for name in own):
+        return None
+    module.load_state_dict({name: tensors[name].reshape(own[name].shape) for name in own})
+    return module
+
+
+def _keep_norm(module: nn.Module, old: Any, name: str = "norm") -> None:
+    """Give a norm the settings of the one whose place it takes: Ultralytics changes eps and momentum of its own."""
+    norm: Any = module.get_submodule(name)
+    norm.eps = old.eps
+    if hasattr(old, "momentum"):
+        norm.momentum = old.momentum
+
+
+def _of_unknown_width(module: Any) -> Any:
+    """Mark a mechanism whose copied class is not told its width; `find_widths` finds it."""
+    if module is not None:
+        module.channels = UNKNOWN
+    return module
+
+
+def _se(_state: Mapping[str, Any], tensors: dict[str, Tensor]) -> nn.Module | None:
+    for first, second in (("fc.0", "fc.2"), ("fc1", "fc2"), ("excitation.0", "excitation.2"), ("l1", "l2")):
+        renamed = _renamed(tensors, {first: "squeeze", second: "excite"})
+        if renamed is not None and "squeeze.weight" in renamed and renamed["squeeze.weight"].shape[2:].numel() == 1:
+            hidden, channels = renamed["squeeze.weight"].shape[:2]
+            se = mechanism("se").cls(channels, reduction=channels // hidden, bias="squeeze.bias" in renamed)
+            return _filled(se, renamed)
+    return None
+
+
+def _eca(_state: Mapping[str, Any], tensors: dict[str, Tensor]) -> nn.Module | None:
+    kernel = tensors.get("conv.weight")
+    if kernel is None or kernel.dim() != 3:
+        return None
+    return _of_unknown_width(_filled(mechanism("eca").cls(1, kernel_size=kernel.shape[2]), tensors))
+
+
+def _ema(state: Mapping[str, Any], tensors: dict[str, Tensor]) -> nn.Module | None:
+    groups = state.get("groups", state.get("factor"))
+    if not isinstance(groups, int) or "conv1x1.weight" not in tensors:
+        return None
+    ema = _filled(mechanism("ema").cls(groups * tensors["conv1x1.weight"].shape[0], groups=groups), tensors)
+    if ema is not None:
+        ema.gn.eps = state["_modules"]["gn"].eps  # type: ignore[union-attr]
+    return ema
+
+
+def _simam(state: Mapping[str, Any], tensors: dict[str, Tensor]) -> nn.Module | None:
+    lam = state.get("e_lambda")
+    if not isinstance(lam, (int, float)) or tensors:
+        return None
+    return _of_unknown_width(mechanism("simam").cls(1, e_lambda=float(lam)))
+
+
+def _coord_attention(state: Mapping[str, Any], tensors: dict[str, Tensor]) -> nn.Module | None:
+    names = {"conv1": "squeeze", "bn1": "norm", "conv_h": "rows", "conv_w": "columns"}
+    renamed = _renamed(tensors, names)
+    if renamed is None:
+        return None
+    hidden, channels = renamed["squeeze.weight"].shape[:2]
+    module: Any = mechanism("coord_attention").cls(channels)
+    if module.hidden != hidden:
+        module = mechanism("coord_attention").cls(channels, reduction=channels // hidden)
+    filled = _filled(module, renamed)
+    if filled is not None:
+        _keep_norm(filled, state["_modules"]["bn1"])
+    return filled
+
+
+def _shuffle_attention(state: Mapping[str, Any], tensors: dict[str, Tensor]) -> nn.Module | None:
+    groups = state.get("G", state.get("groups"))
+    names = {
+        "cweight": "channel_weight", "cbias": "channel_bias", "sweight": "cell_weight", "sbias": "cell_bias",
+        "gn": "norm",
+    }  # fmt: skip
+    renamed = _renamed(tensors, names)
+    if renamed is None or not isinstance(groups, int):
+        return None
+    module = mechanism("shuffle_attention").cls(2 * groups * renamed["channel_weight"].numel(), groups=groups)
+    filled = _filled(module, renamed)
+    if filled is not None:
+        _keep_norm(filled, state["_modules"]["gn"])
+    return filled
+
+
+MLPS = ("fc.0 fc.2", "fc1 fc2", "f1 f2", "shared_MLP.0 shared_MLP.2", "shared_mlp.0 shared_mlp.2", "mlp.0 mlp.2")
+PLANES = ("conv1", "conv", "conv2d", "cv1")
+"""Names of the layers of copied CBAM classes whose convolution reads the mean first."""
+
+
+def _cbam(state: Mapping[str, Any], tensors: dict[str, Tensor]) -> nn.Module | None:
+    parts = state["_modules"]
+    if "ChannelGate" in parts:
+        return _official_cbam(parts, tensors)
+    for channel, spatial in (("ca", "sa"), ("channel_attention", "spatial_attention")):
+        if channel not in parts or spatial not in parts:
+            continue
+        slope = _slope(parts[channel])
+        for first, second in map(str.split, MLPS):
+            for plane in PLANES:
+                names = {
+                    f"{channel}.{first}": "mlp.squeeze", f"{channel}.{second}": "mlp.excite",
+                    f"{spatial}.{plane}": "spatial.conv",
+                }  # fmt: skip
+                renamed = _renamed(tensors, names)
+                if renamed is not None and slope is not None:
+                    weight = renamed["spatial.conv.weight"]
+                    return _bare_cbam({**renamed, "spatial.conv.weight": weight.flip(1)}, slope)
+    return None
+
+
+def _bare_cbam(tensors: dict[str, Tensor], slope: float) -> nn.Module | None:
+    """Build a CBAM without batch norm, of a plane of maxima and one of means."""
+    hidden, channels = tensors["mlp.squeeze.weight"].shape[:2]
+    cbam = mechanism("cbam").cls(
+        channels,
+        reduction=channels // hidden,
+        kernel_size=tensors["spatial.conv.weight"].shape[-1],
+        bias="mlp.squeeze.bias" in tensors,
+        spatial_bias="spatial.conv.bias" in tensors,
+        norm="none",
+        slope=slope,
+    )
+    return _filled(cbam, tensors)
+
+
+def _official_cbam(parts: Mapping[str, Any], tensors: dict[str, Tensor]) -> nn.Module | None:
+    names = {
+        "ChannelGate.mlp.1": "mlp.squeeze", "ChannelGate.mlp.3": "mlp.excite",
+        "SpatialGate.spatial.conv": "spatial.conv", "SpatialGate.spatial.bn": "spatial.norm",
+    }  # fmt: skip
+    renamed = _renamed(tensors, names)
+    if renamed is None or sorted(parts["ChannelGate"].pool_types) != ["avg", "max"]:
+        return None
+    hidden, channels = renamed["mlp.squeeze.weight"].shape
+    kernel_size = renamed["spatial.conv.weight"].shape[-1]
+    cbam = mechanism("cbam").cls(channels, reduction=channels // hidden, kernel_size=kernel_size)
+    filled = _filled(cbam, renamed)
+    if filled is not None:
+        _keep_norm(filled, parts["SpatialGate"].spatial.bn, "spatial.norm")
+    return filled
+
+
+def _slope(gate: nn.Module) -> float | None:
+    """Return the slope below zero of a channel gate's activation; None unless it reads maxima, with no other."""
+    sequential = [part for part in gate.modules() if isinstance(part, nn.Sequential)]
+    if not any(isinstance(part, nn.AdaptiveMaxPool2d) for part in gate.children()):
+        return None
+    if any(len(part) != 3 for part in sequential):
+        return None  # such as a sigmoid of its own for means and for maxima
+    passive = (nn.Linear, nn.Conv2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Sequential, nn.Sigmoid)
+    acting = [part for part in gate.modules() if part is not gate and not isinstance(part, passive)]
+    if len(acting) != 1 or not isinstance(acting[0], (nn.ReLU, nn.LeakyReLU)):
+        return None
+    return float(getattr(acting[0], "negative_slope", 0.0))
+
+
+def _gam(state: Mapping[str, Any], tensors: dict[str, Tensor]) -> nn.Module | None:
+    """Take the channel gate without a sigmoid, as most copies have it: their tensors do not tell."""
+    renamed = _renamed(tensors, {"channel_attention": "channel", "spatial_attention": "spatial"})
+    if renamed is None:
+        return None
+    channel, spatial = state["_modules"]["channel_attention"], state["_modules"]["spatial_attention"]
+    if [type(part) for part in channel] != [nn.Linear, nn.ReLU, nn.Linear]:
+        return None
+    if [type(part) for part in spatial] != [nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.Conv2d, nn.BatchNorm2d]:
+        return None
+    kernel_size = spatial[0].kernel_size[0]
+    if any(
+        (c.groups, c.padding_mode, c.padding[0]) != (1, "zeros", kernel_size // 2) for c in (spatial[0], spatial[3])
+    ):
+        return None
+    hidden, channels = renamed["channel.0.weight"].shape[:2]
+    gam = mechanism("gam").cls(channels, reduction=channels // hidden, kernel_size=kernel_size, channel_gate="none")
+    filled = _filled(gam, renamed)
+    if filled is not None:
+        for i in (1, 4):
+            _keep_norm(filled, spatial[i], f"spatial.{i}")
+    return filled
+
+
+def _lsk(state: Mapping[str, Any], tensors: dict[str, Tensor]) -> nn.Module | None:
+    names = {
+        "conv0": "near", "conv_spatial": "far", "conv1": "near_proj", "conv2": "far_proj", "conv_squeeze": "select",
+        "conv": "proj",
+    }  # fmt: skip
+    renamed = _renamed(tensors, names)
+    if renamed is None or state["_modules"]["conv_spatial"].dilation != (3, 3):
+        return None
+    renamed["select.weight"] = renamed["select.weight"].flip(1)  # the mean comes first there
+    return _filled(mechanism("lsk").cls(renamed["near.weight"].shape[0]), renamed)
+
+
+COPIED: Mapping[str, Translate] = {
+    "se": _se,
+    "eca": _eca,
+    "ema": _ema,
+    "simam": _simam,
+    "coord_attention": _coord_attention,
+    "shuffle_attention": _shuffle_attention,
+    "cbam": _cbam,
+    "gam": _gam,
+    "lsk": _lsk,
+}
+"""The widely copied classes whose operator is ours, and how their state becomes ours."""
