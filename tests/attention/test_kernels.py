@@ -15,6 +15,7 @@ from attngraft.attention import _kernels, kernel
 from attngraft.attention._kernels import KERNELS, Offsets, attend
 
 SCALE = 0.4
+UNFUSED = "ignore:.*flex_attention called without torch.compile.*"
 GRIDS = [(3, 5), (1, 1), (1, 7), (5, 1)]
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
@@ -69,6 +70,7 @@ def memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(_kernels, "KEPT_PER_CHANNEL", 100 if request.param == "kept" else 0)
 
 
+@pytest.mark.filterwarnings(UNFUSED, "ignore:.*grad attribute of a Tensor that is not a leaf.*")
 @pytest.mark.parametrize("positions", [True, False], ids=["relative", "none"])
 @pytest.mark.parametrize("name", KERNELS)
 class TestAgainstTheDefinition:
@@ -79,7 +81,10 @@ class TestAgainstTheDefinition:
         expected = reference(*tensors[:3], *tables, grid[1])
         torch.testing.assert_close(run(name, tensors, grid, positions), expected, atol=1e-12, rtol=0)
 
-    def test_gradients(self, name: str, positions: bool) -> None:
+    def test_gradients(self, name: str, positions: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        if name == "flex":  # PyTorch has the gradient on the CPU, and keeps it from users
+            monkeypatch.setattr("torch.nn.attention.flex_attention._validate_device", lambda *_: None)
+            monkeypatch.setattr(_kernels, "_require_flex", lambda *_: None)
         tensors = inputs((3, 5))
         wanted = tensors if positions else tensors[:3]
         expected = reference(*tensors[:3], *(tensors[3:] if positions else (None, None)), 5)
@@ -102,7 +107,7 @@ class TestAgainstTheDefinition:
         halves = tuple(t.to(dtype) for t in tensors)
         exact = run("factored", tuple(t.double() for t in halves), grid, positions)  # type: ignore[arg-type]
         out = run(name, halves, grid, positions)  # type: ignore[arg-type]
-        roundings = {"tiled": 1, "augmented": 3, "factored": 8}[name]
+        roundings = {"tiled": 1, "augmented": 3, "factored": 8, "flex": 1}[name]
         assert out.dtype == dtype
         assert (out.double() - exact).abs().max() < roundings * torch.finfo(dtype).eps
 
@@ -180,6 +185,39 @@ def test_a_second_derivative_asks_for_another_kernel() -> None:
     first.sum().backward()
 
 
+class TestFlex:
+    def test_refuses_a_gradient_on_the_cpu(self) -> None:
+        *fixed, by_row, by_column = inputs((3, 5), requires_grad=False)
+        tensors = (*fixed, by_row.requires_grad_(), by_column)
+        with pytest.raises(ValueError, match=r"has no gradient on the CPU; leave out .*kernel\('flex'\) there"):
+            run("flex", tensors, (3, 5))
+
+    def test_refuses_a_device_without_it(self) -> None:
+        q = torch.empty(1, 2, 4, 6, device="meta")
+        with pytest.raises(ValueError, match="does not run on meta"), kernel("flex"):
+            attend(q, q, q, scale=1.0)
+
+    @pytest.mark.filterwarnings("ignore:.*torch.jit.trace")
+    def test_refuses_to_be_traced(self) -> None:
+        q = torch.randn(1, 2, 4, 6)
+        with pytest.raises(ValueError, match="cannot be traced"), kernel("flex"):
+            torch.jit.trace(lambda q: attend(q, q, q, scale=1.0), (q,))
+
+    @pytest.mark.filterwarnings(UNFUSED)
+    def test_stays_outside_of_a_compiled_graph(self) -> None:
+        sizes = [(3, 5), (5, 4), (6, 6)]
+
+        def twice(q: Tensor, k: Tensor, v: Tensor, offsets: Offsets) -> Tensor:
+            return 2 * attend(q, k, v, scale=SCALE, offsets=offsets)
+
+        compiled = torch.compile(twice, backend="eager")
+        for grid in sizes:
+            q, k, v, *tables = inputs(grid, requires_grad=False)
+            offsets = Offsets(*tables, *grid)
+            with kernel("flex"):
+                torch.testing.assert_close(compiled(q, k, v, offsets), twice(q, k, v, offsets), atol=0, rtol=0)
+
+
 class TestChoice:
     @pytest.fixture
     def taken(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -215,7 +253,7 @@ class TestChoice:
 
     def test_unknown_name(self) -> None:
         with (
-            pytest.raises(ValueError, match="'tiled', 'augmented', 'factored', got 'flash'"),
+            pytest.raises(ValueError, match="'tiled', 'augmented', 'factored', 'flex', got 'flash'"),
             kernel("flash"),
         ):
             pass

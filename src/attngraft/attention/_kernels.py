@@ -5,7 +5,7 @@
     B batch    h heads    P = B * h pairs    d channels of a head    H, W the map    N = H * W cells, row by row
     T queries of a tile    M = (2H - 1) + (2W - 1) rows of both tables
 
-Three kernels give the same numbers up to rounding; `attend` takes the one that suits:
+Four kernels give the same numbers up to rounding; `attend` takes the one that suits:
 
 =============  ==========================  ============================================================================
 kernel         taken for                   how
@@ -26,6 +26,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -33,7 +34,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attngraft._core.checks import is_tracing, one_of
-from attngraft._core.errors import DerivativeError
+from attngraft._core.errors import DerivativeError, OptionError
 
 TILE = 1 << 19
 """Most logits in a tile: 2 MiB of fp32. Against 2^20, training is 1.02 to 1.07 times as fast, since less memory is
@@ -93,10 +94,13 @@ def kernel(name: str) -> Iterator[None]:
     The result stays the same up to rounding; memory, speed and what can be differentiated twice do not.
 
     Args:
-        name: ``"tiled"``, ``"augmented"`` or ``"factored"``.
+        name: ``"tiled"``, ``"augmented"``, ``"factored"`` or ``"flex"``. FlexAttention has gradients on accelerators
+            only, and no float64 there; on the CPU its unfused reference runs, which makes N x N logits. It compiles
+            anew for each size, at most `torch._dynamo.config.recompile_limit` times, and stays outside of a
+            `torch.compile` around it.
 
     Raises:
-        OptionError: If there is no such kernel.
+        OptionError: If there is no such kernel, or on a call where ``"flex"`` cannot run.
 
     Example:
         >>> from attngraft.attention import MHSA, kernel
@@ -179,6 +183,60 @@ def _pairs(table: Tensor, size: int) -> Tensor:
     position = torch.arange(size, device=table.device)
     offset = position - position[:, None] + (size - 1)  # (query, key)
     return table[offset].transpose(1, 2)
+
+
+# -- flex: PyTorch's own kernel generator ------------------------------------------------------------------------------
+
+
+def _flex(q: Tensor, k: Tensor, v: Tensor, scale: float, offsets: Offsets | None) -> Tensor:
+    _require_flex(q, k, v, *(offsets or ())[:2])
+    channels = v.shape[2]
+    with torch.autocast(q.device.type, enabled=False):
+        positions = None if offsets is None else _added_positions(q.transpose(2, 3), scale, offsets)
+        q, k, v = (_widened(t.transpose(2, 3)) for t in (q, k, v))  # (B, h, N, d)
+        out: Tensor = _flex_attention(q.device.type != "cpu")(q, k, v, score_mod=positions, scale=scale)
+    return out[..., :channels].transpose(2, 3)
+
+
+def _require_flex(q: Tensor, *others: Tensor) -> None:
+    if torch.compiler.is_compiling():
+        problem = "compiles itself, and inside a dynamic graph it gives wrong numbers"  # torch 2.14.1 on the CPU
+    elif is_tracing():
+        problem = "cannot be traced or exported"
+    elif q.device.type not in ("cpu", "cuda", "xpu"):
+        problem = f"does not run on {q.device.type}"
+    elif q.device.type == "cpu" and torch.is_grad_enabled() and any(t.requires_grad for t in (q, *others)):
+        problem = "has no gradient on the CPU"
+    elif q.device.type != "cpu" and q.dtype == torch.float64:
+        problem = "has no float64 on accelerators"
+    else:
+        return
+    raise OptionError(f"the flex attention kernel {problem}; leave out attngraft.attention.kernel('flex') there")
+
+
+@cache
+def _flex_attention(compiled: bool) -> Callable[..., Any]:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    # Whole or not at all: without it, the ninth size would quietly make N x N logits.
+    run: Any = flex_attention
+    return torch.compile(run, dynamic=False, fullgraph=True) if compiled else run
+
+
+def _added_positions(q: Tensor, scale: float, offsets: Offsets) -> Callable[..., Tensor]:
+    """Return what adds the position logits of queries ``(B, h, N, d)`` to one logit."""
+    to_row, to_column = (t.flatten(2, 3) for t in _axis_logits(_at_least_single(q) * scale, offsets))  # (B, h, N, .)
+    W = offsets.width
+
+    def added(logit: Tensor, b: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return logit + to_row[b, head, query, key // W] + to_column[b, head, query, key % W]
+
+    return added
+
+
+def _widened(t: Tensor) -> Tensor:
+    """Pad the channels to the 16 that FlexAttention's compiled form wants at least."""
+    return F.pad(t, (0, max(0, 16 - t.shape[3]))).contiguous()
 
 
 # -- tiled: the whole pass in our hands --------------------------------------------------------------------------------
@@ -388,4 +446,4 @@ def _is_half(t: Tensor) -> bool:
     return t.dtype in (torch.float16, torch.bfloat16)
 
 
-KERNELS: dict[str, Kernel] = {"tiled": _tiled, "augmented": _augmented, "factored": _factored}
+KERNELS: dict[str, Kernel] = {"tiled": _tiled, "augmented": _augmented, "factored": _factored, "flex": _flex}
