@@ -114,12 +114,13 @@ class Gathering:
         if source == twin:
             text = with_anchors_of(text, (ROOT / file).read_text(encoding="utf-8"))
             text = outside_code(text, lambda prose: BROKEN_LINE.sub("", prose))
-        text = outside_code(text, lambda prose: formulas(LINK.sub(lambda link: self.link(link, source.parent), prose)))
+        text = outside_code(text, lambda prose: formulas(LINK.sub(lambda link: self.link(link, source), prose)))
         translated = source == twin or "zh-CN" in source.name or re.search(r"[一-鿿]", text)
         return text if self.language == "en" or translated else UNTRANSLATED + text
 
-    def link(self, found: re.Match[str], folder: Path) -> str:
+    def link(self, found: re.Match[str], page: Path) -> str:
         """Return a link of a page as the site needs it, and note its target."""
+        folder = page.parent
         before, path, anchor, after = found[1], unquote(found[2]), found[3] or "", found[4]
         if not path or ELSEWHERE.match(path):
             return found[0]
@@ -129,6 +130,9 @@ class Gathering:
         if file.endswith(CHINESE) and self.language == "en":  # the twin stands in the other site
             html = Path("zh", file.removesuffix(CHINESE) + ".md")
             return f"{before}{os.path.relpath(built(html), built(folder / 'x.md').parent)}{anchor}{after}"
+        if self.language == "zh" and file.removesuffix(".md") + CHINESE == str(page):  # a twin's own original
+            english = Path("..", built(Path(file)))
+            return f"{before}{os.path.relpath(english, built(folder / 'x.md').parent)}{anchor}{after}"
         if self.language == "zh" and file.endswith(CHINESE):
             path, file = path.removesuffix(CHINESE) + ".md", file.removesuffix(CHINESE) + ".md"
         if (ROOT / file).exists():

@@ -85,6 +85,8 @@ def test_every_page_of_the_index_is_in_the_navigation_of_both_languages(script: 
 
 def test_a_page_with_a_twin_is_chinese_and_another_says_that_it_is_not(site: Path) -> None:
     assert "五步，从零开始得到第一个结论" in (site / "zh/docs/quickstart.html").read_text(encoding="utf-8")
+    assert 'href="../../docs/quickstart.html">English' in (site / "zh/docs/quickstart.html").read_text(encoding="utf-8")
+    assert 'href="../index.html">English' in (site / "zh/index.html").read_text(encoding="utf-8")
     english = (site / "zh/docs/decisions/0001-graft.html").read_text(encoding="utf-8")
     assert "这一页还没有中文版" in english
     assert "这一页还没有中文版" not in (site / "docs/decisions/0001-graft.html").read_text(encoding="utf-8")
