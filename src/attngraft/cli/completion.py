@@ -240,7 +240,7 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "look": Command(
         ("model", "source", "base", "imgsz", "confidence", "limit", "layers", "scores", "image", "detection", "output",
-         "frame", "port"),
+         "frame", "port", "language"),
         first=files(".pt", ".ckpt", ".jpg", ".jpeg", ".png", ".mp4"), repeated=True,
     ),
     "probe": Command(

@@ -16,6 +16,7 @@ from attngraft.cli import pairs
 from attngraft.cli.output import console as new_console
 from attngraft.cli.progress import StatusLine
 from attngraft.look.asking import Question
+from attngraft.look.language import checked_language, font, said, spoken
 from attngraft.look.result import require_suffix
 from attngraft.look.video import is_video
 
@@ -32,6 +33,7 @@ KEYS = (
     "detection",
     "output",
     "frame",
+    "language",
     "port",
 )
 DEFAULT = "look.html"
@@ -63,7 +65,10 @@ def run_look(words: Sequence[str], output: Path | None = None, *, live: bool = F
         return
     if "frame" in options:
         raise click.UsageError("frame is for a video; an image is chosen with image=")
+    language = checked_language(options.pop("language", None))
     file = require_suffix(chosen or DEFAULT)
+    if language and file.suffix == ".png":
+        font(13, language)  # before the work
     if chosen or not live:
         _require_writable(file)
     shown = {key: options.pop(key) - 1 for key in ("image", "detection") if _is_number(options, key)}
@@ -72,13 +77,14 @@ def run_look(words: Sequence[str], output: Path | None = None, *, live: bool = F
     with progress:
         question = Question.of(model, images, **asked)
         found = question.look(progress)
+        found.language = language
         found.command = shlex.join(["attngraft", "look", *words, *([] if output is None else ["-o", str(output)])])
         written = None
         if chosen or not live:
             progress.started(f"writing {file.name}")
             written = found.save(file, **shown)
     for verdict in found.verdicts():
-        click.echo(f"attngraft: {verdict}")
+        click.echo(f"attngraft: {said(verdict, language or spoken())}")
     if written:
         click.echo(f"attngraft: {written} written")
     if live:
@@ -93,7 +99,7 @@ def _follow(model: str, images: list[str], options: dict[str, Any], output: Any,
     """Write a video of one detection."""
     from attngraft.look.video import film
 
-    extra = sorted(options.keys() & {"base", "scores", "limit", "image"})
+    extra = sorted(options.keys() & {"base", "scores", "limit", "image", "language"})
     if len(images) > 1 or live or extra:
         what = "--serve" if live else f"{extra[0]}=" if extra else f"{len(images)} files"
         raise click.UsageError(f"a video is looked at alone, by frame= and detection=, got {what}")

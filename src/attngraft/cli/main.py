@@ -157,7 +157,7 @@ def look(words: tuple[str, ...], output: Path | None, serve: bool) -> None:
 
     Writes one page that needs no network, a contact sheet of one detection (.png, .svg), or all arrays (.npz).
     Keys: base, scores, imgsz, confidence, limit, layers; image and detection choose what a contact sheet shows, frame
-    and detection what is followed through a video, port where the page is served.
+    and detection what is followed through a video, port where the page is served, language=en or zh what words are in.
     """
     from attngraft.cli.look import run_look
 

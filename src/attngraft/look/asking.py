@@ -12,6 +12,7 @@ from attngraft._core.errors import MapError, OptionError
 from attngraft._core.progress import SILENT, Progress
 from attngraft.look.collecting import Settings, collect
 from attngraft.look.images import Pixels, read_all
+from attngraft.look.language import checked_language
 from attngraft.look.result import Look
 from attngraft.maps import Subject
 
@@ -73,6 +74,7 @@ def look(
     limit: int = 10,
     layers: Sequence[str] = (),
     scores: bool = False,
+    language: str | None = None,
     progress: Progress = SILENT,
 ) -> Look:
     """See what a model's attention mixed, what its detections rest on, and what its grafts do.
@@ -87,6 +89,7 @@ def look(
         layers: Layers to ask what detections rest on; by default those before the first two attentions or gates, and
             those that the head reads.
         scores: Whether to score the maps of the three surest detections by deletion and insertion, beside controls.
+        language: Of the page and of figures, ``en`` or ``zh``; None takes that of the browser and of the locale.
         progress: Whom to tell what is being done.
 
     Raises:
@@ -94,8 +97,11 @@ def look(
         DataError: If an image cannot be read.
         OptionError: If an option makes no sense.
     """
+    checked_language(language)
     given = {"imgsz": imgsz, "confidence": confidence, "limit": limit, "layers": layers, "scores": scores}
-    return Question.of(model, images, base=base, **given).look(progress)  # type: ignore[arg-type]
+    found = Question.of(model, images, base=base, **given).look(progress)  # type: ignore[arg-type]
+    found.language = language
+    return found
 
 
 def checked_settings(

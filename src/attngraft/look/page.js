@@ -28,7 +28,7 @@
 
   function readAddress() {
     const given = new URLSearchParams(location.hash.slice(1));
-    const spoken = navigator.language.startsWith("zh") ? "zh" : "en";
+    const spoken = data.language || (navigator.language.startsWith("zh") ? "zh" : "en");
     state.lang = given.get("lang") === "zh" || given.get("lang") === "en" ? String(given.get("lang")) : spoken;
     state.theme = ["light", "dark"].includes(given.get("theme") || "") ? String(given.get("theme")) : "";
     state.image = within(given.get("image"), data.images.length);

@@ -39,6 +39,7 @@ def page(look: Look, *, live: bool = False) -> str:
         "model": look.model,
         "base": look.base,
         "task": look.task,
+        "language": look.language,
         "live": live,
         "served": live,
         "boxMost": COARSE**2,

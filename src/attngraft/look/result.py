@@ -29,6 +29,8 @@ class Look:
         task: The task of Ultralytics.
         names: Names of the classes.
         base: Name of the model beside; empty if there is none.
+        language: Of figures and of the page, ``en`` or ``zh``; None takes that of the locale, and in the page of the
+            browser. A ``.png`` is then in English where this system has no font for Chinese.
         command: The command line that it was made by, for the metadata of figures; empty in Python.
     """
 
@@ -37,6 +39,7 @@ class Look:
     ) -> None:
         self.images = list(images)
         self.model, self.task, self.names, self.base = model, task, names, base
+        self.language: str | None = None
         self.command = ""
 
     def __repr__(self) -> str:
@@ -67,11 +70,13 @@ class Look:
             detection: Number of the detection, from 0; an image without any shows its middle cell.
 
         Raises:
-            OptionError: If there is no such image or detection.
+            OptionError: If there is no such image or detection, or no font for the language that was asked for.
         """
+        from attngraft.look.language import has_font, spoken
         from attngraft.look.sheet import draw
 
-        return draw(self._tiles(image, detection))
+        language = self.language or (spoken() if has_font(spoken()) else "en")
+        return draw(self._tiles(image, detection, language), language)
 
     def save(self, path: str | Path, *, image: int = 0, detection: int = 0) -> Path:
         """Write a page (``.html``), a contact sheet (``.png``, ``.svg``) or all arrays (``.npz``).
@@ -96,9 +101,10 @@ class Look:
         elif file.suffix == ".npz":
             write_whole(file, lambda partial: np.savez_compressed(partial, **self.arrays()))  # type: ignore[arg-type]
         elif file.suffix == ".svg":
+            from attngraft.look.language import spoken
             from attngraft.look.sheet import svg
 
-            write_text(file, svg(self._tiles(image, detection), self.command or repr(self)))
+            write_text(file, svg(self._tiles(image, detection, self.language or spoken()), self.command or repr(self)))
         else:
             from attngraft.look.sheet import png
 
@@ -111,7 +117,7 @@ class Look:
         self.figure().save(buffer, "PNG")
         return buffer.getvalue()
 
-    def _tiles(self, image: int, detection: int) -> Any:
+    def _tiles(self, image: int, detection: int, language: str) -> Any:
         from attngraft.look.sheet import tiles
 
         if not 0 <= image < len(self.images):
@@ -121,7 +127,7 @@ class Look:
             raise OptionError(
                 f"{found.name} has {len(found.detections)} detections, counted from 0; got detection={detection}"
             )
-        return tiles(found, detection, self.names)
+        return tiles(found, detection, self.names, language)
 
 
 def require_suffix(path: str | Path) -> Path:

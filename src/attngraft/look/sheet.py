@@ -8,16 +8,19 @@ from dataclasses import dataclass
 from html import escape
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 
 from attngraft import drawing
 from attngraft.look.arrays import Array, Attention, ImageLook, Size
 from attngraft.look.drawn import data_url, lay, over
+from attngraft.look.language import Font, font, say
 
 SIDE, GUTTER, LINE, COLUMNS = 240, 12, 18, 5
 PAPER, TEXT = (255, 255, 255), (30, 30, 30)
 MOST = 80
+SIDES = {"left": "left.side"}
+"""Targets whose word is another in the page's table."""
 
 
 @dataclass(frozen=True)
@@ -35,61 +38,60 @@ class Tile:
     row: int
 
 
-def tiles(look: ImageLook, detection: int, names: dict[int, str]) -> list[Tile]:
+def tiles(look: ImageLook, detection: int, names: dict[int, str], language: str = "en") -> list[Tile]:
     """Return the maps of one detection: ODAM of its targets, rows of each attention, gates, and grafts.
 
     Args:
         look: The image.
         detection: Number of the detection; of an image without any, the middle cell of each attention is shown.
         names: Names of the classes.
+        language: ``en`` or ``zh``.
     """
-    found = [Tile(_said(look, detection, names), _marked(look, detection), 0)]
+    found = [Tile(_said(look, detection, names, language), _marked(look, detection), 0)]
     for relevance in look.relevance:
         for target, heat in zip(relevance.targets, relevance.maps[detection], strict=True):
             if target == "class" or relevance is look.relevance[-1]:
-                found.append(Tile((f"ODAM of the {target}", relevance.layer), _over(look, heat), 0))
+                title = say(language, "sheet.odam", target=say(language, SIDES.get(target, target)))
+                found.append(Tile((title, relevance.layer), _over(look, heat), 0))
     row = 0
     for attention in look.attentions:
         for view, rows, grids in _views(attention, detection):
             row += 1
             maps, _ = lay(rows, grids, MOST)
             scale = float(abs(maps).max())
-            found += [
-                Tile((f"head {head}: {view}", attention.name), over(look.input, one, scale, SIDE), row)
-                for head, one in enumerate(maps)
-            ]
-    found += [
-        Tile((f"gate, mean {gate.channels.mean():.3f}", gate.name), _over(look, gate.cells), row + 1)
-        for gate in look.gates
-        if gate.cells.size > 1
-    ]
-    found += [
-        Tile((f"graft, strength {graft.strength:.3f}", graft.name), _over(look, graft.cells), row + 1)
-        for graft in look.grafts
-    ]
+            for head, one in enumerate(maps):
+                title = say(language, "sheet.head", number=head, view=say(language, view))
+                found.append(Tile((title, attention.name), over(look.input, one, scale, SIDE), row))
+    for gate in look.gates:
+        if gate.cells.size > 1:
+            title = say(language, "sheet.gate", value=f"{gate.channels.mean():.3f}")
+            found.append(Tile((title, gate.name), _over(look, gate.cells), row + 1))
+    for graft in look.grafts:
+        title = say(language, "sheet.graft", value=f"{graft.strength:.3f}")
+        found.append(Tile((title, graft.name), _over(look, graft.cells), row + 1))
     return found
 
 
 def _views(attention: Attention, detection: int) -> Iterator[tuple[str, Array, Sequence[Size]]]:
-    """Yield the rows that are shown of an attention: of the detection, or of the middle cell where there is none."""
+    """Yield the rows that are shown of an attention, and their word: of the detection, else of the middle cell."""
     if len(attention.rows):
-        yield "mixed", attention.rows[detection], attention.key_grids
+        yield "sheet.mixed", attention.rows[detection], attention.key_grids
         if attention.weighted is not None:
-            yield "weighted by gradient", attention.weighted[detection], attention.key_grids
+            yield "weighted", attention.weighted[detection], attention.key_grids
     elif attention.cells.size:
         middle = attention.cells.shape[0] // 2 * attention.cells.shape[1] + attention.cells.shape[1] // 2
-        yield "mixed, middle cell", attention.cell_rows[middle], [attention.cell_grid]
+        yield "sheet.middle", attention.cell_rows[middle], [attention.cell_grid]
 
 
-def draw(shown: list[Tile]) -> Image.Image:
+def draw(shown: list[Tile], language: str = "en") -> Image.Image:
     """Return the sheet as an image."""
     places, size = _places(shown)
     sheet = Image.new("RGB", size, PAPER)
-    brush, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    brush, letters = ImageDraw.Draw(sheet), font(13, language)
     for tile, (x, y) in zip(shown, places, strict=True):
         sheet.paste(tile.image, (x, y))
         for line, text in enumerate(tile.title):
-            brush.text((x, y + tile.image.height + 3 + line * LINE), _fitting(text, font), TEXT, font)
+            brush.text((x, y + tile.image.height + 3 + line * LINE), _fitting(text, letters), TEXT, letters)
     return sheet
 
 
@@ -135,9 +137,9 @@ def _places(shown: list[Tile]) -> tuple[list[tuple[int, int]], tuple[int, int]]:
     return places, (max(x for x, _ in places) + SIDE + GUTTER, y + step)
 
 
-def _said(look: ImageLook, detection: int, names: dict[int, str]) -> tuple[str, str]:
+def _said(look: ImageLook, detection: int, names: dict[int, str], language: str) -> tuple[str, str]:
     if not look.detections:
-        return "no detection", look.name
+        return say(language, "sheet.none"), look.name
     one = look.detections[detection]
     return f"{names.get(one.label, one.label)} {one.score:.2f}", look.name
 
@@ -159,8 +161,8 @@ def _over(look: ImageLook, heat: object) -> Image.Image:
     return over(look.input, values, float(np.nan_to_num(abs(values), posinf=0).max()), SIDE)
 
 
-def _fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+def _fitting(text: str, letters: Font) -> str:
     """Cut the front of a text that is wider than a tile; the end of a layer's path tells it."""
-    while font.getlength(text) > SIDE and len(text) > 4:
+    while letters.getlength(text) > SIDE and len(text) > 4:
         text = "…" + text[2:]
     return text
