@@ -27,7 +27,7 @@ def test_names_and_arguments_that_circulate_stand_for_one_mechanism() -> None:
     assert len(taken) == len(set(taken))
     for record in records:
         for signature in record.signatures:
-            assert set(signature) <= {"_", "channels", *record.options}, record.name
+            assert set(signature) <= {"_", "channels", "stride", "head_width", *record.options}, record.name
 
 
 @pytest.mark.parametrize("name", names())

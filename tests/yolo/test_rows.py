@@ -55,6 +55,61 @@ def test_other_mechanisms_build_from_rows(row: list[Any]) -> None:
     assert layer.channels == 256
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments", "options"),
+    [
+        ("SHSA", [], {"key_dim": 16, "attended_channels": None}),
+        ("SHSA", [1024], {"key_dim": 16}),
+        ("SHSA", [1024, 16, 64], {"key_dim": 16, "attended_channels": 64}),
+        ("SHSA", [16, 55], {"key_dim": 16, "attended_channels": 55}),
+        ("AttentionTSSA", [], {"heads": 8}),
+        ("AttentionTSSA", [1024, 4, True], {"heads": 4, "qkv_bias": True}),
+        ("RFAConv", [], {"kernel_size": 3}),
+        ("RFAConv", [1024, 3, 1], {"kernel_size": 3}),
+        ("RFAConv", [1024, 1024, 5], {"kernel_size": 5}),
+        ("RFCBAMConv", [], {"kernel_size": 3}),
+        ("RFCBAMConv", [1024, 5, 1], {"kernel_size": 5}),
+        ("SKAttention", [], {"kernel_sizes": (3, 5), "groups": 32}),
+        ("SKAttention", [1024, [1, 3, 5, 7], 16, 1, 32], {"kernel_sizes": (1, 3, 5, 7), "groups": 1}),
+        ("SKAttention", [[1, 3, 5, 7]], {"kernel_sizes": (1, 3, 5, 7)}),
+        ("BAMBlock", [], {"reduction": 16, "dilation": 4}),
+        ("BAMBlock", [1024, 8, 2], {"reduction": 8, "dilation": 2}),
+        ("CrissCrossAttention", [], {"reduction": 8}),
+        ("CrissCrossAttention", [1024], {"reduction": 8}),
+        ("HaloAttention", [], {"window": 8, "halo": 3, "heads": 8}),
+        ("HaloAttention", [1024, 4, 1], {"window": 4, "halo": 1, "heads": 8}),
+        ("HaloAttention", [1024, 4, 1, 64, 4], {"window": 4, "halo": 1, "heads": 4}),
+        ("CAFM", [], {"heads": 8, "bias": False}),
+        ("CAFM", [1024, 4, True], {"heads": 4, "bias": True}),
+        ("MSLA", [], {"heads": 1}),
+        ("MSLA", [1024, 8], {"heads": 8}),
+        ("CascadedGroupAttention", [], {"key_dim": 16, "heads": 4, "kernel_sizes": (5,)}),
+        ("CascadedGroupAttention", [1024, 8, 2], {"key_dim": 8, "heads": 2}),
+        ("CascadedGroupAttention", [1024, 16, 4, 4, 14, [7, 5, 3, 3]], {"kernel_sizes": (7, 5, 3, 3), "window": 7}),
+        ("LocalWindowAttention", [1024, 16, 4, 4, 14, 5, [5, 5, 5, 3]], {"window": 5, "kernel_sizes": (5, 5, 5, 3)}),
+        ("MALA", [], {"heads": 8}),
+        ("MALA", [1024, 4], {"heads": 4}),
+        ("PolaLinearAttention", [], {"heads": 8}),
+        ("PolaLinearAttention", [1024, [20, 20], 4, True], {"heads": 4, "qkv_bias": True}),
+    ],
+    ids=str,
+)
+def test_later_mechanisms_build_with_the_arguments_of_their_copied_classes(
+    name: str, arguments: list[Any], options: dict[str, Any]
+) -> None:
+    model = DetectionModel(with_row([-1, 1, name, arguments]), verbose=False)
+    layer = model.model[11]
+    assert type(layer) is attngraft.info(name).cls
+    assert {key: getattr(layer, key) for key in options} == options
+    assert torch.isfinite(model.eval()(torch.rand(1, 3, 96, 64))[0]).all()
+
+
+@pytest.mark.parametrize("name", ["RFAConv", "RFCBAMConv"])
+def test_a_stride_that_is_not_built_is_refused(name: str) -> None:
+    with pytest.raises(OptionError, match=rf"a row of {name} takes \[kernel_size\], got \[128, 3, 2\]"):
+        DetectionModel(with_row([-1, 1, name, [128, 3, 2]]), verbose=False)
+
+
 def test_a_yaml_file_with_a_row_trains_in_name_only_when_we_are_there(fresh: Any) -> None:
     Path("yolo11n-blog.yaml").write_text(yaml.safe_dump(with_row([-1, 1, "MHSA", [14, 14, 4]])))
     code = (

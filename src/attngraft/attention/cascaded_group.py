@@ -42,7 +42,11 @@ from attngraft.attention._windows import cut, join, pad_end
     ),
     row=("key_dim", "heads", "window"),
     aliases=("LocalWindowAttention",),
-    signatures=(("key_dim", "heads"), ("key_dim", "heads", "_", "_", "window")),
+    signatures=(
+        ("key_dim", "heads"),
+        ("key_dim", "heads", "_", "_", "kernel_sizes"),
+        ("key_dim", "heads", "_", "_", "window", "kernel_sizes"),
+    ),
     growth="N",
 )
 class CascadedGroupAttention(Attention):

@@ -40,7 +40,7 @@ from attngraft.attention._windows import cut, cut_overlapping, join, pad_end
     cost="3 * N * C**2 + 2 * ceiling(H / window) * ceiling(W / window) * window**2 * C * (key_window**2 + key_window)",
     row=("heads", "window", "halo"),
     aliases=("HaloAttn",),
-    signatures=(("window", "halo", "_", "heads"),),
+    signatures=(("window", "halo", "head_width", "heads"),),
     growth="N",
 )
 class HaloAttention(Attention):

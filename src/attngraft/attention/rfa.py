@@ -31,7 +31,7 @@ from attngraft.attention._official import renamed, without_bias
     cost="N * C * kernel_size**2 * (1 + kernel_size**2 + C)",
     row=("kernel_size",),
     aliases=("RFA",),
-    signatures=(("kernel_size",),),
+    signatures=(("kernel_size", "stride"),),
     growth="N",
 )
 class RFAConv(Attention):

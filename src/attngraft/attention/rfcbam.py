@@ -34,7 +34,7 @@ from attngraft.attention.rfa import merged_taps
     cost="N * kernel_size**2 * (C * kernel_size**2 + C**2 + 18) + 2 * C * hidden",
     row=("kernel_size",),
     aliases=("RFCBAM",),
-    signatures=(("kernel_size",),),
+    signatures=(("kernel_size", "stride"),),
     growth="N",
 )
 class RFCBAMConv(Attention):

@@ -40,6 +40,14 @@ IGNORED = "_"
 OWN_WIDTH = "channels"
 """Stands in a signature for an inner width, which ours takes from the map."""
 
+STRIDE = "stride"
+"""Stands in a signature for a stride, which ours has not: only 1 is read."""
+
+HEAD_WIDTH = "head_width"
+"""Stands in a signature for the width of a head, which ours takes from the map and the number of heads."""
+
+LEFT_OUT = (IGNORED, OWN_WIDTH, STRIDE, HEAD_WIDTH)
+
 FEWEST_CELLS = 9
 """A lone number below this counts heads, and is no side of a map."""
 
@@ -208,6 +216,9 @@ RULES: Mapping[str, Callable[[Any, int], bool]] = {
     "local_weight": _is_fraction,
     "key_ratio": _is_fraction,
     "hidden": lambda value, _: _is_integer(value) and value >= 1,
+    "attended_channels": lambda value, channels: _is_integer(value) and 1 <= value <= channels,
+    STRIDE: lambda value, _: _is_integer(value) and value == 1,
+    HEAD_WIDTH: lambda value, _: _is_integer(value) and value >= 1,
     "variant": lambda value, _: value in (5, 7) or isinstance(value, str),  # kernel sizes of copied ELA classes
 }
 """What a value has to be to be meant for an option; the mechanism itself requires more."""
@@ -222,7 +233,7 @@ def _named(
     record: Mechanism, channels: int, names: Sequence[str], values: list[Any], *, is_row: bool
 ) -> dict[str, Any]:
     """Name values, with None as an option's default; a class may translate those of its record's row itself."""
-    pairs = [(name, value) for name, value in zip(names, values, strict=False) if name not in (IGNORED, OWN_WIDTH)]
+    pairs = [(name, value) for name, value in zip(names, values, strict=False) if name not in LEFT_OUT]
     given = {name: value for name, value in pairs if value is not None}
     own: Any = getattr(record.cls, "from_row", None)
     if not is_row or own is None:
