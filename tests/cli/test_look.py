@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -78,3 +81,45 @@ def test_bad_input_gets_a_sentence(words: list[str], said: str, status: int, ima
     assert code == status
     assert "Traceback" not in output
     assert not list(Path().glob("look*"))
+
+
+@pytest.mark.parametrize("size", ["0", "-3", "64,0", "nan", "640.5"])
+def test_a_size_that_is_none(size: str, image: Path) -> None:
+    code, said = run("attngraft-micro.yaml+mhsa@P3", image, f"imgsz={size}")
+    assert code == 2
+    assert "look takes imgsz=640, or a height and a width as in imgsz=480,640, got imgsz=" in said
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 200), (200, 1)])
+def test_an_image_of_one_pixel(shape: tuple[int, int], tmp_path: Path) -> None:
+    Image.fromarray(np.full((*shape, 3), 99, np.uint8)).save(tmp_path / "thin.png")
+    code, said = run("attngraft-micro.yaml+mhsa@P3", tmp_path / "thin.png", "imgsz=96", "-o", tmp_path / "look.html")
+    assert code == 0, said
+    assert (tmp_path / "look.html").is_file()
+
+
+def test_a_folder_that_nobody_may_write_to(image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Path, int]] = []
+    monkeypatch.setattr(os, "access", lambda path, mode: asked.append((Path(path), mode)))  # root may write anywhere
+    code, said = run("attngraft-micro.yaml+mhsa@P3", image, "-o", tmp_path / "sub" / "look.html")
+    assert code == 1
+    assert f"cannot write {tmp_path / 'sub' / 'look.html'} in {tmp_path}; choose another file with -o" in said
+    assert asked == [(tmp_path, os.W_OK)]
+
+
+def test_a_video_whose_end_is_cut_off(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    writer = cv2.VideoWriter(str(tmp_path / "whole.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 64))
+    for _ in range(20):
+        writer.write(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8))
+    writer.release()
+    whole = (tmp_path / "whole.avi").read_bytes()
+    (tmp_path / "half.avi").write_bytes(whole[: len(whole) // 2])
+    words = ("imgsz=64", "confidence=0", "-o", tmp_path / "look.avi")
+    code, said = run("attngraft-micro.yaml+mhsa@P3", tmp_path / "half.avi", *words)
+    assert code == 0, said
+    read, missing = map(int, re.search(r"of (\d+) frames; the video says that it has (\d+) more", said).groups())  # type: ignore[union-attr]
+    assert read + missing == 20
+    assert 5 < read < 15
+    code, said = run("attngraft-micro.yaml+mhsa@P3", tmp_path / "whole.avi", "frame=10", *words)
+    assert re.search(r"followed in \d+ of 11 frames$", said.strip())

@@ -44,14 +44,19 @@ class Film:
         file: The file.
         frames: How many frames it has.
         followed: In how many of them the detection was found.
+        missing: How many more the video says that it has; more than one where its end is cut off.
     """
 
     file: Path
     frames: int
     followed: int
+    missing: int = 0
 
     def __str__(self) -> str:
-        return f"{self.file} written; the detection was followed in {self.followed} of {self.frames} frames"
+        said = f"{self.file} written; the detection was followed in {self.followed} of {self.frames} frames"
+        if self.missing > 1:
+            said += f"; the video says that it has {self.missing} more, which cannot be read: its end may be cut off"
+        return said
 
 
 def is_video(path: str | Path) -> bool:
@@ -129,7 +134,7 @@ def film(
                 writer.release()
 
         write_whole(file, fill)
-    return Film(file, written[0], followed[0])
+    return Film(file, written[0], followed[0], max(0, count - frame - written[0]))
 
 
 @contextmanager
