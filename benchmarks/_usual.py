@@ -362,3 +362,51 @@ def ocab(m: nn.Module, x: Tensor) -> Tensor:
     mixed = unwindow(mixed.transpose(1, 2).reshape(-1, M * M, C), M, x.shape)
     tokens = m.proj(mixed) + tokens
     return (tokens + m.mlp(m.norm2(tokens))).permute(0, 3, 1, 2)
+
+
+def sk(m: nn.Module, x: Tensor) -> Tensor:
+    views = torch.stack([conv(x) for conv in m.convs], 0)  # (branches, B, C, H, W)
+    hidden = F.relu(m.squeeze(sum(views).mean(-1).mean(-1)))
+    logits = [F.linear(hidden, weight)[:, :, None, None] for weight in m.select.weight.chunk(m.branches)]
+    return (torch.stack(logits, 0).softmax(0) * views).sum(0)
+
+
+def bam(m: nn.Module, x: Tensor) -> Tensor:
+    pooled = F.adaptive_avg_pool2d(x, 1).flatten(1)
+    by_channel = m.excite(F.relu(m.squeeze(pooled)))[:, :, None, None].expand_as(x)
+    cells = F.relu(m.reduce(x))
+    for conv in m.surroundings:
+        cells = F.relu(conv(cells))
+    return (1 + torch.sigmoid(m.plane(cells).expand_as(x) + by_channel)) * x
+
+
+def criss_cross(m: nn.Module, x: Tensor) -> Tensor:
+    B, C, H, W = x.shape
+    parts = m.qkv(x).split([m.hidden, m.hidden, C], 1)
+    q_column, k_column, v_column = (t.permute(0, 3, 1, 2).contiguous().view(B * W, -1, H) for t in parts)
+    q_row, k_row, v_row = (t.permute(0, 2, 1, 3).contiguous().view(B * H, -1, W) for t in parts)
+    itself = -torch.diag(torch.tensor(float("inf")).repeat(H)).unsqueeze(0).repeat(B * W, 1, 1)
+    to_column = (torch.bmm(q_column.permute(0, 2, 1), k_column) + itself).view(B, W, H, H).permute(0, 2, 1, 3)
+    to_row = torch.bmm(q_row.permute(0, 2, 1), k_row).view(B, H, W, W)
+    weights = torch.cat([to_column, to_row], 3).softmax(3)
+    of_column = weights[..., :H].permute(0, 2, 1, 3).contiguous().view(B * W, H, H)
+    of_row = weights[..., H:].contiguous().view(B * H, W, W)
+    column = torch.bmm(v_column, of_column.permute(0, 2, 1)).view(B, W, -1, H).permute(0, 2, 3, 1)
+    row = torch.bmm(v_row, of_row.permute(0, 2, 1)).view(B, H, -1, W).permute(0, 2, 1, 3)
+    return column + row
+
+
+def halo(m: nn.Module, x: Tensor) -> Tensor:
+    B, C = x.shape[:2]
+    M, K = m.window, m.key_window
+    q, k, v = m.qkv(x.permute(0, 2, 3, 1)).chunk(3, 3)
+    q = heads(windows(q, M), m.heads) * (C // m.heads) ** -0.5  # (n, h, M * M, d)
+    keys = F.unfold(torch.cat([k, v], 3).permute(0, 3, 1, 2), K, stride=M, padding=m.halo)
+    k, v = (heads(t.reshape(-1, K * K, C), m.heads) for t in keys.view(B, 2, C, K * K, -1).permute(1, 0, 4, 3, 2))
+    offsets = torch.arange(K) - torch.arange(M)[:, None] + M - 1  # (M, K)
+    placed = q.view(*q.shape[:2], M, M, -1)
+    to_row = torch.einsum("nhyxd,ykd->nhyxk", placed, m.height_table[offsets])
+    to_column = torch.einsum("nhyxd,xkd->nhyxk", placed, m.width_table[offsets])
+    logits = q @ k.transpose(-2, -1) + (to_row.unsqueeze(-1) + to_column.unsqueeze(-2)).reshape(*q.shape[:3], K * K)
+    mixed = (logits.softmax(-1) @ v).transpose(1, 2).reshape(-1, M * M, C)
+    return unwindow(mixed, M, x.shape).permute(0, 3, 1, 2)

@@ -42,11 +42,17 @@ FORMS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
     "irmb": usual.irmb,
     "hab": usual.hab,
     "ocab": usual.ocab,
+    "sk": usual.sk,
+    "bam": usual.bam,
+    "criss_cross": usual.criss_cross,
+    "halo": usual.halo,
 }
 OPTIONS: dict[str, dict[str, Any]] = {
     "irmb": {"border": "zero"},
     "hab": {"window": 8, "heads": 8},
     "ocab": {"window": 8, "heads": 8, "border": "zero"},
+    "sk": {"kernel_sizes": (1, 3, 5, 7), "groups": 1, "dilated": False},
+    "halo": {"window": 8, "border": "zero"},
 }
 SHAPES = [(1, 256, 40), (8, 256, 40), (8, 512, 13)]
 """Batch, channels and side of the map: P4 of one picture and of eight at 640 pixels, and P5 of eight at 416."""
@@ -128,7 +134,7 @@ def main() -> None:
     cases = []
     for shape in shapes:
         for name, make in pairs(*shape[1:]).items():
-            windowed = name in ("hab", "ocab") and shape[2] % 8
+            windowed = name in ("hab", "ocab", "halo") and shape[2] % 8
             ragged = name == "area_attention" and shape[2] ** 2 % 4
             if options.only not in name or windowed or ragged:
                 continue  # the usual forms do not take such maps at all
