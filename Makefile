@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup format check test all demo bench docs site
+.PHONY: help setup format check test all demo bench gpu docs site
 
 help:  ## Say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -54,6 +54,9 @@ bench: $(BIN)/.dev  ## Run every benchmark in a small setting (some minutes; not
 	$(BIN)/python benchmarks/retrieve/images/grocery_mosaic.py --quick
 	$(BIN)/python benchmarks/retrieve/images/factors.py --quick
 	$(BIN)/python benchmarks/retrieve/images/mine.py --quick
+
+gpu: $(BIN)/.dev  ## Use an accelerator for 12 minutes: its tests, its tables, and probes for the time that is left
+	$(BIN)/python tools/gpu.py
 
 docs: $(BIN)/.dev  ## Write the generated pages
 	$(BIN)/python tools/catalogue.py
