@@ -188,6 +188,7 @@ def main() -> None:
     results: list[Case] = []
     for part, make, cases in (("kernels", kernels, KERNEL_CASES), ("modules", modules, MODULE_CASES)):
         for name, batch, channels, heads, side, left_out in cases[:1] if options.quick else cases:
+            torch.compiler.reset()  # FlexAttention compiles each size, and PyTorch allows a function eight of them
             contenders = [
                 Contender(c.name, c.module.to(**kind), c.example)
                 for c in make(batch, channels, heads, side, kind)

@@ -18,6 +18,7 @@ def device() -> Iterator[torch.device]:
     named = os.environ.get(DEVICE)
     if not named and not torch.cuda.is_available():
         pytest.skip(f"needs a CUDA device, and PyTorch finds none; {DEVICE}=cpu runs it on the CPU")
+    torch.compiler.reset()  # PyTorch compiles a function for eight sizes at most
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     yield torch.device(named or "cuda")
