@@ -60,7 +60,11 @@ def _rows(file: Path) -> Iterable[dict[str, str]]:
             f"{file} cannot be read as text ({error}); expected a CSV file with columns arm, seed"
         ) from error
     try:
-        reader = csv.DictReader(text.splitlines(), skipinitialspace=True)
+        lines = text.splitlines()
+        for mark, name in ((";", "semicolons"), ("\t", "tabs")):
+            if lines and mark in lines[0] and "," not in lines[0]:
+                raise DataError(f"{file} has {name} between its columns; save it with commas, and points in numbers")
+        reader = csv.DictReader(lines, skipinitialspace=True)
         for row in reader:
             if None in row or None in row.values():
                 raise DataError(f"{file}, line {reader.line_num} has another number of columns than the first line")
@@ -98,7 +102,10 @@ def _number(where: str, column: str, text: str | None) -> float:
     except ValueError:
         number = math.nan
     if not abs(number) <= MOST:
-        raise DataError(f"{where} needs a number up to {MOST:g} for {column}, got {text!r}; leave a failed run out")
+        raise DataError(
+            f"{where} needs a number up to {MOST:g} for {column}, got {text!r}; give a run that diverged 0, and leave "
+            "out one that was lost with its machine"
+        )
     return number
 
 
