@@ -31,7 +31,7 @@ def test_fractions_become_points_and_points_stay(tmp_path: Path) -> None:
         (("a,0,1",), "model,seed,AP", "needs the columns arm, seed and a metric, and has model, seed, AP"),
         (("a,0,1,2",), "arm,seed,AP,AP50", "2 columns besides arm and seed; say which, as in: metric=AP"),
         (("a,0,40", "a,0,41"), "arm,seed,AP", "line 3 has arm a at seed 0 a second time"),
-        (("a,0,nan",), "arm,seed,AP", "line 2 needs a number up to 1e.06 for AP, got 'nan'; give a run that diverged 0"),
+        (("a,0,nan",), "arm,seed,AP", "line 2 needs a number up to 1e.06 for AP, got 'nan'; give a run that diverged"),
         (("a;0;39,1",), "arm;seed;AP", "has semicolons between its columns; save it with commas"),
         (("a\t0\t39.1",), "arm\tseed\tAP", "has tabs between its columns"),
         (("a,0,1e300",), "arm,seed,AP", "line 2 needs a number up to 1e.06 for AP, got '1e300'"),
