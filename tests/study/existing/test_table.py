@@ -76,3 +76,10 @@ def test_runs_that_cannot_be_paired_say_why(arms: dict[str, dict[int, int]], sai
         require_pairs(arms, "a", drop=False)
     if "lacks" in said:
         require_pairs(arms, "a", drop=True)
+
+
+def test_lines_are_counted_as_an_editor_does(tmp_path: Path) -> None:
+    file = tmp_path / "runs.csv"
+    file.write_text("arm,seed,AP\n\na,0,1\n\n,1,2\n")
+    with pytest.raises(DataError, match="line 5 names no arm"):
+        read_table(file)

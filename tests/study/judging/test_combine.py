@@ -58,8 +58,30 @@ def test_a_combination_by_hand() -> None:
     assert found.prediction == pytest.approx((mean - reach, mean + reach))
     one_sided = [stats.t.sf(a.estimate.difference / a.estimate.error, 4) for a in arms]
     assert [member.p for member in found.members] == pytest.approx(one_sided)
-    assert found.replicated == replicated(one_sided, 0.05)
+    assert found.replicated == replicated(one_sided, 0.025)
     assert combine(studies[:2]).prediction is None
+
+
+def test_improvements_are_counted_at_the_error_of_better() -> None:
+    """Two studies that are each undecided by the two-sided rule show no improvement together either."""
+    studies = [(str(seed), study(seed, 0.7)) for seed in (0, 2)]
+    p = [member.p for member in combine(studies).members]
+    counts = [replicated(p, alpha) for alpha in (0.05, 0.025)]
+    assert combine(studies).replicated == counts[1]
+    held = [(name, _held(one)) for name, one in studies]
+    assert combine(held).replicated == 0
+    assert [member.p for member in combine(held).members] == p
+
+
+def _held(results: Results) -> Results:
+    """Return results whose arms give no verdict, since runs may not have learned."""
+    arms = tuple(
+        replace(arm, verdict=replace(arm.verdict, outcome="undecided", reason="it takes 5 seeds"))
+        if arm.verdict
+        else arm
+        for arm in results.arms
+    )
+    return replace(results, arms=arms)
 
 
 @pytest.mark.parametrize(

@@ -35,9 +35,9 @@ def read_table(file: Path, metric: str | None = None, scale: Scale | None = None
         DataError: If a column or a value is missing, a run stands there twice, or fractions and percent are mixed.
     """
     rows = list(_rows(file))
-    column = _column(file, rows, metric)
+    column = _column(file, [row for _, row in rows], metric)
     found: Numbers = {}
-    for line, row in enumerate(rows, 2):
+    for line, row in rows:
         arm, seed, number = (row.get(name) for name in ("arm", "seed", column))
         where = f"{file}, line {line}"
         if not arm:
@@ -50,7 +50,7 @@ def read_table(file: Path, metric: str | None = None, scale: Scale | None = None
     return _in_points(file, found, scale), column
 
 
-def _rows(file: Path) -> Iterable[dict[str, str]]:
+def _rows(file: Path) -> Iterable[tuple[int, dict[str, str]]]:
     try:
         if file.stat().st_size > MOST_BYTES:
             raise DataError(f"{file} is larger than {MOST_BYTES >> 20} MiB, which no table of runs is; check the file")
@@ -68,7 +68,7 @@ def _rows(file: Path) -> Iterable[dict[str, str]]:
         for row in reader:
             if None in row or None in row.values():
                 raise DataError(f"{file}, line {reader.line_num} has another number of columns than the first line")
-            yield {str(name).strip(): value.strip() for name, value in row.items()}
+            yield reader.line_num, {str(name).strip(): value.strip() for name, value in row.items()}
     except csv.Error as error:
         raise DataError(f"{file} is not a CSV file ({error}); expected columns arm, seed and a metric") from error
 

@@ -63,7 +63,8 @@ class Combined:
         tau: Standard deviation of the effects between studies.
         i_squared: Share of the differences' variance that is between studies.
         prediction: Interval for the effect in one more such study; None with two.
-        replicated: How many of the studies are shown to improve, at error ``1 - level``.
+        replicated: How many of the studies are shown to improve, at the error of their own ``better``: half of
+            ``1 - level``. A study that gives no verdict for a reason, such as runs that did not learn, shows nothing.
     """
 
     arm: str
@@ -115,6 +116,7 @@ def combine(results: Sequence[tuple[str, Results]], arm: str | None = None) -> C
     k = len(effects)
     t = float(stats.t.ppf(1 - alpha / 2, k - 1))
     p = [_one_sided(one) for _, one in found]
+    shown = [1.0 if _held_back(one) else value for (_, one), value in zip(found, p, strict=True)]
     classic = 1 / weights.sum()
     return Combined(
         arm=arm,
@@ -130,7 +132,7 @@ def combine(results: Sequence[tuple[str, Results]], arm: str | None = None) -> C
         tau=math.sqrt(tau2),
         i_squared=heterogeneity(effects, errors),
         prediction=_prediction(mean, tau2 + classic, k, alpha),
-        replicated=replicated(p, alpha),
+        replicated=replicated(shown, alpha / 2),
     )
 
 
@@ -186,6 +188,12 @@ def _prediction(mean: float, variance: float, k: int, alpha: float) -> tuple[flo
 def _one_sided(arm: ArmResult) -> float:
     found = arm.estimate
     return found.p_value / 2 if found.difference > 0 else 1 - found.p_value / 2
+
+
+def _held_back(arm: ArmResult) -> bool:
+    """Tell whether a study gives no verdict on an arm for another reason than its number of seeds."""
+    found = arm.verdict
+    return found is not None and (found.learning is not None or (found.outcome == "undecided" and bool(found.reason)))
 
 
 def _common(results: Sequence[tuple[str, Results]]) -> str:
