@@ -13,6 +13,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -123,11 +124,16 @@ def test_the_command_ends_with_ctrl_c(tmp_path: Path) -> None:
     Image.fromarray(scenes(1)[0].picture).save(file)
     words = ["look", "attngraft-micro.yaml+mhsa@P3", str(file), "imgsz=96", "--serve"]
     command = [sys.executable, "-m", "attngraft", *words]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a test run in the background ignores it
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path, preexec_fn=heeding) as process:
+        late = threading.Timer(120, process.kill)
+        late.daemon = True
+        late.start()
         assert process.stdout is not None
         line = next(line for line in process.stdout if "http://" in line)
         assert b"<title>" in got(line.split()[1])
         process.send_signal(signal.SIGINT)
         assert process.stdout.read() == "ended\n"
         assert process.wait(60) == 0
+        late.cancel()
     assert not list(tmp_path.glob("*.html"))
