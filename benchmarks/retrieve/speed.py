@@ -29,7 +29,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from _timing import _commit
+from _timing import commit
 
 from attngraft.measure import Timing, latency
 from attngraft.measure.environment import environment
@@ -255,7 +255,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         record: dict[str, Any] = {
             "schema": SCHEMA,
-            "commit": _commit(),
+            "commit": commit(),
             "environment": asdict(environment("cpu")),
             "load_before": round(os.getloadavg()[0], 1),
             "cases": [one_size(items, seconds, Path(folder)) for items in sizes],

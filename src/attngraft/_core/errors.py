@@ -181,6 +181,8 @@ def suggest(name: str, known: Iterable[str]) -> str:
     Example:
         >>> suggest("msha", ["ema", "mhsa", "mlca"])
         'did you mean mhsa?'
+        >>> suggest("msha", ["mha", "shsa", "msla", "mhsa"])
+        'did you mean mhsa or mha or shsa?'
         >>> suggest("mien", ["Mine"])
         'did you mean Mine?'
         >>> suggest("xyz", ["ema", "mhsa"])
@@ -190,7 +192,8 @@ def suggest(name: str, known: Iterable[str]) -> str:
     """
     names = list(known)
     spelled = {known_name.lower(): known_name for known_name in names}
-    close = difflib.get_close_matches(name.lower(), spelled, n=3, cutoff=0.6)
+    close = difflib.get_close_matches(name.lower(), spelled, n=9, cutoff=0.6)
+    close.sort(key=lambda match: sorted(match) != sorted(name.lower()))  # letters swapped: the likeliest slip
     if close:
-        return f"did you mean {' or '.join(spelled[match] for match in close)}?"
+        return f"did you mean {' or '.join(spelled[match] for match in close[:3])}?"
     return f"there are: {', '.join(names)}" if names else "there is none"
