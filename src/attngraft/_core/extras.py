@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -18,9 +18,12 @@ BROUGHT_BY = {
     "onnxruntime": "export",
     "openvino": "export",
     "lightning": "fit",
+    "lightning_utilities": "fit",
+    "tensorboard": "fit",
     "torchmetrics": "fit",
     "ray": "ray",
     "safetensors": "share",
+    "tokenizers": "retrieve",
     "transformers": "retrieve",
     "lancedb": "retrieve-db",
 }
@@ -54,17 +57,18 @@ def extra_package(name: str, extra: str) -> ModuleType:
         raise MissingExtraError(package, extra) from error
 
 
-def naming_extra(attribute: Callable[[str], Any], extra: str, packages: Collection[str]) -> Callable[[str], Any]:
+def naming_extra(attribute: Callable[[str], Any], extra: str, *others: str) -> Callable[[str], Any]:
     """Let a package's ``__getattr__``, which loads its modules, name the extra where one of its packages is missing.
 
     Args:
         attribute: What loads a name.
         extra: The extra that installs the packages.
-        packages: What only that extra brings.
+        others: Packages that another extra brings too, and that are missed for want of this one here.
 
     Returns:
         The same, raising `MissingExtraError` in place of ``ModuleNotFoundError``.
     """
+    packages = {*others, *(package for package, brings in BROUGHT_BY.items() if brings == extra)}
 
     def named(name: str) -> Any:
         try:

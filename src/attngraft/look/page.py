@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import html
 import json
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
+from attngraft._core.pages import embedded, filled, part
 from attngraft.look.arrays import Attention, Curves, Gate, Graft, ImageLook, Relevance
 from attngraft.look.drawn import LEVELS, NEGATIVE, POSITIVE, SIGNED_LEVELS, SIGNED_ZERO, data_url, lay, pack
 from attngraft.look.mixing import COARSE
@@ -45,29 +45,16 @@ def page(look: Look, *, live: bool = False) -> str:
         "boxMost": COARSE**2,
         "palette": {"positive": POSITIVE, "negative": NEGATIVE},
         "coding": {"levels": LEVELS, "zero": SIGNED_ZERO, "signedLevels": SIGNED_LEVELS},
-        "words": json.loads(_part("words.json")),
+        "words": json.loads(part(HERE / "words.json")),
         "verdicts": [verdict.row() for verdict in look.verdicts()],
         "images": [_image(image, look.names) for image in look.images],
     }
-    # "<" could end the script; no other sign means anything there.
-    written = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     parts = {
         "CONNECT": "; connect-src 'self'" if live else "",
         "TITLE": html.escape(look.model),
-        "STYLE": _part("page.css"),
-        "SCRIPT": _part("page.js"),
-        "DATA": written,
+        "DATA": embedded(data),
     }
-    found = _part("page.html")
-    for name, text in parts.items():
-        before, _, after = found.partition(f"[[{name}]]")
-        found = before + text + after
-    return found
-
-
-@cache
-def _part(name: str) -> str:
-    return (HERE / name).read_text(encoding="utf-8")
+    return filled(HERE, parts)
 
 
 def _image(image: ImageLook, names: dict[int, str]) -> dict[str, Any]:

@@ -8,4 +8,4 @@ import lazy_loader
 from attngraft._core.extras import naming_extra
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
-__getattr__ = naming_extra(__getattr__, "retrieve", ("safetensors", "tokenizers", "transformers"))
+__getattr__ = naming_extra(__getattr__, "retrieve", "safetensors")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
+from attngraft._core.pages import embedded, filled, part
 from attngraft.retrieve.evaluation.results import Results
 
 HERE = Path(__file__).parent
@@ -22,23 +22,11 @@ def page(results: Results) -> str:
     """Return the page of an evaluation."""
     data = {
         "results": results.to_dict(),
-        "words": json.loads(_part("words.json")),
+        "words": json.loads(part(HERE / "words.json")),
         "headline": ["|".join(pair) for pair in HEADLINE],
         "remarks": list(_remarks(results)),
     }
-    # "<" could end the script; no other sign means anything there.
-    written = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    parts = {
-        "TITLE": html.escape(results.setting.benchmark),
-        "STYLE": _part("page.css"),
-        "SCRIPT": _part("page.js"),
-        "DATA": written,
-    }
-    found = _part("page.html")
-    for name, text in parts.items():
-        before, _, after = found.partition(f"[[{name}]]")
-        found = before + text + after
-    return found
+    return filled(HERE, {"TITLE": html.escape(results.setting.benchmark), "DATA": embedded(data)})
 
 
 def _remarks(results: Results) -> Iterator[str]:
@@ -50,8 +38,3 @@ def _remarks(results: Results) -> Iterator[str]:
         yield "lexical"
     if results.setting.categories:
         yield "chance"
-
-
-@cache
-def _part(name: str) -> str:
-    return (HERE / name).read_text(encoding="utf-8")

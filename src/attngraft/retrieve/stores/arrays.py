@@ -16,7 +16,7 @@ from attngraft.retrieve.items import Value
 from attngraft.retrieve.keys import Keys
 from attngraft.retrieve.rank import Neighbours
 from attngraft.retrieve.spaces import HeadSpaces, unit
-from attngraft.retrieve.stores.base import Space, in_space, require_fit
+from attngraft.retrieve.stores.base import Space, in_space, require_described, require_fit
 from attngraft.retrieve.stores.folder import Folder, Layout
 from attngraft.retrieve.stores.nearest import Nearest
 from attngraft.retrieve.stores.segments import Segment
@@ -92,11 +92,7 @@ class ArrayStore:
     def add(self, keys: Keys, fields: Sequence[Mapping[str, Value]] = ()) -> None:
         """Add items; see `Store.add`."""
         require_fit(keys, self.heads, self.dim, self.width)
-        described = list(fields) or [{}] * len(keys)
-        if len(described) != len(keys):
-            raise DataError(f"{len(keys)} items came with the fields of {len(described)}; give each its own")
-        if len(set(keys.ids)) < len(keys):
-            raise DataError("two of the items have the same id; every item needs an id of its own")
+        described = require_described(keys, fields)
         if not len(keys):
             return
         segment = Segment(keys.ids, described, self._stored(keys, keys.heads),

@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol, get_args
 from numpy.typing import NDArray
 
 from attngraft._core.checks import one_of
-from attngraft._core.errors import OptionError, ShapeError
+from attngraft._core.errors import DataError, OptionError, ShapeError
 from attngraft.retrieve import spaces
 from attngraft.retrieve.items import Value
 from attngraft.retrieve.keys import Keys
@@ -127,3 +127,17 @@ def require_fit(keys: Keys, heads: int, dim: int, width: int) -> None:
         raise ShapeError("the index", f"keys of {heads} heads x {dim}", keys.heads.shape)
     if width and keys.standard.shape[1] != width:
         raise ShapeError("the index", f"standard keys of width {width}", keys.standard.shape)
+
+
+def require_described(keys: Keys, fields: Sequence[Mapping[str, Value]]) -> list[Mapping[str, Value]]:
+    """Return the fields of items that are added, empty ones where none are given.
+
+    Raises:
+        DataError: If there are others than items, or two of the items have the same id.
+    """
+    described = list(fields) or [{}] * len(keys)
+    if len(described) != len(keys):
+        raise DataError(f"{len(keys)} items came with the fields of {len(described)}; give each its own")
+    if len(set(keys.ids)) < len(keys):
+        raise DataError("two of the items have the same id; every item needs an id of its own")
+    return described
