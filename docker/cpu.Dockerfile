@@ -2,7 +2,9 @@
 FROM python:3.12-slim
 RUN apt-get update && apt-get install --yes --no-install-recommends libgl1 libglib2.0-0 && rm -rf /var/lib/apt/lists/*
 COPY . /src
-RUN pip install --no-cache-dir torch torchvision --index-url https://download.pytorch.org/whl/cpu \
+# PyTorch's CPU build is much smaller: give its index as --build-arg TORCH_INDEX="--index-url ..."
+ARG TORCH_INDEX=""
+RUN pip install --no-cache-dir torch torchvision $TORCH_INDEX \
     && pip install --no-cache-dir --constraint /src/constraints.txt '/src[study,export]'
 RUN useradd --create-home user
 USER user
