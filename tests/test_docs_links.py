@@ -71,6 +71,15 @@ def test_every_page_is_in_an_index() -> None:
         assert "](docs/README.md)" in prose(ROOT / readme)
 
 
+def test_a_page_and_its_chinese_twin_link_to_each_other() -> None:
+    twins = [page for page in pages() if page.name.endswith(".zh-CN.md")]
+    assert ROOT / "docs/quickstart.zh-CN.md" in twins
+    for twin in twins:
+        page = twin.with_name(twin.name.replace(".zh-CN.md", ".md"))
+        assert f"]({twin.name})" in prose(page), f"{page.name} does not link {twin.name}"
+        assert f"]({page.name})" in prose(twin), f"{twin.name} does not link {page.name}"
+
+
 def test_a_link_that_leads_nowhere_is_seen(tmp_path: Path) -> None:
     """Were the search blind, the tests above would always pass."""
     (tmp_path / "other.md").write_text("# Two words, `a` b\n\n## Again\n\n## Again\n\n### 我的 数据？\n")

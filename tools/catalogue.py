@@ -55,6 +55,7 @@ CHINESE = {
 HEADER = f"""# Catalogue
 
 Every mechanism there is, written by `python tools/catalogue.py` from the source: do not edit.
+[中文](catalogue.zh-CN.md)
 
 Parameters and multiply-adds are those of the defaults on a map of {WIDTH} channels and {SIDE} x {SIDE} cells, which is
 P5 of a 640-pixel image. Memory is the order in which that of training grows with the number of cells N. A *mixer* is
@@ -71,7 +72,7 @@ implementation is the same layers; MHSA has a [table of its own](speed.md).
 
 CHINESE_HEADER = f"""# 机制目录
 
-全部机制，由 `python tools/catalogue.py` 从源码生成，请勿手工修改。表格之后的各节保留英文原文。
+全部机制，由 `python tools/catalogue.py` 从源码生成，请勿手工修改。表格之后的各节保留英文原文。[English](catalogue.md)
 
 参数量与乘加次数按默认选项计算，特征图为 {WIDTH} 通道、{SIDE} x {SIDE} 个单元格，即 640 像素图像的 P5。
 内存一列是训练内存随单元格数 N 增长的阶。
