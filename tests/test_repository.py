@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from attngraft.cli import main
 from attngraft.study.home import HOME, home
@@ -56,3 +57,45 @@ def test_make_has_what_the_readme_and_ci_ask_for() -> None:
         assert {word for word in asked if word != "sure"} <= targets, file
     assert {"check", "test"} <= set(re.findall(r"make (\w+)", (ROOT / ".ci/run").read_text(encoding="utf-8")))
     assert re.search(r"^make test ", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+FIELDS = {"attributes", "id", "type", "validations"}
+ATTRIBUTES = {
+    "markdown": {"value"},
+    "input": {"description", "label", "placeholder", "value"},
+    "textarea": {"description", "label", "placeholder", "render", "value"},
+    "dropdown": {"default", "description", "label", "multiple", "options"},
+    "checkboxes": {"description", "label", "options"},
+}
+"""What GitHub's form schema lets a field and the attributes of its type say."""
+
+
+@pytest.mark.parametrize("form", sorted((ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml")), ids=lambda form: form.name)
+def test_github_can_show_an_issue_form(form: Path) -> None:
+    """A comma in an unquoted flow mapping is valid YAML, ends the sentence and makes a key that GitHub refuses."""
+    said = yaml.safe_load(form.read_text(encoding="utf-8"))
+    if form.name == "config.yml":
+        assert set(said) <= {"blank_issues_enabled", "contact_links"}
+        return
+    assert (
+        {"body", "description", "name"} <= set(said) <= {"assignees", "body", "description", "labels", "name", "title"}
+    )
+    names = [field["id"] for field in said["body"] if field["type"] != "markdown"]
+    assert names
+    assert len(names) == len(set(names))
+    for field in said["body"]:
+        kind, attributes = field["type"], field["attributes"]
+        assert set(field) <= FIELDS
+        assert set(attributes) <= ATTRIBUTES[kind]
+        assert attributes["value" if kind == "markdown" else "label"].strip()
+        assert set(field.get("validations", {})) <= {"required"}
+
+
+@pytest.mark.parametrize("workflow", sorted((ROOT / ".github/workflows").glob("*.yml")), ids=lambda path: path.name)
+def test_a_workflow_says_when_and_what_it_runs(workflow: Path) -> None:
+    said = yaml.safe_load(workflow.read_text(encoding="utf-8"))
+    assert True in said, "YAML 1.1 reads the key `on` as true"
+    assert said["jobs"]
+    for job in said["jobs"].values():
+        assert job["runs-on"]
+        assert all(("run" in step) != ("uses" in step) for step in job["steps"])
