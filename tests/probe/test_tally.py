@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 
 import jsonschema
+import numpy as np
 import pytest
 from scipy.stats import binomtest
 
@@ -46,6 +47,28 @@ def test_distances_are_pooled_over_seeds_and_controls_do_not_count(made: Make) -
     assert found.reached(0.9) == 15
     assert found.reached(0.99) == 7
     assert tally(Instrument(), [made(reach=((0, 10, 3), (8, 10, 10)))]).mechanism("mhsa").reached(0.9) is None
+
+
+def test_two_errors_in_one_bin_do_not_end_a_reach(made: Make) -> None:
+    seen = tally(Instrument(), [made(reach=((0, 20, 20), (8, 20, 17), (16, 20, 20), (24, 20, 9)))]).mechanism("mhsa")
+    assert seen.reached(0.9) == 23
+    blind = tally(Instrument(), [made(reach=((0, 20, 20), (8, 20, 17), (16, 20, 18), (24, 20, 9)))]).mechanism("mhsa")
+    assert blind.reached(0.9) == 7
+
+
+def test_reach_is_read_from_isotonic_regression(made: Make) -> None:
+    isotonic = pytest.importorskip("sklearn.isotonic")
+    draw = np.random.default_rng(0)
+    for _ in range(20):
+        objects = draw.integers(5, 40, 9)
+        right = draw.binomial(objects, np.linspace(1, 0.5, 9))
+        fitted = isotonic.IsotonicRegression(increasing=False).fit_transform(
+            range(9), right / objects, sample_weight=objects
+        )
+        bins = tuple((8 * at, int(objects[at]), int(right[at])) for at in range(9))
+        found = tally(Instrument(), [made(reach=bins)]).mechanism("mhsa")
+        for least in (0.6, 0.75, 0.9):
+            assert found.reached(least) == max((8 * at + 7 for at in range(9) if fitted[at] >= least), default=None)
 
 
 def test_none_stands_first_and_probes_in_their_order(made: Make) -> None:

@@ -73,7 +73,7 @@ def _by_distance(axis: Any, found: Tally) -> None:
     axis.axhline(0.5, color=INK, linewidth=0.6, linestyle=":")
     axis.set_ylim(0.3, 1.03)
     axis.set_xlabel("pixels from the object to the cue", fontsize=8)
-    axis.set_title("reach: accuracy by distance (grey: at least 0.9 everywhere)", fontsize=8, color=INK, loc="left")
+    axis.set_title("reach: accuracy by distance (grey: reaches everywhere)", fontsize=8, color=INK, loc="left")
     axis.tick_params(labelsize=8)
     if axis.get_legend_handles_labels()[1]:
         axis.legend(fontsize=7, frameon=False)

@@ -81,13 +81,14 @@ class MechanismTally:
         return next((one for one in self.scores if (one.probe, one.control) == (probe, control)), None)
 
     def reached(self, least: float) -> int | None:
-        """Return the last pixel up to which every bin of distance has an accuracy; None where none has."""
-        far = None
-        for one in self.reach:
-            if one.right < least * one.objects:
-                break
-            far = one.high
-        return far
+        """Return the last pixel up to which the mechanism has an accuracy; None where it has it nowhere.
+
+        What sees far sees nearer, too. So a bin counts by the accuracies that fit the counts best, by least squares,
+        without rising with distance (isotonic regression): two errors of luck in one bin end no reach if farther
+        bins are right.
+        """
+        falling = _falling([(one.right, one.objects) for one in self.reach])
+        return max((one.high for one, fitted in zip(self.reach, falling, strict=True) if fitted >= least), default=None)
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,20 @@ def tally(instrument: Instrument, records: Iterable[ProbeRecord]) -> Tally:
         tuple(sorted({f"torch {r.versions['torch']}, ultralytics {r.versions['ultralytics']}" for r in records})),
         tuple(sorted({record.device for record in records})),
     )
+
+
+def _falling(counts: Sequence[tuple[int, int]]) -> list[float]:
+    """Fit shares ``right / all`` by least squares that never rise, weighted by how many each is of.
+
+    By the min-max formula: the least, over where a block may begin, of the largest mean, over where it may end.
+    """
+
+    def share(first: int, last: int) -> float:
+        block = counts[first : last + 1]
+        return sum(right for right, _ in block) / sum(objects for _, objects in block)
+
+    bins = range(len(counts))
+    return [min(max(share(first, last) for last in bins[at:]) for first in bins[: at + 1]) for at in bins]
 
 
 def _of_mechanism(name: str, records: Sequence[ProbeRecord], instrument: Instrument) -> MechanismTally:
