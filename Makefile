@@ -46,6 +46,7 @@ bench: $(BIN)/.dev  ## Run every benchmark in a small setting (some minutes; not
 	$(BIN)/python benchmarks/mhsa.py --quick
 	$(BIN)/python benchmarks/circulated.py --quick
 	$(BIN)/python benchmarks/detectors.py --quick
+	$(BIN)/python benchmarks/deployed.py --quick
 	$(BIN)/python benchmarks/maps.py --quick
 	$(BIN)/python benchmarks/bootstrap.py --images 200 --resamples 50 --seeds 2
 	$(BIN)/python benchmarks/judging.py --arms 2 --seeds 4 --images 200
