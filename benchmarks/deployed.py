@@ -152,7 +152,7 @@ def _peak(file: Path, shape: tuple[int, ...]) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a small map and few rounds, nothing written")
-    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--peak", nargs=5, help=argparse.SUPPRESS)  # what the script calls itself with
     options = parser.parse_args()
     if options.peak:
