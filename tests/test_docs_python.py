@@ -100,9 +100,7 @@ def blocks(page: Path) -> list[Block]:
         Block(
             page.relative_to(ROOT).as_posix(),
             text.count("\n", 0, found.start(2)) + 1,
-            "".join(
-                re.sub(f"^(?:{found[1]}|{found[1].rstrip()})", "", line) for line in found[2].splitlines(keepends=True)
-            ),
+            unquoted(found[2], found[1]),
         )
         for found in FENCE.finditer(text)
     ]
