@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from attngraft.cli import main
 from attngraft.study.home import HOME, home
@@ -99,3 +103,24 @@ def test_a_workflow_says_when_and_what_it_runs(workflow: Path) -> None:
     for job in said["jobs"].values():
         assert job["runs-on"]
         assert all(("run" in step) != ("uses" in step) for step in job["steps"])
+
+
+def test_what_make_installs_can_be_had_with_the_oldest_python() -> None:
+    """A pin of a release that has left Python 3.10 behind made `make demo` and `make test` fail there."""
+    declared = re.search(r'^requires-python = ">=(.+)"$', (ROOT / "pyproject.toml").read_text("utf-8"), re.MULTILINE)
+    assert declared is not None
+    oldest = {**default_environment(), "python_version": declared[1], "python_full_version": f"{declared[1]}.0"}
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    checked = 0
+    for pin in pins:
+        try:
+            installed = distribution(pin.name)
+        except PackageNotFoundError:
+            continue
+        if not pin.specifier.contains(installed.version):
+            continue
+        checked += 1
+        takes = SpecifierSet(installed.metadata["Requires-Python"] or "").contains(f"{declared[1]}.0")
+        assert takes or (pin.marker is not None and not pin.marker.evaluate(oldest)), pin
+    assert checked

@@ -1,6 +1,6 @@
 """Build the wheel and the sdist, and try both in clean environments as a user would.
 
-Needs `pip install build twine`. With --check only the version is compared in the four places where it stands.
+Needs `pip install build twine uv`. With --check only the version is compared in the four places where it stands.
 """
 
 from __future__ import annotations
@@ -40,6 +40,10 @@ LACKS = {
     "retrieve index docs.jsonl model=m": "attngraft[retrieve]",
 }
 """Commands that need an extra, and the one that they have to name."""
+PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+"""Releases of Python that everything has to be installable with, from the oldest that is allowed."""
+PINNED = ("--constraint", "constraints.txt")
+OLDEST = ("--resolution", "lowest-direct")
 
 
 def versions() -> dict[str, str]:
@@ -67,6 +71,20 @@ def missing(wheel: Path) -> list[str]:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     return [file for file in NEEDED if f"attngraft/{file}" not in names]
+
+
+def uninstallable() -> list[str]:
+    """Return what cannot be resolved: what `make` installs on any Python, and the oldest versions on the oldest."""
+    wrong = []
+    tries = [(python, extra, PINNED) for python in PYTHONS for extra in ("study", "dev")]
+    for python, extra, how in [*tries, (PYTHONS[0], "dev", OLDEST)]:
+        command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--python-version", python, *how]
+        done = subprocess.run(
+            [*command, "--extra", extra, "pyproject.toml"], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            wrong.append(f"[{extra}] with {how[1]} cannot be installed with Python {python}: {done.stderr}")
+    return wrong
 
 
 def attempt(python: Path, words: str) -> subprocess.CompletedProcess[str]:
@@ -105,6 +123,8 @@ def main() -> None:
         raise SystemExit(f"the version differs: {found}")
     if asked.check:
         return
+    if wrong := uninstallable():
+        raise SystemExit("\n".join(wrong))
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, "-m", "build", "--outdir", folder, str(ROOT)], check=True)
         wheel, sdist = next(Path(folder).glob("*.whl")), next(Path(folder).glob("*.tar.gz"))

@@ -289,6 +289,12 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=ROOT / "build/site")
     parser.add_argument("--check", action="store_true", help="also search the built pages for dead links")
     asked = parser.parse_args()
+    if sys.version_info < (3, 11):
+        message = "the site was not built: Zensical needs Python 3.11 or newer"
+        if not asked.check:
+            raise SystemExit(message)
+        print(message)  # `make check` goes on, as CI's job with the oldest Python has to
+        return
     output = asked.output.resolve()
     build(output, output.with_name(output.name + "-pages"))
     wrong = faults(output) if asked.check else []
