@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+from pathlib import Path
+
 import pytest
 import torch
 
 from attngraft.doctor.detector.subject import DetectorSubject, grafted, predict
+from attngraft.yolo.deviations import BOUNDS, reference
 from attngraft.yolo.model import quiet
 from tests.doctor.detector.kit import MICRO
 
@@ -39,6 +43,26 @@ def test_a_perturbed_copy_shows_what_a_zero_gate_hides(subject: DetectorSubject)
     assert all(map(torch.equal, first.state_dict().values(), second.state_dict().values()))
     scores = predict(first, subject.images(batch=1))[:, 4:]
     assert float(scores.std()) > 0.01, "the head listens"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_untrained_detector_is_examined_where_rounding_is_far_below_what_images_change(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Were it not, two right files would differ by more than the bound: 0.38 pixels where 0.1 pass."""
+    monkeypatch.chdir(tmp_path)
+    bound = {part: BOUNDS["fp32"][part].absolute for part in ("boxes", "scores")}
+    with quiet(), torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(seed)
+        found = DetectorSubject("yolo11n.yaml+mhsa(init=paper)@P5", imgsz=160)
+        model, x = reference(found.perturbed()), found.images(96, 160)
+        y, exact = model(x)[0], copy.deepcopy(model).double()(x.double())[0]
+    rounding = (y - exact).abs()
+    assert float(rounding[:, :4].max()) < bound["boxes"] / 3
+    assert float(rounding[:, 4:].max()) < bound["scores"] / 3
+    change = (y[0] - y[1]).abs()
+    assert float(change[:4].mean()) > 10 * bound["boxes"]
+    assert float(change[4:].mean()) > 10 * bound["scores"]
 
 
 def test_images_are_of_the_size_asked_for(subject: DetectorSubject) -> None:

@@ -25,8 +25,8 @@ SAME = ("same seed",)
 """What a check needs that compares two runs of a detector."""
 UNTRAINED = -1
 """Epoch of a checkpoint that no training wrote, or that one finished."""
-SOFTER = 0.25
-"""What an untrained head's last weights are multiplied by, so that its scores are not all 0 or 1."""
+LEAST_VARIANCE = 0.2
+"""Part of a layer's mean variance that each of its channels gets on top, in an untrained detector."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,11 @@ class Built(Subject):
 
 
 def _wake(model: Any, x: Tensor) -> None:
-    """Give an untrained detector statistics of images, and a head whose scores are not all near zero."""
+    """Give an untrained detector statistics of images, and a head whose outputs vary by about 1 over them.
+
+    A channel that hardly varies over few images would be divided by nearly nothing, and so would its rounding: then two
+    runtimes that are both right seem to disagree by pixels.
+    """
     norms = [part for part in model.modules() if isinstance(part, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
@@ -154,9 +158,17 @@ def _wake(model: Any, x: Tensor) -> None:
         model(x)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
-    for part in model.model[-1].modules():
-        if isinstance(part, nn.Conv2d) and part.bias is not None:
-            part.weight.mul_(SOFTER)
+        if norm.running_var is not None:
+            norm.running_var.add_(LEAST_VARIANCE * norm.running_var.mean())
+    last = [part for part in model.model[-1].modules() if isinstance(part, nn.Conv2d)]
+    spread: dict[nn.Module, float] = {}
+    hooks = [part.register_forward_hook(lambda part, _, y: spread.update({part: float(y.std())})) for part in last]
+    predict(model, x)
+    for hook in hooks:
+        hook.remove()
+    for part in last:
+        if part.bias is not None:
+            part.weight.div_(spread.get(part) or 1.0)
             part.bias.copy_(torch.randn_like(part.bias))
 
 
