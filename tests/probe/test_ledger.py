@@ -49,6 +49,22 @@ def test_a_line_that_is_no_record_is_named(tmp_path: Path, made: Make) -> None:
         kept.records()
 
 
+def test_a_line_that_is_no_text_is_named(tmp_path: Path, made: Make) -> None:
+    kept = ledger(tmp_path)
+    kept.add(made())
+    with (tmp_path / "records.jsonl").open("ab") as file:
+        file.write(b"\xff\xfe\n")
+    with pytest.raises(DataError, match=r"line 2 of .*records.jsonl is no record of a probe; take it out"):
+        kept.records()
+
+
+def test_a_record_of_an_unknown_probe_is_not_passed_over(tmp_path: Path, made: Make) -> None:
+    kept = ledger(tmp_path)
+    kept.add(made(probe="twin"))
+    with pytest.raises(DataError, match="line 1 of .* is of a probe 'twin', which this release does not have"):
+        kept.records()
+
+
 def test_a_record_of_another_instrument_is_refused(tmp_path: Path, made: Make) -> None:
     kept = ledger(tmp_path)
     kept.add(made(instrument="01234567"))

@@ -15,7 +15,7 @@ import pytest
 from filelock import FileLock
 
 import attngraft
-from attngraft._core.errors import OptionError, PlanError, RecipeError, UnknownNameError
+from attngraft._core.errors import OptionError, OutputError, PlanError, RecipeError, UnknownNameError
 from attngraft._core.progress import Lines
 from attngraft._core.registry import unregister
 from attngraft.probe import everything, opened, probe
@@ -106,4 +106,13 @@ def test_bad_input_is_said_before_anything_is_written(tmp_path: Path) -> None:
             probe("se", folder=folder, **{key: value})  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="probe needs controls to be an integer of 0 or more, got -1"):
         probe("se", folder=folder, controls=-1)
+    with pytest.raises(OptionError, match="channels=64 and heads=7"):
+        probe("mhsa(heads=7)", folder=folder)
     assert not folder.exists()
+    file = tmp_path / "file"
+    file.touch()
+    for taken in (file, file / "in"):
+        with pytest.raises(OutputError, match=r"file(/in)? is no folder that can be filled \(.*\); name another"):
+            probe("se", probes="reach", folder=taken)
+        with pytest.raises(PlanError, match="holds no probes"):
+            opened(taken)

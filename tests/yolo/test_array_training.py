@@ -29,6 +29,7 @@ def test_equal_seeds_start_alike_outside_the_graft() -> None:
 def test_the_papers_form_is_taken_unless_something_else_is_said() -> None:
     assert one_graft(BASE, "mhsa(heads=2)", "P3").init == "paper"
     assert one_graft(BASE, "mhsa(init=identity)", "P3").init == "identity"
+    assert one_graft(BASE, "shsa(zero_init=true)", "P3").init == "paper"  # an option that ends alike
     with pytest.raises(RecipeError, match="no mechanism is called 'mhssa'"):
         one_graft(BASE, "mhssa", "P3")
 

@@ -58,7 +58,8 @@ def run_probe(words: Sequence[str], output: Path | None, *, everyone: bool) -> i
     for file in write(found, folder):
         console.print(f"{file} written", soft_wrap=True, highlight=False)
     if progress.failed:
-        console.print(f"{progress.failed} runs failed; the same command tries them again", soft_wrap=True)
+        runs = "1 run" if progress.failed == 1 else f"{progress.failed} runs"
+        console.print(f"{runs} failed; the same command tries again", soft_wrap=True)
     return int(progress.failed > 0)
 
 

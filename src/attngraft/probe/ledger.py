@@ -23,6 +23,7 @@ from attngraft._core.errors import DataError, OutputError, PlanError
 from attngraft._core.files import write_text
 from attngraft._core.schemas import json_schema
 from attngraft._core.shortage import shortage
+from attngraft.data.probes import PROBES
 from attngraft.probe.instrument import Instrument, ProbeRecord, ProbeRun
 
 RECORDS = "records.jsonl"
@@ -123,7 +124,7 @@ class Ledger:
         file = self.folder / INSTRUMENT
         try:
             return TypeAdapter(Instrument).validate_json(file.read_bytes())
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise PlanError(f"{self.folder} holds no probes; begin with: attngraft probe mhsa") from error
         except ValidationError as error:
             raise PlanError(f"{file} is not what probes wrote; put it back, or name another folder") from error
@@ -138,10 +139,10 @@ class Ledger:
         """
         file = self.folder / RECORDS
         found: dict[ProbeRun, ProbeRecord] = {}
-        lines = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.is_file() else []
+        lines = file.read_bytes().splitlines(keepends=True) if file.is_file() else []
         wanted = self.instrument().hash if lines else ""
         for number, line in enumerate(lines, 1):
-            if not line.endswith("\n"):
+            if not line.endswith(b"\n"):
                 continue
             try:
                 record = _RECORD.validate_json(line)
@@ -149,6 +150,11 @@ class Ledger:
                 raise DataError(
                     f"line {number} of {file} is no record of a probe; take it out, and it is run again"
                 ) from error
+            if record.probe not in PROBES:
+                raise DataError(
+                    f"line {number} of {file} is of a probe {record.probe!r}, which this release does not have; update "
+                    "attngraft, or take the line out"
+                )
             if record.instrument != wanted:
                 raise DataError(
                     f"line {number} of {file} was taken with the instrument {record.instrument}, and the folder's is "

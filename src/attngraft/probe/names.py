@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from attngraft._core.errors import OptionError
+import torch
+
+from attngraft._core.errors import AttngraftError, OptionError, first_line
 from attngraft._core.registry import mechanism, mechanisms, register, snake_case
+from attngraft._core.signs import half_width
 from attngraft.doctor.mechanism.subject import names_class, subject
-from attngraft.probe.instrument import NONE
-from attngraft.yolo.array_training import one_graft
+from attngraft.probe.instrument import NONE, Instrument
+from attngraft.yolo.array_training import ArrayDetector, one_graft
+from attngraft.yolo.recipe import GraftSpec
 
 _PARTS = re.compile(r"(?P<target>.*?)(?P<options>\(.*\))?\Z", re.DOTALL)
 
@@ -39,13 +44,53 @@ def canonical(given: str) -> tuple[str, str]:
         if options:
             raise OptionError(f"{NONE} is the detector without a mechanism and has no options, got {given!r}")
         return NONE, ""
+    if not target:
+        raise OptionError(f"probe needs the name of a mechanism, such as mhsa, got {given!r}")
     source = ""
     if names_class(target):
         home, _, name = target.rpartition(":")
         source = f"{Path(home).resolve()}:{name}" if home.endswith(".py") else target
         target = enter(source if home else target)
-    spec = one_graft("detector", f"{target}{options}", "P3")
-    return str(replace(spec, init="identity")).rpartition("@")[0], source
+    elif set("@+") & set(half_width(target)):
+        raise OptionError(
+            f"probe takes mechanisms without a place, one a word, as in: probe mhsa ema; got {given!r}, and all stand "
+            "at the same place"
+        )
+    return _written(one_graft("detector", f"{target}{options}", "P3")), source
+
+
+def require_buildable(given: Iterable[str], instrument: Instrument) -> None:
+    """Require that mechanisms can be joined to the detector, before hours of runs that would end at once.
+
+    Args:
+        given: Names as in records.
+        instrument: What the detector is.
+
+    Raises:
+        OptionError: If one cannot be built at that width.
+        PlaceError: If it cannot stand there.
+    """
+    for name in given:
+        if name == NONE:
+            continue
+        graft = one_graft(instrument.base, name, instrument.place)
+        try:
+            with torch.random.fork_rng(devices=()):
+                ArrayDetector(instrument.base, [graft], classes=2, seed=0, gains=instrument.gains)
+        except AttngraftError:
+            raise
+        except Exception as error:
+            raise OptionError(
+                f"{name} cannot be built for the detector of the probes: {first_line(error)}; its class is called with "
+                "the number of channels first, and options that are given after it"
+            ) from error
+
+
+def _written(spec: GraftSpec) -> str:
+    """Write a mechanism as `one_graft` reads it back: there the paper's form is what need not be said."""
+    if spec.init == "paper":
+        return str(replace(spec, init="identity")).rpartition("@")[0]
+    return str(replace(spec, init="paper")).rpartition("@")[0].replace("init=paper", f"init={spec.init}")
 
 
 def enter(source: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from attngraft._core.checks import positive
-from attngraft._core.errors import OptionError, PlanError
+from attngraft._core.errors import OptionError, OutputError, PlanError
 from attngraft._core.extras import extra_package
 from attngraft._core.progress import SILENT, Progress
 from attngraft.attention import names
@@ -18,7 +18,7 @@ from attngraft.data.probes import PROBES, probe_named
 from attngraft.probe.crew import Crew, Step
 from attngraft.probe.instrument import NONE, Instrument, ProbeRecord, ProbeRun
 from attngraft.probe.ledger import Ledger, ProbeRunStatus
-from attngraft.probe.names import canonical
+from attngraft.probe.names import canonical, require_buildable
 from attngraft.probe.tally import Tally, tally
 from attngraft.study.running.engines import fitting_workers
 
@@ -65,7 +65,9 @@ def probe(
     Raises:
         RecipeError: If a mechanism cannot be read.
         UnknownNameError: If there is no such probe, or a file has no such class.
-        OptionError: If a number is no positive integer, there is no mechanism, or a file cannot be imported.
+        OptionError: If a number is no positive integer, there is no mechanism, a file cannot be imported, or a
+            mechanism cannot be built for the detector.
+        PlaceError: If a mechanism cannot stand where the others do.
         PlanError: If another process fills the folder, or it holds probes of another instrument.
         OutputError: If the folder cannot be written.
 
@@ -78,12 +80,17 @@ def probe(
     extra_package("scipy", "study")
     instrument = _instrument(epochs, images)
     ledger = Ledger(Path(folder))
-    ledger.folder.mkdir(parents=True, exist_ok=True)
+    require_buildable(asked, instrument)
     lock = FileLock(ledger.folder / ".lock")
     try:
+        ledger.folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout as error:
         raise PlanError(f"another process fills {ledger.folder}; wait for it, or name another folder") from error
+    except OSError as error:
+        raise OutputError(
+            f"{ledger.folder} is no folder that can be filled ({error.strerror or error}); name another with output="
+        ) from error
     try:
         ledger.open(instrument)
         known = ledger.records()

@@ -6,6 +6,7 @@ What Ultralytics' own trainer adds around a step (files, augmentation, averaging
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,7 +16,9 @@ from torch import Tensor
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.nms import non_max_suppression
 
+from attngraft._core.errors import RecipeError
 from attngraft._core.registry import Mechanism
+from attngraft._core.signs import half_width
 from attngraft.coco.matches import CONFIDENCE
 from attngraft.yolo.grafting import graft_model
 from attngraft.yolo.model import quiet
@@ -24,6 +27,8 @@ from attngraft.yolo.step import host_arguments
 
 IOU = 0.7
 """Overlap above which Ultralytics' detection drops the weaker of two boxes."""
+
+_SAYS_INIT = re.compile(r"[(,]\s*init\s*=")
 
 GAINS = ("box", "cls", "dfl")
 """Training options of Ultralytics that weigh the parts of its loss."""
@@ -41,10 +46,16 @@ def one_graft(base: str, mechanism: str, place: str) -> GraftSpec:
         place: Where to.
 
     Raises:
-        RecipeError: If it cannot be read; points at the character.
+        RecipeError: If it cannot be read, or is not one mechanism; points at the character.
     """
-    (spec,) = Recipe.parse(f"{base}+{mechanism}@{place}").grafts
-    return spec if "init" in mechanism.partition("(")[2] else replace(spec, init="paper")
+    text = f"{base}+{mechanism}@{place}"
+    grafts = Recipe.parse(text).grafts
+    if len(grafts) != 1:
+        raise RecipeError(
+            f"expected one mechanism such as mhsa or mhsa(heads=8), got {mechanism!r}", text, len(base) + 1
+        )
+    # Not an option that ends like it, such as zero_init=.
+    return grafts[0] if _SAYS_INIT.search(half_width(mechanism)) else replace(grafts[0], init="paper")
 
 
 def record_of(mechanism: str) -> Mechanism:
