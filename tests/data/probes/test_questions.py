@@ -69,7 +69,7 @@ def test_probe_and_control_are_independent_and_even(name: str) -> None:
     near, far = np.array([(s.things[0].near, s.things[0].far) for s in scenes(name)]).T
     assert np.corrcoef(near, far)[0, 1] ** 2 * len(near) < 6.63  # chi-squared, one degree of freedom, 1 %
     for classes in (near, np.array([t.far for s in scenes(name) for t in s.things])):
-        assert abs(classes.mean() - 0.5) < 0.09
+        assert abs(classes.mean() - 0.5) < 0.05  # an uneven class is a rule that needs no pixel: .6 would fail
 
 
 @pytest.mark.parametrize("name", FAR)
