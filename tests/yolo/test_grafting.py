@@ -324,6 +324,27 @@ class TestInnerAttention:
         torch.manual_seed(0)
         assert all(torch.equal(a, b) for a, b in zip(stock, answers(build("yolo11n"), picture), strict=True))
 
+    @pytest.mark.parametrize(
+        ("base", "grafts", "message"),
+        [
+            (
+                "yolo11n",
+                "ema@C2PSA+mhsa(mode=replace)@C2PSA",
+                "cannot replace 10.m.0.attn: the graft after 10.m.0.attn ",
+            ),
+            ("yolo11n", "ema@C2PSA+mhsa(mode=replace)@10", "cannot replace 10: the graft after 10.m.0.attn would"),
+            ("rtdetr-l", "ema@11+mhsa(mode=replace)@AIFI", "cannot replace 11: the graft after 11 would be lost"),
+            ("yolo11n", "se@8.m.0.m.1.cv2+bot@P5", "cannot replace 8.m.0.m.1.cv2: the graft after 8.m.0.m.1.cv2 would"),
+        ],
+    )
+    def test_a_replacement_does_not_drop_an_earlier_graft(self, base: str, grafts: str, message: str) -> None:
+        with pytest.raises(PlaceError, match=message):
+            grafted(grafts, base)
+
+    def test_a_graft_follows_a_replacement(self) -> None:
+        kinds = {type(part) for part in grafted("mhsa(mode=replace)@C2PSA+ema@C2PSA").modules()}
+        assert {zoo.mechanism(name).cls for name in ("mhsa", "ema")} <= kinds
+
     def test_attention_on_tokens_elsewhere_says_that_it_stays(self) -> None:
         backbone = [[-1, 1, "Conv", [16, 3, 2]], [-1, 1, "C3TR", [16]]]
         model = DetectionModel({"nc": 2, "backbone": backbone, "head": [[[1], 1, "Detect", ["nc"]]]}, verbose=False)

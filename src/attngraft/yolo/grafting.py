@@ -341,6 +341,7 @@ def _join_instead(layers: nn.Sequential, spec: GraftSpec, place: str, offered: L
             f"{spec.name} cannot replace {place}: it takes {host.takes[0]} channels at stride {host.takes[1]} and "
             f"gives {host.channels} at stride {host.stride}; replace a module that keeps both"
         )
+    _require_no_graft(layers, spec, host.path)
     mechanism, note = build(spec, host.channels)
     _put(layers, host.path, mechanism)
     return _describe(f"{spec.name} in place of {_where(host, place, old)}", mechanism, f"random start{note}")
@@ -354,12 +355,24 @@ def _join_in_encoder(layers: nn.Sequential, spec: GraftSpec, path: str, offered:
             f"{spec.name} cannot replace the attention of {path} ({type(layer).__name__}): only that of an encoder "
             "layer on a map, such as AIFI, can be replaced; replace the layer itself"
         )
+    _require_no_graft(layers, spec, path)
     mechanism, note = build(spec, host.channels)
     _adopt(mechanism, layer)
     _put(layers, path, TokenEncoder(mechanism, layer))
     return _describe(
         f"{spec.name} in place of the attention of {_where(host, path, layer)}", mechanism, f"random start{note}"
     )
+
+
+def _require_no_graft(layers: nn.Sequential, spec: GraftSpec, path: str) -> None:
+    """Refuse to replace a module together with a graft that follows it or something inside it."""
+    old = layers.get_submodule(path)
+    for carrier, part in old.named_modules(prefix=path):
+        if CHILD in dict(part.named_children()):
+            raise PlaceError(
+                f"{spec.name} cannot replace {path}: the graft after {carrier} would be lost with it; write the "
+                f"replacement first, and what follows {path} after it"
+            )
 
 
 def _put(layers: nn.Sequential, path: str, new: nn.Module) -> None:
@@ -381,6 +394,7 @@ def _join_bot(layers: nn.Sequential, spec: GraftSpec, place: str, offered: Layou
             f"this backbone; use mhsa@{place} instead"
         )
     for path, conv in found:
+        _require_no_graft(layers, spec, path)
         inner: nn.Conv2d = conv.conv  # type: ignore[assignment]
         mechanism, _ = build(spec, inner.out_channels)
         block = BoTConv(mechanism, inner.out_channels, conv.act, inner.stride[0])  # type: ignore[arg-type]
