@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,8 +36,9 @@ def judge(words: tuple[str, ...], output: Path | None) -> None:
     attngraft study judge studies/beacons
 
     Runs are a CSV file with the columns arm, seed and a metric; folders of Ultralytics training runs, which are
-    evaluated anew; or, with truth=, prediction files in COCO's results format whose names end in the seed. A folder
-    with the plan.yaml and records.jsonl of a published study is judged anew, from its records alone.
+    evaluated anew; or, with truth=, prediction files in COCO's results format whose names end in the seed (or their
+    folders' names, where all files are called alike). A folder with the plan.yaml and records.jsonl of a published
+    study is judged anew, from its records alone.
 
     Further keys: baseline=, metric=, sesoi=, alpha=, unpaired=drop; scale= of a CSV; task= of predictions; data=,
     split=, imgsz=, batch= and device= of folders.
@@ -52,6 +55,8 @@ def judge(words: tuple[str, ...], output: Path | None) -> None:
     concluded = write_judgement(results, Path(output) if output else None)
     for sentence in concluded.answers:
         click.echo(sentence)
+    for line in results.warnings:
+        click.echo(f"note: {line}")
     click.echo(f"report: {concluded.report}")
 
 
@@ -88,8 +93,7 @@ def _judged(files: Sequence[str], options: dict[str, Any], progress: Progress) -
     if unpaired not in ("refuse", "drop"):
         raise click.UsageError(f"unpaired is refuse or drop, got {unpaired!r}")
     terms = {key: known.pop(key) for key in TERMS if key in known} | {"drop": unpaired == "drop"}
-    if len(files) > 1 or bool(files) == bool(arms):
-        raise click.UsageError("study judge takes one CSV file, or arms, as in: stock=runs/stock* mhsa=runs/mhsa*")
+    _require_arms(files, arms)
     form = "csv" if files else "predictions" if "truth" in known else "folders"
     pairs.require_known(f"study judge of {form}", known, FORM_KEYS[form])
     if files and Path(files[0]).is_dir():
@@ -103,3 +107,16 @@ def _judged(files: Sequence[str], options: dict[str, Any], progress: Progress) -
     else:
         found = runs.read_run_folders(arms, progress=progress, split=terms.get("split", "val"), **known)
     return judge_found(found, Terms(**terms))
+
+
+def _require_arms(files: Sequence[str], arms: Mapping[str, str]) -> None:
+    """Require one table, or arms whose names are no slip of a key."""
+    expected = "study judge takes one CSV file, or arms, as in: stock=runs/stock* mhsa=runs/mhsa*"
+    if len(files) > 1 or not (files or arms):
+        raise click.UsageError(expected)
+    for name, pattern in arms.items():
+        close = get_close_matches(name, (*JUDGE_KEYS, "output"), n=1, cutoff=0.75)
+        if close and not glob(pattern):
+            raise click.UsageError(f"study judge has no key {name!r}; did you mean {close[0]}?")
+    if files and arms:
+        raise click.UsageError(f"{expected}; beside {files[0]} it takes no {next(iter(arms))}=")

@@ -50,7 +50,7 @@ def detect(weights: Path, data: str, *, split: str, options: Mapping[str, Any]) 
 
     Raises:
         OptionError: If the model finds neither boxes nor masks.
-        DataError: If the split has no images.
+        DataError: If the split has no images, or the data other classes than the model.
     """
     model = YOLO(weights)
     if model.task not in COMPARED:
@@ -64,6 +64,7 @@ def detect(weights: Path, data: str, *, split: str, options: Mapping[str, Any]) 
 
     class Collecting(model._smart_load("validator")):  # type: ignore[misc]
         def init_metrics(self, network: Any) -> None:
+            _require_same_classes(weights, model.names, data, self.data["names"], single=self.args.single_cls)
             super().init_metrics(network)
             if masks:
                 self.process = ops.process_mask_native  # Ultralytics' other way makes masks of a quarter of the size
@@ -87,6 +88,19 @@ def detect(weights: Path, data: str, *, split: str, options: Mapping[str, Any]) 
     truth, ids, root = _truth(datasets[0], shapes, model.names)
     rows = [row for file, boxes in found for row in _rows(ids[file], boxes)]
     return Detections(truth, rows, root, COMPARED[model.task])
+
+
+def _require_same_classes(
+    weights: Path, known: Mapping[int, str], data: str, named: Mapping[int, str], *, single: bool
+) -> None:
+    """Require that the numbers of classes mean the same in the model and in the data."""
+    if single or dict(known) == dict(named):
+        return
+    number = next(index for index in itertools.count() if known.get(index) != named.get(index))
+    raise DataError(
+        f"{weights} and {data} are of different classes: number {number} is {known.get(number, 'none')} in the model "
+        f"and {named.get(number, 'none')} in the data; evaluate on data with the classes that it was trained on"
+    )
 
 
 def _truth(

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import yaml
 from click.testing import CliRunner
 from scipy import stats
 
@@ -113,6 +115,36 @@ def test_predictions_that_cannot_be_used_say_why(predictions: tuple[Study, dict[
     (tmp_path / "noseed.json").write_text("[]")
     with pytest.raises(DataError, match="names no seed"):
         read_predictions(truth, {"eca": str(tmp_path / "noseed.json")})
+    with pytest.raises(DataError, match=r"broken-0.json is a file; .* name the ground truth too: truth=FILE"):
+        read_run_folders({"eca": str(tmp_path / "broken-0.json")})
+
+
+def test_files_that_are_all_called_alike_have_the_seed_of_their_folder(
+    predictions: tuple[Study, dict[str, str]], tmp_path: Path
+) -> None:
+    """As mmdet and detectron2 leave them; the 1 of `r50_1x` is no seed."""
+    study, patterns = predictions
+    moved = {}
+    for arm, pattern in patterns.items():
+        for seed in range(3):
+            file = tmp_path / f"{arm}_s{seed}" / "inference" / "r50_1x.bbox.json"
+            file.parent.mkdir(parents=True)
+            file.write_text(Path(pattern.replace("*", str(seed))).read_text())
+        moved[arm] = str(tmp_path / f"{arm}_s*" / "inference" / "*.bbox.json")
+    truth = study.store.folder / "truth.json"
+    there = judge_found(read_predictions(truth, moved), Terms())
+    assert there.arms == judge_found(read_predictions(truth, patterns), Terms()).arms
+    assert [sorted(arm.differences) for arm in there.arms] == [[0, 1, 2]] * 2
+
+
+def test_what_a_reader_has_to_know_stands_beside_the_verdict(predictions: tuple[Study, dict[str, str]]) -> None:
+    study, patterns = predictions
+    Path(patterns["eca@P3"].replace("*", "1")).unlink()
+    results = judge_found(read_predictions(study.store.folder / "truth.json", patterns), Terms(drop=True))
+    few, *_, lone = results.warnings
+    assert few.startswith("only ")  # as the report of a study of these images says
+    assert few in study.results.warnings
+    assert lone == "eca@P3 is compared without stock at seed 1, which has no partner"
 
 
 def test_run_folders_give_the_verdicts_of_the_study_to_the_digit(tiny_data: str, tmp_path: Path) -> None:
@@ -139,6 +171,26 @@ def test_run_folders_give_the_verdicts_of_the_study_to_the_digit(tiny_data: str,
         read_run_folders({**patterns, "both": f"{runs}/*/s0"})
     with pytest.raises(DataError, match="no finished training run"):
         read_run_folders({**patterns, "eca@P3": str(runs)})
+    named = tmp_path / "named.yaml"
+    named.write_text(json.dumps({**yaml.safe_load(Path(tiny_data).read_text()), "path": str(Path(tiny_data).parent)}))
+    renamed = json.loads(named.read_text())
+    renamed["names"] = {index: f"other {index}" for index, _ in enumerate(renamed["names"])}
+    named.write_text(json.dumps(renamed))
+    with pytest.raises(DataError, match=r"last.pt and .*named.yaml are of different classes: number 0 is .* other 0"):
+        read_run_folders(patterns, data=str(named))
+    args = runs / "eca@P3" / "s1" / "args.yaml"
+    whole = args.read_text()
+    args.write_text(whole.replace("lr0: 0.01", "lr0: 0.02"))
+    (said,) = read_run_folders(patterns).notes
+    assert said == ("the runs were not trained alike: lr0 is 0.01 in stock at seed 0, and 0.02 in eca@P3 at seed 1")
+    args.write_text(whole)
+    killed = runs / "eca@P3" / "s1" / "weights" / "last.pt"
+    content = torch.load(killed, weights_only=False)
+    finished = killed.read_bytes()
+    torch.save({**content, "epoch": 0}, killed)
+    with pytest.raises(DataError, match=r"s1 ended early, after epoch 1 of 1; finish it with yolo train resume=True"):
+        read_run_folders(patterns)
+    killed.write_bytes(finished)
     other = runs / "eca@P3" / "s1" / "args.yaml"
     other.write_text(other.read_text().replace(tiny_data, "other.yaml"))
     with pytest.raises(DataError, match=r"was trained on .*data.yaml and .* on other.yaml"):
@@ -155,7 +207,10 @@ def test_the_command(tmp_path: Path) -> None:
     assert (tmp_path / "verdict" / "report.html").is_file()
     for words, said in {
         ("judge", "runs.csv", "task=bbox"): "of csv has no key 'task'",
-        ("judge", "runs.csv", "mhsa=runs/*"): "one CSV file, or arms",
+        ("judge", "runs.csv", "mhsa=runs/*"): "beside runs.csv it takes no mhsa=",
+        ("judge", "runs.csv", "metrik=mAP"): "no key 'metrik'; did you mean metric?",
+        ("judge", "stock=runs.csv", "mhsa=runs.csv", "unpared=drop"): "no key 'unpared'; did you mean unpaired?",
+        ("judge", "stock=runs.csv", "mhsa=runs.csv"): "runs.csv is a file; name the folder",
         ("judge", "sesoi=1"): "one CSV file, or arms",
         ("judge", "stock=nowhere*", "mhsa=nowhere*"): "nothing is called 'nowhere*'",
         ("judge", "runs.csv", "unpaired=keep"): "refuse or drop, got 'keep'",

@@ -13,7 +13,7 @@ from attngraft._core.errors import OutputError
 from attngraft._core.files import free_path
 from attngraft.coco.metrics import metric_values, parse_metric, require_classes
 from attngraft.study.existing.runs import Found
-from attngraft.study.existing.table import Numbers, require_pairs
+from attngraft.study.existing.table import Numbers, left_out, require_pairs
 from attngraft.study.fixed import Fixed
 from attngraft.study.judging.breakdown import breakdown
 from attngraft.study.judging.collect import baseline as baseline_of
@@ -83,7 +83,8 @@ def judge_numbers(numbers: Numbers, source: str, terms: Terms) -> Results:
         for arm, seeds in renamed.items()
         for seed, number in sorted(seeds.items())
     ]
-    return _results(evidence, base, "", terms.metric, runs)
+    results = _results(evidence, base, "", terms.metric, runs)
+    return replace(results, warnings=(*results.warnings, *left_out(numbers, base)))
 
 
 def judge_found(found: Found, terms: Terms) -> Results:
@@ -106,8 +107,11 @@ def judge_found(found: Found, terms: Terms) -> Results:
     evidence = Evidence(_fixed(scored, found.data, terms), tables)
     some = next(iter(scored[STOCK].values())).matches
     require_classes(terms.metric, some.classes.tolist())
+    results = _results(evidence, base, found.task, terms.metric, _runs(scored, terms.metric))
     return replace(
-        _results(evidence, base, found.task, terms.metric, _runs(scored, terms.metric)),
+        results,
+        setting=replace(results.setting, train=found.training, batch=found.training.get("batch")),
+        warnings=(*results.warnings, *left_out(found.scored, base), *found.notes),
         breakdown=breakdown(evidence, terms.alpha),
         errors=_mean_errors(_renamed(found.errors, base)),
         samples=_samples(found, base),
@@ -186,6 +190,7 @@ def _results(evidence: Evidence, base: str, task: str, metric: str, runs: Sequen
         baseline=baseline_of(evidence, Cost(), arms),
         runs=tuple(runs),
         reproducibility=Reproducibility(software=own_version()),
+        warnings=tuple(evidence.warnings()),
     )
 
 

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from glob import glob
 from pathlib import Path
 from typing import Any
 
-from attngraft._core.errors import DataError
+from attngraft._core.archive import number_after
+from attngraft._core.errors import CheckpointError, DataError
 from attngraft._core.progress import SILENT, Progress
 from attngraft._core.yaml_files import read_yaml
 from attngraft.coco.error_types import error_types
 from attngraft.coco.evaluate import Evaluation, evaluate
 from attngraft.coco.installed import HOTCOCO, installed
 from attngraft.coco.libraries import Task
+from attngraft.study.existing.training import training_notes, training_options
 from attngraft.study.running.json_files import read_json
 
 SEED = re.compile(r"(\d+)(?!.*\d)")
 """The last number of a name."""
+FINISHED = -1
+"""The epoch in a checkpoint whose training came to its end."""
+TABLE = "a run whose weights are lost can be judged by its number, in a table with the columns arm, seed and AP"
 
 
 @dataclass
@@ -34,6 +39,8 @@ class Found:
         detections: What each run detected.
         errors: AP50 points that each type of error costs, of each run.
         truth: What is there to be found, with the ``root`` of its files where that is known.
+        training: Training options that all runs have in common; empty where nothing is known of them.
+        notes: What a reader has to know of how the runs were trained.
     """
 
     task: Task
@@ -42,6 +49,8 @@ class Found:
     detections: dict[str, dict[int, list[dict[str, Any]]]] = field(default_factory=dict)
     errors: dict[str, dict[int, Mapping[str, float]]] = field(default_factory=dict)
     truth: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def add(self, arm: str, seed: int, found: list[dict[str, Any]]) -> None:
         """Evaluate the detections of a run."""
@@ -54,7 +63,9 @@ class Found:
 def read_predictions(
     truth: Path, patterns: Mapping[str, str], *, task: Task = "bbox", progress: Progress = SILENT
 ) -> Found:
-    """Evaluate prediction files in COCO's results format; the seed is the last number of a file's name.
+    """Evaluate prediction files in COCO's results format; the seed is the last number of a file's or a folder's name.
+
+    Programs that call every run's file alike have the number in the folder: ``work_dirs/r50-s*/results.bbox.json``.
 
     Args:
         truth: Ground truth in COCO's instances format.
@@ -67,14 +78,14 @@ def read_predictions(
     """
     found = Found(task, truth.name, truth=read_json(truth, dict))
     for arm, pattern in patterns.items():
-        for seed, file in by_seed(arm, [(number_of(arm, path), path) for path in matching(arm, pattern)]).items():
+        for seed, file in by_seed(arm, numbered(arm, matching(arm, pattern))).items():
             progress.started(f"evaluating {file.name}")
             try:
                 found.add(arm, seed, read_json(file, list))
             except (KeyError, TypeError, AttributeError) as error:
                 raise DataError(f"{file} is not in COCO's results format ({error!r}); check its records") from error
             except DataError as error:
-                raise DataError(f"{file}: {error}") from error
+                raise error if str(file) in str(error) else DataError(f"{file}: {error}") from error
     return found
 
 
@@ -110,13 +121,18 @@ def read_run_folders(
                 weights = Path(home) / "run" / "weights" / "last.pt"
                 weights.parent.mkdir(parents=True)
                 weights.symlink_to((folder / "weights" / "last.pt").resolve())
-                seen = detect(weights, on, split=split, options={**_arguments(folder), **options})
+                try:
+                    seen = detect(weights, on, split=split, options={**_arguments(folder), **options})
+                except DataError as error:
+                    raise DataError(str(error).replace(str(weights), f"{folder}/weights/last.pt")) from error
             truth = {"root": str(seen.root), **seen.truth}
             found = found or Found(seen.task, "/".join(Path(on).parts[-2:]), truth=truth)
             if truth != found.truth or seen.task != found.task:
                 raise DataError(f"{folder} was evaluated on other images, labels or classes than the run before it")
             found.add(arm, seed, seen.found)
     assert found is not None  # every arm has a folder, or `matching` would have said so
+    read = {arm: {seed: _arguments(folder) for seed, folder in seeds.items()} for arm, seeds in runs.items()}
+    found.training, found.notes = training_options(read), training_notes(read, runs)
     return found
 
 
@@ -142,32 +158,72 @@ def by_seed(arm: str, runs: Iterable[tuple[int, Path]]) -> dict[int, Path]:
     for seed, path in runs:
         if seed in found:
             raise DataError(
-                f"arm {arm} has two runs of seed {seed}, {found[seed]} and {path}; runs are paired by seed, so give "
-                "each its own"
+                f"arm {arm} has two runs of seed {seed}, {found[seed]} and {path}; runs are paired by seed, so leave "
+                "one out, or train it anew with another seed"
             )
         found[seed] = path
     return found
 
 
-def number_of(arm: str, file: Path) -> int:
-    """Return the last number of a file's name.
+def numbered(arm: str, files: Sequence[Path]) -> list[tuple[int, Path]]:
+    """Return the last number in each file's name; of its folder's, where the program calls all files alike.
+
+    Args:
+        arm: The arm, for the error.
+        files: Its files.
 
     Raises:
-        DataError: If it has none.
+        DataError: If one has no number.
+
+    Example:
+        >>> [seed for seed, _ in numbered("r50", [Path("r50-7.json"), Path("r50-8.json")])]
+        [7, 8]
+        >>> [seed for seed, _ in numbered("r50", [Path("r50_s7/1x.bbox.json"), Path("r50_s8/1x.bbox.json")])]
+        [7, 8]
     """
-    match = SEED.search(file.name.partition(".")[0])
-    if match is None:
-        raise DataError(f"{file} names no seed; end its name with one, as in {arm}-0.json")
-    return int(match[1])
+    columns = zip(*(file.parts for file in files), strict=False) if len({len(f.parts) for f in files}) == 1 else ()
+    telling = [index for index, names in enumerate(columns) if len(set(names)) > 1] or [-1]
+    found = []
+    for file in files:
+        name = next((file.parts[index] for index in reversed(telling) if _number(file.parts[index]) is not None), "")
+        if (number := _number(name)) is None:
+            raise DataError(f"{file} names no seed; end its name, or its folder's, with one, as in {arm}-0.json")
+        found.append((number, file))
+    return found
+
+
+def _number(name: str) -> int | None:
+    match = SEED.search(name.partition(".")[0])
+    return int(match[1]) if match else None
 
 
 def _run(folder: Path) -> tuple[int, Path]:
-    if not (folder / "weights" / "last.pt").is_file():
-        raise DataError(f"{folder} is no finished training run of Ultralytics: it has no weights/last.pt")
-    seed = _arguments(folder).get("seed")
+    if folder.is_file() and folder.suffix == ".json":
+        raise DataError(f"{folder} is a file; to judge predictions, name the ground truth too: truth=FILE")
+    if folder.is_file():
+        raise DataError(f"{folder} is a file; name the folder of the training run that has weights/last.pt")
+    last = folder / "weights" / "last.pt"
+    if not last.is_file():
+        raise DataError(f"{folder} is no finished training run of Ultralytics: it has no weights/last.pt; {TABLE}")
+    values = _arguments(folder)
+    seed = values.get("seed")
     if not isinstance(seed, int):
         raise DataError(f"{folder}/args.yaml names no seed, so its run cannot be paired")
+    if (epoch := _epoch(last)) != FINISHED:
+        raise DataError(
+            f"{folder} ended early, after epoch {epoch + 1} of {values.get('epochs')}; finish it with yolo train "
+            f"resume=True model={last}, or if it diverged, judge numbers in a table and give it 0"
+        )
     return seed, folder
+
+
+def _epoch(last: Path) -> int:
+    """Return the epoch in a checkpoint, counted from 0; `FINISHED` once Ultralytics has stripped it at the end."""
+    try:
+        epoch = number_after(last, "epoch")
+    except CheckpointError as error:
+        raise DataError(str(error)) from error
+    return FINISHED if epoch is None else epoch
 
 
 def _arguments(folder: Path) -> dict[str, Any]:

@@ -16,6 +16,9 @@ MOST_BYTES = 64 << 20
 MOST = 1e6
 """Beyond any metric; squares of what is far beyond cannot be written down."""
 
+CURVES = {"epoch", "train/box_loss"}
+"""Columns of what Ultralytics writes of each run."""
+
 Numbers = dict[str, dict[int, float]]
 """A number of each arm at each seed."""
 
@@ -76,6 +79,11 @@ def _rows(file: Path) -> Iterable[tuple[int, dict[str, str]]]:
 def _column(file: Path, rows: list[dict[str, str]], metric: str | None) -> str:
     columns = list(rows[0]) if rows else []
     for name in ("arm", "seed"):
+        if name not in columns and set(columns) >= CURVES:
+            raise DataError(
+                f"{file} is the course of one training run of Ultralytics; name the folders of the runs, as in "
+                "stock='runs/detect/stock*' mhsa='runs/detect/mhsa*'"
+            )
         if name not in columns:
             has = f"has {', '.join(columns)}" if columns else "is empty"
             raise DataError(f"{file} needs the columns arm, seed and a metric, and {has}; name them in its first line")
@@ -153,3 +161,29 @@ def require_pairs(arms: Mapping[str, Mapping[int, Any]], baseline: str, *, drop:
             f"{who} lacks the seeds {', '.join(map(str, lacking[:5]))} that {other} has; add those runs, or leave out "
             "what has no partner with unpaired=drop"
         )
+
+
+def left_out(arms: Mapping[str, Mapping[int, Any]], baseline: str) -> tuple[str, ...]:
+    """Say which runs have no partner, so that they are in no difference.
+
+    Args:
+        arms: The runs of each arm by seed.
+        baseline: The arm that the others are compared with.
+
+    Example:
+        >>> left_out({"stock": {0: 1.0, 1: 2.0}, "ema": {1: 2.0, 2: 3.0}}, "stock")
+        ('ema is compared without stock at seed 0 and ema at seed 2, which have no partner',)
+    """
+    base = arms[baseline].keys()
+    said = []
+    for name, runs in arms.items():
+        alone = [
+            (who, sorted(seeds)) for who, seeds in ((baseline, base - runs.keys()), (name, runs.keys() - base)) if seeds
+        ]
+        if alone:
+            each = [
+                f"{who} at seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}" for who, seeds in alone
+            ]
+            which = "has" if sum(len(seeds) for _, seeds in alone) == 1 else "have"
+            said.append(f"{name} is compared without {' and '.join(each)}, which {which} no partner")
+    return tuple(said)

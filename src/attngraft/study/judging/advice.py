@@ -125,7 +125,7 @@ def say(seeds: Range | None, images: float | None, remaining: int | None) -> str
     Args:
         seeds: From `seeds_range`.
         images: From `images_to_verdict`, where no number of seeds would.
-        remaining: Seeds that the plan still has; None where it has no end.
+        remaining: Seeds that the plan still has; None where it has no end, or there is no plan.
 
     Example:
         >>> say((2, 9), None, 5), say((4, None), None, None)
@@ -141,9 +141,7 @@ def say(seeds: Range | None, images: float | None, remaining: int | None) -> str
             else f"about {low} to {high} more seeds"
         )
         open_end = ", or many more" if high is None else ""
-        left = (
-            "" if remaining is None or (high is not None and high <= remaining) else f" (the plan has {remaining} more)"
-        )
+        left = "" if not remaining or (high is not None and high <= remaining) else f" (the plan has {remaining} more)"
         return f": {many}{open_end}{left}"
     if images == math.inf:
         return ": neither more seeds nor more validation images would settle this; the difference is too near the SESOI"

@@ -175,7 +175,7 @@ def caveats(results: Results) -> list[str]:
         said.append("Object sizes are areas of boxes; labels in YOLO's format have no crowd regions to ignore.")
         if not any(results.errors.values()):
             said.append("Types of errors are missing: their computation needs hotcoco.")
-    if setting.train:
+    if setting.train and setting.hash:
         said.append("All arms share the training options of the plan, which are those of the baseline.")
     if results.others:
         said.append(f"Other plans on the same data, in the same folder: {', '.join(results.others)}.")
@@ -243,10 +243,10 @@ def _training(results: Results) -> str:
     seeds = len({run.seed for run in results.finished})
     if not setting.train:
         return f"There are {len(results.finished)} runs at {_seeds(seeds)}."
+    shared = "; arms of one seed shared initial weights, data order and augmentation" if setting.hash else ""
     return (
         f"Every arm was trained for {setting.train['epochs']} epochs at {setting.train['imgsz']} pixels with batches "
-        f"of {setting.batch}, at {_seeds(seeds)} ({len(results.finished)} runs); arms of one seed shared initial "
-        "weights, data order and augmentation."
+        f"of {setting.batch}, at {_seeds(seeds)} ({len(results.finished)} runs){shared}."
     )
 
 
@@ -323,7 +323,7 @@ def _looks(results: Results) -> str:
     waiting = [arm.name for arm in results.asked if arm.interim]
     if waiting:
         return f"Not all of the {setting.seeds} planned seeds are finished: {', '.join(waiting)} are not judged yet."
-    return f"Arms were judged once, after all {setting.seeds} seeds."
+    return f"Arms were judged once, after {'all ' if setting.seeds > 1 else ''}{_seeds(setting.seeds)}."
 
 
 def _latency(results: Results) -> str:
