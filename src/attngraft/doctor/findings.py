@@ -30,6 +30,8 @@ SCHEMA = "attngraft.doctor/1"
 LONGEST = 240
 """Characters of an error's text that are kept."""
 INSTALLED = {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "purelib", "platlib")}
+BACKWARD = str(Path("torch", "autograd", "graph.py"))
+"""Where PyTorch starts a backward pass, whichever line of forward it then fails for."""
 OURS = Path(__file__).resolve().parents[1]
 
 
@@ -237,11 +239,15 @@ def kind(error: BaseException) -> str:
 def where(error: BaseException) -> str:
     """Name the line of the subject's code that an error came from, or the line that raised it where there is none.
 
+    An error of a backward pass has no line of the subject's: PyTorch says which it is where it is asked to.
+
     Args:
         error: As it was caught.
     """
     frames = traceback.extract_tb(error.__traceback__)
     theirs = [f for f in frames if f.filename[0] != "<" and not _is_library(Path(f.filename))]
+    if not theirs and frames[-1].filename.endswith(BACKWARD):
+        return "the backward pass: torch.autograd.set_detect_anomaly(True) names the line of forward that it fails for"
     frame = (theirs or frames)[-1]
     return f"{Path(frame.filename).name}, line {frame.lineno}: {frame.line}"
 

@@ -61,6 +61,33 @@ class FixedTable(Plain):
         return super().forward(x) + self.table
 
 
+class ForOneSize(Plain):
+    """As the pasted MHSA: a table for 14 x 14 cells."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.table = nn.Parameter(torch.zeros(channels, 14 * 14))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (super().forward(x).flatten(2) + self.table).view(x.shape)
+
+
+class HidesModules(Plain):
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.heads = [nn.Conv2d(channels, channels, 1)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + self.heads[0](x)
+
+
+class MakesLayersInForward(Plain):
+    def forward(self, x: Tensor) -> Tensor:
+        if not hasattr(self, "late"):
+            self.late = nn.Conv2d(x.shape[1], x.shape[1], 1)
+        return self.late(super().forward(x))
+
+
 class RefusesWidths(Plain):
     def __init__(self, channels: int) -> None:
         if channels % 128 and channels != 64:
@@ -178,6 +205,15 @@ class FailsInTraining(Plain):
         return super().forward(x)
 
 
+class PooledNorm(Plain):
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.norm = nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * self.norm(x.mean((2, 3), keepdim=True)).sigmoid()
+
+
 class KeepsItsOutput(Plain):
     def forward(self, x: Tensor) -> Tensor:
         self.last = super().forward(x)
@@ -238,6 +274,9 @@ class Quadratic(nn.Module):
 BROKEN = [
     ("builds", Halves, r"returns \(2, 64, 10, 20\) for \(2, 64, 20, 20\)"),
     ("builds", DoubleInside, r"^returns torch.float64 for torch.float32$"),
+    ("builds", ForOneSize, "^takes maps of 14x14 only, and none of 20x20: RuntimeError: The size of tensor"),
+    ("builds", HidesModules, "^heads holds modules that PyTorch does not see$"),
+    ("builds", MakesLayersInForward, "^makes parameters in forward, which no optimizer has: late.bias, late.weight$"),
     ("sizes", NoVarianceOfOne, r"^1x1: values are not finite$"),
     ("sizes", FixedTable, r"^1x1: returns \(1, 64, 20, 20\) for .*; 2x3, .*, 40x40: RuntimeError[^;]*$"),
     ("widths", OneWidth, "^128, .*, 768 channels: RuntimeError[^;]*$"),
@@ -257,6 +296,7 @@ BROKEN = [
     ("batch", MixesBatch, "changes by .* with its neighbours"),
     ("one image", CountsImages, "gradients are wrong with one image behind a batch norm, such as "),
     ("one image", TokenMajor, "PyTorch's batch norm misreads the layout at "),
+    ("one image", PooledNorm, "^ValueError: Expected more than 1 value per channel when training"),
     ("input kept", InPlace, "modified in inference mode"),
     ("deepcopy", KeepsItsOutput, "RuntimeError: Only Tensors created explicitly"),
     ("training after validation", CachesBySize, "RuntimeError: Inference tensors cannot be saved for backward"),

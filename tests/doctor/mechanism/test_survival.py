@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import types
 
 import pytest
-from torch import nn
+from torch import Tensor, nn
 
 from attngraft.doctor.mechanism import survival
 from tests.doctor.mechanism.broken import CHECKS, Plain, find, require_caught, rows_of
@@ -35,3 +36,18 @@ def test_a_missing_package_of_an_export_is_skipped_with_the_pip_line(
     finding = find(CHECKS["onnx"], Plain)
     assert finding.status == "skip"
     assert "pip install 'attngraft[export]'" in finding.detail
+
+
+class Branches(Plain):
+    """Decides by the values of a map: one way for the one that is traced, the other for the larger one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.abs().sum() > 8000:
+            return 2 * super().forward(x)
+        return super().forward(x)
+
+
+def test_a_branch_that_an_export_keeps_is_named_by_its_line() -> None:
+    finding = find(CHECKS["torchscript"], Branches)
+    assert finding.status == "fail"
+    assert re.match(r"look at test_survival.py, line \d+: if x.abs\(\).sum\(\) > 8000: \(an export", finding.remedy)

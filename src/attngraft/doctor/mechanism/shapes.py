@@ -9,12 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from attngraft.doctor.comparing import CLOSE, distance, has_nonfinite, problems
-from attngraft.doctor.findings import Outcome, Wrong, broken, check, expected, failed, passed, said, warned
-from attngraft.doctor.mechanism.subject import SAME, Subject
+from attngraft.doctor.findings import Outcome, Wrong, broken, check, expected, failed, passed, said, warned, where
+from attngraft.doctor.mechanism.subject import SAME, STATE_REMEDY, Subject
 
 SIZES = ((1, 1), (2, 3), (7, 5), (13, 13), (8, 20), (20, 20), (40, 40))
 WIDTHS = (64, 128, 192, 256, 320, 384, 512, 576, 640, 768)
 """Channels at P3, P4 and P5 of the size classes n to x of YOLOv8 to YOLO26."""
+SQUARES = (14, 16, 7, 8, 10, 40, 80, 32, 64, 13, 26, 28, 52, 56)
+"""Sides of maps that pasted classes are made for: ImageNet's at 224 pixels, and detectors' at 224 to 640."""
+SIZES_REMEDY = "take the size from x.shape in every forward; keep no table for one size, pad in place of dividing"
 NOT_FINITE = "values are not finite"
 HOST_NAMES = frozenset({"f", "i", "type", "np"})
 """Attributes that the parser of Ultralytics sets on every layer."""
@@ -23,8 +26,20 @@ HOST_NAMES = frozenset({"f", "i", "type", "np"})
 @check(remedy="take channels as the first argument, and return one map of the input's shape and type", vital=True)
 def builds(subject: Subject) -> Outcome:
     """It builds for a width and returns a map of its input's shape and type."""
-    x = subject.map(20, 20)
-    y = subject.fresh().eval()(x)
+    module, x = subject.fresh().eval(), subject.map(20, 20)
+    if hidden := hidden_modules(module):
+        return failed(f"{hidden} holds modules that PyTorch does not see", "use nn.ModuleList or nn.ModuleDict for it")
+    before = {name for name, _ in module.named_parameters()}
+    try:
+        y = module(x)
+    except Exception as error:
+        if fixed := _only_size(module, subject):
+            look = f"{SIZES_REMEDY}; look at {where(error)}"
+            return failed(f"takes maps of {fixed}x{fixed} only, and none of 20x20: {said(error)}", look)
+        raise
+    made = sorted({name for name, _ in module.named_parameters()} - before)
+    if made:
+        return failed(f"makes parameters in forward, which no optimizer has: {', '.join(made)}", STATE_REMEDY)
     wrong = _unlike(y, x)
     if wrong:
         return failed(wrong)
@@ -52,7 +67,7 @@ def widths(subject: Subject) -> Outcome:
     return passed(f"{', '.join(map(str, WIDTHS))} channels")
 
 
-@check(remedy="take the size from x.shape in every forward; keep no table for one size, pad in place of dividing")
+@check(remedy=SIZES_REMEDY)
 def sizes(subject: Subject) -> Outcome:
     """Maps of any size give finite values: square, rectangular, odd, tiny, large, alone and in a batch."""
     module = subject.perturbed().eval()
@@ -87,6 +102,30 @@ def channels_last(subject: Subject) -> Outcome:
     if off > CLOSE:
         return failed(f"differs by {off:.1e}")
     return passed("same numbers")
+
+
+def hidden_modules(module: nn.Module) -> str:
+    """Name the attribute, a plain list, tuple or dictionary, in which PyTorch does not find modules; empty if none is.
+
+    Example:
+        >>> module = nn.Identity()
+        >>> module.heads = [nn.Conv2d(8, 8, 1)]
+        >>> hidden_modules(module), hidden_modules(nn.Sequential(nn.Identity()))
+        ('heads', '')
+    """
+    for path, child in module.named_modules():
+        for name, value in vars(child).items():
+            values = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+            if not name.startswith("_") and any(isinstance(one, nn.Module) for one in values):
+                return f"{path}.{name}" if path else name
+    return ""
+
+
+def _only_size(module: nn.Module, subject: Subject) -> int | None:
+    """Return the side of the first square map that a module takes."""
+    trials = {str(side): partial(_keep_shape, module, subject.map(side, side)) for side in SQUARES}
+    refused = problems(trials)
+    return next((side for side in SQUARES if str(side) not in refused), None)
 
 
 def _keep_shape(module: nn.Module, *maps: Tensor) -> None:

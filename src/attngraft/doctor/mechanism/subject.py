@@ -23,6 +23,8 @@ NOISE = 0.1
 SAME = ("input kept", "repeats")
 """What a check needs that compares two calls on one input."""
 
+STATE_REMEDY = "register what it needs as parameters and buffers, made in __init__"
+
 
 @dataclass(frozen=True)
 class Subject:

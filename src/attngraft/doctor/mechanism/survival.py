@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import linecache
 import os
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -21,10 +23,9 @@ from attngraft._core.plugins import is_remembered
 from attngraft._core.streams import silenced
 from attngraft.doctor.comparing import CLOSE, distance, problems
 from attngraft.doctor.findings import Outcome, broken, check, expected, failed, passed, warned
-from attngraft.doctor.mechanism.subject import SAME, Subject
+from attngraft.doctor.mechanism.subject import SAME, STATE_REMEDY, Subject
 from attngraft.export import Exported
 
-STATE_REMEDY = "register what it needs as parameters and buffers, made in __init__"
 PARITY_SIZES = ((10, 12), (15, 7))
 RELOAD = """
 import sys, torch
@@ -147,4 +148,19 @@ def _parity(subject: Subject, name: str, write: Callable[[nn.Module, Tensor, Pat
     traced, other = (subject.map(*size, batch) for batch, size in enumerate(PARITY_SIZES, start=1))
     with expected(), tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, silenced():
         deviation = export.parity(module, write(module, traced, Path(folder, name)), [traced, other])
-    return passed(str(deviation)) if deviation.within else failed(str(deviation))
+    return passed(str(deviation)) if deviation.within else failed(str(deviation), _frozen(module, traced))
+
+
+def _frozen(module: nn.Module, x: Tensor) -> str:
+    """Name the line whose `if` or number a trace keeps as it was; empty where PyTorch names none."""
+    with warnings.catch_warnings(record=True) as heard, torch.no_grad(), silenced():
+        warnings.simplefilter("always")
+        torch.jit.trace(module, x, check_trace=False)  # type: ignore[no-untyped-call]
+    for one in heard:
+        if one.category.__name__ == "TracerWarning" and "Converting a tensor to" in str(one.message):
+            line = linecache.getline(one.filename, one.lineno).strip()
+            return (
+                f"look at {Path(one.filename).name}, line {one.lineno}: {line} (an export keeps for every image what "
+                "was decided for one; compute it with tensors, as by torch.where)"
+            )
+    return ""
