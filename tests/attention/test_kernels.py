@@ -107,7 +107,7 @@ class TestAgainstTheDefinition:
         halves = tuple(t.to(dtype) for t in tensors)
         exact = run("factored", tuple(t.double() for t in halves), grid, positions)  # type: ignore[arg-type]
         out = run(name, halves, grid, positions)  # type: ignore[arg-type]
-        roundings = {"tiled": 1, "augmented": 3, "factored": 8, "flex": 1}[name]
+        roundings = {"tiled": 1, "augmented": 3, "sliced": 8, "factored": 8, "flex": 1}[name]
         assert out.dtype == dtype
         assert (out.double() - exact).abs().max() < roundings * torch.finfo(dtype).eps
 
@@ -126,6 +126,15 @@ def test_every_tiling_gives_the_same(tile: str, positions: bool) -> None:
     expected = run("factored", tensors, (3, 5), positions)
     torch.testing.assert_close(run("tiled", tensors, (3, 5), positions), expected, atol=1e-12, rtol=0)
     assert tiled_gradcheck(tensors, positions)
+
+
+@pytest.mark.parametrize("positions", [True, False], ids=["relative", "none"])
+@pytest.mark.parametrize("most", [1, 2 * 2 * 5 * 15, 1 << 20], ids=["a row", "unequal", "one slice"])
+def test_every_slicing_gives_the_same(most: int, positions: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_kernels, "SLICE", most)
+    tensors = inputs((3, 5), batch=2, requires_grad=False)
+    expected = run("factored", tensors, (3, 5), positions)
+    torch.testing.assert_close(run("sliced", tensors, (3, 5), positions), expected, atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("limit", [1, 40, 1000, 4000, 50_000, 1 << 20])
@@ -231,13 +240,15 @@ class TestChoice:
         return names
 
     @pytest.mark.filterwarnings("ignore:.*torch.jit.trace")
-    def test_suits_the_moment(self, taken: list[str]) -> None:
+    def test_suits_the_moment(self, taken: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         q = torch.randn(1, 2, 4, 6)
         attend(q, q, q, scale=1.0)
         with torch.no_grad():
             torch.jit.trace(lambda q: attend(q, q, q, scale=1.0), (q,), check_trace=False)
-        assert taken == ["tiled", "factored"]
+        assert taken == ["tiled", "sliced"]
         assert _kernels._suited(torch.device("cuda")) == "augmented"
+        monkeypatch.setattr(_kernels, "is_tracing", lambda: True)
+        assert _kernels._suited(torch.device("cuda")) == "factored"
 
     def test_can_be_forced_and_is_given_back(self, taken: list[str]) -> None:
         q = torch.randn(1, 2, 4, 6)
@@ -253,7 +264,7 @@ class TestChoice:
 
     def test_unknown_name(self) -> None:
         with (
-            pytest.raises(ValueError, match="'tiled', 'augmented', 'factored', 'flex', got 'flash'"),
+            pytest.raises(ValueError, match="'tiled', 'augmented', 'sliced', 'factored', 'flex', got 'flash'"),
             kernel("flash"),
         ):
             pass

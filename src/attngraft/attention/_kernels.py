@@ -5,7 +5,7 @@
     B batch    h heads    P = B * h pairs    d channels of a head    H, W the map    N = H * W cells, row by row
     T queries of a tile    M = (2H - 1) + (2W - 1) rows of both tables
 
-Four kernels give the same numbers up to rounding; `attend` takes the one that suits:
+These kernels give the same numbers up to rounding; `attend` takes the one that suits:
 
 =============  ==========================  ============================================================================
 kernel         taken for                   how
@@ -14,8 +14,10 @@ kernel         taken for                   how
                on meta tensors             again from q, k, v and the tables, but for small maps (`KEPT_PER_CHANNEL`)
 ``augmented``  accelerators,               the position logits as H + W more channels of q, met by one-hot channels of
                ``torch.compile``           k, so that `scaled_dot_product_attention` carries the work
-``factored``   tracing, hence ONNX,        plain products and a softmax, which the runtimes fuse for themselves; the
-               OpenVINO and TorchScript    one that makes tensors of N x N elements on maps of any size
+``sliced``     tracing on the CPU, hence   plain products and a softmax, written out for some rows of queries after the
+               ONNX, OpenVINO and          others; the traced map decides in how many slices
+               TorchScript
+``factored``   tracing on accelerators     the same for all queries at once; makes tensors of N x N elements
 =============  ==========================  ============================================================================
 
 `kernel` forces one of them.
@@ -24,9 +26,11 @@ kernel         taken for                   how
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -42,6 +46,9 @@ fresh; 2^18 is slower at 20 x 20 and 8 heads. Twice as many where a tile would h
 with two rows for four, an inference on 60 x 60 takes 1.04 times as long, with one for two on 80 x 80 1.2 times."""
 
 ROWS = 4
+
+SLICE = 1 << 19
+"""Most logits of a slice in a traced graph, while it has more than one row of queries."""
 
 KEPT_PER_CHANNEL = 8
 """Training keeps the weights of a head where a row of them, N, is at most this many times its d: 1.2 times faster
@@ -94,9 +101,9 @@ def kernel(name: str) -> Iterator[None]:
     The result stays the same up to rounding; memory, speed and what can be differentiated twice do not.
 
     Args:
-        name: ``"tiled"``, ``"augmented"``, ``"factored"`` or ``"flex"``. FlexAttention has gradients on accelerators
-            only, and no float64 there; on the CPU its unfused reference runs, which makes N x N logits. It compiles
-            anew for each size, at most `torch._dynamo.config.recompile_limit` times, and stays outside of a
+        name: ``"tiled"``, ``"augmented"``, ``"sliced"``, ``"factored"`` or ``"flex"``. FlexAttention has gradients on
+            accelerators only, and no float64 there; on the CPU its unfused reference runs, which makes N x N logits. It
+            compiles anew for each size, at most `torch._dynamo.config.recompile_limit` times, and stays outside of a
             `torch.compile` around it.
 
     Raises:
@@ -124,7 +131,7 @@ _forced: str | None = None
 
 def _suited(device: torch.device) -> str:
     if is_tracing():
-        return "factored"
+        return "sliced" if device.type == "cpu" else "factored"
     if torch.compiler.is_compiling() or device.type not in ("cpu", "meta"):
         return "augmented"
     return "tiled"
@@ -134,20 +141,57 @@ def _suited(device: torch.device) -> str:
 
 
 def _factored(q: Tensor, k: Tensor, v: Tensor, scale: float, offsets: Offsets | None) -> Tensor:
+    return _plain(1, q, k, v, scale, offsets)
+
+
+def _sliced(q: Tensor, k: Tensor, v: Tensor, scale: float, offsets: Offsets | None) -> Tensor:
+    B, h, _, N = map(_example, q.shape)
+    rows = N if offsets is None else _example(offsets.height)
+    return _plain(min(rows, -(-B * h * N * N // SLICE)), q, k, v, scale, offsets)
+
+
+def _example(size: int) -> int:
+    """Return a size as a number, even a traced one: a graph has as many slices as its example asks for."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
+        return int(size)
+
+
+def _plain(slices: int, q: Tensor, k: Tensor, v: Tensor, scale: float, offsets: Offsets | None) -> Tensor:
     if _is_half(q) and not is_tracing():
         # Half precision cannot hold the logits of a strong map. A graph for export keeps to its one type.
         with torch.autocast(q.device.type, enabled=False):
-            return _factored(q.float(), k.float(), v.float(), scale, offsets).to(v.dtype)
-    q = q.transpose(2, 3) * scale  # (B, h, N, d)
-    logits = q @ k  # (B, h, N, N)
-    if offsets is not None:
-        H, W = offsets.height, offsets.width
-        to_row, to_column = _axis_logits(q, offsets)
+            return _plain(slices, q.float(), k.float(), v.float(), scale, offsets).to(v.dtype)
+    q, v = q.transpose(2, 3) * scale, v.transpose(2, 3)  # (B, h, N, d); v is what is turned, and not N x N weights
+    by_axis = None if offsets is None else _axis_logits(q, offsets)
+    if slices == 1:
+        return _mixed(q, k, v, by_axis).transpose(2, 3)
+    H, W = (q.shape[2], 1) if offsets is None else offsets[2:]
+    # Bounds, not a number of rows: a graph serves every H. Slices of a map with fewer rows than slices may be empty.
+    bounds = [0, *(H * i // slices for i in range(1, slices)), H]
+    parts = [
+        _mixed(q[:, :, a * W : b * W], k, v, by_axis and (by_axis[0][:, :, a:b], by_axis[1][:, :, a:b]))
+        for a, b in pairwise(bounds)
+    ]
+    return torch.cat(parts, 2).transpose(2, 3)
+
+
+def _mixed(q: Tensor, k: Tensor, v: Tensor, by_axis: tuple[Tensor, Tensor] | None) -> Tensor:
+    """Mix values for some queries: ``(B, h, T, d)``, ``(B, h, d, N)`` and ``(B, h, N, e)`` to ``(B, h, T, e)``.
+
+    Args:
+        q: Scaled queries.
+        k: Keys.
+        v: Values.
+        by_axis: What `_axis_logits` gives for the queries, ``(B, h, R, W, H)`` and ``(B, h, R, W, W)``; T = R * W.
+    """
+    logits = q @ k  # (B, h, T, N)
+    if by_axis is not None:
+        to_row, to_column = by_axis
+        spread = logits.reshape(*to_row.shape, to_column.shape[4])  # (B, h, R, W, H, W)
         # Each added where it is, and not their sum: runtimes join both additions to one pass over N x N.
-        by_axis = logits.reshape(*q.shape[:2], H, W, H, W) + to_row.unsqueeze(5) + to_column.unsqueeze(4)
-        logits = by_axis.reshape(*q.shape[:3], H * W)
-    attention = logits.softmax(3, dtype=torch.float32 if _is_half(logits) else None).to(v.dtype)
-    return (attention @ v.transpose(2, 3)).transpose(2, 3)  # v is what is turned, and not N x N weights
+        logits = (spread + to_row.unsqueeze(5) + to_column.unsqueeze(4)).reshape(logits.shape)
+    return logits.softmax(3, dtype=torch.float32 if _is_half(logits) else None).to(v.dtype) @ v
 
 
 def _augmented(q: Tensor, k: Tensor, v: Tensor, scale: float, offsets: Offsets | None) -> Tensor:
@@ -446,4 +490,10 @@ def _is_half(t: Tensor) -> bool:
     return t.dtype in (torch.float16, torch.bfloat16)
 
 
-KERNELS: dict[str, Kernel] = {"tiled": _tiled, "augmented": _augmented, "factored": _factored, "flex": _flex}
+KERNELS: dict[str, Kernel] = {
+    "tiled": _tiled,
+    "augmented": _augmented,
+    "sliced": _sliced,
+    "factored": _factored,
+    "flex": _flex,
+}

@@ -51,7 +51,8 @@ class MHSA(Attention):
 
     A map smaller than ``size`` uses the tables' centre, a larger one interpolates them linearly, each axis for itself;
     maps may change from call to call. Memory grows with N: outside export, a tensor of N x N elements is made only in
-    training, and only where a row of it is at most 8 times as long as a head's vectors.
+    training, and only where a row of it is at most 8 times as long as a head's vectors. A file that is exported on the
+    CPU computes as many slices of the queries as its example asks for.
 
     ``load_state_dict`` also takes the keys of the circulated class, and a pickled instance of it becomes one of this
     class where its import path leads here. Its copies with ``pos_emb=False`` are ``position="none", bias=True,
