@@ -28,7 +28,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_every_stage_finishes_in_the_small_setting(tmp_path: Path) -> None:
-    words = ["--device", "cpu", "--quick", "--minutes", "8", "--output", str(tmp_path)]
+    words = ["--device", "cpu", "--quick", "--minutes", "60", "--output", str(tmp_path)]
     done = subprocess.run(
         [sys.executable, ROOT / "tools" / "gpu.py", *words], capture_output=True, text=True, check=False
     )

@@ -96,7 +96,8 @@ def test_a_study_of_a_program_survives_being_killed(truth: Path, slow: str, tmp_
     until(note.is_file)
     until(lambda: sum(store.has(Run(arm, 0)) for arm in fixed.arms) == 3)
     child = int(note.read_text())
-    kept = {file.name: file.read_bytes() for file in store.records.iterdir()}
+    # A file that is being written has a name of its own until it is whole.
+    kept = {file.name: file.read_bytes() for file in store.records.iterdir() if not file.name.startswith(".")}
     driver.send_signal(signal.SIGKILL)
     driver.wait()
     until(lambda: not psutil.pid_exists(child))  # the program ends with the study that started it
