@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,3 +56,31 @@ def test_the_verdict_of_a_study_and_which_arm(model: Path, tmp_path: Path) -> No
     assert "5 pairs of runs" in said
     with pytest.raises(DataError, match=r"the study has the arms .*name the model's as arm="):
         card(model, study=judged, arm="se@P3")
+
+
+OWN = """
+import attngraft
+from torch import nn
+
+@attngraft.register
+class OwnOfACard(nn.Conv2d):
+    def __init__(self, channels):
+        super().__init__(channels, channels, 1)
+"""
+
+
+def test_a_card_of_ones_own_mechanism_names_its_file_and_leaves_nothing_empty(tmp_path: Path) -> None:
+    (tmp_path / "own_of_a_card.py").write_text(OWN)
+    for words in (
+        "--plugin own_of_a_card.py graft attngraft-micro.yaml own_of_a_card@P3 -o best.pt",
+        "card best.pt -o card.md",
+    ):
+        subprocess.run(
+            [sys.executable, "-m", "attngraft", *words.split()], cwd=tmp_path, check=True, capture_output=True
+        )
+    said = (tmp_path / "card.md").read_text(encoding="utf-8")
+    assert "- **`own_of_a_card@P3`**: No paper is named.\n" in said
+    assert "``" not in said.replace("```", "")
+    assert "`OwnOfACard` is in `own_of_a_card.py`, which has to come with the checkpoint." in said
+    assert "attngraft --plugin own_of_a_card.py predict model=best.pt" in said
+    assert "Differs from it" not in said

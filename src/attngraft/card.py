@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from attngraft._core.errors import CheckpointError, DataError
+from attngraft._core.imports import file_of
 from attngraft.measure import flops, parameters
 from attngraft.study.judging.results import FILE, ArmResult, Results
 from attngraft.study.reporting import words
@@ -106,16 +107,34 @@ class Card:
         lines = ["## What was grafted", ""]
         for spec in self.grafts:
             record = spec.record
-            lines += [
-                f"- **`{spec}`**: {record.summary.rstrip('.')}. `{record.formula}`. Paper: {record.paper}",
-                f"  Differs from it: {record.differs}".replace("``", "`"),
-            ]
-        return "\n".join(lines) + "\n"
+            told = [f"{record.summary.rstrip('.')}."] if record.summary else []
+            told += [f"`{record.formula}`."] if record.formula else []
+            told.append(f"Paper: {record.paper}" if record.paper else "No paper is named.")
+            lines.append(f"- **`{spec}`**: {' '.join(told)}")
+            if record.differs:
+                lines.append(f"  Differs from it: {record.differs}".replace("``", "`"))
+        return "\n".join([*lines, *self._elsewhere()]) + "\n"
+
+    def _elsewhere(self) -> list[str]:
+        """Say what has to be there besides attngraft: classes of others' files and packages."""
+        said = []
+        for cls in dict.fromkeys(spec.record.cls for spec in self.grafts):
+            file, package = file_of(cls), cls.__module__.partition(".")[0]
+            if file is not None:
+                said.append(f"`{cls.__name__}` is in `{file.name}`, which has to come with the checkpoint.")
+            elif package != "attngraft":
+                said.append(f"`{cls.__name__}` is in the package `{package}`, which has to be installed.")
+        return ["", *said] if said else []
+
+    def _plugins(self) -> str:
+        """Return the options that give the files of grafts that are not attngraft's own."""
+        files = dict.fromkeys(file.name for spec in self.grafts if (file := file_of(spec.record.cls)))
+        return "".join(f"--plugin {name} " for name in files)
 
     def _use(self) -> str:
+        predict = f"predict model={Path(self.file).name} source=image.jpg imgsz={self.imgsz}"
         return (
-            "## Use\n\n```console\npip install attngraft\n"
-            f"attngraft predict model={Path(self.file).name} source=image.jpg imgsz={self.imgsz}\n```\n\n"
+            f"## Use\n\n```console\npip install attngraft\nattngraft {self._plugins()}{predict}\n```\n\n"
             f"Task: {self.task}. Classes: {', '.join(self.classes)}. A checkpoint is a pickle: with "
             "`ULTRALYTICS_SAFE_LOAD=1` nothing in it is run.\n"
         )

@@ -64,5 +64,6 @@ def test_list_and_show_take_a_mechanism_of_the_users_own(monkeypatch: pytest.Mon
     assert re.search(rf"^narrow_of_a_test +{failure}", listed, re.MULTILINE)
     plain, narrow = said("show", "plain_of_a_test"), said("show", "narrow_of_a_test")
     assert re.match(r"plain_of_a_test\nfamily +user \(mixer\) *\nexample +65,792 parameters, 26.21 M", plain)
+    assert "Use it: attngraft --plugin own_of_a_test.py train model=yolo11n+plain_of_a_test@P5" in plain
     assert narrow.startswith("Work on few channels only.\n")
     assert re.search(r"f\(\[x\]\).*grows with N \[cells\].*" + failure, narrow, re.DOTALL)

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from attngraft._core.errors import OptionError, first_line
+from attngraft._core.imports import file_of
 from attngraft._core.registry import fitted
 from attngraft.attention import Attention, Mechanism, info, names
 from attngraft.cli.output import console as new_console
@@ -78,7 +79,9 @@ def print_card(name: str) -> None:
         for option in record.options.values():
             table.add_row(option.name, repr(option.default), escape(_plain(option.about)))
         console.print("\n", table)
-    console.print(f"\nUse it: attngraft train model=yolo11n+{record.name}@P5 data=my.yaml", style="dim")
+    file = file_of(record.cls)
+    plugin = f"--plugin {file.name} " if file else ""
+    console.print(f"\nUse it: attngraft {plugin}train model=yolo11n+{record.name}@P5 data=my.yaml", style="dim")
 
 
 def _about(record: Mechanism) -> str:
