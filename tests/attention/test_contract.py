@@ -221,6 +221,7 @@ class TestContract:
         assert not {"f", "i", "type", "np"} & set(dict(module.named_children()))
 
     def test_cost_formula_is_what_runs(self, name: str) -> None:
+        assert zoo.mechanism(name).cost, f"{name} has no cost: @register(cost=...), 0 where nothing is multiplied"
         module = build(name).eval()
         for height, width in ((14, 14), (8, 20)):
             # The counter knows the plain products of an attention; of the fused CPU kernel it counts nothing.
@@ -232,10 +233,9 @@ class TestContract:
         record = zoo.mechanism(name)
         for key in ("summary", "paper", "code", "differs", "formula", "growth", "family"):
             assert getattr(record, key), f"{name} has no {key}"
-        assert record.year > 1990
-        assert record.cls.__doc__
-        assert "Shape:" in record.cls.__doc__
-        assert "Example:" in record.cls.__doc__
+        assert record.year > 1990, f"{name} has no year"
+        for section in ("Shape:", "Example:"):
+            assert section in (record.cls.__doc__ or ""), f"the docstring of {name} has no {section}"
         for option in record.options.values():
             assert option.about, f"{name}'s option {option.name} is not described"
             assert hasattr(build(name), option.name), f"{name} does not keep its option {option.name}"
