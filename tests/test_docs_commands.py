@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import click
@@ -66,6 +68,33 @@ def test_a_command_that_is_not_there_is_seen() -> None:
     assert unknown("attngraft study plan.yaml parallel=2") == unknown("attngraft study judge runs.csv") == ""
 
 
+def misread(lines: Iterable[str]) -> str:
+    """Return what a shell says of command lines that it cannot read, or an empty text."""
+    return subprocess.run(["bash", "-n"], input="\n".join(lines), capture_output=True, text=True, check=False).stderr
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_shell_reads_the_commands_of_a_page(page: Path) -> None:
+    """Parentheses of a recipe, unquoted, are a syntax error there."""
+    assert misread(line for line in code(page) if re.match(r"(attngraft|yolo|pip|make|python) [\w-]", line)) == ""
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
+def test_a_shell_reads_the_commands_in_the_help() -> None:
+    texts = [command.help or "" for command in commands(main)]
+    lines = [line.strip() for text in texts for line in text.splitlines() if line.strip().startswith("attngraft ")]
+    assert len(lines) > 30
+    assert misread(lines) == ""
+    assert [line for line in lines if re.search(r"=[^\s\"']*\*", line)] == [], "zsh stops at a pattern without quotes"
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
+def test_a_command_that_a_shell_cannot_read_is_seen() -> None:
+    assert "syntax error" in misread(["attngraft train model=yolo11n+mhsa(heads=4)@P5"])
+    assert misread(["attngraft train 'model=yolo11n+mhsa(heads=4)@P5' data=my.yaml"]) == ""
+
+
 def test_recipes_of_pages_and_examples_have_the_options_they_name() -> None:
     sources = [*PAGES, *ROOT.glob("examples/**/*.py"), *ROOT.glob("examples/**/*.yaml")]
     written = {
@@ -96,6 +125,13 @@ def test_both_languages_have_the_same_sections_and_commands(english: Path, chine
         {re.sub(r"[^\x00-\x7f]+.*|(RECIPE_OR_CHECKPOINT|FOLDER).*", "", line) for line in lines} for lines in asked
     ]
     assert asked[0] == asked[1]
+
+
+def commands(group: click.Group) -> Iterator[click.Command]:
+    for command in group.commands.values():
+        yield command
+        if isinstance(command, click.Group):
+            yield from commands(command)
 
 
 def headings(page: Path) -> list[str]:

@@ -31,8 +31,8 @@ def judge(words: tuple[str, ...], output: Path | None) -> None:
 
     \b
     attngraft study judge runs.csv baseline=yolo11n sesoi=0.5
-    attngraft study judge stock=runs/detect/stock* mhsa=runs/detect/mhsa*
-    attngraft study judge truth=val.json stock=stock-*.json mhsa=mhsa-*.json
+    attngraft study judge stock="runs/detect/stock*" mhsa="runs/detect/mhsa*"
+    attngraft study judge truth=val.json stock="stock-*.json" mhsa="mhsa-*.json"
     attngraft study judge studies/beacons
 
     Runs are a CSV file with the columns arm, seed and a metric; folders of Ultralytics training runs, which are
