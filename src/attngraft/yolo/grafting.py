@@ -215,6 +215,21 @@ def graft_model(model: nn.Module, specs: Iterable[GraftSpec]) -> None:
     description[YAML_KEY] = "+".join(filter(None, [earlier, print_grafts(specs)]))
 
 
+def rebuilt(model: Any) -> Any:
+    """Return what Ultralytics makes of a model to train it: built from its YAML, and its weights loaded.
+
+    Newer releases give a head the widths of the weights, which go by the classes of the model they come from.
+
+    Args:
+        model: A host model such as ``DetectionModel``, in single precision.
+    """
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        yaml = copy.deepcopy(model.yaml)
+        again = type(model)(yaml, ch=yaml.get("channels", 3), nc=len(model.names), verbose=False)
+        again.load(model, verbose=False)
+    return again
+
+
 def dropped_by_rebuild(model: Any) -> list[str]:
     """List the tensors of a checkpoint that Ultralytics drops when it rebuilds the model from its YAML to train it.
 
@@ -223,10 +238,7 @@ def dropped_by_rebuild(model: Any) -> list[str]:
     Args:
         model: A host model such as ``DetectionModel``.
     """
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        yaml = copy.deepcopy(model.yaml)
-        again = type(model)(yaml, ch=yaml.get("channels", 3), nc=len(model.names), verbose=False)
-    there = {name: tensor.shape for name, tensor in again.state_dict().items()}
+    there = {name: tensor.shape for name, tensor in rebuilt(model).state_dict().items()}
     return [name for name, tensor in model.state_dict().items() if there.get(name) != tensor.shape]
 
 

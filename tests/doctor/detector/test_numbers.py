@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from ultralytics.nn.tasks import DetectionModel
 
 import attngraft
 from attngraft.doctor import examine
@@ -117,6 +118,28 @@ def test_a_checkpoint_that_differs_from_its_yaml_is_the_cause(change: Callable[[
     assert f"the checkpoint differs from its own YAML ({MICRO})" in finding.detail, finding.detail
     assert re.search(message, finding.detail), finding.detail
     assert "starts missing ones at random" in finding.remedy
+
+
+def test_a_head_that_was_pretrained_on_more_classes_is_rebuilt_with_their_widths(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Every checkpoint that was trained from COCO's weights on a few classes is of this kind."""
+    inner = "model.23.cv3.0.0.1.conv.weight"
+    few = DetectionModel("yolo11n.yaml", nc=3, verbose=False)
+    own = few.state_dict()[inner].shape
+    few.load(DetectionModel("yolo11n.yaml", nc=80, verbose=False), verbose=False)
+    if few.state_dict()[inner].shape == own:
+        pytest.skip("this Ultralytics keeps the widths of the head's own classes")
+    with quiet():
+        opened = attngraft.YOLO("yolo11n.yaml")
+        opened.model = few
+        opened.save("few.pt")
+    assert find("rebuild", "few.pt+eca@P5").status == find("rebuild", "few.pt").status == "pass"
+    caplog.clear()
+    attngraft.YOLO("few.pt+eca@P5")
+    assert "its own YAML" not in caplog.text
+    attngraft.YOLO(f"{saved(wider)}+eca@N3")
+    assert "tensors of changed.pt, such as model.0.conv.weight, are not those of its own YAML" in caplog.text
 
 
 def test_a_layer_of_other_numbers_is_found_although_its_tensors_are_the_same() -> None:

@@ -20,7 +20,7 @@ from attngraft.doctor.mechanism.shapes import sizes
 from attngraft.doctor.mechanism.survival import training_after_validation
 from attngraft.doctor.mechanism.values import STEPS, batch, dead_maps, gradient, input_kept, repeats
 from attngraft.yolo import host
-from attngraft.yolo.grafting import Graft, stripped
+from attngraft.yolo.grafting import Graft, rebuilt, stripped
 
 IMAGE_SIDES = ((2, 2), (1, 1), (3, 5), (7, 13))
 """Heights and widths, in strides."""
@@ -102,12 +102,11 @@ def image_sizes(subject: DetectorSubject) -> Outcome:
 def rebuild(subject: DetectorSubject) -> Outcome:
     """The rebuild of Ultralytics, in training, tuning and resuming, has the same tensors and numbers."""
     model = subject.perturbed()
-    again = type(model)(copy.deepcopy(model.yaml), ch=subject.channels, nc=len(model.names), verbose=False)
+    again = rebuilt(model)
     here, there = ({name: t.shape for name, t in m.state_dict().items()} for m in (model, again))
     differing = sorted(name for name in {**here, **there} if here.get(name) != there.get(name))
     if differing:
         return _other_tensors(subject, model, differing, here, there)
-    again.load_state_dict(model.state_dict())
     x = subject.images()
     off = distance(predict(again, x), predict(model, x))
     if off > CLOSE:
