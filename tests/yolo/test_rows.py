@@ -14,7 +14,7 @@ from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 
 import attngraft
 from attngraft._core.errors import ModelYamlError, OptionError
-from attngraft.yolo.rows import GUARD
+from attngraft.yolo.rows import GUARD, as_grafts
 
 
 def with_row(row: list[Any], base: str = "yolo11n.yaml") -> dict[str, Any]:
@@ -322,3 +322,44 @@ def test_inserting_a_row_loses_what_a_graft_keeps() -> None:
     grafted = {**copy.deepcopy(yaml_model_load("yolo11n.yaml")), "attngraft": "mhsa@P5"}
     assert kept(DetectionModel(grafted, verbose=False)) == len(stock) == 499
     assert kept(DetectionModel(inserted, verbose=False)) == 240
+
+
+def test_what_an_inserted_row_loses_is_said_with_the_graft_that_keeps_it(caplog: pytest.LogCaptureFixture) -> None:
+    stock = DetectionModel("yolo11n.yaml", verbose=False)
+    inserted = DetectionModel(with_row([-1, 1, "MHSA", []]), verbose=False)
+    inserted.load(stock, verbose=False)
+    (said,) = [r.getMessage() for r in caplog.records if "pretrained tensors" in r.getMessage()]
+    assert "240 of 499 pretrained tensors are found by name" in said
+    assert "row 11 (MHSA) has another index" in said
+    assert "model=BASE.pt+mhsa@10," in said
+    caplog.clear()
+    for silent in (copy.deepcopy(yaml_model_load("yolo11n.yaml")), with_row([-1, 1, "nn.Identity", []])):
+        DetectionModel(silent, verbose=False).load(stock, verbose=False)
+    replaced = copy.deepcopy(yaml_model_load("yolo11n.yaml"))
+    replaced["backbone"][-1] = [-1, 1, "MHSA", []]
+    DetectionModel(replaced, verbose=False).load(stock, verbose=False)
+    assert not [r for r in caplog.records if "pretrained tensors" in r.getMessage()], "no index moved, or none by us"
+
+
+def test_places_of_several_rows_are_counted_without_them() -> None:
+    from ultralytics.nn import tasks
+
+    description = copy.deepcopy(yaml_model_load("yolov8n.yaml"))
+    description["head"][-1:] = [
+        [15, 1, "EMA", [256]], [-1, 1, "SimAM", []], [18, 1, "EMA", [512]], [[23, 24, 21], 1, "Detect", ["nc"]],
+    ]  # fmt: skip
+    names, grafts = as_grafts(description, vars(tasks))
+    assert names == ["22 (EMA)", "23 (SimAM)", "24 (EMA)"]
+    assert grafts == "ema@15+simam@15+ema@18"
+    assert attngraft.YOLO(f"yolov8n.yaml+{grafts}").model.yaml["attngraft"]
+
+
+def test_a_row_is_printed_as_it_was_read(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="ultralytics")
+    DetectionModel(with_row([-1, 1, "MHSA", [14, 14, 4]]), verbose=True)
+    (line,) = [r.getMessage() for r in caplog.records if "attngraft.MHSA" in r.getMessage()]
+    assert line.split("attngraft.MHSA")[1].strip() == "[256, heads=4, size=(14, 14)]"
+
+
+def test_a_list_of_one_layer_is_that_layer() -> None:
+    assert type(DetectionModel(with_row([[10], 1, "SE", []]), verbose=False).model[11]).__name__ == "SE"

@@ -11,11 +11,11 @@ import ultralytics
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ultralytics.nn.tasks import yaml_model_load
+from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 
 from attngraft._core.errors import AttngraftError, ModelYamlError
 from attngraft.yolo.model import open_stock
-from attngraft.yolo.structure import require_model
+from attngraft.yolo.structure import misplaced, require_model
 
 GOOD: dict[str, Any] = {
     "nc": 2,
@@ -69,6 +69,31 @@ def test_every_stock_yaml_passes() -> None:
     assert len(files) > 50
     for file in files:
         require_model(yaml_model_load(str(file)), str(file))
+        assert misplaced(yaml_model_load(str(file))) == "", file
+
+
+def test_indices_that_an_inserted_row_left_behind_are_seen() -> None:
+    """The commonest slip of posts: the model builds and trains, and its head reads a bare concatenation."""
+    model = copy.deepcopy(yaml_model_load("yolo11n.yaml"))
+    model["backbone"].append([-1, 1, "MHSA", [14, 14, 4]])
+    assert misplaced(model) == (
+        "row 24 (Detect) reads row 16 (Concat), and row 24 (Detect) reads row 19 (Concat), and "
+        "row 24 (Detect) reads row 22 (Concat), and no row reads row 23 (C3k2)"
+    )
+    model["head"][-1][0] = [17, 20, 23]
+    model["head"][8][0] = [-1, 14]
+    assert misplaced(model) == ""
+
+
+def test_a_slip_of_indices_is_warned_of_where_the_model_is_printed(caplog: pytest.LogCaptureFixture) -> None:
+    model = copy.deepcopy(yaml_model_load("yolo11n.yaml"))
+    model["backbone"].append([-1, 1, "MHSA", []])
+    DetectionModel(model, verbose=True)
+    (said,) = [r.getMessage() for r in caplog.records if "no row reads row 23 (C3k2)" in r.getMessage()]
+    assert "A row that was put in shifts every absolute index after it" in said
+    caplog.clear()
+    DetectionModel(copy.deepcopy(yaml_model_load("yolo11n.yaml")), verbose=True)
+    assert not [r for r in caplog.records if "put in" in r.getMessage()]
 
 
 @pytest.mark.parametrize(

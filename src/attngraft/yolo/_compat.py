@@ -5,6 +5,9 @@ Checked on 8.4.0, 8.4.100 and 8.4.190 (the newest when this was written).
 ``nn.tasks.parse_model`` (wrapped)
     Every rebuild (train, resume, tune, workers) goes through it, so grafts survive.
     Relies on the signature ``(d, ch, verbose)``, and on a result ``(Sequential, save)`` with ``i`` and ``f`` a layer.
+``nn.tasks.BaseModel.load`` (wrapped)
+    Says what a row that was put in costs of the pretrained weights. Relies on the first argument being a model or a
+    checkpoint's mapping, and on ``model`` being the layers.
 its local variables ``ch f width max_channels``
     A YAML row learns its channels from them. Relies on string arguments being looked up among its locals.
 the globals of ``nn.tasks`` (added to)
@@ -124,6 +127,7 @@ def install(tasks: ModuleType) -> None:
     wrapt.wrap_function_wrapper(tasks, "parse_model", _parse_model)
     wrapt.wrap_function_wrapper(tasks, "yaml_model_load", _yaml_model_load)
     wrapt.wrap_function_wrapper(tasks, "torch_safe_load", _torch_safe_load)
+    wrapt.wrap_function_wrapper(tasks, "BaseModel.load", _load)
     wrapt.register_post_import_hook(
         lambda engine: setattr(engine, "yaml_model_load", tasks.yaml_model_load), "ultralytics.engine.model"
     )
@@ -167,6 +171,8 @@ def _parse_model(wrapped: Callable[..., Any], _instance: None, args: Any, kwargs
     except ModelYamlError as error:
         raise ModelYamlError(f"{where}: {error}") from None
     layers, save = _built(wrapped, d, channels, verbose, where)
+    if verbose and (slip := structure.misplaced(call.arguments["d"])):
+        log.warning(f"attngraft: in {where} {slip}. {structure.SHIFTED}")
     said = (
         grafting.join_blocks(layers, [*blocks, *others], backbone=backbone, channels=channels)
         if blocks + others
@@ -176,6 +182,24 @@ def _parse_model(wrapped: Callable[..., Any], _instance: None, args: Any, kwargs
     for line in said if verbose else ():
         log.info(line)
     return layers, save
+
+
+def _load(wrapped: Callable[..., Any], model: Any, args: Any, kwargs: Any) -> Any:
+    """Load weights as Ultralytics does, and say where rows of ours moved layers away from theirs."""
+    weights = args[0] if args else kwargs["weights"]
+    source = (weights.get("ema") or weights["model"]) if isinstance(weights, dict) else weights
+    given = {name: value.shape for name, value in source.state_dict().items()}
+    before, after = len(getattr(source, "model", ())), len(model.model)
+    result = wrapped(*args, **kwargs)
+    names, grafts = rows.as_grafts(model.yaml, wrapped.__globals__) if after > before else ([], "")
+    if names:
+        found = sum(given.get(name) == value.shape for name, value in model.state_dict().items())
+        log.warning(
+            f"attngraft: {found} of {len(given)} pretrained tensors are found by name, since every layer behind "
+            f"{'row' if len(names) == 1 else 'rows'} {', '.join(names)} has another index. A graft moves none and "
+            f"keeps all: model=BASE.pt+{grafts}, where BASE.pt has these weights"
+        )
+    return result
 
 
 def _built(wrapped: Callable[..., Any], d: dict[str, Any], channels: int, verbose: bool, where: str) -> Any:

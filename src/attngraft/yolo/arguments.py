@@ -270,4 +270,4 @@ def _complaint(record: Mechanism, widths: Widths, values: list[Any]) -> str:
     wide = [str(value) for value in values[:MOST_WIDTHS] if _looks_wide(value) and not widths.are(value)]
     said += f"; {' and '.join(wide)} looks like a width" if wide else ""
     by_name = f", or give options by name, as in [{{{next(iter(record.options))}: ...}}]" if record.options else ""
-    return f"{said}; leave the channels out{by_name}"
+    return f"{said}; write [] for the defaults{by_name}"

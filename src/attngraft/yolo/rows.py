@@ -32,6 +32,22 @@ HOST_VARIABLES = ["ch", "f", "width", "max_channels"]
 PLUGIN_HINT = "a class of your own is given with: attngraft --plugin FILE.py ..."
 
 
+class RowValues(list[Any]):
+    """The values of a row, which Ultralytics prints as they were read: ``[256, heads=4, size=(14, 14)]``."""
+
+    read: str = ""
+
+    def __repr__(self) -> str:
+        return self.read or super().__repr__()
+
+
+class RowArguments(list[Any]):
+    """What Ultralytics hands a `Row`; of it only the row's own values, which come last, are printed."""
+
+    def __repr__(self) -> str:
+        return repr(self[-1])
+
+
 class Row(nn.Module):
     """Builds the mechanism that a YAML row names; calling it gives the mechanism itself.
 
@@ -50,6 +66,8 @@ class Row(nn.Module):
         channels = widths[source]
         options = read_row(cls.record, Widths(channels, multiple, widest), values)
         module_class: Any = cls.record.cls
+        if isinstance(values, RowValues):
+            values.read = f"[{', '.join([str(channels), *(f'{key}={value}' for key, value in options.items())])}]"
         return module_class(channels, **{**fitted(module_class, channels), **options})
 
 
@@ -94,7 +112,7 @@ def rewrite(
         The rows for Ultralytics, and the blocks into which a mechanism goes.
 
     Raises:
-        OptionError: If such a row reads more than one layer.
+        OptionError: If a row of ours reads more than one layer.
         ModelYamlError: If a row names a module that neither has.
     """
     rewritten, blocks = [], []
@@ -103,10 +121,11 @@ def rewrite(
         if plain == name and _is_the_hosts(name, host_names):
             rewritten.append([source, repeats, name, arguments])
         elif record := by_row_name(plain):
-            if not isinstance(source, int):
-                raise OptionError(f"a {plain} row reads one layer, got from={source}; use a single index such as -1")
+            (one, *more) = source if isinstance(source, list) else [source]
+            if more:
+                raise OptionError(f"row {index} ({plain}) reads one layer, got from={source}; use one index such as -1")
             renamed = PREFIX + record.cls.__name__
-            rewritten.append([source, repeats, renamed, [*HOST_VARIABLES, list(arguments)]])
+            rewritten.append([one, repeats, renamed, RowArguments([*HOST_VARIABLES, RowValues(arguments)])])
         elif split := split_block(plain, host_names):
             block, record = split
             own = dict(arguments[-1]) if arguments and isinstance(arguments[-1], Mapping) else {}
@@ -118,6 +137,34 @@ def rewrite(
         else:
             raise ModelYamlError(_unknown(index, name, host_names))
     return rewritten, blocks
+
+
+def as_grafts(model_yaml: Mapping[str, Any], host_names: Mapping[str, Any]) -> tuple[list[str], str]:
+    """Name the rows of a model that are mechanisms of ours, and the grafts that stand for them on the model without.
+
+    Args:
+        model_yaml: The parsed YAML.
+        host_names: Names that Ultralytics resolves itself.
+
+    Returns:
+        The rows, such as ``11 (MHSA)``, and the grafts, such as ``mhsa@10``; the place is the layer's index without
+        these rows.
+    """
+    names: list[str] = []
+    grafts: list[str] = []
+    without: list[int] = []
+    rows = [row for part in ("backbone", "head") for row in model_yaml[part] if row[2] != GUARD]
+    for index, (source, _, name, _) in enumerate(rows):
+        plain = name.removeprefix(PREFIX)
+        record = None if plain == name and _is_the_hosts(name, host_names) else by_row_name(plain)
+        if record is None:
+            without.append(index - len(names))
+            continue
+        one = source[0] if isinstance(source, list) else source
+        without.append(without[one] if index else 0)
+        names.append(f"{index} ({plain})")
+        grafts.append(f"{record.name}@{without[-1]}")
+    return names, "+".join(grafts)
 
 
 def by_row_name(name: str) -> Mechanism | None:

@@ -13,6 +13,14 @@ PARTS = ("from", "repeats", "module", "arguments")
 MOST_REPEATS = 1000
 """Of a row; the deepest stock models repeat one 48 times, and each further one takes time and memory to build."""
 
+SHIFTED = "A row that was put in shifts every absolute index after it: correct them, or use a recipe, which moves none"
+
+BARE = ("Concat", "nn.Upsample")
+"""Modules without weights, whose maps no head of a stock model reads."""
+
+READ_OTHERWISE = ("ImagePoolingAttn",)
+"""Modules whose result Ultralytics reads by itself, with the texts of YOLO-World."""
+
 ACTIVATION_HOMES = ("nn", "torch.nn")
 """Where the class of an activation lies; Ultralytics evaluates the text, which could be any program."""
 
@@ -51,6 +59,31 @@ def require_model(model_yaml: Any, where: str) -> None:
         )
 
 
+def misplaced(model_yaml: Mapping[str, Any]) -> str:
+    """Say what in a model that builds looks as if a row was put in and the indices behind it were left as they were.
+
+    In every stock YAML each row is read by one behind it, and the last row reads no bare `Concat` or upsampling.
+
+    Args:
+        model_yaml: The parsed YAML, of a form that `require_model` takes.
+
+    Returns:
+        A clause that names the rows; an empty text where nothing looks so.
+    """
+    rows = [row for part in ("backbone", "head") for row in model_yaml[part] if not _is_guard(row)]
+    sources = [[one % index if one < 0 and index else one for one in _sources(row)] for index, row in enumerate(rows)]
+    last, read = len(rows) - 1, {one for found in sources for one in found}
+    bare = [one for one in sources[last] if rows[one][2] in BARE]
+    unread = [i for i in range(last) if i not in read and rows[i][2] not in READ_OTHERWISE]
+    found = [f"row {last} ({rows[last][2]}) reads row {i} ({rows[i][2]})" for i in bare]
+    found += [f"no row reads row {i} ({rows[i][2]})" for i in unread]
+    return ", and ".join(found)
+
+
+def _sources(row: list[Any]) -> list[int]:
+    return row[0] if isinstance(row[0], list) else [row[0]]
+
+
 def _is_activation(text: Any) -> bool:
     try:
         call = ast.parse(text, mode="eval").body if isinstance(text, str) else None
@@ -76,7 +109,7 @@ def _require_row(row: Any, index: int, where: str) -> None:
         if not _is_guard(row) and (one >= index or (one < 0 and one < -max(index, 1))):
             raise ModelYamlError(
                 f"row {index} ({module}) of {where} reads layer {one}, and only layers before it can be read; "
-                "a row that was put in shifts every absolute index after it"
+                f"{SHIFTED[0].lower()}{SHIFTED[1:]}"
             )
     if not isinstance(repeats, int) or isinstance(repeats, bool) or not 1 <= repeats <= MOST_REPEATS:
         raise ModelYamlError(

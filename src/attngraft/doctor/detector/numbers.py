@@ -21,6 +21,7 @@ from attngraft.doctor.mechanism.survival import training_after_validation
 from attngraft.doctor.mechanism.values import STEPS, batch, dead_maps, gradient, input_kept, repeats
 from attngraft.yolo import host
 from attngraft.yolo.grafting import Graft, rebuilt, stripped
+from attngraft.yolo.structure import SHIFTED, misplaced
 
 IMAGE_SIDES = ((2, 2), (1, 1), (3, 5), (7, 13))
 """Heights and widths, in strides."""
@@ -46,8 +47,11 @@ def opens(subject: DetectorSubject) -> Outcome:
     count = sum(p.numel() for p in model.parameters())
     rounded = f"; imgsz={subject.imgsz} is {subject.side}, as the stride is {subject.stride}"
     rounded = rounded if subject.side != subject.imgsz else ""
+    slip = misplaced(model.yaml)
+    told = partial(warned, remedy=SHIFTED) if slip else passed
+    rounded += f"; {slip}" if slip else ""
     if not subject.mechanisms:
-        return passed(f"{count:,} parameters, {subject.task}; a stock model, with no mechanism in it{rounded}")
+        return told(f"{count:,} parameters, {subject.task}; a stock model, with no mechanism in it{rounded}")
     ours = sum(p.numel() for p in grafted(model, subject.mechanisms).values())
     shapes = subject.shapes()
     where = ", ".join(
@@ -55,7 +59,7 @@ def opens(subject: DetectorSubject) -> Outcome:
         for path, part in subject.mechanisms.items()
         if path in shapes
     )
-    return passed(f"{count:,} parameters, {ours:,} of them grafted: {where}{rounded}")
+    return told(f"{count:,} parameters, {ours:,} of them grafted: {where}{rounded}")
 
 
 @check(remedy="attngraft doctor FILE.py:CLASS, or attngraft doctor NAME, shows every check on it")
