@@ -67,8 +67,49 @@ def test_every_page_is_in_an_index() -> None:
     for folder in (ROOT / "docs", ROOT / "docs/decisions"):
         listed = set(re.findall(r"\]\(([^)#]+\.md)", prose(folder / "README.md")))
         assert {page.name for page in folder.glob("*.md")} - {"README.md"} <= listed, folder
-    for readme in ("README.md", "README.zh-CN.md"):
-        assert "](docs/README.md)" in prose(ROOT / readme)
+    assert "](docs/README.md)" in prose(ROOT / "README.md")
+    assert "](docs/README.zh-CN.md)" in prose(ROOT / "README.zh-CN.md")
+
+
+def test_the_chinese_index_has_every_page_in_chinese_or_says_that_it_is_english() -> None:
+    english, chinese = (
+        re.findall(r"^\| \[[^\]]+\]\(([^)]+)\)(.*?) \|", prose(ROOT / "docs" / name), re.MULTILINE)
+        for name in ("README.md", "README.zh-CN.md")
+    )
+    twins = [link.replace(".md", ".zh-CN.md") for link, _ in english]
+    twins = [twin if (ROOT / "docs" / twin).exists() else link for twin, (link, _) in zip(twins, english, strict=True)]
+    assert [link for link, _ in chinese] == twins
+
+
+def unsaid(page: Path) -> list[str]:
+    """Return the links of a Chinese page that lead to an English one, though it has a twin or without saying so."""
+    found = []
+    for label, link, after in re.findall(r"(?<!!)\[([^\]]*)\]\(([^)#\s]*\.md)(?:#[^)]*)?\)(?=(.{0,4}))", prose(page)):
+        target = page.parent / link
+        if ELSEWHERE.match(link) or link.endswith(".zh-CN.md") or label in ("English", "英文"):
+            continue
+        if target.with_name(target.name.replace(".md", ".zh-CN.md")).exists() or "英文" not in after:
+            found.append(link)
+    return found
+
+
+CHINESE = [page for page in pages() if page.name.endswith(".zh-CN.md")]
+
+
+@pytest.mark.parametrize("page", CHINESE, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_a_chinese_page_leads_to_chinese_pages_or_says_that_one_is_english(page: Path) -> None:
+    if page.name == "catalogue.zh-CN.md":
+        assert "保留英文原文" in prose(page), "its records are in English, and so is what they link"
+    else:
+        assert unsaid(page) == []
+
+
+def test_a_chinese_page_that_leads_to_english_is_seen(tmp_path: Path) -> None:
+    for name in ("a.md", "a.zh-CN.md", "b.md"):
+        (tmp_path / name).write_text("")
+    page = tmp_path / "page.zh-CN.md"
+    page.write_text("[甲](a.zh-CN.md) [乙](b.md)（英文） [English](page.md) [甲](a.md)（英文）。[乙](b.md#c)。\n")
+    assert unsaid(page) == ["a.md", "b.md"]
 
 
 def test_a_page_and_its_chinese_twin_link_to_each_other() -> None:

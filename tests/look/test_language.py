@@ -52,7 +52,7 @@ def test_a_verdict_in_both_languages() -> None:
         "(95 % interval -0.020 to +0.200)."
     )
     assert language.said(verdict, "zh") == (
-        "12 张图像总计：ODAM 在插入上未胜过对照“高斯”：好 +0.100（95 % 区间 -0.020 到 +0.200）。"
+        "12 张图像总计：ODAM 在插入上未胜过对照“高斯”：好 +0.100（95 % 置信区间 -0.020 到 +0.200）。"
     )
 
 

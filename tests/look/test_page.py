@@ -126,4 +126,4 @@ def test_the_page_is_driven_by_keys_pointer_and_address(seen: Look, tmp_path: Pa
         assert f'<section id="{panel}" class="panel"' in dom
     assert dom.count('data-drawn="1"') == 1 + 4 + 2 + 1  # the image, heads, layers of ODAM, the graft
     assert dom.count("<polyline") == 8
-    assert len(re.findall(r"95 % 区间 [-+\d]", dom)) == 6  # a sentence for each direction and control, over both images
+    assert len(re.findall(r"95 % 置信区间 [-+\d]", dom)) == 6  # each direction and control, over both images
