@@ -20,6 +20,7 @@ from attngraft.cli.main import main
 from attngraft.study.existing.judging import Terms, judge_found, judge_numbers, write_judgement
 from attngraft.study.existing.runs import read_predictions, read_run_folders
 from attngraft.study.judging.results import Results
+from attngraft.study.reporting.words import headline
 from attngraft.study.study import Study
 
 Make = Callable[..., Study]
@@ -72,6 +73,13 @@ def test_numbers_are_judged_by_student(tmp_path: Path) -> None:
     page = write_judgement(results, tmp_path / "out").report.read_text()
     assert "images play no part in the intervals" in page
     assert Results.load(tmp_path / "out" / "results.json").to_dict() == results.to_dict()
+
+
+def test_where_nothing_was_learned_the_sentence_gives_no_numbers() -> None:
+    results = judge_numbers({"a": {0: 0.0, 1: 0.0}, "b": {0: 0.0, 1: 0.0}}, "runs.csv", Terms())
+    assert headline(results) == [
+        "b is undecided: AP is 0 in every run, so nothing was learned that could be compared; train longer."
+    ]
 
 
 def test_a_judgement_overwrites_nothing_but_itself(tmp_path: Path) -> None:

@@ -66,6 +66,8 @@ def _sentence(arm: ArmResult, found: Verdict, results: Results) -> str:
         "worse": f"{arm.name} is worse than {setting.base}",
         "no difference": f"{arm.name} makes no difference of {setting.sesoi:g} {setting.metric} points or more",
     }.get(found.outcome, f"{arm.name} is {advice(found)}")
+    if not found.learned:
+        return f"{said}."  # its numbers are all 0
     return f"{said}: {numbers}{found.caveat}.{_within_latency(arm, results)}{_beside_conv(arm)}"
 
 
