@@ -38,6 +38,12 @@ def test_refuses_what_is_no_pair(word: str) -> None:
         pairs.parse([word])
 
 
+def test_what_a_shell_split_off_says_that_quotes_keep_it_together() -> None:
+    """PowerShell splits ``model=yolo11n+ema@P3,P4`` at the comma."""
+    with pytest.raises(click.UsageError, match='got .P4., .*needs quotes in some shells, as in: "model='):
+        pairs.parse(["model=yolo11n+ema@P3", "P4"])
+
+
 def test_a_key_that_is_given_twice() -> None:
     with pytest.raises(click.UsageError, match="seed is given twice; leave one out"):
         pairs.parse(["seed=1", "seed=2"])

@@ -32,7 +32,10 @@ def split(word: str) -> tuple[str, str]:
     at = min((place for sign in "=＝" if (place := word.find(sign)) >= 0), default=len(word))
     key, value = word[:at].translate(WIDE).strip(), word[at + 1 :].strip()
     if not (key and value):
-        raise click.UsageError(f"expected key=value, got {word!r}, as in: epochs=50")
+        raise click.UsageError(
+            f"expected key=value, got {word!r}, as in: epochs=50; an argument with blanks, commas or parentheses needs "
+            'quotes in some shells, as in: "model=yolo11n+ema@P3,P4"'
+        )
     return key, value
 
 
