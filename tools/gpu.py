@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import re
 import signal
@@ -27,6 +28,8 @@ SCHEMA = "attngraft.gpu/1"
 PACKAGES = Path(__file__).with_suffix(".txt")
 GRACE = 5.0
 """Seconds from being told to end to being ended."""
+
+SHOWN = 300
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class Outcome:
         seconds: Time that it took.
         budget: Seconds that it had.
         command: What ran.
-        last_line: The last that it printed.
+        last_line: The last that it printed, its first `SHOWN` signs.
     """
 
     name: str
@@ -65,9 +68,16 @@ class Outcome:
     last_line: str
 
 
-def stages(device: str, output: Path, slug: str, *, quick: bool) -> list[Stage]:
-    """Return the stages in order of worth."""
-    results, probes = str(output / "benchmarks" / "results"), str(output / "studies" / f"probes-{slug}")
+def stages(device: str, output: Path, processor: str, *, quick: bool) -> list[Stage]:
+    """Return the stages in order of worth.
+
+    Args:
+        device: What is measured.
+        output: Where to.
+        processor: In names, what trains the probes: so small a detector is trained on the processor's cores.
+        quick: Whether the setting is small.
+    """
+    results, probes = str(output / "benchmarks" / "results"), str(output / "studies" / f"probes-{processor}")
     some = ["--quick"] if quick else []
     # Another release of PyTorch may warn of other things, which is no failure here.
     tests = ["-m", "pytest", "-m", "cuda", "tests/cuda", "-W", "default"] + (
@@ -105,7 +115,7 @@ def run(stage: Stage, budget: float, device: str, logs: Path) -> Outcome:
             end(process)
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     seconds = round(time.monotonic() - start, 1)
-    return Outcome(stage.name, ended, seconds, round(budget, 1), stage.command, lines[-1] if lines else "")
+    return Outcome(stage.name, ended, seconds, round(budget, 1), stage.command, lines[-1][:SHOWN] if lines else "")
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
@@ -122,12 +132,22 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 def install(wheels: Path) -> None:
-    """Install the packages of gpu.txt that are missing from a folder of wheels; what is there stays as it is."""
+    """Install the packages of gpu.txt that are missing from a folder of wheels; what is there stays as it is.
+
+    Raises:
+        SystemExit: If there is no such folder, or pip does not install them.
+    """
+    if not wheels.is_dir():
+        sys.exit(f"gpu.py needs --wheels to be a folder of wheels, and there is no folder {wheels}")
     lines = (line.split("#")[0].strip() for line in PACKAGES.read_text(encoding="utf-8").splitlines())
     missing = [line for line in lines if line and not installed(re.split(r"[=<>!]", line)[0])]
     if missing:
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--find-links", wheels]
-        subprocess.run([*pip, *missing], check=True)
+        if subprocess.run([*pip, *missing], check=False).returncode:
+            sys.exit(
+                f"pip did not install from {wheels}; what it says is above. The wheels must be those of "
+                f"{PACKAGES.name}, downloaded for Python {sys.version_info[0]}.{sys.version_info[1]}"
+            )
 
 
 def installed(package: str) -> bool:
@@ -144,13 +164,20 @@ def work(options: argparse.Namespace, output: Path) -> list[Outcome]:
     sys.path.insert(0, str(ROOT / "src"))
     from attngraft.measure import environment
 
-    where = environment(options.device)
-    slug = re.sub(r"[^a-z0-9]+", "-", where.device.lower()).strip("-")
+    try:
+        where = environment(options.device)
+    except (RuntimeError, AssertionError) as error:  # AssertionError: PyTorch without CUDA
+        said = str(error).splitlines()[0]
+        sys.exit(f"gpu.py cannot use the device {options.device}: {said} (--device cpu --quick tries the script)")
+    slug = in_names(where.device)
     results, logs = output / "benchmarks" / "results", output / "runs" / f"gpu-{slug}"
-    for folder in (results, logs):
-        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        for folder in (results, logs):
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        sys.exit(f"gpu.py cannot write in {output} ({error.strerror}); name another folder with --output")
     finish = time.monotonic() + 60 * options.minutes
-    waiting = stages(options.device, output, slug, quick=options.quick)
+    waiting = stages(options.device, output, in_names(environment().device), quick=options.quick)
     outcomes: list[Outcome] = []
     while waiting:
         left = finish - time.monotonic()
@@ -171,10 +198,26 @@ def work(options: argparse.Namespace, output: Path) -> list[Outcome]:
     return outcomes
 
 
+def in_names(device: str) -> str:
+    """Return the name of a device as it stands in names of files."""
+    return re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
+
+
+def positive(text: str) -> float:
+    """Read a number of minutes.
+
+    Raises:
+        ValueError: If it is none above 0.
+    """
+    if not 0 < (number := float(text)) < math.inf:
+        raise ValueError
+    return number
+
+
 def main() -> int:
     """Run what the words say, and exit with status 1 if a stage failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=12.0, help="for everything (default: %(default)s)")
+    parser.add_argument("--minutes", type=positive, default=12.0, help="for everything (default: %(default)s)")
     parser.add_argument("--device", default="cuda", help="a torch device (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="a small setting, which writes to runs/gpu")
     parser.add_argument(

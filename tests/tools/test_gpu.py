@@ -47,6 +47,12 @@ def test_every_stage_finishes_in_the_small_setting(tmp_path: Path) -> None:
     jsonschema.validate(record, json.loads((ROOT / "benchmarks" / "schema_gpu.json").read_text()))
 
 
+def test_probes_are_named_after_what_trains_them(gpu: Any, tmp_path: Path) -> None:
+    assert gpu.in_names("NVIDIA H200 (MIG 1g)") == "nvidia-h200-mig-1g"
+    (*_, last) = gpu.stages("cuda", tmp_path, "amd-epyc", quick=False)
+    assert str(tmp_path / "studies" / "probes-amd-epyc") in last.command
+
+
 def test_what_overruns_is_stopped_with_all_that_it_started(gpu: Any, tmp_path: Path) -> None:
     alive = tmp_path / "alive"
     child = f"import time, pathlib\nwhile True: pathlib.Path({str(alive)!r}).touch(); time.sleep(.05)"
@@ -63,6 +69,49 @@ def test_what_overruns_is_stopped_with_all_that_it_started(gpu: Any, tmp_path: P
 def test_a_stage_that_fails_is_said_to_have_failed(gpu: Any, tmp_path: Path) -> None:
     outcome = gpu.run(gpu.Stage("broken", 1, ["-c", "raise SystemExit('no such thing')"]), 60.0, "cpu", tmp_path)
     assert (outcome.ended, outcome.last_line) == ("failed", "no such thing")
+
+
+def test_what_a_stage_prints_last_is_cut_and_any_bytes_are_read(gpu: Any, tmp_path: Path) -> None:
+    printed = "import sys; sys.stdout.buffer.write(b'\\xff' * 5000)"
+    outcome = gpu.run(gpu.Stage("garbage", 1, ["-c", printed]), 60.0, "cpu", tmp_path)
+    assert (outcome.ended, outcome.last_line) == ("finished", "\ufffd" * gpu.SHOWN)
+
+
+def test_what_ignores_being_told_to_end_is_ended(gpu: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "GRACE", 0.5)
+    deaf = (
+        "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('deaf', flush=True)\ntime.sleep(99)"
+    )
+    outcome = gpu.run(gpu.Stage("deaf", 1, ["-c", deaf]), 3.0, "cpu", tmp_path)
+    assert (outcome.ended, outcome.last_line) == ("stopped", "deaf")
+    assert outcome.seconds < 60
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--minutes", "0"], "argument --minutes: invalid positive value: '0'"),
+        (["--minutes", "nan"], "argument --minutes: invalid positive value: 'nan'"),
+        (["--device", "banana"], "gpu.py cannot use the device banana: Expected one of cpu, cuda"),
+        (["--device", "cpu", "--wheels", "/no/such"], "there is no folder /no/such"),
+        (["--device", "cpu", "--output", __file__], "test_gpu.py (Not a directory); name another folder with --output"),
+    ],
+)
+def test_what_cannot_work_is_one_sentence(words: list[str], said: str) -> None:
+    command = [sys.executable, ROOT / "tools" / "gpu.py", "--quick", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode in (1, 2)
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_wheels_that_pip_does_not_take_are_one_sentence(
+    gpu: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu, "PACKAGES", tmp_path / "gpu.txt")
+    gpu.PACKAGES.write_text("no-such-distribution==1.0\n")
+    with pytest.raises(SystemExit, match=r"pip did not install from .*downloaded for Python 3\.\d+"):
+        gpu.install(tmp_path)
 
 
 def test_the_wheels_are_all_that_the_package_needs_but_torch(gpu: Any) -> None:
