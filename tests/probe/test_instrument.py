@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
+from attngraft._core.registry import register, unregister
 from attngraft.data.probes import PROBES
 from attngraft.data.scenes import generator
 from attngraft.probe.instrument import NONE, Instrument, ProbeRun, drawn, train
@@ -73,6 +75,23 @@ def test_an_easy_question_is_learned_and_steps_are_counted() -> None:
     assert record.steps == first * 20
     assert [epoch for epoch, _ in told] == list(range(1, len(record.curve) + 1))
     assert record.parameters == 0
+
+
+def test_a_run_that_diverges_is_no_run_at_chance() -> None:
+    class ProbeTestDiverged(nn.Module):
+        def __init__(self, channels: int) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.full((channels, 1, 1), torch.inf))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * self.scale
+
+    register(ProbeTestDiverged)
+    try:
+        with pytest.raises(FloatingPointError, match="gives numbers that are not finite: the run diverged"):
+            train(ProbeRun("probe_test_diverged", "reach", False, 0), TINY, lambda *_: None)
+    finally:
+        unregister("probe_test_diverged")
 
 
 def _area(box: torch.Tensor) -> tuple[int, ...]:

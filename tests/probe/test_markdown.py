@@ -27,6 +27,9 @@ def test_gaps_are_said(made: Make) -> None:
     assert "| `none` | 100 | 0/1 .62 | not run |" in said
     assert "| `mhsa` | 1/1 .98 | not run |" in said.partition("## Controls")[2]
     assert "5 runs" in said
+    rates = said.partition("## Rate of learning and AP50")[2].partition("##")[0]
+    assert "| `mhsa` | 1–99 %, 99.0 | 2–100 %, 99.0 |" in rates  # one seed of two, and one of one
+    assert "| `none` | 0–98 %, 99.0 | – |" in rates
 
 
 def test_a_sentence_has_the_interval(made: Make) -> None:

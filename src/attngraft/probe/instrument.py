@@ -247,6 +247,7 @@ def train(run: ProbeRun, instrument: Instrument, told: Callable[[int, float], No
         RecipeError: If the mechanism cannot be read.
         OptionError: If it cannot be built.
         UnknownNameError: If there is no such probe.
+        FloatingPointError: If the detector gives numbers that are not finite.
     """
     started = time.process_time()
     parts = [] if run.mechanism == NONE else [one_graft(instrument.base, run.mechanism, instrument.place)]
@@ -305,6 +306,10 @@ def _epochs(detector: ArrayDetector, run: ProbeRun, instrument: Instrument) -> I
 def _right(detector: ArrayDetector, seen: Drawn, *, control: bool) -> Tensor:
     """Tell of each object whether its class is the stronger one in the cell of its centre."""
     logits = torch.cat([detector.look(part)[0] for part in _parts(seen.images)])
+    if (
+        not logits.isfinite().all()
+    ):  # the stronger of two NaN is the first class, at chance like one that learned nothing
+        raise FloatingPointError("the detector gives numbers that are not finite: the run diverged and is not counted")
     column, row = ((seen.boxes[:, :2] + seen.boxes[:, 2:]) / 2 / detector.stride).long().T
     return logits[seen.owners, :, row, column].argmax(1) == seen.labels(control=control)
 

@@ -47,6 +47,7 @@ def page(found: Tally, *, figure: bool = True) -> str:
     parts = ["# Probes: what each mechanism learned", _methods(found)]
     parts += ["![Accuracy of each mechanism on each probe](figure.png)"] if figure else []
     parts += ["## Probes", table(found), "## Controls", _controls(found)]
+    parts += ["## Rate of learning and AP50", _rates(found)]
     parts += ["## Steps to learn", _steps(found)]
     if "reach" in found.probes:
         parts += ["## Accuracy by distance", _reach(found)]
@@ -108,6 +109,17 @@ def _controls(found: Tally) -> str:
     head = ["mechanism", *found.probes]
     rows = [[f"`{m.name}`", *(cell(m.score(p, control=True)) for p in found.probes)] for m in ran]
     about = "The same images, and classes that an object's own pixels tell: what fails here fails at training."
+    return f"{about}\n\n{markdown(head, rows)}"
+
+
+def _rates(found: Tally) -> str:
+    head = ["mechanism", *found.probes]
+    rows = []
+    for m in found.mechanisms:
+        scores = [m.score(p) for p in found.probes]
+        said = ["–" if s is None else f"{100 * s.low:.0f}–{100 * s.high:.0f} %, {s.ap50:.1f}" for s in scores]
+        rows.append([f"`{m.name}`", *said])
+    about = "95 % intervals of the share of seeds that learn (Clopper and Pearson), and mean AP at an overlap of .5."
     return f"{about}\n\n{markdown(head, rows)}"
 
 
