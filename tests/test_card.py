@@ -53,7 +53,7 @@ def test_the_verdict_of_a_study_and_which_arm(model: Path, tmp_path: Path) -> No
     assert done.exit_code == 0, done.output
     said = written.read_text(encoding="utf-8").partition("## Did the attention help?")[2].partition("## Cost")[0]
     assert said.strip().startswith(f"{arm} is undecided")
-    assert "5 pairs of runs" in said
+    assert said.endswith("\n\nJudged by AP of boxes in 5 pairs of runs.\n\n")
     with pytest.raises(DataError, match=r"the study has the arms .*name the model's as arm="):
         card(model, study=judged, arm="se@P3")
 

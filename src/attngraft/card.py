@@ -158,10 +158,9 @@ class Card:
             )
         arm, setting = self.verdict, self.study.setting
         said = next((line for line in words.headline(self.study) if line.startswith(arm.name)), words.verdict(arm))
-        return (
-            f"## Did the attention help?\n\n{said}\n\n{words.verdict(arm)}: {words.interval(arm, setting)}, "
-            f"{arm.estimate.seeds} pairs of runs. {words.compared(setting)}\n"
-        )
+        of = f" of {words.compared(setting)}" if setting.task else ""
+        pairs = f"{arm.estimate.seeds} pair{'' if arm.estimate.seeds == 1 else 's'} of runs"
+        return f"## Did the attention help?\n\n{said}\n\nJudged by {setting.metric}{of} in {pairs}.\n"
 
     def _cost(self) -> str:
         lines = [
