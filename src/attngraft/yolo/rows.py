@@ -244,10 +244,10 @@ def _unknown(index: int, name: str, host_names: Mapping[str, Any]) -> str:
         word = name.removeprefix(f"{block}_")
         return (
             f"row {index} names {name}: {block} is a block of Ultralytics, and no mechanism is called {word!r}; "
-            f"{_nearest(word, ours)}; {PLUGIN_HINT}"
+            f"{_nearest(word, ours)} ({PLUGIN_HINT})"
         )
     near = _nearest(name, [*ours, *(word for word in _modules(host_names) if not word.startswith(PREFIX))])
-    return f"row {index} names {name}, which neither Ultralytics nor attngraft has; {near}; {PLUGIN_HINT}"
+    return f"row {index} names {name}, which neither Ultralytics nor attngraft has; {near} ({PLUGIN_HINT})"
 
 
 def _nearest(name: str, known: list[str]) -> str:
