@@ -18,9 +18,26 @@ PAGES: dict[Path, dict[str, str]] = {
             "| 特征图 | 模块 | 前向 | 前向内存 | 前向+反向 | 前向+反向内存 |"
         ),
         "| model | training step | PyTorch |": "| 模型 | 训练步 | PyTorch |",
+        "| form | ONNX Runtime | its memory, MiB | OpenVINO | its memory, MiB | at any size |": (
+            "| 写法 | ONNX Runtime | 内存（MiB） | OpenVINO | 内存（MiB） | 任意尺寸 |"
+        ),
+        "| model | runtime | form | time | memory, MiB |": "| 模型 | 运行时 | 写法 | 耗时 | 内存（MiB） |",
+        "| runtime | form |": "| 运行时 | 写法 |",
+        "all queries at once (written before)": "一次处理所有查询（从前导出所写）",
+        "slices of queries (what export writes)": "查询分片（现在导出所写）",
+        "one head at a time": "逐头处理",
+        "a loop over rows of queries": "逐行循环",
+        ", positions as mask": "，位置作为掩码",
+        ", positions as bias": "，位置作为偏置",
+        ", positions as channels": "，位置作为通道",
+        ", 10 slices": "，10 片",
+        " (opset 23)": "（opset 23）",
+        " (refused by one)": "（有一个运行时不支持）",
+        "| yes |": "| 是 |",
+        "| no |": "| 否 |",
     },
 }
-"""Where the tables stand, and their heads in that language."""
+"""Where the tables stand, and their heads and words in that language."""
 
 SHOWN = ("MHSA", "timm BottleneckAttn", "nn.MultiheadAttention, no positions")
 
@@ -56,9 +73,68 @@ def detectors(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def forms(results: dict[str, Any]) -> str:
+    """Return the table of forms of one layer at 40 x 40 cells: time by the first's, and memory, on each runtime."""
+    lines = [
+        "| form | ONNX Runtime | its memory, MiB | OpenVINO | its memory, MiB | at any size |",
+        "|---|--:|--:|--:|--:|---|",
+    ]
+    found = {case["runtime"]: case for case in results["cases"] if (case["what"], case["shape"][2]) == ("layer", 40)}
+    rows = {runtime: {row["name"]: row for row in case["rows"]} for runtime, case in found.items()}
+    refused = {name for case in found.values() for name in case["refused"]}
+    for name in dict.fromkeys(name for of in rows.values() for name in of):
+        known = [of.get(name) for of in rows.values()]
+        cells = [cell for row in known for cell in (_time(row), _memory(row))]
+        opened = [row["open"] for row in known if row and "open" in row]
+        sizes = "" if not opened else "no" if any(opened) else "yes"
+        lines.append(f"| {name}{' (refused by one)' if name in refused else ''} | {' | '.join(cells)} | {sizes} |")
+    return "\n".join(lines)
+
+
+def _time(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return "–"
+    spent = row["processor"]
+    return f"{spent['ratio']:.2f} ({spent['ratio_low']:.2f}-{spent['ratio_high']:.2f})"
+
+
+def _memory(row: dict[str, Any] | None) -> str:
+    return f"{row['peak_bytes'] / 2**20:.1f}" if row and "peak_bytes" in row else "–"
+
+
+def sizes(results: dict[str, Any]) -> str:
+    """Return the table of how time and memory of some forms grow with the map."""
+    cases = {(case["runtime"], case["shape"][2]): case for case in results["cases"] if case["what"] == "layer"}
+    sides = sorted({side for _, side in cases})
+    lines = [f"| runtime | form | {' | '.join(f'{side}x{side} | MiB' for side in sides)} |"]
+    lines.append(f"|---|---|{'--:|--:|' * len(sides)}")
+    for runtime in dict.fromkeys(runtime for runtime, _ in cases):
+        tables = [{row["name"]: row for row in cases[runtime, side]["rows"]} for side in sides]
+        for name in tables[0]:
+            cells = [cell for table in tables for cell in (_time(table.get(name)), _memory(table.get(name)))]
+            lines.append(f"| {RUNTIMES[runtime]} | {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def graphs(results: dict[str, Any]) -> str:
+    """Return the table of a whole detector with some forms: times the stock one's."""
+    lines = ["| model | runtime | form | time | memory, MiB |", "|---|---|---|--:|--:|"]
+    for case in results["cases"]:
+        for row in case["rows"] if case["what"] == "detector" else ():
+            model, _, form = row["name"].partition(", ")
+            names = f"`{model.replace('.yaml', '')}` | {RUNTIMES[case['runtime']]}"
+            lines.append(f"| {names} | {form} | {_time(row)} | {_memory(row)} |")
+    return "\n".join(lines)
+
+
+RUNTIMES = {"eager": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+
 TABLES: dict[str, tuple[Callable[[dict[str, Any]], str], str]] = {
     "speed": (modules, "mhsa-amd-epyc.json"),
     "detectors": (detectors, "detectors-amd-epyc.json"),
+    "forms": (forms, "deployed-amd-epyc.json"),
+    "sizes": (sizes, "deployed-amd-epyc.json"),
+    "graphs": (graphs, "deployed-amd-epyc.json"),
 }
 
 
