@@ -99,8 +99,11 @@ def test_bad_input_is_said_before_anything_is_written(tmp_path: Path) -> None:
         probe([], folder=folder)
     with pytest.raises(RecipeError, match="no mechanism is called 'sse'"):
         probe("sse", folder=folder)
+    for nothing in ("", " , ", []):
+        with pytest.raises(OptionError, match="at least one probe, got none; there are: global, legend"):
+            probe("se", probes=nothing, folder=folder)
     with pytest.raises(UnknownNameError, match="no probe is called 'raech'; did you mean reach"):
-        probe("se", probes="count,raech", folder=folder)
+        probe("se", probes="count,raech,", folder=folder)
     for key, value in {"seeds": 0, "epochs": True, "images": "9", "workers": -1}.items():
         with pytest.raises(OptionError, match=f"probe needs {key} to be a positive integer, got {value!r}"):
             probe("se", folder=folder, **{key: value})  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ import attngraft.attention as zoo
 from attngraft._core.checks import positive
 from attngraft._core.errors import CheckpointError, OptionError, UnknownNameError
 from attngraft._core.progress import SILENT, Progress
+from attngraft._core.registry import REFUSED
 from attngraft.doctor.findings import Check, Diagnosis, examine
 from attngraft.doctor.mechanism.checklist import MODULE_CHECKS
 from attngraft.doctor.mechanism.subject import names_class, subject
@@ -98,7 +99,8 @@ def _require_base(text: str) -> None:
     except CheckpointError:
         if recipe.grafts or Path(text).suffix:
             raise
-        raise UnknownNameError("mechanism or model", text, zoo.names()) from None
+        why = REFUSED.get(text.lower(), "")
+        raise UnknownNameError("mechanism or model", text, zoo.names(), why) from None
 
 
 def _classes() -> set[str]:

@@ -147,7 +147,9 @@ def _read(given: str | Sequence[str]) -> tuple[list[str], list[str]]:
 def _probes(given: str | Sequence[str] | None) -> list[str]:
     if given is None:
         return list(PROBES)
-    listed = [word.strip() for word in given.split(",")] if isinstance(given, str) else list(given)
+    listed = [word.strip() for word in given.split(",") if word.strip()] if isinstance(given, str) else list(given)
+    if not listed:
+        raise OptionError(f"probe needs at least one probe, got none; there are: {', '.join(PROBES)}")
     return [probe_named(name).name for name in dict.fromkeys(listed)]
 
 
