@@ -73,6 +73,18 @@ def test_numbers_are_judged_by_student(tmp_path: Path) -> None:
     page = write_judgement(results, tmp_path / "out").report.read_text()
     assert "images play no part in the intervals" in page
     assert Results.load(tmp_path / "out" / "results.json").to_dict() == results.to_dict()
+    table, markdown = ((tmp_path / "out" / name).read_text() for name in ("table.tex", "report.md"))
+    for name in ("arm", "plain"):
+        values = [*numbers[name].values()]
+        said = f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}"
+        assert said in page
+        assert said in markdown
+        assert said.replace("±", r"$\pm$") in table
+    for text in (page, markdown, table):  # nothing is known of costs, and no column is empty
+        assert "parameters" not in text.lower()
+        assert "latency" not in text.lower()
+    assert {line.count("|") for line in markdown.splitlines() if line.startswith("|")} == {8}
+    assert {line.count("&") for line in table.splitlines() if line.endswith(r"\\")} == {5}
 
 
 def test_where_nothing_was_learned_the_sentence_gives_no_numbers() -> None:

@@ -143,12 +143,14 @@ def table(evidence: Evidence, costs: Mapping[str, Cost], records: Sequence[Recor
         verdict, found = verdicts.get(arm.name), estimates[arm.name]
         seeds = evidence.seeds(arm.name)
         pairs = evidence.differences(plan.metric, arm.name).observed.tolist()
+        values = levels(evidence, arm.name, seeds)
         rows.append(
             ArmResult(
                 name=arm.name,
                 model=arm.model,
                 kind=arm.kind,
-                level=float(np.mean(levels(evidence, arm.name, seeds))),
+                level=float(np.mean(values)),
+                level_sd=spread(values),
                 estimate=found,
                 interval=verdict.interval if verdict else found.interval(1 - plan.alpha),
                 confidence=verdict.level if verdict else 1 - plan.alpha,
@@ -205,6 +207,16 @@ def better_share(arm: Sequence[float], base: Sequence[float]) -> float:
     return float(np.mean((np.sign(np.subtract.outer(arm, base)) + 1) / 2))
 
 
+def spread(values: Sequence[float]) -> float | None:
+    """Return the standard deviation of runs; None of a single one.
+
+    Example:
+        >>> spread([40.0, 41.0, 42.0]), spread([40.0])
+        (1.0, None)
+    """
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
 def levels(evidence: Evidence, arm: str, seeds: Iterable[int]) -> list[float]:
     """Return the metric of an arm's runs, in points."""
     metric, tables = evidence.fixed.plan.metric, evidence.tables[arm]
@@ -215,7 +227,7 @@ def baseline(evidence: Evidence, cost: Cost, arms: Sequence[ArmResult] = ()) -> 
     """Return what arms are compared with; None before its first run."""
     found = levels(evidence, STOCK, evidence.tables[STOCK])
     counts = learned_counts(evidence, arms)
-    return Baseline(len(found), float(np.mean(found)), cost, counts.get(STOCK)) if found else None
+    return Baseline(len(found), float(np.mean(found)), cost, counts.get(STOCK), spread(found)) if found else None
 
 
 def run_results(store: Store, fixed: Fixed, records: Sequence[Record], evidence: Evidence) -> list[RunResult]:

@@ -110,6 +110,7 @@ class ArmResult:
         cost: What it costs.
         pareto: Whether no other arm beats it on gain and latency at once.
         note: How closely a control matches the cost of its arm.
+        level_sd: Standard deviation of the metric over those seeds, in points; None of a single one.
     """
 
     name: str
@@ -127,6 +128,7 @@ class ArmResult:
     cost: Cost = field(default_factory=Cost)
     pareto: bool = False
     note: str = ""
+    level_sd: float | None = None
 
     @property
     def interim(self) -> bool:
@@ -148,12 +150,14 @@ class Baseline:
         level: Its mean of the metric over seeds, in points.
         cost: What it costs.
         learned: Runs of it that learned, where not all runs of the study did; else None.
+        level_sd: Standard deviation of the metric over seeds, in points; None of a single one.
     """
 
     seeds: int
     level: float
     cost: Cost = field(default_factory=Cost)
     learned: int | None = None
+    level_sd: float | None = None
 
 
 @dataclass(frozen=True)
@@ -365,6 +369,7 @@ def _flat(arm: ArmResult) -> dict[str, Any]:
         "learned": arm.learned,
         "better_share": arm.better_share,
         "level": arm.level,
+        "level_sd": arm.level_sd,
         "parameters": arm.cost.parameters,
         "flops": arm.cost.flops,
         "latency_ratio": latency[0] if latency else None,

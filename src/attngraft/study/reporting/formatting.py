@@ -15,6 +15,16 @@ def points(value: float) -> str:
     return f"{value:.2f}" if math.isfinite(value) else "–"
 
 
+def level(mean: float, deviation: float | None) -> str:
+    """Write AP points with their standard deviation over seeds, where there is one.
+
+    Example:
+        >>> level(41.236, 0.318), level(41.236, None)
+        ('41.24 ± 0.32', '41.24')
+    """
+    return points(mean) if deviation is None else f"{points(mean)} ± {points(deviation)}"
+
+
 def signed(value: float) -> str:
     """Write a difference with its sign; infinite ends of an interval stay readable.
 

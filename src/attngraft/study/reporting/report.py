@@ -91,6 +91,6 @@ def environment() -> Environment:
         lstrip_blocks=True,
         autoescape=lambda name: bool(name and name.endswith(".html.j2")),
     )
-    templates.globals |= {"words": words, "between": formatting.between}
+    templates.globals |= {"words": words, "between": formatting.between, "level": formatting.level}
     templates.filters |= FILTERS
     return templates
