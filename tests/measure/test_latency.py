@@ -41,6 +41,18 @@ def test_ratio_is_against_the_first_and_inside_its_interval(monkeypatch: pytest.
     assert long.threads == torch.get_num_threads()
 
 
+def test_processor_time_is_of_another_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    passed = 0
+
+    def call() -> None:
+        nonlocal passed
+        passed += int(3e6)
+
+    monkeypatch.setattr(latency.time, "process_time_ns", lambda: passed)
+    (timing,) = latency.compare({"call": call}, rounds=4, warmup=1, processor_time=True)
+    assert timing.samples_ms == (3.0,) * 4
+
+
 def test_a_drift_of_the_machine_cancels_in_the_ratio() -> None:
     times = np.geomspace(1, 100, 50)
     timing = latency._timing("twice", 2 * times, times, seed=0)
