@@ -6,9 +6,10 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from torch import nn
@@ -47,6 +48,7 @@ class Row:
         training: Time of forward and backward.
         forward_bytes: Peak of what an inference allocates, its output included.
         training_bytes: Peak of what forward and backward allocate, gradients of the inputs included.
+        error: Length of the output's difference to what is exact, by the length of that; None where it was not taken.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Row:
     training: Timing
     forward_bytes: int
     training_bytes: int
+    error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -63,22 +66,35 @@ class Case:
     Attributes:
         name: The shapes, in words.
         rows: One for each contender; the first is what the others are compared with.
+        note: What else a reader must know.
     """
 
     name: str
     rows: tuple[Row, ...]
+    note: str = ""
 
 
-def compare(name: str, contenders: Sequence[Contender], *, seconds: float) -> Case:
+def compare(
+    name: str,
+    contenders: Sequence[Contender],
+    *,
+    seconds: float,
+    errors: Mapping[str, float] = MappingProxyType({}),
+    note: str = "",
+    processor_time: bool = False,
+) -> Case:
     """Time contenders in interleaved rounds and measure their memory.
 
     Args:
         name: The shapes, in words.
         contenders: Who takes part; ratios are to the first.
         seconds: About how long the rounds of one mode may take, within `FEWEST` and `MOST` rounds.
+        errors: Of the outputs of contenders, by their names; see `Row`.
+        note: What else a reader must know.
+        processor_time: Whether to count processor time; the note says so then.
     """
     times = {
-        mode: _times({c.name: call(c.module, c.example) for c in contenders}, seconds)
+        mode: _times({c.name: call(c.module, c.example) for c in contenders}, seconds, processor_time=processor_time)
         for mode, call in (("forward", forward), ("training", training_step))
     }
     return Case(
@@ -90,18 +106,23 @@ def compare(name: str, contenders: Sequence[Contender], *, seconds: float) -> Ca
                 times["training"][contender.name],
                 memory.peak(contender.module, contender.example),
                 memory.peak(contender.module, contender.example, train=True),
+                errors.get(contender.name),
             )
             for contender in contenders
         ),
+        f"{note} Milliseconds are processor time.".strip() if processor_time else note,
     )
 
 
-def _times(calls: dict[str, Callable[[], object]], seconds: float) -> dict[str, Timing]:
-    start = time.perf_counter()
+def _times(
+    calls: dict[str, Callable[[], object]], seconds: float, *, processor_time: bool = False
+) -> dict[str, Timing]:
+    clock = time.process_time if processor_time else time.perf_counter
+    start = clock()
     for call in calls.values():
         call()
-    rounds = int(seconds / (time.perf_counter() - start))
-    timings = latency.compare(calls, rounds=min(MOST, max(FEWEST, rounds)), warmup=1)
+    rounds = min(MOST, max(FEWEST, int(seconds / (clock() - start))))
+    timings = latency.compare(calls, rounds=rounds, warmup=1, processor_time=processor_time)
     return {timing.name: timing for timing in timings}
 
 
@@ -142,15 +163,17 @@ def result_file(script: str, environment: Environment, folder: Path = RESULTS) -
 
 def table(case: Case) -> str:
     """Write a case as a Markdown table; how many times faster than the first, with its 95 % interval."""
-    lines = [
-        f"## {case.name}\n",
+    with_errors = any(row.error is not None for row in case.rows)
+    lines = [f"## {case.name}\n", *([f"{case.note}\n"] if case.note else [])]
+    lines += [
         f"| | forward, ms | times as fast as {case.rows[0].name} | peak, MiB | forward+backward, ms | times as fast "
-        "| peak, MiB |",
-        "|---|--:|--:|--:|--:|--:|--:|",
+        f"| peak, MiB |{' error |' if with_errors else ''}",
+        "|---|--:|--:|--:|--:|--:|--:|" + ("--:|" if with_errors else ""),
     ]
     lines += [
         f"| {row.name} | {row.forward.p50_ms:.1f} | {_speed(row.forward)} | {row.forward_bytes / 2**20:.1f} "
         f"| {row.training.p50_ms:.1f} | {_speed(row.training)} | {row.training_bytes / 2**20:.1f} |"
+        + ("" if not with_errors else " – |" if row.error is None else f" {row.error:.1e} |")
         for row in case.rows
     ]
     return "\n".join(lines) + "\n"

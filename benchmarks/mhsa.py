@@ -1,16 +1,18 @@
 """MHSA and its kernels beside what people use: time and memory, forward and forward+backward.
 
-    python benchmarks/mhsa.py            about 6 minutes of one free core
+    python benchmarks/mhsa.py            about 7 minutes of one free core
     python benchmarks/mhsa.py --quick    under a minute, small maps only, nothing written
 
-The first part compares kernels on given q, k, v and tables; the second compares whole modules with their projections.
+The first part compares kernels on given q, k, v and tables, the second kernels without positions, the third whole
+modules with their projections. Errors are those of the outputs, against the tiled kernel in float64.
 The table is written after each case, so that what is finished stays.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,7 +20,7 @@ import torch.nn.functional as F
 from _timing import RESULTS, Case, Contender, compare, table, write
 from torch import Tensor, nn
 
-from attngraft.attention import MHSA
+from attngraft.attention import MHSA, chosen_kernel
 from attngraft.attention._kernels import KERNELS, Offsets
 from attngraft.measure import environment
 
@@ -29,7 +31,13 @@ KERNEL_CASES = [
     ("c5 14x14, 512 channels, 4 heads", 1, 512, 4, 14, ()),
     ("P4 40x40, 128 channels, 4 heads", 1, 128, 4, 40, ()),
     ("P4 40x40, 256 channels, 4 heads", 1, 256, 4, 40, ()),
-    ("P3 80x80, 128 channels, 4 heads", 1, 128, 4, 80, ("factored", "augmented")),
+    ("P3 80x80, 128 channels, 4 heads", 1, 128, 4, 80, ("factored", "sliced", "augmented")),
+]
+PLAIN_CASES = [
+    ("P5 20x20, 256 channels, 4 heads, batch 8", 8, 256, 4, 20, ()),
+    ("P4 40x40, 128 channels, 4 heads", 1, 128, 4, 40, ()),
+    ("P4 40x40, 256 channels, 4 heads", 1, 256, 4, 40, ()),
+    ("P3 80x80, 128 channels, 4 heads", 1, 128, 4, 80, ()),
 ]
 MODULE_CASES = [
     ("P5 20x20, 256 channels", 1, 256, 4, 20, ()),
@@ -70,14 +78,15 @@ class Textbook(nn.Module):
 
 
 class Kernel(nn.Module):
-    """One of the package's kernels, on ``(B, h, d, N)``."""
+    """One of the package's kernels, on ``(B, h, d, N)``; without positions where no tables are given."""
 
-    def __init__(self, name: str, H: int, W: int) -> None:
+    def __init__(self, run: Callable[..., Tensor], H: int, W: int) -> None:
         super().__init__()
-        self.run, self.H, self.W = KERNELS[name], H, W
+        self.run, self.H, self.W = run, H, W
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, by_row: Tensor, by_column: Tensor) -> Tensor:
-        return self.run(q, k, v, q.shape[2] ** -0.5, Offsets(by_row, by_column, self.H, self.W))
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *tables: Tensor) -> Tensor:
+        offsets = Offsets(*tables, self.H, self.W) if tables else None
+        return self.run(q, k, v, q.shape[2] ** -0.5, offsets)
 
 
 class Fused(nn.Module):
@@ -131,30 +140,82 @@ class Tokens(nn.Module):
         return out.transpose(1, 2).reshape(x.shape)
 
 
-def kernels(batch: int, channels: int, heads: int, side: int, kind: dict[str, object]) -> Iterator[Contender]:
-    """Yield the textbook, the package's kernels and the floor, on the same numbers."""
+def compared(kind: dict[str, object]) -> Iterator[tuple[str, Callable[..., Tensor]]]:
+    """Yield the names and the kernels that run on this device; in bfloat16, `blocked` in both of its precisions."""
+    for name, run in KERNELS.items():
+        if kind["device"] != "cpu" and name == "blocked":
+            continue
+        if kind["device"] == "cpu" and name == "flex":  # FlexAttention has no gradient on the CPU
+            continue
+        if name == "blocked" and kind["dtype"] == torch.bfloat16:
+            yield "blocked, products of float32", partial(run, half=False)
+            yield "blocked, products of bfloat16", partial(run, half=True)
+        else:
+            yield name, run
+
+
+def tensors(batch: int, channels: int, heads: int, side: int, kind: dict[str, object]) -> tuple[Tensor, ...]:
+    """Draw q, k and v, ``(B, h, d, N)``, and both tables."""
     d = channels // heads
     q, k, v = (torch.randn(batch, heads, d, side * side, **kind) for _ in range(3))
-    tables = tuple((torch.randn(2 * side - 1, d, **kind) * d**-0.5).requires_grad_() for _ in range(2))
-    across = tuple(t.clone().requires_grad_() for t in (q, k, v))
-    along = tuple(t.transpose(2, 3).contiguous().requires_grad_() for t in (q, k, v))
-    yield Contender("textbook", Textbook(side, side), (*along, *tables))
-    for name in KERNELS:
-        if name != "flex" or kind["device"] != "cpu":  # FlexAttention has no gradient on the CPU
-            yield Contender(name, Kernel(name, side, side), (*across, *tables))
-    yield Contender("fused, no positions", Fused(), along)
+    tables = (torch.randn(2 * side - 1, d, **kind) * d**-0.5 for _ in range(2))
+    return tuple(t.requires_grad_() for t in (q, k, v, *tables))
+
+
+def along(across: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Turn ``(B, h, d, N)`` into ``(B, h, N, d)``, as stock operators want it."""
+    return tuple(t.detach().transpose(2, 3).contiguous().requires_grad_() for t in across)
+
+
+def kernels(batch: int, channels: int, heads: int, side: int, kind: dict[str, object]) -> Iterator[Contender]:
+    """Yield the textbook, the package's kernels and the floor, on the same numbers."""
+    q, k, v, *tables = tensors(batch, channels, heads, side, kind)
+    yield Contender("textbook", Textbook(side, side), (*along((q, k, v)), *tables))
+    for name, run in compared(kind):
+        yield Contender(name, Kernel(run, side, side), (q, k, v, *tables))
+    yield Contender("fused, no positions", Fused(), along((q, k, v)))
+
+
+def plain(batch: int, channels: int, heads: int, side: int, kind: dict[str, object]) -> Iterator[Contender]:
+    """Yield fused attention and the package's kernels, all without positions."""
+    q, k, v, *_ = tensors(batch, channels, heads, side, kind)
+    yield Contender("fused", Fused(), along((q, k, v)))
+    for name, run in compared(kind):
+        if name not in ("augmented", "sliced", "factored"):  # the fused call itself then, and forms for export
+            yield Contender(name, Kernel(run, side, side), (q, k, v))
+
+
+def errors(contenders: list[Contender]) -> dict[str, float]:
+    """Return the error of each kernel's output against `tiled` in float64, which the tests hold to the definition."""
+    ours = [c for c in contenders if isinstance(c.module, Kernel)]
+    if not ours:
+        return {}
+    exactly = {"device": "cpu", "dtype": torch.float64}
+    H, W, given = ours[0].module.H, ours[0].module.W, ours[0].example  # the same for all
+    with torch.no_grad():
+        right = Kernel(KERNELS["tiled"], H, W)(*(t.to(**exactly) for t in given))
+        found = {c.name: c.module(*c.example).to(**exactly) for c in ours}
+    return {name: float((out - right).norm() / right.norm()) for name, out in found.items()}
 
 
 def require_equal(contenders: list[Contender]) -> None:
-    """Stop unless every kernel gives the textbook's numbers, of single precision and up to roundings of its own."""
-    textbook, *others = (c for c in contenders if isinstance(c.module, (Textbook, Kernel)))
+    """Stop unless every kernel gives the first's numbers, of single precision and up to roundings of its own."""
+    first, *others = (c for c in contenders if isinstance(c.module, (Textbook, Fused, Kernel)))
+    if len(first.example) > 3:  # what has no positions gives other numbers
+        others = [c for c in others if not isinstance(c.module, Fused)]
     with torch.no_grad():
-        expected = textbook.module(*(t.float() for t in textbook.example))
-        most = ROUNDINGS * torch.finfo(textbook.example[0].dtype).eps * expected.abs().max().item()
+        expected = first.module(*(t.float() for t in first.example))
+        most = ROUNDINGS * torch.finfo(first.example[0].dtype).eps * expected.abs().max().item()
         for other in others:
             out = other.module(*other.example)
             out = out.transpose(2, 3) if isinstance(other.module, Kernel) else out
             torch.testing.assert_close(out.float(), expected, atol=max(most, 2e-3), rtol=0)
+
+
+def taken(channels: int, heads: int, side: int, device: str, *, positions: bool) -> str:
+    """Say which kernel attention takes here."""
+    choice = chosen_kernel((side, side), channels // heads, positions=positions, device=device)
+    return f"`attend` takes `{choice.kernel}` here: {choice.reason}."
 
 
 def modules(batch: int, channels: int, heads: int, side: int, kind: dict[str, object]) -> Iterator[Contender]:
@@ -180,13 +241,25 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32", help="float32, bfloat16 or float16 (default: %(default)s)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder to write to (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=6.0, help="per case and mode (default: %(default)s)")
+    parser.add_argument("--part", choices=("all", "kernels", "modules"), default="all", help="what to compare")
+    parser.add_argument(
+        "--processor-time", action="store_true", help="count processor time: for a CPU that other programs use too"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     kind = {"device": options.device, "dtype": getattr(torch, options.dtype)}
-    script = "mhsa" if options.dtype == "float32" else f"mhsa-{options.dtype}"
+    said = {"all": "", "float32": ""}  # what goes without saying in the name of the file
+    script = "-".join(filter(None, ["mhsa", *(said.get(word, word) for word in (options.part, options.dtype))]))
     results: list[Case] = []
-    for part, make, cases in (("kernels", kernels, KERNEL_CASES), ("modules", modules, MODULE_CASES)):
+    parts = (
+        ("kernels", kernels, KERNEL_CASES),
+        ("kernels without positions", plain, PLAIN_CASES),
+        ("modules", modules, MODULE_CASES),
+    )
+    for part, make, cases in parts:
+        if options.part not in ("all", part.split()[0]):
+            continue
         for name, batch, channels, heads, side, left_out in cases[:1] if options.quick else cases:
             torch.compiler.reset()  # FlexAttention compiles each size, and PyTorch allows a function eight of them
             contenders = [
@@ -194,10 +267,18 @@ def main() -> None:
                 for c in make(batch, channels, heads, side, kind)
                 if c.name not in left_out
             ]
-            if part == "kernels":
+            if part != "modules":
                 require_equal(contenders)
-            seconds = 1.0 if options.quick else options.seconds
-            results.append(compare(f"{part}, {name}, {options.dtype}", contenders, seconds=seconds))
+            results.append(
+                compare(
+                    f"{part}, {name}, {options.dtype}",
+                    contenders,
+                    seconds=1.0 if options.quick else options.seconds,
+                    processor_time=options.processor_time,
+                    errors=errors(contenders),
+                    note=taken(channels, heads, side, options.device, positions="without" not in part),
+                )
+            )
             print(table(results[-1]), flush=True)
             if not options.quick or options.results != RESULTS:
                 print("written:", write(script, environment(options.device), results, options.results), flush=True)

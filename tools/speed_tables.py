@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from statistics import median
 from types import MappingProxyType
 from typing import Any
 
@@ -16,6 +17,12 @@ PAGES: dict[Path, dict[str, str]] = {
     ROOT / "docs/speed.zh-CN.md": {
         "| map | module | forward | its memory | forward+backward | its memory |": (
             "| 特征图 | 模块 | 前向 | 前向内存 | 前向+反向 | 前向+反向内存 |"
+        ),
+        "| map | positions | tiled | blocked | tiled, forward+backward | blocked, forward+backward |": (
+            "| 特征图 | 位置 | tiled 前向 | blocked 前向 | tiled 前向+反向 | blocked 前向+反向 |"
+        ),
+        "| map | positions | in float32 | in bfloat16 | error of tiled | in float32 | in bfloat16 |": (
+            "| 特征图 | 位置 | float32 | bfloat16 | tiled 的误差 | float32 的误差 | bfloat16 的误差 |"
         ),
         "| model | training step | PyTorch |": "| 模型 | 训练步 | PyTorch |",
         "| form | ONNX Runtime | its memory, MiB | OpenVINO | its memory, MiB | at any size |": (
@@ -129,8 +136,52 @@ def graphs(results: dict[str, Any]) -> str:
 
 RUNTIMES = {"eager": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 
+
+def kernels(results: dict[str, Any]) -> str:
+    """Return the table of kernels: times of PyTorch's fused kernel without positions, round by round."""
+    lines = [
+        "| map | positions | tiled | blocked | tiled, forward+backward | blocked, forward+backward |",
+        "|---|---|--:|--:|--:|--:|",
+    ]
+    for case in results["cases"]:
+        part, _, shape = case["name"].partition(", ")
+        rows = {row["name"]: row for row in case["rows"]}
+        floor = rows.get("fused, no positions") or rows["fused"]
+        cells = [
+            f"{over(rows[name], floor, mode):.2f}" for mode in ("forward", "training") for name in ("tiled", "blocked")
+        ]
+        kind = "none" if "without" in part else "relative"
+        lines.append(f"| {shape.removesuffix(', float32')} | {kind} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def halves(results: dict[str, Any]) -> str:
+    """Return the table of the kernels in bfloat16: times of `tiled` and errors."""
+    names = ("blocked, products of float32", "blocked, products of bfloat16")
+    lines = [
+        "| map | positions | in float32 | in bfloat16 | error of tiled | in float32 | in bfloat16 |",
+        "|---|---|--:|--:|--:|--:|--:|",
+    ]
+    for case in results["cases"]:
+        part, _, shape = case["name"].partition(", ")
+        rows = {row["name"]: row for row in case["rows"]}
+        cells = [f"{over(rows[name], rows['tiled'], 'forward'):.2f}" for name in names]
+        cells += [f"{rows[name]['error']:.1e}" for name in ("tiled", *names)]
+        kind = "none" if "without" in part else "relative"
+        lines.append(f"| {shape.removesuffix(', bfloat16')} | {kind} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def over(row: dict[str, Any], base: dict[str, Any], mode: str) -> float:
+    """Return the median over the rounds of one contender's time by another's in the same round."""
+    pairs = zip(row[mode]["samples_ms"], base[mode]["samples_ms"], strict=True)
+    return median(mine / theirs for mine, theirs in pairs)
+
+
 TABLES: dict[str, tuple[Callable[[dict[str, Any]], str], str]] = {
     "speed": (modules, "mhsa-amd-epyc.json"),
+    "kernels": (kernels, "mhsa-kernels-amd-epyc.json"),
+    "halves": (halves, "mhsa-kernels-bfloat16-amd-epyc.json"),
     "detectors": (detectors, "detectors-amd-epyc.json"),
     "forms": (forms, "deployed-amd-epyc.json"),
     "sizes": (sizes, "deployed-amd-epyc.json"),

@@ -224,9 +224,11 @@ class TestContract:
         assert zoo.mechanism(name).cost, f"{name} has no cost: @register(cost=...), 0 where nothing is multiplied"
         module = build(name).eval()
         for height, width in ((14, 14), (8, 20)):
+            x = torch.randn(1, 64, height, width)
             # The counter knows the plain products of an attention; of the fused CPU kernel it counts nothing.
-            with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.no_grad():
-                module(torch.randn(1, 64, height, width))
+            plain = sdpa_kernel(SDPBackend.MATH), zoo.kernel("tiled")
+            with plain[0], plain[1], FlopCounterMode(display=False) as counter, torch.no_grad():
+                module(x)
             assert module.macs(height, width) == counter.get_total_flops() // 2
 
     def test_record_is_complete(self, name: str) -> None:

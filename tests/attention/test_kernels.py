@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from attngraft.attention import _kernels, kernel
+from attngraft._core.processor import Processor
+from attngraft.attention import _kernels, chosen_kernel, kernel
 from attngraft.attention._kernels import KERNELS, Offsets, attend
 
 SCALE = 0.4
@@ -62,6 +63,7 @@ def tile(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     most = {"one tile": 1 << 20, "rows": 2 * 5 * 15, "part of a row": 3 * 15, "one query": 1}[request.param]
     limit = -(-most // 2)  # twice as many are allowed where there are few rows
     monkeypatch.setattr(_kernels, "TILE", limit)
+    monkeypatch.setattr(_kernels, "BLOCK", most)
     return request.param
 
 
@@ -107,25 +109,25 @@ class TestAgainstTheDefinition:
         halves = tuple(t.to(dtype) for t in tensors)
         exact = run("factored", tuple(t.double() for t in halves), grid, positions)  # type: ignore[arg-type]
         out = run(name, halves, grid, positions)  # type: ignore[arg-type]
-        roundings = {"tiled": 1, "augmented": 3, "sliced": 8, "factored": 8, "flex": 1}[name]
+        roundings = {"tiled": 1, "blocked": 1, "augmented": 3, "sliced": 8, "factored": 8, "flex": 1}[name]
         assert out.dtype == dtype
         assert (out.double() - exact).abs().max() < roundings * torch.finfo(dtype).eps
 
 
-def tiled_gradcheck(tensors: Inputs, positions: bool) -> bool:
+def same_as_factored(name: str, positions: bool) -> None:
+    tensors = inputs((3, 5), batch=2)
+    expected = run("factored", tensors, (3, 5), positions)
+    torch.testing.assert_close(run(name, tensors, (3, 5), positions), expected, atol=1e-12, rtol=0)
     wanted = tensors if positions else tensors[:3]
-    return torch.autograd.gradcheck(
-        lambda *given: run("tiled", (*given, *tensors[len(given) :]), (3, 5), positions), wanted, fast_mode=True
+    assert torch.autograd.gradcheck(
+        lambda *given: run(name, (*given, *tensors[len(given) :]), (3, 5), positions), wanted, fast_mode=True
     )
 
 
-@pytest.mark.usefixtures("memory")
+@pytest.mark.usefixtures("memory", "tile")
 @pytest.mark.parametrize("positions", [True, False], ids=["relative", "none"])
-def test_every_tiling_gives_the_same(tile: str, positions: bool) -> None:
-    tensors = inputs((3, 5), batch=2)
-    expected = run("factored", tensors, (3, 5), positions)
-    torch.testing.assert_close(run("tiled", tensors, (3, 5), positions), expected, atol=1e-12, rtol=0)
-    assert tiled_gradcheck(tensors, positions)
+def test_every_tiling_gives_the_same(positions: bool) -> None:
+    same_as_factored("tiled", positions)
 
 
 @pytest.mark.parametrize("positions", [True, False], ids=["relative", "none"])
@@ -137,18 +139,52 @@ def test_every_slicing_gives_the_same(most: int, positions: bool, monkeypatch: p
     torch.testing.assert_close(run("sliced", tensors, (3, 5), positions), expected, atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("limit", [1, 40, 1000, 4000, 50_000, 1 << 20])
-@pytest.mark.parametrize(("pairs", "H", "W"), [(1, 1, 1), (6, 5, 7), (3, 31, 2), (2, 1, 61)])
+@pytest.mark.usefixtures("tile")
+def test_every_cut_into_blocks_gives_the_same() -> None:
+    same_as_factored("blocked", positions=True)
+
+
+CUTS = [(1, 1, 1), (6, 5, 7), (3, 31, 2), (2, 1, 61)]
+LIMITS = pytest.mark.parametrize("limit", [1, 40, 1000, 4000, 50_000, 1 << 20])
+
+
+@LIMITS
+@pytest.mark.parametrize(("pairs", "H", "W"), CUTS)
 def test_tiles_cover_each_query_once(monkeypatch: pytest.MonkeyPatch, limit: int, pairs: int, H: int, W: int) -> None:
     monkeypatch.setattr(_kernels, "TILE", limit)
+    tiles = list(_kernels._tiles(pairs, H, W))
+    require_a_partition(tiles, pairs, H, W)
+    assert all(logits(t, H * W) <= max(limit if t.rows >= _kernels.ROWS else 2 * limit, H * W) for t in tiles)
+
+
+@LIMITS
+@pytest.mark.parametrize(("pairs", "H", "W"), CUTS)
+def test_blocks_cover_each_query_once(monkeypatch: pytest.MonkeyPatch, limit: int, pairs: int, H: int, W: int) -> None:
+    monkeypatch.setattr(_kernels, "BLOCK", limit)
+    blocks = list(_kernels._blocks(pairs, H, W))
+    require_a_partition(blocks, pairs, H, W)
+    assert all(logits(block, H * W) <= max(limit, H * W) for block in blocks)
+    assert all(block.rows <= _kernels.ROWS for block in blocks)
+
+
+def logits(tile: _kernels._Tile, N: int) -> int:
+    return (tile.pairs.stop - tile.pairs.start) * tile.rows * tile.columns * N
+
+
+def require_a_partition(tiles: list[_kernels._Tile], pairs: int, H: int, W: int) -> None:
     seen = torch.zeros(pairs, H * W)
-    for tile in _kernels._tiles(pairs, H, W):
+    for tile in tiles:
         part = seen[tile.pairs, tile.cells]
         part += 1
-        assert part.numel() * H * W <= max(limit if tile.rows >= _kernels.ROWS else 2 * limit, H * W)
         assert part.shape[1] == tile.rows * tile.columns
         assert tile.cells.start == tile.row * W + tile.column
+        assert logits(tile, 1) <= logits(tiles[0], 1)  # the first sizes the memory for all
     assert (seen == 1).all()
+
+
+def error(found: Tensor, right: Tensor) -> float:
+    """Return the length of the difference, by the length of what is right."""
+    return float((found.double() - right).norm() / right.norm())
 
 
 class LargestTensor(TorchDispatchMode):
@@ -165,33 +201,122 @@ class LargestTensor(TorchDispatchMode):
         return out
 
 
-@pytest.mark.parametrize(("name", "spares"), [("tiled", True), ("augmented", True), ("factored", False)])
+@pytest.mark.parametrize(
+    ("name", "spares"), [("tiled", True), ("blocked", True), ("augmented", True), ("factored", False)]
+)
 def test_memory_of_a_training_step(monkeypatch: pytest.MonkeyPatch, name: str, spares: bool) -> None:
     grid = (31, 29)
     cells = 31 * 29
     monkeypatch.setattr(_kernels, "TILE", 32 * cells)
+    monkeypatch.setattr(_kernels, "BLOCK", 64 * cells)
     tensors = inputs(grid, heads=1, d=8, e=8, dtype=torch.float32)
     with LargestTensor() as largest:
         run(name, tensors, grid).sum().backward()
     assert (largest.elements < cells**2 / 8) is spares
 
 
-def test_autocast_keeps_logits_in_single_precision() -> None:
+@pytest.mark.parametrize("name", ["tiled", "blocked"])
+def test_autocast_keeps_logits_in_single_precision(name: str) -> None:
     tensors = inputs((5, 7), d=8, e=8, dtype=torch.float32)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        out = run("tiled", tensors, (5, 7))
+        out = run(name, tensors, (5, 7))
         gradients = torch.autograd.grad(out.sum(), tensors)
     torch.testing.assert_close(out, run("factored", tensors, (5, 7)), atol=1e-5, rtol=1e-5)
     assert all(gradient.dtype == torch.float32 for gradient in gradients)
 
 
-def test_a_second_derivative_asks_for_another_kernel() -> None:
-    q, k, v, *_ = inputs((3, 5))
-    with pytest.raises(RuntimeError, match=r"first derivatives only.*kernel\('factored'\)"):
-        torch.autograd.grad(attend(q, k, v, scale=1.0).sum(), q, create_graph=True)
+@pytest.mark.parametrize("positions", [True, False], ids=["relative", "none"])
+@pytest.mark.parametrize("name", ["tiled", "blocked"])
+def test_a_second_derivative_asks_for_another_kernel(name: str, positions: bool) -> None:
+    q, k, v, *tables = inputs((3, 5))
+    offsets = Offsets(*tables, 3, 5) if positions else None
+    with pytest.raises(RuntimeError, match=r"first derivatives only.*kernel\('factored'\)"), kernel(name):
+        torch.autograd.grad(attend(q, k, v, scale=1.0, offsets=offsets).sum(), q, create_graph=True)
     with kernel("factored"):
-        (first,) = torch.autograd.grad(attend(q, k, v, scale=1.0).sum(), q, create_graph=True)
+        (first,) = torch.autograd.grad(attend(q, k, v, scale=1.0, offsets=offsets).sum(), q, create_graph=True)
     first.sum().backward()
+
+
+@pytest.mark.parametrize("positions", [True, False], ids=["relative", "none"])
+class TestBlocked:
+    @pytest.mark.parametrize(("d", "e"), [(3, 4), (5, 2)])
+    def test_long_maps_and_a_gradient_that_does_not_lie_together(self, positions: bool, d: int, e: int) -> None:
+        """More queries than the fused kernel takes at once, keys in several of its parts, unequal widths."""
+        grid = (27, 31)
+        tensors = inputs(grid, batch=2, d=d, e=e, dtype=torch.float32)
+        wanted = tensors if positions else tensors[:3]
+        exact = tuple(t.detach().double().requires_grad_() for t in tensors)
+        out, right = run("blocked", tensors, grid, positions), run("factored", exact, grid, positions)
+        torch.testing.assert_close(out.double(), right, atol=2e-6, rtol=0)
+        d_out = torch.randn(2, 2, 27 * 31, e).transpose(2, 3)
+        ours = torch.autograd.grad(out, wanted, d_out)
+        theirs = torch.autograd.grad(right, exact[: len(wanted)], d_out.double())
+        for mine, correct in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(mine.double(), correct, atol=2e-6 * correct.abs().max().item(), rtol=1e-4)
+
+    def test_products_of_bfloat16(self, positions: bool) -> None:
+        """Weights rounded once and outputs once; gradients by the length of what they should be."""
+        grid = (31, 29)
+        tensors = tuple(t.detach().bfloat16().requires_grad_() for t in inputs(grid, d=8, e=8))
+        wanted = tensors if positions else tensors[:3]
+        exact = tuple(t.detach().double().requires_grad_() for t in tensors)
+        q, k, v, *tables = tensors
+        offsets = Offsets(*tables, *grid) if positions else None
+        out = _kernels._blocked(q, k, v, SCALE, offsets, half=True)
+        right = run("factored", exact, grid, positions)
+        eps = torch.finfo(torch.bfloat16).eps
+        assert out.dtype == torch.bfloat16
+        assert (out.double() - right).abs().max() < 2 * eps
+        d_out = torch.randn_like(right).bfloat16()
+        ours = torch.autograd.grad(out, wanted, d_out)
+        theirs = torch.autograd.grad(right, exact[: len(wanted)], d_out.double())
+        assert all(gradient.dtype == torch.bfloat16 for gradient in ours)
+        assert [error(*pair) < 2 * eps for pair in zip(ours, theirs, strict=True)] == [True] * len(wanted)
+
+    @pytest.mark.parametrize("amx", [True, False])
+    def test_works_in_bfloat16_where_the_cpu_has_amx(
+        self, monkeypatch: pytest.MonkeyPatch, positions: bool, amx: bool
+    ) -> None:
+        given: list[set[torch.dtype]] = []
+
+        def noting(q: Tensor, k: Tensor, v: Tensor, **more: Any) -> Any:
+            given.append({q.dtype, k.dtype, v.dtype})
+            return fused(q, k, v, **more)
+
+        fused = _kernels._fused
+        monkeypatch.setattr(_kernels, "_fused", noting)
+        monkeypatch.setattr(_kernels, "processor", lambda: Processor("GenuineIntel", "AVX512", amx))
+        tensors = inputs((3, 5), dtype=torch.bfloat16, requires_grad=False)
+        mixed = (tensors[0].float(), *tensors[1:])
+        for q, k, v, *tables in (tensors, mixed, tuple(t.half() for t in tensors), tuple(t.float() for t in tensors)):
+            out = run("blocked", (q, k, v, *tables), (3, 5), positions)  # type: ignore[arg-type]
+            assert out.dtype == v.dtype
+        assert given == [{torch.bfloat16 if amx else torch.float32}, *[{torch.float32}] * 3]
+
+    def test_refuses_what_it_cannot(self, positions: bool) -> None:
+        offsets = Offsets(torch.randn(3, 4), torch.randn(5, 4), 2, 3) if positions else None
+
+        def forced(q: Tensor) -> Tensor:
+            with kernel("blocked"):
+                return attend(q, q, q, scale=1.0, offsets=offsets)
+
+        left_out = r"; leave out attngraft.attention.kernel\('blocked'\) there"
+        with pytest.raises(ValueError, match=f"does not run on meta{left_out}"):
+            forced(torch.empty(1, 2, 4, 6, device="meta"))
+        with pytest.raises(ValueError, match=f"cannot be traced or exported{left_out}"):
+            torch.jit.trace(forced, (torch.randn(1, 2, 4, 6),))
+
+    def test_stays_outside_of_a_compiled_graph(self, positions: bool) -> None:
+        def twice(q: Tensor, k: Tensor, v: Tensor, *tables: Tensor) -> Tensor:
+            return 2 * attend(q, k, v, scale=SCALE, offsets=Offsets(*tables, 3, 5) if positions else None)
+
+        tensors = inputs((3, 5), requires_grad=False)
+        with kernel("blocked"):
+            compiled = torch.compile(twice, backend="eager")
+            torch.testing.assert_close(compiled(*tensors), twice(*tensors), atol=0, rtol=0)
+            torch.compiler.reset()
+            with pytest.raises(Exception, match="does not belong in a compiled graph"):
+                torch.compile(twice, backend="eager", fullgraph=True)(*tensors)
 
 
 class TestFlex:
@@ -246,9 +371,37 @@ class TestChoice:
         with torch.no_grad():
             torch.jit.trace(lambda q: attend(q, q, q, scale=1.0), (q,), check_trace=False)
         assert taken == ["tiled", "sliced"]
-        assert _kernels._suited(torch.device("cuda")) == "augmented"
         monkeypatch.setattr(_kernels, "is_tracing", lambda: True)
-        assert _kernels._suited(torch.device("cuda")) == "factored"
+        assert chosen_kernel((20, 20), 64, device="cuda").kernel == "factored"
+
+    @pytest.mark.parametrize(
+        ("maker", "vectors", "relative", "none"),
+        [
+            ("GenuineIntel", "AVX512", "blocked", "blocked"),
+            ("AuthenticAMD", "AVX512", "tiled", "blocked"),
+            ("GenuineIntel", "AVX2", "tiled", "tiled"),
+            ("AuthenticAMD", "AVX2", "tiled", "tiled"),
+            ("", "AVX512", "tiled", "tiled"),
+            ("", "DEFAULT", "tiled", "tiled"),
+        ],
+    )
+    def test_suits_the_processor(
+        self, monkeypatch: pytest.MonkeyPatch, taken: list[str], maker: str, vectors: str, relative: str, none: str
+    ) -> None:
+        monkeypatch.setattr(_kernels, "processor", lambda: Processor(maker, vectors, amx=False))
+        q, k, v, *tables = inputs((5, 7), d=4, dtype=torch.float32)
+        for offsets, expected in ((Offsets(*tables, 5, 7), relative), (None, none)):
+            attend(q, k, v, scale=SCALE, offsets=offsets)
+            choice = chosen_kernel((5, 7), 4, positions=offsets is not None)
+            assert [choice.kernel] == taken[-1:] == [expected]
+            assert choice.reason
+        small = chosen_kernel((4, 8), 4), chosen_kernel((4, 8), 4, positions=False)
+        unequal = chosen_kernel((5, 7), 4, value_dim=8), chosen_kernel((5, 7), 4, value_dim=8, positions=False)
+        assert {choice.kernel for choice in (*small, *unequal)} == {"tiled"}
+
+    def test_suits_the_device(self) -> None:
+        names = {device: chosen_kernel((80, 80), 32, device=device).kernel for device in ("cuda", "mps", "meta")}
+        assert names == {"cuda": "augmented", "mps": "augmented", "meta": "tiled"}
 
     def test_can_be_forced_and_is_given_back(self, taken: list[str]) -> None:
         q = torch.randn(1, 2, 4, 6)
@@ -264,7 +417,7 @@ class TestChoice:
 
     def test_unknown_name(self) -> None:
         with (
-            pytest.raises(ValueError, match="'tiled', 'augmented', 'sliced', 'factored', 'flex', got 'flash'"),
+            pytest.raises(ValueError, match="'tiled', 'blocked', .*, 'factored', 'flex', got 'flash'"),
             kernel("flash"),
         ):
             pass

@@ -35,6 +35,8 @@ def run_kernel(name: str, tensors: list[Tensor], grid: tuple[int, int], *, gradi
 @pytest.mark.parametrize("grid", [(7, 5), (20, 20)], ids=str)
 @pytest.mark.parametrize("name", KERNELS)
 def test_kernel(name: str, grid: tuple[int, int], dtype: torch.dtype, device: torch.device) -> None:
+    if name == "blocked" and device.type != "cpu":
+        pytest.skip("the kernel is one for the CPU")
     H, W = grid
     gradients = name != "flex" or device.type != "cpu"
     tensors = [torch.randn(2, 2, 16, H * W) for _ in range(3)]

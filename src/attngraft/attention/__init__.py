@@ -2,7 +2,7 @@
 
 from attngraft._core.registry import Mechanism, info, mechanism, mechanisms, names, register
 from attngraft.attention._base import Attention
-from attngraft.attention._kernels import kernel
+from attngraft.attention._kernels import KernelChoice, chosen_kernel, kernel
 from attngraft.attention._rows import Mixture
 from attngraft.attention.aifi import AIFIEncoder
 from attngraft.attention.area_attention import AreaAttention
@@ -96,6 +96,7 @@ __all__ = [
     "FocusedLinearAttention",
     "GlobalContext",
     "HaloAttention",
+    "KernelChoice",
     "Mechanism",
     "Mixture",
     "NonLocal",
@@ -111,6 +112,7 @@ __all__ = [
     "ShuffleAttention",
     "SimAM",
     "TripletAttention",
+    "chosen_kernel",
     "info",
     "kernel",
     "mechanism",

@@ -5,19 +5,22 @@
     B batch    h heads    P = B * h pairs    d channels of a head    H, W the map    N = H * W cells, row by row
     T queries of a tile    M = (2H - 1) + (2W - 1) rows of both tables
 
-These kernels give the same numbers up to rounding; `attend` takes the one that suits:
+These kernels give the same numbers up to rounding; `attend` takes the one that suits, and `chosen_kernel` names it:
 
 =============  ==========================  ============================================================================
 kernel         taken for                   how
 =============  ==========================  ============================================================================
 ``tiled``      the CPU, and counting       tiles of query rows that stay in the cache; the backward pass computes them
                on meta tensors             again from q, k, v and the tables, but for small maps (`KEPT_PER_CHANNEL`)
+``blocked``    large maps on some CPUs     PyTorch's fused kernel for the CPU: over blocks of query rows with a block's
+               (`chosen_kernel`)           position logits as its mask, or once where there are no positions
 ``augmented``  accelerators,               the position logits as H + W more channels of q, met by one-hot channels of
                ``torch.compile``           k, so that `scaled_dot_product_attention` carries the work
 ``sliced``     tracing on the CPU, hence   plain products and a softmax, written out for some rows of queries after the
                ONNX, OpenVINO and          others; the traced map decides in how many slices
                TorchScript
 ``factored``   tracing on accelerators     the same for all queries at once; makes tensors of N x N elements
+``flex``       nothing by itself           FlexAttention, with the positions added to each logit
 =============  ==========================  ============================================================================
 
 `kernel` forces one of them.
@@ -39,6 +42,7 @@ from torch import Tensor
 
 from attngraft._core.checks import is_tracing, one_of
 from attngraft._core.errors import DerivativeError, OptionError
+from attngraft._core.processor import processor
 
 TILE = 1 << 19
 """Most logits in a tile: 2 MiB of fp32. Against 2^20, training is 1.02 to 1.07 times as fast, since less memory is
@@ -49,6 +53,10 @@ ROWS = 4
 
 SLICE = 1 << 19
 """Most logits of a slice in a traced graph, while it has more than one row of queries."""
+
+BLOCK = 1 << 20
+"""Most position logits of a block: `ROWS` rows of 4 pairs on 40 x 40, 2 rows of one pair on 80 x 80. The rows are those
+that were fastest on the Intel Xeon that the kernel is taken for; on an AMD EPYC, 8 rows and 20 are a little faster."""
 
 KEPT_PER_CHANNEL = 8
 """Training keeps the weights of a head where a row of them, N, is at most this many times its d: 1.2 times faster
@@ -91,7 +99,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, *, scale: float, offsets: Offsets | 
     Returns:
         ``(B, h, e, N)``, of the type of ``v``.
     """
-    return KERNELS[_forced or _suited(q.device)](q, k, v, scale, offsets)
+    choice = _choice(q.device, q.shape[3], q.shape[2], v.shape[2], positions=offsets is not None)
+    return KERNELS[choice.kernel](q, k, v, scale, offsets)
 
 
 @contextmanager
@@ -101,13 +110,14 @@ def kernel(name: str) -> Iterator[None]:
     The result stays the same up to rounding; memory, speed and what can be differentiated twice do not.
 
     Args:
-        name: ``"tiled"``, ``"augmented"``, ``"sliced"``, ``"factored"`` or ``"flex"``. FlexAttention has gradients on
+        name: ``"tiled"``, ``"blocked"``, ``"augmented"``, ``"sliced"``, ``"factored"`` or ``"flex"``. Blocked runs
+            on the CPU only, and where that has AMX it multiplies bfloat16 as bfloat16. FlexAttention has gradients on
             accelerators only, and no float64 there; on the CPU its unfused reference runs, which makes N x N logits. It
-            compiles anew for each size, at most `torch._dynamo.config.recompile_limit` times, and stays outside of a
-            `torch.compile` around it.
+            compiles anew for each size, at most `torch._dynamo.config.recompile_limit` times. Both stay outside of a
+            `torch.compile` around them.
 
     Raises:
-        OptionError: If there is no such kernel, or on a call where ``"flex"`` cannot run.
+        OptionError: If there is no such kernel, or on a call where ``"blocked"`` or ``"flex"`` cannot run.
 
     Example:
         >>> from attngraft.attention import MHSA, kernel
@@ -129,12 +139,75 @@ def kernel(name: str) -> Iterator[None]:
 _forced: str | None = None
 
 
-def _suited(device: torch.device) -> str:
+class KernelChoice(NamedTuple):
+    """Which kernel is taken, and why.
+
+    Attributes:
+        kernel: Its name.
+        reason: What decided.
+    """
+
+    kernel: str
+    reason: str
+
+
+def chosen_kernel(
+    size: tuple[int, int],
+    head_dim: int,
+    *,
+    value_dim: int | None = None,
+    positions: bool = True,
+    device: torch.device | str = "cpu",
+) -> KernelChoice:
+    """Name the kernel that attention takes here and now, inside of `kernel` too, and why.
+
+    The choice depends on the process's CPU, device and sizes only, so it is the same from call to call. On the CPU it
+    was measured on two families with AVX-512, one thread: an Intel Xeon and an AMD EPYC
+    (``docs/decisions/0009-kernels.md``). Any other keeps ``tiled``, and so does a CPU whose maker the system does not
+    tell, such as on macOS and Windows.
+
+    Args:
+        size: Rows and columns of the map, ``(H, W)``.
+        head_dim: Channels of a head's q and k.
+        value_dim: Channels of a head's v; None means as many.
+        positions: Whether there are relative positions, as in ``MHSA(position="relative")``.
+        device: Where the map is.
+
+    Example:
+        >>> from attngraft.attention import chosen_kernel, kernel
+        >>> chosen_kernel((20, 20), 64).kernel
+        'tiled'
+        >>> with kernel("factored"):
+        ...     chosen_kernel((20, 20), 64)
+        KernelChoice(kernel='factored', reason='forced by attngraft.attention.kernel')
+    """
+    cells = size[0] * size[1]
+    return _choice(torch.device(device), cells, head_dim, value_dim or head_dim, positions=positions)
+
+
+def _choice(device: torch.device, N: int, d: int, e: int, *, positions: bool) -> KernelChoice:
+    if _forced:
+        return KernelChoice(_forced, "forced by attngraft.attention.kernel")
     if is_tracing():
-        return "sliced" if device.type == "cpu" else "factored"
-    if torch.compiler.is_compiling() or device.type not in ("cpu", "meta"):
-        return "augmented"
-    return "tiled"
+        return KernelChoice("sliced" if device.type == "cpu" else "factored", "a graph is traced for export")
+    if torch.compiler.is_compiling():
+        return KernelChoice("augmented", "torch.compile builds a graph")
+    if device.type == "meta":
+        return KernelChoice("tiled", "meta tensors only count")
+    if device.type != "cpu":
+        return KernelChoice("augmented", f"the device is {device.type}")
+    if KEPT_PER_CHANNEL * d >= N:
+        return KernelChoice("tiled", "a small map: training keeps its weights, which the fused kernel does not give")
+    if d != e:
+        return KernelChoice("tiled", "the fused kernel wants q and v of one width")
+    maker, vectors, _ = processor()
+    if vectors == "AVX512" and maker == "GenuineIntel":
+        return KernelChoice("blocked", "an Intel CPU with AVX-512")
+    if vectors == "AVX512" and maker == "AuthenticAMD":
+        if positions:
+            return KernelChoice("tiled", "an AMD CPU with AVX-512, where the fused kernel is slower with positions")
+        return KernelChoice("blocked", "an AMD CPU with AVX-512, and no positions")
+    return KernelChoice("tiled", "a CPU on which the fused kernel was not measured")
 
 
 # -- plain and augmented: the position logits of each axis, then stock operators ---------------------------------------
@@ -283,7 +356,68 @@ def _widened(t: Tensor) -> Tensor:
     return F.pad(t, (0, max(0, 16 - t.shape[3]))).contiguous()
 
 
-# -- tiled: the whole pass in our hands --------------------------------------------------------------------------------
+# -- blocked: PyTorch's fused kernel for the CPU, whose mask is the position logits of a block -------------------------
+
+# Private, since the public function gives no logarithms of the totals, which the backward pass starts from. It needs
+# equal widths and channels that lie together: other queries, it takes without a word for wrong numbers (torch 2.14.1).
+_fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
+_fused_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward.default
+
+
+def _blocked(
+    q: Tensor, k: Tensor, v: Tensor, scale: float, offsets: Offsets | None, *, half: bool | None = None
+) -> Tensor:
+    """Run the fused kernel.
+
+    Its products of bfloat16 are those of bfloat16 where ``half`` is true or, if None, where the CPU has AMX. AVX-512
+    with BF16 is no reason: on an AMD EPYC that has it, they gain nothing in time, at 1.3 times the error.
+    """
+    _require_blocked(q.device)
+    B, h, d, _ = q.shape
+    e, dtype = v.shape[2], v.dtype
+    half = q.dtype == k.dtype == v.dtype == torch.bfloat16 and (processor().amx if half is None else half)
+    if not half:
+        q, k, v = (_at_least_single(t) for t in (q, k, v))
+    if offsets is None:
+        q, k, v = (_cells_first(t, max(d, e)) for t in (q, k, v))  # (B, h, N, max(d, e))
+        return _Fused.apply(q, k, v, scale)[..., :e].transpose(2, 3).to(dtype)
+    by_row, by_column = (_at_least_single(t) for t in offsets[:2])
+    q, k, v = (_at_least_single(t.flatten(0, 1)) for t in (q, k, v))  # (P, ., N)
+    return _Blocked.apply(q, k, v, by_row, by_column, scale, offsets[2:], half).unflatten(0, (B, h)).to(dtype)
+
+
+def _require_blocked(device: torch.device) -> None:
+    if torch.compiler.is_compiling():
+        problem = "does not belong in a compiled graph"
+    elif is_tracing():
+        problem = "cannot be traced or exported"
+    elif device.type != "cpu":
+        problem = f"does not run on {device.type}"
+    else:
+        return
+    raise OptionError(f"the blocked attention kernel {problem}; leave out attngraft.attention.kernel('blocked') there")
+
+
+def _cells_first(t: Tensor, width: int) -> Tensor:
+    """Turn ``(..., c, N)`` into ``(..., N, width)``, with zeros after the c channels."""
+    t = t.transpose(-2, -1)
+    return F.pad(t, (0, width - t.shape[-1])) if width > t.shape[-1] else t.contiguous()
+
+
+class _Fused(torch.autograd.Function):
+    """Attention without positions, on ``(B, h, N, d)``: one call, forward and backward."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+        out, totals = _fused(q, k, v, scale=scale)
+        ctx.save_for_backward(q, k, v, out, totals)
+        ctx.scale = scale
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor | None, ...]:
+        _require_first_derivative()
+        return *_fused_backward(d_out, *ctx.saved_tensors, 0.0, False, scale=ctx.scale), None
 
 
 def _tiled(q: Tensor, k: Tensor, v: Tensor, scale: float, offsets: Offsets | None) -> Tensor:
@@ -320,7 +454,7 @@ class _Tiled(torch.autograd.Function):
         out = torch.empty_like(v, memory_format=torch.contiguous_format)  # (P, e, N)
         peaks, totals = q.new_empty(P, N, 1), q.new_empty(P, N, 1)
         kept = q.new_empty(P, N, N) if keeps else None
-        scratch = _Scratch(q, tables, grid, buffers=0 if keeps else 1)
+        scratch = _Scratch(q, tables, grid, list(_tiles(P, *grid)), buffers=0 if keeps else 1)
         for tile in scratch.tiles:
             at = tile.pairs, slice(None), tile.cells
             weights = scratch.buffer(tile) if kept is None else kept[tile.pairs, tile.cells]  # (g, T, N)
@@ -337,16 +471,12 @@ class _Tiled(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():
-            raise DerivativeError(
-                "the tiled attention kernel has first derivatives only, and create_graph=True asks for more; "
-                "run the forward pass under attngraft.attention.kernel('factored')"
-            )
+        _require_first_derivative()
         q, k, v, tables, out, peaks, totals, kept = ctx.saved_tensors
         d_q, d_k, d_v = (torch.empty_like(t, memory_format=torch.contiguous_format) for t in (q, k, v))
         d_tables = None if tables is None else tables.new_empty(len(q), *tables.shape)  # (P, d, M)
         d_out = d_out / totals.transpose(1, 2)
-        scratch = _Scratch(q, tables, ctx.grid, buffers=2 if kept is None else 1)
+        scratch = _Scratch(q, tables, ctx.grid, list(_tiles(len(q), *ctx.grid)), buffers=2 if kept is None else 1)
         for tile in scratch.tiles:
             at = tile.pairs, slice(None), tile.cells
             q_t, d_q_t, d_out_t = q[at], d_q[at], d_out[at]
@@ -372,6 +502,55 @@ class _Tiled(torch.autograd.Function):
                 torch.baddbmm(d_tables_g, q_t, d_reach, beta=add, alpha=ctx.scale, out=d_tables_g)
         by_row, by_column = _split_tables(d_tables, ctx.grid[0])
         return d_q, d_k, d_v, by_row, by_column, None, None, None
+
+
+class _Blocked(torch.autograd.Function):
+    """Softmax attention of P pairs by the fused kernel, block by block; the backward pass is that of `_Tiled`.
+
+    What it leaves for that one are the logarithms of the totals as peaks, so that weights computed again total one.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        by_row: Tensor,
+        by_column: Tensor,
+        scale: float,
+        grid: tuple[int, int],
+        half: bool,
+    ) -> Tensor:
+        (P, d, N), e = q.shape, v.shape[1]
+        tables = torch.cat((by_row, by_column)).t().contiguous()  # (d, M)
+        q_n, k_n, v_n = (_cells_first(t.bfloat16() if half else t, max(d, e)) for t in (q, k, v))  # (P, N, max(d, e))
+        out = torch.empty_like(v, memory_format=torch.contiguous_format)  # (P, e, N)
+        peaks = q.new_empty(P, N, 1)
+        scratch = _Scratch(q, tables, grid, list(_blocks(P, *grid)), buffers=1)
+        for block in scratch.tiles:
+            at = block.pairs, slice(None), block.cells
+            mask = scratch.positions(block, q[at], scale, out=scratch.buffer(block))  # (g, T, N)
+            group = (q_n[block.pairs, block.cells], k_n[block.pairs], v_n[block.pairs], mask)
+            *vectors, mask = (t.unsqueeze(0) for t in group)
+            mixed, totals = _fused(*vectors, attn_mask=mask, scale=scale)  # (1, g, T, max(d, e)), (1, g, T)
+            out[at] = mixed[0, ..., :e].transpose(1, 2)
+            torch.mul(totals[0].unsqueeze(2), LOG2_E, out=peaks[block.pairs, block.cells])
+        ctx.save_for_backward(q, k, v, tables, out, peaks, q.new_ones(1, 1, 1), None)
+        ctx.scale, ctx.grid = scale, grid
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor | None, ...]:
+        return _Tiled.backward(ctx, d_out)
+
+
+def _require_first_derivative() -> None:
+    if torch.is_grad_enabled():
+        raise DerivativeError(
+            "the tiled and blocked attention kernels have first derivatives only, and create_graph=True asks for more; "
+            "run the forward pass under attngraft.attention.kernel('factored')"
+        )
 
 
 def _split_tables(d_tables: Tensor | None, H: int) -> tuple[Tensor, Tensor] | tuple[None, None]:
@@ -404,6 +583,19 @@ def _tiles(pairs: int, H: int, W: int) -> Iterator[_Tile]:
     most = TILE if H == 1 or min(ROWS, H) * W * N <= TILE else 2 * TILE
     rows = _even_part(H, most // (group * W * N))
     columns = W if rows > 1 else _even_part(W, most // (group * N))
+    yield from _parts(pairs, H, W, group, rows, columns)
+
+
+def _blocks(pairs: int, H: int, W: int) -> Iterator[_Tile]:
+    """Cut the queries into blocks of `ROWS` rows of as many pairs as `BLOCK` allows, or of less of one pair."""
+    N = H * W
+    rows = _even_part(H, min(ROWS, BLOCK // (W * N)))
+    columns = W if rows > 1 else _even_part(W, BLOCK // N)
+    group = _even_part(pairs, BLOCK // (rows * columns * N))
+    yield from _parts(pairs, H, W, group, rows, columns)
+
+
+def _parts(pairs: int, H: int, W: int, group: int, rows: int, columns: int) -> Iterator[_Tile]:
     for first in range(0, pairs, group):
         for row in range(0, H, rows):
             for column in range(0, W, columns):
@@ -426,11 +618,13 @@ def _even_part(total: int, most: int) -> int:
 class _Scratch:
     """Memory for one tile, used again for each, and the products that must know how a tile lies in the map."""
 
-    def __init__(self, q: Tensor, tables: Tensor | None, grid: tuple[int, int], buffers: int) -> None:
+    def __init__(
+        self, q: Tensor, tables: Tensor | None, grid: tuple[int, int], tiles: list[_Tile], buffers: int
+    ) -> None:
         self.grid = grid
         self.tables = tables
-        self.tiles = list(_tiles(len(q), *grid))
-        largest = self.tiles[0]
+        self.tiles = tiles
+        largest = tiles[0]
         queries = (largest.pairs.stop - largest.pairs.start) * largest.rows * largest.columns
         self._buffers = [q.new_empty(queries * q.shape[2]) for _ in range(buffers)]
         self._reach = q.new_empty(queries * (0 if tables is None else tables.shape[1]))
@@ -443,17 +637,23 @@ class _Scratch:
         self, tile: _Tile, q: Tensor, k: Tensor, factor: float, out: Tensor, less: Tensor | None = None
     ) -> Tensor:
         """Write ``factor`` times the products with keys and tables, minus ``less`` ``(g, T, 1)``."""
-        q = q.transpose(1, 2)  # (g, T, d)
         if self.tables is None:
-            torch.baddbmm(out, q, k, beta=0, alpha=factor, out=out)
+            torch.baddbmm(out, q.transpose(1, 2), k, beta=0, alpha=factor, out=out)
             return out if less is None else out.sub_(less)
+        self.positions(tile, q, factor, out, less)
+        return torch.baddbmm(out, q.transpose(1, 2), k, alpha=factor, out=out)
+
+    def positions(self, tile: _Tile, q: Tensor, factor: float, out: Tensor, less: Tensor | None = None) -> Tensor:
+        """Write ``factor`` times the products with the tables, minus ``less`` ``(g, T, 1)``."""
+        assert self.tables is not None
         reach = self._cut(self._reach, tile, self.tables.shape[1])
-        torch.baddbmm(reach, q, self.tables.expand(len(q), -1, -1), beta=0, alpha=factor, out=reach)
+        tables = self.tables.expand(len(q), -1, -1)
+        torch.baddbmm(reach, q.transpose(1, 2), tables, beta=0, alpha=factor, out=reach)
         if less is not None:
             reach[:, :, : 2 * self.grid[0] - 1].sub_(less)
         to_row, to_column = self._by_axis(tile, reach)
         torch.add(to_row.unsqueeze(4), to_column.unsqueeze(3), out=out.view(*to_row.shape, self.grid[1]))
-        return torch.baddbmm(out, q, k, alpha=factor, out=out)
+        return out
 
     def reach_gradient(self, tile: _Tile, d_logits: Tensor) -> Tensor:
         """Sum the logits' gradients ``(g, T, N)`` over all keys at the same offset: ``(g, T, M)``."""
@@ -492,6 +692,7 @@ def _is_half(t: Tensor) -> bool:
 
 KERNELS: dict[str, Kernel] = {
     "tiled": _tiled,
+    "blocked": _blocked,
     "augmented": _augmented,
     "sliced": _sliced,
     "factored": _factored,

@@ -9,11 +9,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib import metadata
-from pathlib import Path
 from typing import Annotated
 
 import torch
 from pydantic import Field, PositiveInt
+
+from attngraft._core.processor import described
 
 PACKAGES = ("attngraft", "torchvision", "ultralytics", "numpy", "onnx", "onnxruntime", "openvino", "tensorrt")
 """Distributions whose versions can change a figure; looked up by name, never imported."""
@@ -69,12 +70,7 @@ def device_name(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     if device.type != "cpu":
         return str(device)
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, "") or platform.processor() or platform.machine()
+    return described("model name") or platform.processor() or platform.machine()
 
 
 def _cores() -> int:
