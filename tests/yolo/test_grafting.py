@@ -335,6 +335,18 @@ class TestInnerAttention:
             ("yolo11n", "ema@C2PSA+mhsa(mode=replace)@10", "cannot replace 10: the graft after 10.m.0.attn would"),
             ("rtdetr-l", "ema@11+mhsa(mode=replace)@AIFI", "cannot replace 11: the graft after 11 would be lost"),
             ("yolo11n", "se@8.m.0.m.1.cv2+bot@P5", "cannot replace 8.m.0.m.1.cv2: the graft after 8.m.0.m.1.cv2 would"),
+            (
+                "yolo11n",
+                "mhsa(mode=replace)@C2PSA+ema(mode=replace)@C2PSA",
+                "mhsa stands in 10.m.0.attn by an earlier",
+            ),
+            (
+                "yolo11n",
+                "mhsa(mode=replace)@C2PSA+ema(mode=replace)@10",
+                "cannot replace 10: mhsa stands in 10.m",
+            ),
+            ("rtdetr-l", "mhsa(mode=replace)@AIFI+ema(mode=replace)@11", "cannot replace 11: mhsa stands in 11 by"),
+            ("yolo11n", "bot@P5+se(mode=replace)@8.m.0.m.1.cv2", "cannot replace 8.m.0.m.1.cv2: bot stands in"),
         ],
     )
     def test_a_replacement_does_not_drop_an_earlier_graft(self, base: str, grafts: str, message: str) -> None:

@@ -23,6 +23,9 @@ from attngraft.yolo.rows import YAML_KEY, BlockRow
 # PyTorch numbers its hooks from 0 in every process, so a pickled number would be overwritten by the next hook there.
 HOOK_KEY = "attngraft"
 
+REPLACEMENT = "in_place_as"
+"""Attribute of a module that a graft put in the place of another: the name of the mechanism."""
+
 log = logging.getLogger("ultralytics")
 
 
@@ -355,7 +358,7 @@ def _join_instead(layers: nn.Sequential, spec: GraftSpec, place: str, offered: L
         )
     _require_no_graft(layers, spec, host.path)
     mechanism, note = build(spec, host.channels)
-    _put(layers, host.path, mechanism)
+    _put(layers, host.path, mechanism, spec.name)
     return _describe(f"{spec.name} in place of {_where(host, place, old)}", mechanism, f"random start{note}")
 
 
@@ -370,16 +373,21 @@ def _join_in_encoder(layers: nn.Sequential, spec: GraftSpec, path: str, offered:
     _require_no_graft(layers, spec, path)
     mechanism, note = build(spec, host.channels)
     _adopt(mechanism, layer)
-    _put(layers, path, TokenEncoder(mechanism, layer))
+    _put(layers, path, TokenEncoder(mechanism, layer), spec.name)
     return _describe(
         f"{spec.name} in place of the attention of {_where(host, path, layer)}", mechanism, f"random start{note}"
     )
 
 
 def _require_no_graft(layers: nn.Sequential, spec: GraftSpec, path: str) -> None:
-    """Refuse to replace a module together with a graft that follows it or something inside it."""
+    """Refuse to replace a module together with a graft that stands in it, or follows it or something inside it."""
     old = layers.get_submodule(path)
     for carrier, part in old.named_modules(prefix=path):
+        if hasattr(part, REPLACEMENT):
+            raise PlaceError(
+                f"{spec.name} cannot replace {path}: {getattr(part, REPLACEMENT)} stands in {carrier} by an earlier "
+                "replacement, and would be lost; leave one of the two out"
+            )
         if CHILD in dict(part.named_children()):
             raise PlaceError(
                 f"{spec.name} cannot replace {path}: the graft after {carrier} would be lost with it; write the "
@@ -387,10 +395,11 @@ def _require_no_graft(layers: nn.Sequential, spec: GraftSpec, path: str) -> None
             )
 
 
-def _put(layers: nn.Sequential, path: str, new: nn.Module) -> None:
-    """Put a module in the place of another, with Ultralytics' notes on it."""
+def _put(layers: nn.Sequential, path: str, new: nn.Module, name: str) -> None:
+    """Put a module in the place of another, with Ultralytics' notes on it, and one of ours: the mechanism's name."""
     old = layers.get_submodule(path)
     _adopt(new, old)
+    setattr(new, REPLACEMENT, name)
     for attribute in ("i", "f", "type"):
         if hasattr(old, attribute):
             setattr(new, attribute, getattr(old, attribute))
@@ -410,8 +419,7 @@ def _join_bot(layers: nn.Sequential, spec: GraftSpec, place: str, offered: Layou
         inner: nn.Conv2d = conv.conv  # type: ignore[assignment]
         mechanism, _ = build(spec, inner.out_channels)
         block = BoTConv(mechanism, inner.out_channels, conv.act, inner.stride[0])  # type: ignore[arg-type]
-        _adopt(block, conv)
-        layers.set_submodule(path, block)
+        _put(layers, path, block, "bot")
     count = len(found)
     return f"attngraft: bot in place of {count} 3x3 convolution{'s'[: count > 1]} at {', '.join(p for p, _ in found)}"
 
