@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable, Mapping
 
 import torch
@@ -16,6 +18,7 @@ from attngraft.measure import flops, memory, parameters
 GIB = 2**30
 FLOPS_SIDES = (128, 256, 384)
 MEMORY_SIDES = (24, 36, 48)
+TRACED_SIDE = 32
 QUADRATIC_SHARE = 0.2
 """Part of the peak at the largest measured map from which its quadratic term is called one, and not rounding."""
 
@@ -93,6 +96,27 @@ def pairs_bytes(module: nn.Module, channels: int) -> Callable[[int], float] | No
         peaks = {side**2: memory.peak(module, torch.randn(1, channels, side, side)) for side in MEMORY_SIDES}
     bytes_at, quadratic = growth(peaks)
     return (lambda cells: bytes_at(cells) / 2) if quadratic else None
+
+
+def sliced_in_files(module: nn.Module, channels: int) -> bool:
+    """Return whether a graph that is traced on the CPU holds the N x N attention matrix in slices only.
+
+    Told by the graph of a map of `TRACED_SIDE` cells a side: every tensor is smaller than one head's matrix, and no
+    operator is left that other runtimes would take apart.
+
+    Args:
+        module: A mechanism, on the CPU.
+        channels: Width of its map.
+    """
+    x = torch.randn(1, channels, TRACED_SIDE, TRACED_SIDE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what a tracer does not follow; only sizes are read
+        graph = torch.jit.trace(module.eval(), x, check_trace=False).inlined_graph  # type: ignore[no-untyped-call]
+    nodes = list(graph.nodes())
+    types = [output.type() for node in nodes for output in node.outputs()]
+    largest = max(math.prod(t.sizes() or ()) for t in types if isinstance(t, torch.TensorType))
+    fused = any(node.kind() == "aten::scaled_dot_product_attention" for node in nodes)
+    return not fused and largest < TRACED_SIDE**4
 
 
 def growth(peaks: Mapping[int, int], *, share: float = QUADRATIC_SHARE) -> tuple[Callable[[int], float], bool]:
