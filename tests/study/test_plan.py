@@ -32,6 +32,14 @@ def test_a_plan_survives_its_file(tmp_path: Path) -> None:
     assert Fixed.read(tmp_path) == before
 
 
+def test_a_hash_of_digits_alone_is_read_as_it_was_written(tmp_path: Path) -> None:
+    """YAML reads sixteen digits without quotes as a number."""
+    plans = (fixed(data=f"fruit-{number}.yaml") for number in range(100_000))
+    before = next(one for one in plans if one.hash.isdigit())
+    before.write(tmp_path)
+    assert Fixed.read(tmp_path).hash == before.hash
+
+
 def test_the_file_spells_out_every_default(tmp_path: Path) -> None:
     fixed().write(tmp_path)
     text = (tmp_path / "plan.yaml").read_text()

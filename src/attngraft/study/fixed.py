@@ -58,7 +58,7 @@ class Fixed:
         """Write the plan into the study's folder, and beside it the schema by which editors complete its keys."""
         text = yaml.safe_dump(self._plain(), sort_keys=False, allow_unicode=True, width=100)
         write_text(folder / self.SCHEMA, json.dumps(schema(), indent=1))
-        write_text(folder / self.FILE, f"{self.HEAD}hash: {self.hash}\n{text}")
+        write_text(folder / self.FILE, f"{self.HEAD}hash: '{self.hash}'\n{text}")  # in quotes: a hash may be all digits
 
     @classmethod
     def read(cls, folder: Path) -> Fixed:
@@ -73,10 +73,10 @@ class Fixed:
         values = load(file)
         wanted, arms = values.pop("hash", None), values.pop("resolved", [])
         # The file's own words are hashed: a plan of before lacks keys that were added since, with their defaults.
-        if _hash({**values, "resolved": arms}) != wanted:
+        if _hash({**values, "resolved": arms}) != str(wanted):  # older files have it without quotes
             raise PlanError(f"{file} was changed after the study began; put it back, or begin a new study with it")
         resolved = tuple(Arm(**{**arm, "against": tuple(arm["against"])}) for arm in arms)
-        return cls(Plan.of({"max_seeds": None, **values}), resolved, wanted)
+        return cls(Plan.of({"max_seeds": None, **values}), resolved, str(wanted))
 
     def _plain(self) -> dict[str, Any]:
         plain: dict[str, Any] = {**asdict(self.plan), "resolved": [asdict(arm) for arm in self.arms]}
