@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,10 @@ import pytest
 import torch
 from ultralytics.utils.ops import xyxy2ltwh
 
-from attngraft._core.errors import OptionError
+from attngraft._core.errors import DataError, OptionError
 from attngraft.coco.masks import run_lengths
 from attngraft.yolo import YOLO
-from attngraft.yolo.detecting import detect
+from attngraft.yolo.detecting import _require_same_classes, detect
 
 mask = pytest.importorskip("hotcoco", reason="needs the [study] extra").mask
 SIDE = 128
@@ -84,3 +85,14 @@ def test_run_lengths_are_what_coco_decodes() -> None:
 def test_only_boxes_and_masks_are_compared(weights: Callable[[str], Path], tiny_data: Callable[[str], str]) -> None:
     with pytest.raises(OptionError, match="detect or segment.*classify"):
         detect(weights("yolo11n-cls.yaml"), tiny_data("classify"), split="val", options={"imgsz": SIDE})
+
+
+def test_numbers_that_stand_for_names_are_compared_with_nothing() -> None:
+    unnamed, named = {0: "0", 1: "1"}, {0: "blue", 1: "red"}
+    require = partial(_require_same_classes, Path("last.pt"), data="data.yaml", single=False)
+    require(unnamed, named=named)
+    require(named, named=named)
+    with pytest.raises(DataError, match="number 2 is none in the model and green in the data"):
+        require(unnamed, named={**named, 2: "green"})
+    with pytest.raises(DataError, match="number 0 is red in the model and blue in the data"):
+        require({0: "red", 1: "blue"}, named=named)

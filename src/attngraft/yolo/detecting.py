@@ -93,7 +93,12 @@ def detect(weights: Path, data: str, *, split: str, options: Mapping[str, Any]) 
 def _require_same_classes(
     weights: Path, known: Mapping[int, str], data: str, named: Mapping[int, str], *, single: bool
 ) -> None:
-    """Require that the numbers of classes mean the same in the model and in the data."""
+    """Require that the numbers of classes mean the same in the model and in the data.
+
+    A model without names of its own has each number as a name, and says nothing of what they mean.
+    """
+    if all(name == str(number) for number, name in known.items()):
+        known = {number: named[number] for number in known.keys() & named.keys()}
     if single or dict(known) == dict(named):
         return
     number = next(index for index in itertools.count() if known.get(index) != named.get(index))
