@@ -34,7 +34,7 @@ check: $(BIN)/.dev  ## Check style, types, layers, spelling and generated pages
 	$(BIN)/python tools/site.py --check
 	$(BIN)/python tools/attention_page.py --check
 
-test: $(BIN)/.dev  ## Run every test (about 10 minutes on 2 cores, no network)
+test: $(BIN)/.dev  ## Run every test (about 20 minutes on 2 cores, no network)
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 all: check test  ## Run what CI runs
