@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from attngraft._core.files import write_bytes
 from attngraft.probe.tally import Tally
 
 INK, ABSENT = "#1b1f24", "#f1f2f4"
-SHADES: dict[str, Any] = {"cmap": "YlGnBu", "vmin": 0.45, "vmax": 1.3, "aspect": "auto"}
-"""Pale at chance, and never so dark that text cannot be read."""
+PALE, DARK = 0.45, 1.3
+"""Accuracies of the ends of the colours: pale at chance, and never so dark that text cannot be read."""
 
 
 def draw(found: Tally, file: Path) -> Path:
@@ -54,19 +55,13 @@ def figure(found: Tally) -> Any:
 def _cells(axis: Any, found: Tally) -> None:
     scores = [[m.score(probe) for probe in found.probes] for m in found.mechanisms]
     values = np.array([[np.nan if s is None else s.accuracy for s in row] for row in scores])
-    axis.set_facecolor(ABSENT)
-    axis.imshow(np.ma.masked_invalid(values), **SHADES)
+    _shade(axis, values, found.probes)
     for row, line in enumerate(scores):
         for column, score in enumerate(line):
             text = "–" if score is None else f"{score.learned}/{score.seeds}  {score.accuracy:.2f}"
             axis.text(column, row, text, ha="center", va="center", fontsize=7, color=INK)
-    axis.set_xticks(range(len(found.probes)), found.probes, fontsize=8)
     axis.set_yticks(range(len(found.mechanisms)), [m.name for m in found.mechanisms], fontsize=8)
-    axis.tick_params(length=0)
-    axis.xaxis.tick_top()
     axis.set_xlabel("seeds that learned / seeds, mean accuracy (chance 0.5); – was not run", fontsize=7, color=INK)
-    for side in axis.spines.values():
-        side.set_visible(False)
 
 
 def _by_distance(axis: Any, found: Tally, bins: list[tuple[int, int]]) -> None:
@@ -75,14 +70,19 @@ def _by_distance(axis: Any, found: Tally, bins: list[tuple[int, int]]) -> None:
     for row, m in enumerate(found.mechanisms):
         for one in m.reach:
             values[row, bins.index((one.low, one.high))] = one.right / one.objects
-    axis.set_facecolor(ABSENT)
-    axis.imshow(np.ma.masked_invalid(values), **SHADES)
+    _shade(axis, values, [f"{low}–{high}" for low, high in bins])
     for row, column in zip(*np.nonzero(~np.isnan(values)), strict=True):
         axis.text(column, row, f"{values[row, column]:.2f}", ha="center", va="center", fontsize=7, color=INK)
-    axis.set_xticks(range(len(bins)), [f"{low}–{high}" for low, high in bins], fontsize=8)
     axis.set_yticks([])
+    axis.set_xlabel("reach: accuracy by pixels from the object to the cue", fontsize=7, color=INK)
+
+
+def _shade(axis: Any, values: np.ndarray, columns: Sequence[str]) -> None:
+    """Draw cells by their values, those without one in grey, with the names of the columns above."""
+    axis.set_facecolor(ABSENT)
+    axis.imshow(np.ma.masked_invalid(values), cmap="YlGnBu", vmin=PALE, vmax=DARK, aspect="auto")
+    axis.set_xticks(range(len(columns)), columns, fontsize=8)
     axis.tick_params(length=0)
     axis.xaxis.tick_top()
-    axis.set_xlabel("reach: accuracy by pixels from the object to the cue", fontsize=7, color=INK)
     for side in axis.spines.values():
         side.set_visible(False)

@@ -306,9 +306,8 @@ def _epochs(detector: ArrayDetector, run: ProbeRun, instrument: Instrument) -> I
 def _right(detector: ArrayDetector, seen: Drawn, *, control: bool) -> Tensor:
     """Tell of each object whether its class is the stronger one in the cell of its centre."""
     logits = torch.cat([detector.look(part)[0] for part in _parts(seen.images)])
-    if (
-        not logits.isfinite().all()
-    ):  # the stronger of two NaN is the first class, at chance like one that learned nothing
+    # The stronger of two NaN is the first class, at chance like one that learned nothing.
+    if not logits.isfinite().all():
         raise FloatingPointError("the detector gives numbers that are not finite: the run diverged and is not counted")
     column, row = ((seen.boxes[:, :2] + seen.boxes[:, 2:]) / 2 / detector.stride).long().T
     return logits[seen.owners, :, row, column].argmax(1) == seen.labels(control=control)
