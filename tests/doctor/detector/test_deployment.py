@@ -30,6 +30,8 @@ def test_global_attention_on_a_large_map_is_refused_with_the_number(monkeypatch:
     finding = find("memory of exports", f"{MICRO}+mha(heads=4)@P3", imgsz=1280)
     assert finding.status == "fail"
     assert finding.detail.startswith("9.8 GiB per image at 1280: mha at 3.grafts.0.mechanism, 25,600 cells")
+    beside = find("memory of exports", f"{MICRO}+mhsa(heads=8)@P3+mha(heads=4)@P3", imgsz=1280)
+    assert beside.detail == finding.detail.replace("grafts.0", "grafts.1"), "the larger one is exported in slices"
     training = find("memory at largest", f"{MICRO}+mhsa@P3", imgsz=1280, batch=64)
     assert training.status == "fail"
     assert int(training.detail.rpartition(" ")[2]) < 64
