@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from statistics import median
 from types import MappingProxyType
@@ -143,15 +143,12 @@ def kernels(results: dict[str, Any]) -> str:
         "| map | positions | tiled | blocked | tiled, forward+backward | blocked, forward+backward |",
         "|---|---|--:|--:|--:|--:|",
     ]
-    for case in results["cases"]:
-        part, _, shape = case["name"].partition(", ")
-        rows = {row["name"]: row for row in case["rows"]}
+    for shape, kind, rows in _kernel_cases(results):
         floor = rows.get("fused, no positions") or rows["fused"]
         cells = [
             f"{over(rows[name], floor, mode):.2f}" for mode in ("forward", "training") for name in ("tiled", "blocked")
         ]
-        kind = "none" if "without" in part else "relative"
-        lines.append(f"| {shape.removesuffix(', float32')} | {kind} | {' | '.join(cells)} |")
+        lines.append(f"| {shape} | {kind} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -162,14 +159,19 @@ def halves(results: dict[str, Any]) -> str:
         "| map | positions | in float32 | in bfloat16 | error of tiled | in float32 | in bfloat16 |",
         "|---|---|--:|--:|--:|--:|--:|",
     ]
-    for case in results["cases"]:
-        part, _, shape = case["name"].partition(", ")
-        rows = {row["name"]: row for row in case["rows"]}
+    for shape, kind, rows in _kernel_cases(results):
         cells = [f"{over(rows[name], rows['tiled'], 'forward'):.2f}" for name in names]
         cells += [f"{rows[name]['error']:.1e}" for name in ("tiled", *names)]
-        kind = "none" if "without" in part else "relative"
-        lines.append(f"| {shape.removesuffix(', bfloat16')} | {kind} | {' | '.join(cells)} |")
+        lines.append(f"| {shape} | {kind} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _kernel_cases(results: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield the map, the kind of positions and the rows by name of each case of ``--part kernels``."""
+    for case in results["cases"]:
+        part, _, shape = case["name"].partition(", ")
+        kind = "none" if "without" in part else "relative"
+        yield shape.rpartition(", ")[0], kind, {row["name"]: row for row in case["rows"]}
 
 
 def over(row: dict[str, Any], base: dict[str, Any], mode: str) -> float:
