@@ -92,7 +92,7 @@ class TestFeatureMap:
             ((1, 1, 8, 6, 6), r"got shape \(1, 1, 8, 6, 6\); add or drop an axis"),
             ((1, 4, 6, 6), r"expects 8 channels .*, got shape \(1, 4, 6, 6\); build it with channels=4"),
             ((1, 8, 0, 6), r"no empty axis, got shape \(1, 8, 0, 6\); .*raise the image size"),
-            ((0, 8, 6, 6), r"no empty axis, got shape \(0, 8, 6, 6\)"),
+            ((0, 8, 6, 6), r"no empty axis, got shape \(0, 8, 6, 6\); leave out batches without images"),
         ],
         ids=str,
     )

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from attngraft._core.processor import Processor
-from attngraft.attention import _kernels, chosen_kernel, kernel
+from attngraft.attention import _kernels, chosen_kernel, kernel, taken_kernels
 from attngraft.attention._kernels import KERNELS, Offsets, attend
 
 SCALE = 0.4
@@ -402,6 +402,18 @@ class TestChoice:
     def test_suits_the_device(self) -> None:
         names = {device: chosen_kernel((80, 80), 32, device=device).kernel for device in ("cuda", "mps", "meta")}
         assert names == {"cuda": "augmented", "mps": "augmented", "meta": "tiled"}
+
+    def test_is_noted_once_for_each_reason(self) -> None:
+        q = torch.randn(1, 2, 4, 6)
+        with taken_kernels() as outer:
+            attend(q, q, q, scale=1.0)
+            with taken_kernels() as inner, kernel("augmented"):
+                attend(q, q, q, scale=1.0)
+                attend(q, q, q, scale=1.0)
+            attend(q, q, q, scale=1.0)
+        attend(q, q, q, scale=1.0)
+        assert [choice.kernel for choice in inner] == ["augmented"]
+        assert outer == [chosen_kernel((2, 3), 4, positions=False), *inner]
 
     def test_can_be_forced_and_is_given_back(self, taken: list[str]) -> None:
         q = torch.randn(1, 2, 4, 6)

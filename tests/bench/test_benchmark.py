@@ -9,6 +9,7 @@ import torch
 
 import attngraft
 from attngraft._core.errors import OptionError, RecipeError
+from attngraft.attention import chosen_kernel, kernel
 from attngraft.bench import BACKENDS, Bench, backends
 from attngraft.bench.backends import device_of
 from attngraft.measure import flops, memory, parameters
@@ -27,6 +28,13 @@ def test_figures_are_each_detectors_own(found: Bench) -> None:
     assert grafted.train_peak_bytes > grafted.peak_bytes >= stock.peak_bytes
     assert stock.latency.ratio == stock.train_latency.ratio == 1
     assert len(grafted.latency.samples_ms) == 3
+
+
+def test_names_the_kernels_that_attention_takes(found: Bench) -> None:
+    assert found.kernels == {GRAFTED: dict([chosen_kernel((8, 8), 16)])}
+    with kernel("augmented"):
+        forced = attngraft.bench([GRAFTED, f"{MICRO}+eca@P3"], imgsz=64, rounds=1, backends=["eager"])
+    assert forced.kernels == {GRAFTED: {"augmented": "forced by attngraft.attention.kernel"}}
 
 
 def test_a_base_without_weights_is_measured_as_a_loaded_one(tmp_path: Path) -> None:

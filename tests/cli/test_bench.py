@@ -72,6 +72,7 @@ def test_the_tables_are_whole_at_80_columns() -> None:
             assert f" {timing.p50_ms:.1f} " in printed
     assert max(map(len, printed.split("1 thread(s)")[0].splitlines())) <= 80
     assert "training step, 64 x 64, batch 2, on " in printed
+    assert f"{GRAFTED}: attention by the kernel tiled: a small map: " in printed
 
 
 def test_the_command_prints_and_writes(tmp_path: Path, tiny_data: Callable[[str], str]) -> None:

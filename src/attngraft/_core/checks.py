@@ -168,7 +168,8 @@ def feature_map(module: nn.Module, channels: int, x: Tensor) -> None:
             who, f"{channels} channels (B, {channels}, H, W)", x.shape, f"build it with channels={x.shape[1]}"
         )
     if x.numel() == 0:
-        raise ShapeError(who, "a map with no empty axis", x.shape, "it was pooled away: raise the image size")
+        way_out = "it was pooled away: raise the image size" if x.shape[0] else "leave out batches without images"
+        raise ShapeError(who, "a map with no empty axis", x.shape, way_out)
     if not x.is_floating_point():
         raise DtypeError(f"{who} expects floating-point values, got {x.dtype}; call .float() on the map")
     weight = _some_parameter(module)

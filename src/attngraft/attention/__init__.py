@@ -2,7 +2,7 @@
 
 from attngraft._core.registry import Mechanism, info, mechanism, mechanisms, names, register
 from attngraft.attention._base import Attention
-from attngraft.attention._kernels import KernelChoice, chosen_kernel, kernel
+from attngraft.attention._kernels import KernelChoice, chosen_kernel, kernel, taken_kernels
 from attngraft.attention._rows import Mixture
 from attngraft.attention.aifi import AIFIEncoder
 from attngraft.attention.area_attention import AreaAttention
@@ -119,4 +119,5 @@ __all__ = [
     "mechanisms",
     "names",
     "register",
+    "taken_kernels",
 ]

@@ -100,6 +100,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, *, scale: float, offsets: Offsets | 
         ``(B, h, e, N)``, of the type of ``v``.
     """
     choice = _choice(q.device, q.shape[3], q.shape[2], v.shape[2], positions=offsets is not None)
+    if _noted is not None and choice not in _noted:
+        _noted.append(choice)
     return KERNELS[choice.kernel](q, k, v, scale, offsets)
 
 
@@ -137,6 +139,35 @@ def kernel(name: str) -> Iterator[None]:
 
 
 _forced: str | None = None
+
+
+@contextmanager
+def taken_kernels() -> Iterator[list[KernelChoice]]:
+    """Note which kernels every attention that runs inside takes, in this process.
+
+    Yields:
+        The different choices, in the order of their first use; a block around this one gets them at its end.
+
+    Example:
+        >>> from attngraft.attention import MHSA, kernel, taken_kernels
+        >>> with taken_kernels() as taken, kernel("augmented"):
+        ...     _ = MHSA(16)(torch.randn(1, 16, 7, 5))
+        >>> [choice.kernel for choice in taken]
+        ['augmented']
+    """
+    global _noted
+    before = _noted
+    own: list[KernelChoice] = []
+    _noted = own
+    try:
+        yield own
+    finally:
+        _noted = before
+        if before is not None:
+            before += [choice for choice in own if choice not in before]
+
+
+_noted: list[KernelChoice] | None = None
 
 
 class KernelChoice(NamedTuple):

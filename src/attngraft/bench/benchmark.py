@@ -15,6 +15,7 @@ import torch
 from attngraft._core.errors import AttngraftError, OptionError, first_line, suggest
 from attngraft._core.progress import SILENT, Progress
 from attngraft._core.sizes import round_up
+from attngraft.attention import taken_kernels
 from attngraft.bench.backends import BACKENDS, Call, deployed, device_of, installed
 from attngraft.bench.comparison import Bench, Settings
 from attngraft.measure import Measurement, Timing, environment, flops, latency, memory, parameters, weight_bytes
@@ -121,10 +122,14 @@ def _open(name: str, device: torch.device, progress: Progress) -> Any:
 
 
 def _bench(entries: list[_Entry], wanted: list[str], settings: Settings, progress: Progress) -> Bench:
-    figures = {}
+    figures: dict[str, dict[str, Any]] = {}
+    kernels: dict[str, dict[str, str]] = {}
     for entry in entries:
         progress.started(f"counting {entry.name}")
-        figures[entry.name] = _figures(entry, train=settings.train)
+        with taken_kernels() as taken:
+            figures[entry.name] = _figures(entry, train=settings.train)
+        if taken:
+            kernels[entry.name] = dict(taken)
     steps = _training(entries, settings, progress) if settings.train else {}
     measured: list[Measurement] = []
     absent: dict[str, dict[str, str]] = {}
@@ -139,7 +144,7 @@ def _bench(entries: list[_Entry], wanted: list[str], settings: Settings, progres
                 kept = own if backend == "eager" else {key: own[key] for key in ("parameters", "flops")}
                 shapes = (tuple(entry.x.shape),)
                 measured.append(Measurement(entry.name, backend, device, shapes, latency=timings[entry.name], **kept))
-    return Bench(environment(settings.device), settings, tuple(measured), absent)
+    return Bench(environment(settings.device), settings, tuple(measured), absent, kernels)
 
 
 def _figures(entry: _Entry, *, train: bool) -> dict[str, Any]:

@@ -61,12 +61,15 @@ class Bench:
         measurements: One for each detector and backend. Parameters are those that are trained, FLOPs, memory and
             latency those of the fused model that is deployed, except in training.
         absent: Why a detector was not measured on a backend, by the backend's and the detector's names.
+        kernels: The kernels that a detector's attention took with PyTorch, each with the reason, by the detector's
+            name; a detector without such attention is not there. See `attngraft.attention.chosen_kernel`.
     """
 
     environment: Environment
     settings: Settings
     measurements: tuple[Measurement, ...]
     absent: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    kernels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:

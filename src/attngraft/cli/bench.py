@@ -98,6 +98,8 @@ def _print(console: Console, found: Bench) -> None:
         "suppression.",
         soft_wrap=True,
     )
+    for (kernel, reason), names in _by_kernel(found).items():
+        console.print(f"{', '.join(names)}: attention by the kernel {kernel}: {reason}", soft_wrap=True, markup=False)
 
 
 def _print_inference(console: Console, found: Bench, backend: str) -> None:
@@ -138,6 +140,14 @@ def _by_reason(failed: Mapping[str, str]) -> dict[str, list[str]]:
     for name, why in failed.items():
         found.setdefault(why, []).append(name)
     return found
+
+
+def _by_kernel(found: Bench) -> dict[tuple[str, str], list[str]]:
+    names: dict[tuple[str, str], list[str]] = {}
+    for name, kernels in found.kernels.items():
+        for choice in kernels.items():
+            names.setdefault(choice, []).append(name)
+    return names
 
 
 def _in(count: int | None, unit: float, digits: int) -> str:

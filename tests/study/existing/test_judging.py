@@ -129,6 +129,8 @@ def test_predictions_that_cannot_be_used_say_why(predictions: tuple[Study, dict[
         pattern = content if message == "nothing is called" else str(file)
         with pytest.raises(DataError, match=message):
             read_predictions(truth, {**patterns, "eca@P3": pattern})
+    with pytest.raises(DataError, match=r"stock-0.json is a run of stock and of eca@P3; a run has one arm"):
+        read_predictions(truth, {**patterns, "eca@P3": patterns["stock"]})
     (tmp_path / "predictions" / "eca@P3-more-2.json").write_text("[]")
     with pytest.raises(DataError, match="two runs of seed 2"):
         read_predictions(truth, patterns)
@@ -187,6 +189,8 @@ def test_run_folders_give_the_verdicts_of_the_study_to_the_digit(tiny_data: str,
     assert [arm.verdict for arm in results.arms] == [arm.verdict for arm in study.results.arms]
     assert sorted(path for path in runs.rglob("*")) == before  # nothing is written beside the runs
 
+    with pytest.raises(DataError, match="stock/s0 is a run of stock and of more"):
+        read_run_folders({**patterns, "more": f"{runs}/stock/s0"})
     with pytest.raises(DataError, match="two runs of seed 0"):
         read_run_folders({**patterns, "both": f"{runs}/*/s0"})
     with pytest.raises(DataError, match="no finished training run"):

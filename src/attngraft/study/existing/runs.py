@@ -74,11 +74,13 @@ def read_predictions(
         progress: Hears which file is being evaluated.
 
     Raises:
-        DataError: If a file is missing, unreadable, of other images, or of a seed that another has.
+        DataError: If a file is missing, unreadable, of other images, of two arms, or of a seed that another has.
     """
     found = Found(task, truth.name, truth=read_json(truth, dict))
-    for arm, pattern in patterns.items():
-        for seed, file in by_seed(arm, numbered(arm, matching(arm, pattern))).items():
+    files = {arm: by_seed(arm, numbered(arm, matching(arm, pattern))) for arm, pattern in patterns.items()}
+    _require_own(files)
+    for arm, seeds in files.items():
+        for seed, file in seeds.items():
             progress.started(f"evaluating {file.name}")
             try:
                 found.add(arm, seed, read_json(file, list))
@@ -107,11 +109,13 @@ def read_run_folders(
         **options: ``imgsz``, ``batch`` and ``device`` over those of the runs.
 
     Raises:
-        DataError: If a folder is no finished run, two have one seed, or they were trained on different data.
+        DataError: If a folder is no finished run or one of two arms, two have one seed, or they were trained on
+            different data.
     """
     from attngraft.yolo.detecting import detect
 
     runs = {arm: by_seed(arm, [_run(path) for path in matching(arm, pattern)]) for arm, pattern in patterns.items()}
+    _require_own(runs)
     on = data or _one_data(path for seeds in runs.values() for path in seeds.values())
     found: Found | None = None
     for arm, seeds in runs.items():
@@ -163,6 +167,16 @@ def by_seed(arm: str, runs: Iterable[tuple[int, Path]]) -> dict[int, Path]:
             )
         found[seed] = path
     return found
+
+
+def _require_own(runs: Mapping[str, Mapping[int, Path]]) -> None:
+    """Require that no run is two arms': it would be compared with itself, and its gain be 0 for certain."""
+    owners: dict[Path, str] = {}
+    for arm, seeds in runs.items():
+        for path in seeds.values():
+            owner = owners.setdefault(path.resolve(), arm)
+            if owner != arm:
+                raise DataError(f"{path} is a run of {owner} and of {arm}; a run has one arm, so correct one pattern")
 
 
 def numbered(arm: str, files: Sequence[Path]) -> list[tuple[int, Path]]:
