@@ -124,3 +124,13 @@ def over(image: Bytes, heat: Array, scale: float, side: int = 240) -> Image.Imag
 def opaque(shares: Array) -> Array:
     """Return how much of the image a map hides: more where it is higher."""
     return np.asarray(0.35 + 0.6 * np.sqrt(shares), np.float32)
+
+
+def shown_score(score: float) -> str:
+    """Write a score as the page does: with two decimals, or two digits where it is under a tenth.
+
+    Example:
+        >>> shown_score(0.873), shown_score(0.0042)
+        ('0.87', '0.0042')
+    """
+    return f"{score:#.2g}" if score < 0.1 else f"{score:.2f}"

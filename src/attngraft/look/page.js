@@ -247,7 +247,7 @@
   /** @param {number} i */
   function describe(i) {
     const d = image().detections[i];
-    return say("detection", { number: i + 1, label: d.label, score: d.score.toFixed(2) });
+    return say("detection", { number: i + 1, label: d.label, score: d.score < 0.1 ? d.score.toPrecision(2) : d.score.toFixed(2) });
   }
 
   /** @param {number} i */

@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from attngraft import drawing
 from attngraft.look.arrays import Array, Attention, ImageLook, Size
-from attngraft.look.drawn import data_url, lay, over
+from attngraft.look.drawn import data_url, lay, over, shown_score
 from attngraft.look.language import Font, font, say
 
 SIDE, GUTTER, LINE, COLUMNS = 240, 12, 18, 5
@@ -141,7 +141,7 @@ def _said(look: ImageLook, detection: int, names: dict[int, str], language: str)
     if not look.detections:
         return say(language, "sheet.none"), look.name
     one = look.detections[detection]
-    return f"{names.get(one.label, one.label)} {one.score:.2f}", look.name
+    return f"{names.get(one.label, one.label)} {shown_score(one.score)}", look.name
 
 
 def _marked(look: ImageLook, detection: int) -> Image.Image:

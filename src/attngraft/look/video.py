@@ -22,7 +22,7 @@ from attngraft._core.progress import SILENT, Progress
 from attngraft.drawing import PALETTE, Box, mark
 from attngraft.look.arrays import Array
 from attngraft.look.asking import checked_settings, open_subject
-from attngraft.look.drawn import colours, opaque
+from attngraft.look.drawn import colours, opaque, shown_score
 from attngraft.look.images import Pixels
 from attngraft.maps import Detection, Prepared, Subject
 
@@ -228,7 +228,7 @@ class _Follower:
         left, top, right, bottom = prepared.back(detection.box)
         mark(shown, [Box(left, top, right, bottom, detection.label)], class_names=None, colours=PALETTE)
         most = f"ODAM of the class at {self._layer}, strongest {float(heat.max()):.3g}"
-        return _worded(shown, f"{name} {detection.score:.2f} · {most}")
+        return _worded(shown, f"{name} {shown_score(detection.score)} · {most}")
 
 
 def overlaid(frame: Pixels, heat: Array, prepared: Prepared) -> Pixels:

@@ -18,6 +18,7 @@ import attngraft
 from attngraft._core.errors import PlanError
 from attngraft.cli.look import run_look
 from attngraft.study.judging.results import Results
+from attngraft.study.reporting.figures import curves_figure
 from attngraft.study.reporting.report import write_report
 from attngraft.study.running.records import Run
 from attngraft.study.study import Study
@@ -38,6 +39,13 @@ class Addresses(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.found += [value or "" for key, value in attrs if key in ("src", "href", "xlink:href", "srcset", "action")]
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_epochs_are_whole_numbers(epochs: int) -> None:
+    figure = curves_figure({"stock": [[40.0] * epochs, [50.0] * epochs]}, {"stock": "#000000"})
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", figure)
+    assert texts[: texts.index("epoch")] == [str(epoch + 1) for epoch in range(epochs)]
 
 
 def test_the_report_of_a_study(made_study: Make) -> None:

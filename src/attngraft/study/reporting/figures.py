@@ -101,6 +101,7 @@ def curves_figure(curves: Mapping[str, Sequence[Sequence[float]]], shade: Mappin
         marker = "o" if values.shape[1] == 1 else ""
         axes.plot(epochs, values.mean(0), color=shade[name], lw=1.6, ls=style, marker=marker, label=_label(name))
     axes.set_xlabel("epoch")
+    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)  # one epoch is no axis from 0.96 to 1.04
     axes.set_ylabel("AP on the validation split, by Ultralytics")
     axes.legend(frameon=False, labelcolor=INK, fontsize=8)
     return as_svg(figure, "curves")
