@@ -18,7 +18,7 @@ study = Study(
     train={"epochs": 1, "imgsz": 96, "batch": 8, "workers": 0, "device": "cpu"},
     folder="study",
 )
-failed = study.run(workers=1, anyway=True)  # one epoch teaches nothing, at which a study would stop
+failed = study.run(parallel=1, anyway=True)  # one epoch teaches nothing, at which a study would stop
 assert not failed
 
 # %%

@@ -85,8 +85,8 @@ def stages(device: str, output: Path, processor: str, *, quick: bool) -> list[St
     )
     mhsa = ["benchmarks/mhsa.py", "--device", device, "--dtype", "bfloat16", "--results", results, *some]
     detectors = ["benchmarks/detectors.py", "--device", device, "--backends", "eager", "--results", results, *some]
-    small = ["se", "probes=reach", "epochs=1", "images=16", "workers=1"]
-    whole = ["mhsa", "coord_attention", "se", "ema", "probes=relation,reach", f"workers={os.cpu_count()}"]
+    small = ["se", "probes=reach", "epochs=1", "images=16", "parallel=1"]
+    whole = ["mhsa", "coord_attention", "se", "ema", "probes=relation,reach", f"parallel={os.cpu_count()}"]
     return [
         Stage("tests", 4, tests),
         Stage("kernels", 3, [*mhsa, "--seconds", "0.3" if quick else "2"]),

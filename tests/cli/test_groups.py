@@ -141,15 +141,19 @@ def test_a_dry_run_of_resume_and_of_search_trains_nothing(
     assert {path.name for path in Path().rglob("*") if path.is_file()} <= {"plan.yaml", "plan.schema.json"}
 
 
-def test_the_old_name_of_parallel_is_taken_with_a_sentence(
+def test_how_many_runs_go_on_at_once_has_one_name(
     tiny_data: Callable[[str], str], run: Callable[[str], Result]
 ) -> None:
     keys = " ".join(f"{key}={value}" for key, value in TINY.items())
-    for key in ("workers", "parallel"):
-        result = run(f"study data={tiny_data('detect')} {keys} device=cpu batch=4 {key}=2 --dry-run")
-        assert result.exit_code == 0, result.output
-        assert "2 at once" in result.output
-        assert ("called parallel= now" in result.output) is (key == "workers")
+    words = f"study data={tiny_data('detect')} {keys} device=cpu batch=4"
+    result = run(f"{words} parallel=2 --dry-run")
+    assert result.exit_code == 0, result.output
+    assert "2 at once" in result.output
+    refused = run(f"{words} workers=0 --dry-run")
+    assert refused.exit_code != 0
+    assert "parallel= says how many runs go on at once; loader processes of Ultralytics are train.workers=" in (
+        refused.output
+    )
 
 
 def test_an_output_is_named_in_one_way(run: Callable[[str], Result]) -> None:

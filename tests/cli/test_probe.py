@@ -16,7 +16,7 @@ def command(*words: str) -> tuple[int, str]:
 
 
 def test_a_tiny_probe_end_to_end(tmp_path: Path) -> None:
-    words = ["se", "probes=reach", "seeds=1", "controls=0", "epochs=1", "images=16", "workers=1", "-o", str(tmp_path)]
+    words = ["se", "probes=reach", "seeds=1", "controls=0", "epochs=1", "images=16", "parallel=1", "-o", str(tmp_path)]
     code, said = command(*words)
     assert code == 0
     assert "[2/2] se on reach, seed 0: accuracy" in said

@@ -46,7 +46,7 @@ def test_runs_are_kept_failures_are_said_and_what_is_missing_is_added(tmp_path: 
     file = tmp_path / "probe_test_crash.py"
     file.write_text(CRASH)
     lines: list[str] = []
-    keys = {"probes": "reach", "epochs": 1, "images": 16, "controls": 0, "folder": tmp_path / "out", "workers": 1}
+    keys = {"probes": "reach", "epochs": 1, "images": 16, "controls": 0, "folder": tmp_path / "out", "parallel": 1}
     try:
         found = attngraft.probe(
             [f"{file}:ProbeTestCrash", "se"],
@@ -72,7 +72,7 @@ def test_runs_are_kept_failures_are_said_and_what_is_missing_is_added(tmp_path: 
 
 
 def test_a_killed_call_leaves_no_process_and_resumes(tmp_path: Path) -> None:
-    words = ["-m", "attngraft", "probe", "se", "probes=reach", "controls=0", "workers=1", "-o", str(tmp_path)]
+    words = ["-m", "attngraft", "probe", "se", "probes=reach", "controls=0", "parallel=1", "-o", str(tmp_path)]
     process = subprocess.Popen([sys.executable, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 90
     children: list[psutil.Process] = []
@@ -104,7 +104,7 @@ def test_bad_input_is_said_before_anything_is_written(tmp_path: Path) -> None:
             probe("se", probes=nothing, folder=folder)
     with pytest.raises(UnknownNameError, match="no probe is called 'raech'; did you mean reach"):
         probe("se", probes="count,raech,", folder=folder)
-    for key, value in {"seeds": 0, "epochs": True, "images": "9", "workers": -1}.items():
+    for key, value in {"seeds": 0, "epochs": True, "images": "9", "parallel": -1}.items():
         with pytest.raises(OptionError, match=f"probe needs {key} to be a positive integer, got {value!r}"):
             probe("se", folder=folder, **{key: value})  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="probe needs controls to be an integer of 0 or more, got -1"):

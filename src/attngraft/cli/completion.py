@@ -244,7 +244,7 @@ COMMANDS: Mapping[str, Command] = {
         first=files(".pt", ".ckpt", ".jpg", ".jpeg", ".png", ".mp4"), repeated=True,
     ),
     "probe": Command(
-        ("probes", "seeds", "controls", "workers", "epochs", "images", "output"), first=mechanisms, repeated=True
+        ("probes", "seeds", "controls", "parallel", "epochs", "images", "output"), first=mechanisms, repeated=True
     ),
     "graft": Command(first=recipe),
     "card": Command(share.CARD_KEYS, first=files(".pt"), values={"study": files()}),

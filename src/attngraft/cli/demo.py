@@ -80,7 +80,7 @@ def run_demo(
         Plan(str(data), (ARM,), base=BASE, controls=("stock", "conv"), seeds=seeds, sesoi=SESOI, train=training),
         folder=out / "study",
     )
-    failed = study.run(workers=parallel, console=console, anyway=True)  # what came out is the demonstration
+    failed = study.run(parallel=parallel, console=console, anyway=True)  # what came out is the demonstration
     for run in failed:
         raise DemoError(f"the run '{run}' failed; its output is in {study.store.log(run)}")
     concluded = study.conclude()

@@ -191,11 +191,11 @@ def probe(words: tuple[str, ...], everyone: bool, output: Path | None) -> None:
     \b
     attngraft probe mhsa ema
     attngraft probe "mhsa(position=none)" my_attention.py:MyAttention probes=relbig,reach seeds=5
-    attngraft probe --all seeds=1 workers=4
+    attngraft probe --all seeds=1 parallel=4
 
     One small detector is trained with each mechanism on generated images whose answer is known, and with none. What is
     finished is kept, so that the same command resumes, and a folder alone (-o) is reported again. Keys: probes, seeds,
-    controls, workers, epochs, images. Exits with status 1 if a run failed.
+    controls, parallel, epochs, images. Exits with status 1 if a run failed.
     """
     from attngraft.cli.probe import run_probe
 
@@ -205,7 +205,7 @@ def probe(words: tuple[str, ...], everyone: bool, output: Path | None) -> None:
 @main.command()
 @output_option("Folder to fill; the next free name is taken if it exists.", "runs/demo")
 @click.option("--device", default="cpu", show_default=True, help="The device of Ultralytics, such as cpu or 0.")
-@click.option("--parallel", "--workers", type=click.IntRange(1), default=2, show_default=True, help="Runs at once.")
+@click.option("--parallel", type=click.IntRange(1), default=2, show_default=True, help="Runs at once.")
 @click.option("--rule", type=click.Choice(["global", "local"]), default="global", help="What tells an object's class.")
 def demo(output: Path | None, device: str, parallel: int, rule: str) -> None:
     """Study attention on built-in data, in miniature: six small training runs, under 5 minutes on two cores."""

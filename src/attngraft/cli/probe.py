@@ -18,7 +18,7 @@ from attngraft.probe.ledger import INSTRUMENT
 from attngraft.probe.markdown import cell, learned, write
 from attngraft.probe.probing import HOME
 
-KEYS = ("probes", "seeds", "controls", "workers", "epochs", "images")
+KEYS = ("probes", "seeds", "controls", "parallel", "epochs", "images")
 FEW = 3
 """Mechanisms of which every probe is said in a sentence."""
 

@@ -243,15 +243,8 @@ def _options(words: Sequence[str]) -> dict[str, Any]:
 
 
 def _how(options: dict[str, Any]) -> dict[str, Any]:
-    """Take what says how a plan is carried out; ``workers`` is what ``parallel`` was called."""
-    if "workers" in options:
-        click.echo(
-            "attngraft: workers= is called parallel= now: how many runs at once; loader processes are train.workers=",
-            err=True,
-        )
-    parallel = pairs.take(options, "study", "parallel", "workers")
-    found = {key: options.pop(key) for key in RUN_KEYS if key in options}
-    return found if parallel is None else {"workers": parallel, **found}
+    """Take what says how a plan is carried out."""
+    return {key: options.pop(key) for key in RUN_KEYS if key in options}
 
 
 def _carry_out(begun: Study, how: dict[str, Any], *, dry_run: bool) -> int:
@@ -259,6 +252,6 @@ def _carry_out(begun: Study, how: dict[str, Any], *, dry_run: bool) -> int:
 
     screen = console()
     if dry_run:
-        print_estimate(screen, begun, how.get("workers"))
+        print_estimate(screen, begun, how.get("parallel"))
         return COMPLETE
     return conclude(screen, begun, begun.run(**how, console=screen))

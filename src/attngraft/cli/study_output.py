@@ -68,7 +68,7 @@ def print_estimate(screen: Console, begun: Study, parallel: int | None) -> None:
 
     with StatusLine(screen) as progress:
         found = begun.forecast(parallel, progress=progress)
-    table = Table("arm", "recipe", "one run", title=f"{found.runs} runs, {found.workers} at once")
+    table = Table("arm", "recipe", "one run", title=f"{found.runs} runs, {found.parallel} at once")
     for arm in found.fixed.arms:
         table.add_row(arm.name, Path(arm.model).name, _duration(found.seconds[arm.name]))
     screen.print(table)

@@ -38,7 +38,7 @@ def probe(
     seeds: int = SEEDS,
     controls: int = CONTROLS,
     folder: str | Path = HOME,
-    workers: int | None = None,
+    parallel: int | None = None,
     epochs: int | None = None,
     images: int | None = None,
     progress: Progress = SILENT,
@@ -54,7 +54,7 @@ def probe(
         seeds: Runs of each mechanism on each probe, from seed 0; equal seeds are paired.
         controls: Runs of each mechanism on each probe's control.
         folder: Where records and report are; made if it is not there.
-        workers: How many runs at once; None fits the machine.
+        parallel: How many runs at once; None fits the machine.
         epochs: Epochs of a run; None takes the instrument's. The folder must be of the same.
         images: Training images; None takes the instrument's. The folder must be of the same.
         progress: Gets each run before it starts, and its record.
@@ -74,7 +74,7 @@ def probe(
     Example:
         >>> probe("mhsa", probes="reach", seeds=1)  # doctest: +SKIP
     """
-    _check(seeds, controls, workers)
+    _check(seeds, controls, parallel)
     asked, sources = _read(mechanisms)
     wanted = planned(asked, _probes(probes), seeds, controls)
     extra_package("scipy", "study")
@@ -96,7 +96,7 @@ def probe(
         known = ledger.records()
         missing = [run for run in wanted if run not in known]
         progress.line(f"{len(wanted)} runs, {len(wanted) - len(missing)} of them finished before")
-        crew = Crew(ledger.folder, instrument, sources, workers or fitting_workers())
+        crew = Crew(ledger.folder, instrument, sources, parallel or fitting_workers())
         _carry_out(crew, ledger, wanted, missing, progress)
     finally:
         lock.release()
@@ -161,8 +161,8 @@ def _instrument(epochs: int | None, images: int | None) -> Instrument:
     return replace(used, epochs=epochs, images=images)
 
 
-def _check(seeds: int, controls: int, workers: int | None) -> None:
-    positive("probe", seeds=seeds, workers=1 if workers is None else workers)
+def _check(seeds: int, controls: int, parallel: int | None) -> None:
+    positive("probe", seeds=seeds, parallel=1 if parallel is None else parallel)
     if isinstance(controls, bool) or not isinstance(controls, int) or controls < 0:
         raise OptionError(f"probe needs controls to be an integer of 0 or more, got {controls!r}")
 

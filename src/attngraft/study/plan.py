@@ -45,8 +45,8 @@ SEEDS: Any = "3-15"
 """Seeds of a plan that names none: it is judged after the third seed and after each one more, until it is decided."""
 
 RUN_OPTIONS = {
-    "workers": "give it to the command as parallel= or to run(); loader processes of Ultralytics go under train:",
-    "parallel": "give it to the command, or to run() as workers",
+    "workers": "parallel= says how many runs go on at once; loader processes of Ultralytics are train.workers=",
+    "parallel": "give it to the command or to run()",
     "engine": "give it to the command or to run()",
     "address": "give it to the command or to run()",
     "gpus": "give it to the command or to run()",

@@ -111,11 +111,11 @@ class Study:
 
         return settle(self.plan)
 
-    def forecast(self, workers: int | None = None, *, progress: Progress = SILENT) -> Forecast:
+    def forecast(self, parallel: int | None = None, *, progress: Progress = SILENT) -> Forecast:
         """Say what the study will take, from a short timing; writes nothing into its folder.
 
         Args:
-            workers: How many runs at once; None fits the machine.
+            parallel: How many runs at once; None fits the machine.
             progress: Told what is being done.
 
         Raises:
@@ -126,12 +126,12 @@ class Study:
 
         self._check_data()
         progress.started("settling the arms")
-        return forecast(self.fixed(), self.store.folder, workers, progress)
+        return forecast(self.fixed(), self.store.folder, parallel, progress)
 
     def run(
         self,
         *,
-        workers: int | None = None,
+        parallel: int | None = None,
         engine: EngineName = "local",
         address: str | None = None,
         gpus: float | None = None,
@@ -141,7 +141,7 @@ class Study:
         """Carry out what is missing; safe to call again after whatever stopped it.
 
         Args:
-            workers: How many runs at once; None fits the machine.
+            parallel: How many runs at once; None fits the machine.
             engine: ``local`` or ``ray``.
             address: The Ray cluster; None starts one here.
             gpus: GPUs a run takes on Ray, such as 0.5.
@@ -159,7 +159,7 @@ class Study:
         with alone(self.store.folder, self.folder):
             self._check_data()
             fixed = self.fixed()
-            carrier = self._engine(fixed, workers, engine, address, gpus)  # before the plan is fixed: it may refuse
+            carrier = self._engine(fixed, parallel, engine, address, gpus)  # before the plan is fixed: it may refuse
             self._fix(fixed)
             self.store.set_aside_damaged(console.print if console else print)
             more = partial(self._more, fixed)
@@ -344,10 +344,10 @@ class Study:
         return undecided(self.store, fixed)
 
     def _engine(
-        self, fixed: Fixed, workers: int | None, engine: EngineName, address: str | None, gpus: float | None
+        self, fixed: Fixed, parallel: int | None, engine: EngineName, address: str | None, gpus: float | None
     ) -> Engine:
         if engine == "local":
-            return Local(self.store, workers, pin=fixed.plan.train.get("device") is None)
+            return Local(self.store, parallel, pin=fixed.plan.train.get("device") is None)
         if engine == "ray":
             return Ray(self.store, address, gpus=gpus)
         raise PlanError(f"engine is local or ray, got {engine!r}")

@@ -72,7 +72,7 @@ def test_a_study_trains_and_validates_on_the_folds(tmp_path: Path) -> None:
     data = beacons(tmp_path / "data", train=12, val=6)
     keys = {**TINY, "data": str(data), "arms": "eca@P3", "controls": "stock", "seeds": 2, "folds": 2}
     study = Study(folder=tmp_path / "study", **keys)
-    assert study.run(workers=1, anyway=True) == {}
+    assert study.run(parallel=1, anyway=True) == {}
     images = [{image["file_name"] for image in study.store.truth(fold)["images"]} for fold in (0, 1)]
     assert [len(names) for names in images] == [9, 9]
     assert not images[0] & images[1]

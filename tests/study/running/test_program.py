@@ -77,7 +77,7 @@ def test_the_example_is_studied_from_its_own_command_line(tmp_path: Path) -> Non
     file = tmp_path / "truth.json"
     subprocess.run([sys.executable, str(EXAMPLE), "truth", str(file)], check=True)
     study = Study(plan(file, COMMAND, arms="squeeze", seeds=2), folder=tmp_path / "study")
-    assert study.run(workers=2, anyway=True) == {}
+    assert study.run(parallel=2, anyway=True) == {}
     by_arm = {(record.arm, record.seed): record for record in study.records()}
     assert sorted(by_arm) == [("squeeze", 0), ("squeeze", 1), ("stock", 0), ("stock", 1)]
     again = json.loads((study.store.training(Run(study.fixed().arm("stock"), 1)) / "predictions.json").read_text())
@@ -103,7 +103,7 @@ def test_a_study_of_a_program_survives_being_killed(truth: Path, slow: str, tmp_
     until(lambda: not psutil.pid_exists(child))  # the program ends with the study that started it
     assert status.read(folder)["state"] == "running"  # its last word
 
-    assert Study.open(folder).run(workers=2) == {}
+    assert Study.open(folder).run(parallel=2) == {}
     assert {name: (store.records / name).read_bytes() for name in kept} == kept
     told = status.read(folder)
     assert told["state"] == "ended"
@@ -184,7 +184,7 @@ def test_a_program_may_leave_numbers_alone(tmp_path: Path) -> None:
     command = f"{sys.executable} {script} {{arm}} {{seed}} {{folder}}"
     keys = {"data": "tiny-imagenet", "base": "plain", "arms": "good", "metric": "top1", "command": command}
     study = Study(Plan.of({**keys, "seeds": "3-8"}), folder=tmp_path / "study")
-    assert study.run(workers=2) == {}
+    assert study.run(parallel=2) == {}
     assert sorted(file.suffix for file in study.store.records.iterdir()) == [".json"] * 6  # decided at the first look
     results = study.results
     arm = results.arm("good")
@@ -207,7 +207,7 @@ def test_a_program_may_leave_numbers_alone(tmp_path: Path) -> None:
     (study.store.records / "good-s1.json").write_text("{")
     study.store.set_aside_damaged(lambda _: None)
     assert not study.store.has(Run(study.fixed().arm("good"), 1))
-    assert study.run(workers=1) == {}
+    assert study.run(parallel=1) == {}
     assert study.results.arm("good").verdict == arm.verdict
 
 
@@ -217,7 +217,7 @@ def test_an_arm_with_the_numbers_of_the_baseline_stops_the_study(tmp_path: Path)
     command = f"{sys.executable} {script} {{arm}} {{seed}} {{folder}}"
     given = Plan.of({"data": "x", "base": "plain", "arms": "good", "seeds": 2, "metric": "top1", "command": command})
     with pytest.raises(PlanError, match="in every seed its numbers equal the baseline's"):
-        Study(given, folder=tmp_path / "study").run(workers=1)
+        Study(given, folder=tmp_path / "study").run(parallel=1)
 
 
 def test_one_kind_of_outcome_a_study(truth: Path, tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ def test_one_kind_of_outcome_a_study(truth: Path, tmp_path: Path) -> None:
         "open(f'{folder}/{name}.json', 'w').write(json.dumps(content))\n"
     )
     given = plan(truth, f"{sys.executable} {script} {{arm}} {{seed}} {{folder}} {{data}}", seeds=1)
-    (why,) = Study(given, folder=tmp_path / "study").run(workers=1).values()
+    (why,) = Study(given, folder=tmp_path / "study").run(parallel=1).values()
     assert "good, seed 0 left numbers alone, and stock-s0 detections" in why
 
 

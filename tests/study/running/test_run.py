@@ -260,7 +260,7 @@ def test_a_study_survives_kills_of_its_driver_and_its_runs(tiny_data: str, tmp_p
     finished = (folder / "records" / "stock-s0.json").read_bytes()
 
     study = Study.open(folder)
-    assert study.run(workers=2, anyway=True) == {}
+    assert study.run(parallel=2, anyway=True) == {}
     assert (folder / "records" / "stock-s0.json").read_bytes() == finished
     record = store.record(eca)
     assert len(record.watch["resumed"]) == 2

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from attngraft.study.judging.results import ArmResult, Results
 
@@ -101,7 +102,7 @@ def curves_figure(curves: Mapping[str, Sequence[Sequence[float]]], shade: Mappin
         marker = "o" if values.shape[1] == 1 else ""
         axes.plot(epochs, values.mean(0), color=shade[name], lw=1.6, ls=style, marker=marker, label=_label(name))
     axes.set_xlabel("epoch")
-    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)  # one epoch is no axis from 0.96 to 1.04
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
     axes.set_ylabel("AP on the validation split, by Ultralytics")
     axes.legend(frameon=False, labelcolor=INK, fontsize=8)
     return as_svg(figure, "curves")

@@ -45,7 +45,7 @@ class Forecast:
     Attributes:
         fixed: The plan with its arms settled.
         runs: How many runs, at most.
-        workers: How many at once.
+        parallel: How many at once.
         seconds: Of each arm's one run, and of the whole under ``""``.
         bytes: Of the study's folder.
         free: Bytes free where it will be.
@@ -54,14 +54,14 @@ class Forecast:
 
     fixed: Fixed
     runs: int
-    workers: int
+    parallel: int
     seconds: dict[str, float]
     bytes: int
     free: int
     warnings: tuple[str, ...] = ()
 
 
-def forecast(fixed: Fixed, folder: Path, workers: int | None, progress: Progress) -> Forecast:
+def forecast(fixed: Fixed, folder: Path, parallel: int | None, progress: Progress) -> Forecast:
     """Say what a study in a folder will take; see `Study.forecast`."""
     from attngraft.yolo.splits import split_images
     from attngraft.yolo.step import parameters
@@ -81,12 +81,12 @@ def forecast(fixed: Fixed, folder: Path, workers: int | None, progress: Progress
             progress.started(f"timing {arm.name}")
             seconds[arm.name] = START_SECONDS + epochs * seen * _seconds_a_picture(arm, plan)
             weights[arm.name] = parameters(arm.model)
-    at_once, seeds = workers or fitting_workers(), plan.max_seeds or plan.seeds
+    at_once, seeds = parallel or fitting_workers(), plan.max_seeds or plan.seeds
     home = next(parent for parent in [folder, *folder.parents] if parent.exists())
     return Forecast(
         fixed=fixed,
         runs=seeds * len(fixed.arms),
-        workers=at_once,
+        parallel=at_once,
         seconds={**seconds, "": seeds * sum(seconds.values()) / at_once},
         bytes=seeds * sum(4 * COPIES * count + RECORD_BYTES for count in weights.values()),
         free=shutil.disk_usage(home).free,
