@@ -57,7 +57,7 @@ def test_every_base_keeps_its_head(base: str, task: str, strides: list[int] | No
     if strides:
         assert model.model.stride.tolist() == strides
     with torch.no_grad():
-        model.model.eval()(torch.rand(1, 3, 64, 96))
+        model.model.eval()(torch.rand(1, 3, 128, 160))  # cells for the 300 queries of RT-DETR
 
 
 def test_the_head_reads_the_maps_that_it_read() -> None:

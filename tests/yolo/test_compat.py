@@ -16,19 +16,21 @@ from attngraft.yolo import _compat
 from tests.hostkit import TRAIN
 
 
-@pytest.mark.parametrize("version", ["8.3.253", "7.0", "8.3"])
+@pytest.mark.parametrize("version", ["8.4.66", "8.3.253", "7.0", "8.3"])
 def test_a_release_that_is_too_old_is_refused_in_one_sentence(version: str) -> None:
-    with pytest.raises(HostError, match=rf"ultralytics 8.4 and newer, and found {version}; run: pip install"):
+    with pytest.raises(HostError, match=rf"ultralytics 8.4.67 and newer, and found {version}; run: pip install"):
         _compat.check_version(version)
 
 
-@pytest.mark.parametrize(("version", "warns"), [("8.4.0", False), ("8.4.190", False), ("8.5.0", True), ("9.0.1", True)])
+@pytest.mark.parametrize(
+    ("version", "warns"), [("8.4.67", False), ("8.4.190", False), ("8.5.0", True), ("9.0.1", True)]
+)
 def test_a_release_beyond_the_tested_ones_runs_with_a_warning(
     version: str, warns: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     logging.getLogger("ultralytics").propagate = True
     _compat.check_version(version)
-    assert (f"was tested with ultralytics 8.4.0 to 8.4.190, and this is {version}" in caplog.text) is warns
+    assert (f"was tested with ultralytics 8.4.67 to 8.4.190, and this is {version}" in caplog.text) is warns
 
 
 def test_a_changed_hook_point_is_named() -> None:

@@ -61,10 +61,10 @@ from attngraft.measure import flops
 from attngraft.yolo import backbones, checkpoint, copied, grafting, rows, structure
 from attngraft.yolo.yamls import load_own
 
-OLDEST = (8, 4, 0)
-"""The first release that has what we touch."""
+OLDEST = (8, 4, 67)
+"""The first release that opens checkpoints with weights_only, and so the first that our restricted loading is for."""
 
-TESTED = "8.4.0 to 8.4.190"
+TESTED = "8.4.67 to 8.4.190"
 BEYOND = (8, 5, 0)
 """Releases that were checked, and the first that is too new to be like them: it runs, with a warning."""
 
@@ -86,7 +86,8 @@ def check_version(version: str) -> None:
     numbers = tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
     if numbers < OLDEST:
         raise HostError(
-            f"attngraft works with ultralytics 8.4 and newer, and found {version}; run: pip install 'ultralytics>=8.4'"
+            f"attngraft works with ultralytics 8.4.67 and newer, and found {version}; "
+            "run: pip install 'ultralytics>=8.4.67'"
         )
     if numbers >= BEYOND:
         log.warning(
