@@ -38,6 +38,10 @@ def gradients(module: nn.Module, x: Tensor) -> dict[str, Tensor]:
     return {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
 
 
+BACKEND = "aot_eager" if torch.__version__ >= (2, 10) else "inductor"
+"""The cheapest that is right: up to PyTorch 2.8, aot_eager reads memory that nobody wrote in fused attention."""
+
+
 @pytest.mark.parametrize("name", NAMES)
 class TestContract:
     @pytest.mark.parametrize("size", SIZES, ids=str)
@@ -196,7 +200,7 @@ class TestContract:
         torch.compiler.reset()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what the compiler says about itself
-            compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+            compiled = torch.compile(module, fullgraph=True, backend=BACKEND)
             y = compiled(x)
         torch.testing.assert_close(y, module(x), atol=ATOL[torch.float32], rtol=1e-4)
 
