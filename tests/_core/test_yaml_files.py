@@ -27,6 +27,10 @@ def merge_bomb(levels: int) -> str:
     return "\n".join(lines + [f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}" for n in range(1, levels)])
 
 
+DEEP = "nested more than 100 levels|maximum nesting depth"
+"""By us, or from PyYAML 6.0.4 on by its own bound of 1000."""
+
+
 class TestBounds:
     @pytest.mark.parametrize(
         ("text", "message"),
@@ -35,8 +39,8 @@ class TestBounds:
             (bomb(40, 2), "more than 1,000,000 values"),
             (merge_bomb(40), "more than 1,000,000 values"),
             ("a: &a [*a]", r"has the alias \*a inside"),
-            ("[" * 200_000, "nested more than 100 levels"),
-            ("{a: " * 200_000, "nested more than 100 levels"),
+            ("[" * 200_000, DEEP),
+            ("{a: " * 200_000, DEEP),
             ("a: " + ":".join(["1"] * 40_000), "a number of 79,999 characters"),
             ("a: !!int '" + ":".join(["1"] * 40_000) + "'", "a number of 79,999 characters"),
             ("a: " + "9" * 100_000, "a number of 100,000 characters"),

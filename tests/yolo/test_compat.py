@@ -23,14 +23,15 @@ def test_a_release_that_is_too_old_is_refused_in_one_sentence(version: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("version", "warns"), [("8.4.67", False), ("8.4.190", False), ("8.5.0", True), ("9.0.1", True)]
+    ("version", "warns"),
+    [("8.4.67", True), ("8.4.149", True), ("8.4.150", False), ("8.4.190", False), ("8.5.0", True), ("9.0.1", True)],
 )
 def test_a_release_beyond_the_tested_ones_runs_with_a_warning(
     version: str, warns: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     logging.getLogger("ultralytics").propagate = True
     _compat.check_version(version)
-    assert (f"was tested with ultralytics 8.4.67 to 8.4.190, and this is {version}" in caplog.text) is warns
+    assert (f"was tested with ultralytics 8.4.150 to 8.4.190, and this is {version}" in caplog.text) is warns
 
 
 def test_a_changed_hook_point_is_named() -> None:

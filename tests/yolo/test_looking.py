@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import ultralytics
+from packaging.version import Version
 from ultralytics import RTDETR
 from ultralytics import YOLO as StockYOLO
 
@@ -18,6 +20,8 @@ HEADS = ["yolo11n", "yolo11n-seg", "yolo11n-pose", "yolo11n-obb", "yolov10n", "y
 
 
 def opened(name: str) -> Any:
+    if name == "yolo11n-pose" and Version(ultralytics.__version__) < Version("8.4.180"):
+        pytest.skip("the host's own prediction fails on poses: no kpt_shape")  # up to 8.4.170 at least
     torch.manual_seed(0)
     model = (RTDETR if "rtdetr" in name else StockYOLO)(f"{name}.yaml")
     with torch.no_grad():

@@ -62,11 +62,12 @@ from attngraft.yolo import backbones, checkpoint, copied, grafting, rows, struct
 from attngraft.yolo.yamls import load_own
 
 OLDEST = (8, 4, 67)
-"""The first release that opens checkpoints with weights_only, and so the first that our restricted loading is for."""
+"""The first release that opens checkpoints by ``weights_only``."""
 
-TESTED = "8.4.67 to 8.4.190"
-BEYOND = (8, 5, 0)
-"""Releases that were checked, and the first that is too new to be like them: it runs, with a warning."""
+TESTED = "8.4.150 to 8.4.190"
+SINCE, BEYOND = (8, 4, 150), (8, 5, 0)
+"""The first release that was tested, and the first that is too new to be like those. Others run, with a warning:
+at 8.4.120 the heads of small models and what `look` finds are not what the tests expect."""
 
 HOMES = ("attngraft.attention.", "attngraft.models.", grafting.__name__, backbones.__name__)
 """Beginnings of the names of the modules whose classes stand in checkpoints."""
@@ -78,7 +79,7 @@ log = logging.getLogger("ultralytics")
 
 
 def check_version(version: str) -> None:
-    """Require an Ultralytics release that is new enough, and warn of one that is newer than any tested.
+    """Require an Ultralytics release that is new enough, and warn of one that is older or newer than any tested.
 
     Raises:
         HostError: If ``version`` is older than `OLDEST`.
@@ -87,12 +88,13 @@ def check_version(version: str) -> None:
     if numbers < OLDEST:
         raise HostError(
             f"attngraft works with ultralytics 8.4.67 and newer, and found {version}; "
-            "run: pip install 'ultralytics>=8.4.67'"
+            "run: pip install 'ultralytics>=8.4.150'"
         )
-    if numbers >= BEYOND:
+    if not SINCE <= numbers < BEYOND:
         log.warning(
             f"attngraft was tested with ultralytics {TESTED}, and this is {version}: what it touches looks the same "
-            "and may behave differently. If something fails, run: pip install 'ultralytics<8.5', and report it"
+            "and may behave differently. If something fails, run: pip install 'ultralytics>=8.4.150,<8.5', and report "
+            "it"
         )
 
 
