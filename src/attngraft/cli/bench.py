@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from rich.box import SIMPLE_HEAD
@@ -24,6 +24,8 @@ OUTPUT = "attngraft-bench"
 MEBI = 2**20
 WIDTH = 80
 """Columns that a table needs to show its figures whole."""
+
+Said = TypeVar("Said", bound=Hashable)
 
 
 def run_bench(words: Sequence[str], output: Path | None = None) -> None:
@@ -85,7 +87,7 @@ def _print(console: Console, found: Bench) -> None:
     if any(m.train_latency for m in found.measurements):
         _print_training(console, found)
     for backend, failed in found.absent.items():
-        for why, names in _by_reason(failed).items():
+        for why, names in _together(failed.items()).items():
             all_of_them = backend not in found.backends and len(names) == len(failed)
             who = backend if all_of_them else f"{backend}, {', '.join(names)}"
             console.print(f"{who}: not measured: {why}", soft_wrap=True, markup=False)
@@ -98,7 +100,8 @@ def _print(console: Console, found: Bench) -> None:
         "suppression.",
         soft_wrap=True,
     )
-    for (kernel, reason), names in _by_kernel(found).items():
+    taken = ((name, choice) for name, kernels in found.kernels.items() for choice in kernels.items())
+    for (kernel, reason), names in _together(taken).items():
         console.print(f"{', '.join(names)}: attention by the kernel {kernel}: {reason}", soft_wrap=True, markup=False)
 
 
@@ -135,19 +138,12 @@ def _table(title: str, headings: Sequence[str]) -> Table:
     return table
 
 
-def _by_reason(failed: Mapping[str, str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for name, why in failed.items():
-        found.setdefault(why, []).append(name)
+def _together(said: Iterable[tuple[str, Said]]) -> dict[Said, list[str]]:
+    """Return the names of which the same is said."""
+    found: dict[Said, list[str]] = {}
+    for name, what in said:
+        found.setdefault(what, []).append(name)
     return found
-
-
-def _by_kernel(found: Bench) -> dict[tuple[str, str], list[str]]:
-    names: dict[tuple[str, str], list[str]] = {}
-    for name, kernels in found.kernels.items():
-        for choice in kernels.items():
-            names.setdefault(choice, []).append(name)
-    return names
 
 
 def _in(count: int | None, unit: float, digits: int) -> str:
