@@ -61,13 +61,12 @@ from attngraft.measure import flops
 from attngraft.yolo import backbones, checkpoint, copied, grafting, rows, structure
 from attngraft.yolo.yamls import load_own
 
-OLDEST = (8, 4, 67)
+OLDEST = "8.4.67"
 """The first release that opens checkpoints by ``weights_only``."""
 
-TESTED = "8.4.150 to 8.4.190"
-SINCE, BEYOND = (8, 4, 150), (8, 5, 0)
-"""The first release that was tested, and the first that is too new to be like those. Others run, with a warning:
-at 8.4.120 the heads of small models and what `look` finds are not what the tests expect."""
+TESTED, BEYOND = ("8.4.150", "8.4.190"), "8.5"
+"""The oldest and the newest release that were tested, and the first that is too new to be like them. Others run, with a
+warning: at 8.4.120 the heads of small models and what `look` finds are not what the tests expect."""
 
 HOMES = ("attngraft.attention.", "attngraft.models.", grafting.__name__, backbones.__name__)
 """Beginnings of the names of the modules whose classes stand in checkpoints."""
@@ -84,18 +83,22 @@ def check_version(version: str) -> None:
     Raises:
         HostError: If ``version`` is older than `OLDEST`.
     """
-    numbers = tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
-    if numbers < OLDEST:
+    oldest, newest = TESTED
+    if _numbers(version) < _numbers(OLDEST):
         raise HostError(
-            f"attngraft works with ultralytics 8.4.67 and newer, and found {version}; "
-            "run: pip install 'ultralytics>=8.4.150'"
+            f"attngraft works with ultralytics {OLDEST} and newer, and found {version}; "
+            f"run: pip install 'ultralytics>={oldest}'"
         )
-    if not SINCE <= numbers < BEYOND:
+    if not _numbers(oldest) <= _numbers(version) < _numbers(BEYOND):
         log.warning(
-            f"attngraft was tested with ultralytics {TESTED}, and this is {version}: what it touches looks the same "
-            "and may behave differently. If something fails, run: pip install 'ultralytics>=8.4.150,<8.5', and report "
-            "it"
+            f"attngraft was tested with ultralytics {oldest} to {newest}, and this is {version}: what it touches looks "
+            "the same and may behave differently. If something fails, run: "
+            f"pip install 'ultralytics>={oldest},<{BEYOND}', and report it"
         )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
 
 
 def check_hooks(tasks: ModuleType) -> None:
@@ -110,7 +113,7 @@ def check_hooks(tasks: ModuleType) -> None:
         if found != expected:
             raise HostError(
                 f"ultralytics {ultralytics.__version__} has {name}{found}, and attngraft relies on {name}{expected}; "
-                "run: pip install 'ultralytics<8.5', and report this release"
+                f"run: pip install 'ultralytics<{BEYOND}', and report this release"
             )
 
 
