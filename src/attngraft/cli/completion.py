@@ -255,6 +255,7 @@ COMMANDS: Mapping[str, Command] = {
     "study search": Command(lambda: SEARCH_KEYS | _plan(), declared_by=PLAN),
     "study resume": Command(RUN_KEYS, first=files()),
     "study extend": Command({"max_seeds": "Most seeds of each arm, all before included."}, first=files()),
+    "study relocate": Command(("data", "base"), first=files(), values={"data": files(".yaml"), "base": files(".pt")}),
     "study folder": Command(first=files()),
     "study judge": Command(
         ("truth", "data", "split", "baseline", "metric", "sesoi", "alpha", "unpaired", "scale", "task", "output"),

@@ -166,6 +166,22 @@ def extend(folder: str | None, words: tuple[str, ...]) -> None:
 
 @study.command()
 @FOLDER
+@words_argument("study relocate", "data=FILE base=FILE")
+def relocate(folder: str | None, words: tuple[str, ...]) -> None:
+    """Say where a study's data, or the file that arms are grafted onto, lie now, after they or the study were moved.
+
+    The plan and its hash stay. Images other than those that finished runs were evaluated on are refused.
+    """
+    options = _options(words)
+    if not options or not set(options) <= {"data", "base"}:
+        raise click.UsageError("relocate takes a folder and data=, base= or both, as in: data=/new/place/data.yaml")
+    begun = _opened("relocate", folder)
+    begun.relocate(**options)
+    click.echo(f"noted in {quoted(begun.folder)}; resume with: attngraft study resume {quoted(begun.folder)}")
+
+
+@study.command()
+@FOLDER
 def report(folder: str | None) -> None:
     """Write the report of what is finished."""
     click.echo(f"{_opened('report', folder).report()} written")

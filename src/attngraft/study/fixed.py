@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,6 +32,7 @@ class Fixed:
     hash: str = field(default="", compare=False)
 
     FILE: ClassVar[str] = "plan.yaml"
+    MOVED: ClassVar[str] = "moved.json"
     SCHEMA: ClassVar[str] = "plan.schema.json"
     HEAD: ClassVar[str] = (
         f"# yaml-language-server: $schema={SCHEMA}\n"
@@ -54,15 +55,32 @@ class Fixed:
                 return arm
         raise PlanError(f"the study has no arm {name!r}; {suggest(name, [arm.name for arm in self.arms])}")
 
+    def at(self, *, data: str | None = None, base: str | None = None) -> Fixed:
+        """Return the same plan, hash included, with its data or its base in another place.
+
+        Args:
+            data: Where the data file lies; None leaves it.
+            base: Where the base's file lies; None leaves it.
+        """
+        if data is base is None:
+            return self
+        old, plan = self.plan.base, replace(self.plan, data=data or self.plan.data, base=base or self.plan.base)
+        arms = [
+            replace(arm, model=plan.base + arm.model[len(old) :]) if f"{arm.model}+".startswith(f"{old}+") else arm
+            for arm in self.arms
+        ]
+        return replace(self, plan=plan, arms=tuple(arms))
+
     def write(self, folder: Path) -> None:
         """Write the plan into the study's folder, and beside it the schema by which editors complete its keys."""
+        (folder / self.MOVED).unlink(missing_ok=True)
         text = yaml.safe_dump(self._plain(), sort_keys=False, allow_unicode=True, width=100)
         write_text(folder / self.SCHEMA, json.dumps(schema(), indent=1))
         write_text(folder / self.FILE, f"{self.HEAD}hash: '{self.hash}'\n{text}")  # in quotes: a hash may be all digits
 
     @classmethod
     def read(cls, folder: Path) -> Fixed:
-        """Read the plan of a study's folder.
+        """Read the plan of a study's folder, with data and base where they lie now.
 
         Raises:
             PlanError: If there is none, or it was changed.
@@ -76,7 +94,13 @@ class Fixed:
         if _hash({**values, "resolved": arms}) != str(wanted):  # older files have it without quotes
             raise PlanError(f"{file} was changed after the study began; put it back, or begin a new study with it")
         resolved = tuple(Arm(**{**arm, "against": tuple(arm["against"])}) for arm in arms)
-        return cls(Plan.of({"max_seeds": None, **values}), resolved, str(wanted))
+        return cls(Plan.of({"max_seeds": None, **values}), resolved, str(wanted)).at(**cls.places(folder))
+
+    @classmethod
+    def places(cls, folder: Path) -> dict[str, str]:
+        """Return where data and base lie now, if they were moved since the plan was fixed."""
+        file = folder / cls.MOVED
+        return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
 
     def _plain(self) -> dict[str, Any]:
         plain: dict[str, Any] = {**asdict(self.plan), "resolved": [asdict(arm) for arm in self.arms]}

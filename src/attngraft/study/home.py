@@ -25,7 +25,7 @@ def other_plans(folder: Path, plan: Plan) -> list[str]:
     found = []
     for file in sorted(folder.parent.glob(f"*/{Fixed.FILE}")):
         with suppress(PlanError):
-            values = load(file)
+            values = load(file) | Fixed.places(file.parent)
             if file.parent != folder and values.get("data") == plan.data:
                 runs = len(list((file.parent / "records").glob("*.json")))
                 found.append(f"{file.parent.name} (plan {values.get('hash', 'not fixed')}, {runs} runs finished)")

@@ -19,6 +19,7 @@ from attngraft.coco.metrics import require_classes
 from attngraft.study.fixed import Fixed
 from attngraft.study.home import home, other_plans
 from attngraft.study.plan import STOCK, Plan, load
+from attngraft.study.relocating import relocate, require_files
 from attngraft.study.running.costs import measure_costs
 from attngraft.study.running.engines import Engine, Local, Ray
 from attngraft.study.running.lock import alone
@@ -92,10 +93,13 @@ class Study:
             return self._settled()
         raise PlanError(
             f"{self.folder} holds a study with another plan ({changes(fixed.plan, self.plan)}); a changed plan is a "
-            "new study: name another folder, or resume that one: attngraft study resume"
+            "new study: name another folder, or resume that one: attngraft study resume; if its files were moved: "
+            "attngraft study relocate"
         )
 
     def _check_data(self) -> None:
+        if self.begun:
+            require_files(self.plan, self.folder)
         if self.plan.command is not None:
             if not self.plan.own_metric and not Path(self.plan.data).is_file():
                 raise DataError(f"the ground truth {self.plan.data} is not there; name a JSON file in COCO's format")
@@ -255,6 +259,24 @@ class Study:
         with alone(self.store.folder, self.folder):
             write_text(self.store.folder / EXTENSIONS, json.dumps([*before, max_seeds]))
         return (last, max_seeds) if not before else (*before, max_seeds)
+
+    def relocate(self, *, data: str | Path | None = None, base: str | Path | None = None) -> None:
+        """Say where the data, or the file that arms are grafted onto, lie now: they or the study were moved.
+
+        The plan stays as it was fixed, with its hash; the places are kept beside it, in ``moved.json``.
+
+        Args:
+            data: The data file; None leaves it where it was.
+            base: The base's file; None leaves it where it was.
+
+        Raises:
+            PlanError: If there is no study yet, or nothing is given.
+            DataError: If a file is not there, or the images are not those that runs were evaluated on.
+        """
+        if not self.begun:
+            raise PlanError(f"{self.folder} holds no study to relocate; start one first")
+        with alone(self.store.folder, self.folder):
+            self.plan = relocate(self.store, Fixed.read(self.store.folder), data, base).plan
 
     def decidable(self) -> str:
         """Say what can be decided on these images at all, from the first finished pair; empty before there is one."""

@@ -274,19 +274,15 @@ class Store:
         Raises:
             DataError: If images or labels have changed since the first run.
         """
-        text = json.dumps({"root": str(root), **truth}, sort_keys=True)
-        file = self.truth_file(fold)
-        if not file.is_file():
-            write_text(file, text)
-        sums = [
-            hashlib.sha256(content.encode()).hexdigest()[:16] for content in (text, file.read_text(encoding="utf-8"))
-        ]
-        if sums[0] != sums[1]:
+        file, text = self.truth_file(fold), json.dumps({"root": str(root), **truth}, sort_keys=True)
+        if file.is_file() and _annotations(file.read_bytes()) != _annotations(text):
             raise DataError(
                 f"the images or labels that are detected on are not those of the first run ({file}); "
                 "put them back, or begin a new study on the new ones"
             )
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        if not file.is_file() or file.read_text(encoding="utf-8") != text:  # the data were moved
+            write_text(file, text)
+        return hashlib.sha256(json.dumps(truth, sort_keys=True).encode()).hexdigest()[:16]
 
     def _json(self, run: Run) -> Path:
         return self.records / f"{run.name}.json"
@@ -309,5 +305,5 @@ def _readable(file: Path) -> bool:
     return True
 
 
-def _annotations(truth: bytes) -> Any:
+def _annotations(truth: bytes | str) -> Any:
     return {key: value for key, value in json.loads(truth).items() if key != "root"}
