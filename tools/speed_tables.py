@@ -60,9 +60,9 @@ def modules(results: dict[str, Any]) -> str:
                 base, row = rows["circulated"], rows[name]
                 cells = [
                     f"{1 / row['forward']['ratio']:.1f}x",
-                    f"{row['forward_bytes'] / base['forward_bytes']:.0%}",
+                    f"{100 * row['forward_bytes'] / base['forward_bytes']:.0f} %",
                     f"{1 / row['training']['ratio']:.1f}x",
-                    f"{row['training_bytes'] / base['training_bytes']:.0%}",
+                    f"{100 * row['training_bytes'] / base['training_bytes']:.0f} %",
                 ]
                 lines.append(f"| {shape.removesuffix(', float32')} | {name} | {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -99,6 +99,11 @@ def test_the_command_says_how_a_study_stands(made_study: Make) -> None:
         (["resume", "nowhere", "epochs=3"], "nowhere holds no study"),
         (["nowhere.yaml"], "expected a YAML file, and nowhere.yaml is not there"),
         (["a.yaml", "b.yaml"], "expected one plan"),
+        (["data=x.yaml", "arms=mhsa@P5", "ema@P4", "seeds=3"], "in the place of blanks, as in: arms=mhsa@P5,ema@P4"),
+        (
+            ["data=x.yaml", "arms=mhsa@P5", ",", "ema@10.attn"],
+            "in the place of blanks, as in: arms=mhsa@P5,ema@10.attn",
+        ),
     ],
 )
 def test_words_that_make_no_sense_end_with_two(words: list[str], message: str) -> None:

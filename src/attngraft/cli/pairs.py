@@ -11,6 +11,7 @@ import click
 from attngraft._core.errors import suggest
 
 PLAIN = {"true": True, "false": False, "none": None}
+FILES = (".yaml", ".yml")
 VERBATIM = frozenset(
     {"model", "base", "data", "name", "project", "output", "out", "folder", "where", "prompt", "document", "query"}
 )
@@ -43,6 +44,29 @@ def is_pair(word: str) -> bool:
     """Tell whether a word is meant as ``key=value``: it has ``=``, and no recipe's sign before it."""
     key = word.translate(WIDE).partition("=")[0]
     return key != word.translate(WIDE) and not set(key) & set("+@(/")
+
+
+def split_list(words: Sequence[str]) -> str:
+    """Find a list that was given with blanks, and join it by commas; empty where there is none.
+
+    Args:
+        words: A command's words, of which those that stand alone are YAML files.
+
+    Example:
+        >>> split_list(["data=fruit.yaml", "arms=mhsa@P5,", "ema@P4", "epochs=50"])
+        'arms=mhsa@P5,ema@P4'
+        >>> split_list(["parallel=2", "plan.yaml"])
+        ''
+    """
+    found: list[str] = []
+    for word in words:
+        if is_pair(word):
+            if len(found) > 1:
+                break
+            found = [word]
+        elif found and not word.endswith(FILES):
+            found.append(word)
+    return ",".join(word.strip(",") for word in found if word != ",") if len(found) > 1 else ""
 
 
 def value(text: str) -> Any:

@@ -117,6 +117,8 @@ def _asked(
     from attngraft.study import Study
 
     files = [word for word in words if not pairs.is_pair(word)]
+    if split := pairs.split_list(words):
+        raise click.UsageError(f"a list has commas in the place of blanks, as in: {split}")
     if len(files) > 1 or (files and not Path(files[0]).suffix and not Path(files[0]).exists()):
         raise click.UsageError(
             f"expected one plan or a verb, got {' '.join(files)}; {suggest(files[0], list(study.commands))}"

@@ -169,7 +169,9 @@ def test_what_a_reader_has_to_know_stands_beside_the_verdict(predictions: tuple[
     assert lone == "eca@P3 is compared without stock at seed 1, which has no partner"
 
 
-def test_run_folders_give_the_verdicts_of_the_study_to_the_digit(tiny_data: str, tmp_path: Path) -> None:
+def test_run_folders_give_the_verdicts_of_the_study_to_the_digit(
+    tiny_data: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Trained by Ultralytics, four times one epoch; evaluated anew from their last weights."""
     from attngraft.study.fixed import Fixed
     from attngraft.study.plan import Plan
@@ -185,7 +187,9 @@ def test_run_folders_give_the_verdicts_of_the_study_to_the_digit(tiny_data: str,
     runs = tmp_path / "study" / "runs"
     before = sorted(path for path in runs.rglob("*"))
     patterns = {"stock": f"{runs}/stock/s?", "eca@P3": f"{runs}/eca@P3/s?"}
+    capfd.readouterr()
     results = judge_found(read_run_folders(patterns), Terms())
+    assert capfd.readouterr() == ("", "")
     assert [arm.verdict for arm in results.arms] == [arm.verdict for arm in study.results.arms]
     assert sorted(path for path in runs.rglob("*")) == before  # nothing is written beside the runs
 

@@ -118,7 +118,7 @@ def test_undecided_says_how_many_more_seeds() -> None:
     assert f"undecided: about {now.more_seeds[0]} " in str(now)
     later = verdict(Criterion(sesoi=0.3), pairs(0.35, 0.42, 40))
     assert (later.outcome, later.more_seeds) == ("better", None)
-    assert str(later).startswith("arm: better (AP +0.35, 95% interval +0.2")
+    assert str(later).startswith("arm: better (AP +0.35, 95 % interval +0.2")
 
 
 def test_looks_ask_for_more_than_one_look_does() -> None:
@@ -172,7 +172,7 @@ def test_no_difference_takes_eight_seeds_and_names_the_failures_that_it_does_not
     found = verdict(Criterion(sesoi=0.5, seeds=8), pairs(0.0, 0.1, 8))
     assert found.outcome == "no difference"
     assert found.not_excluded == pytest.approx(1 - 0.05 ** (1 / 8))
-    assert str(found).endswith("A failure in up to 31% of runs is not excluded")
+    assert str(found).endswith("A failure in up to 31 % of runs is not excluded")
 
 
 def test_the_intervals_agree_with_the_verdicts() -> None:
@@ -211,7 +211,7 @@ def test_runs_that_did_not_learn_give_two_lines() -> None:
     assert ema.learning is not None
     assert (mhsa.learning.arm, mhsa.learning.baseline, mhsa.learning.outcome) == (4, 0, "more often")
     assert (ema.learning.arm, ema.learning.outcome, ema.learning.among) == (1, "undecided", None)
-    assert "learned in 4 of 5 runs (28% to 99%), the baseline in 0 of 5 (0% to 52%): more often" in str(mhsa)
+    assert "learned in 4 of 5 runs (28 % to 99 %), the baseline in 0 of 5 (0 % to 52 %): more often" in str(mhsa)
     assert mhsa.interval == (-math.inf, math.inf)  # a mean of learned and not learned has no t interval
 
 

@@ -84,4 +84,4 @@ def test_a_study_trains_and_validates_on_the_folds(tmp_path: Path) -> None:
     assert "on one of 2 validation folds for each seed" in page
     assert "allow for the overlap of training sets" in page
     assert "The evaluation split is the same" not in page
-    assert "use folds" not in page
+    assert "a study with folds" not in page

@@ -261,7 +261,9 @@ def half_precision(subject: DetectorSubject) -> Outcome:
     )
     if wrong:
         return broken(wrong)
-    detail = ", ".join(f"{name} {mine:.1%} off (without grafts {stock:.1%})" for name, (mine, stock) in off.items())
+    detail = ", ".join(
+        f"{name} {100 * mine:.1f} % off (without grafts {100 * stock:.1f} %)" for name, (mine, stock) in off.items()
+    )
     far = any(mine > max(HALF_CLOSE, 3 * stock) for mine, stock in off.values())
     return warned(detail) if far else passed(detail)
 

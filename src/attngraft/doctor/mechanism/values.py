@@ -112,7 +112,7 @@ def half_precision(subject: Subject) -> Outcome:
     wrong = problems(trials)
     if wrong:
         return broken(wrong)
-    detail = ", ".join(f"{name} {value:.1%} off" for name, value in off.items())
+    detail = ", ".join(f"{name} {100 * value:.1f} % off" for name, value in off.items())
     return warned(detail) if max(off.values()) > HALF_CLOSE else passed(detail)
 
 

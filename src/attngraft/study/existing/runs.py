@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -113,6 +114,7 @@ def read_run_folders(
             different data.
     """
     from attngraft.yolo.detecting import detect
+    from attngraft.yolo.model import quiet
 
     runs = {arm: by_seed(arm, [_run(path) for path in matching(arm, pattern)]) for arm, pattern in patterns.items()}
     _require_own(runs)
@@ -126,7 +128,8 @@ def read_run_folders(
                 weights.parent.mkdir(parents=True)
                 weights.symlink_to((folder / "weights" / "last.pt").resolve())
                 try:
-                    seen = detect(weights, on, split=split, options={**_arguments(folder), **options})
+                    with quiet(logging.WARNING):
+                        seen = detect(weights, on, split=split, options={**_arguments(folder), **options})
                 except DataError as error:
                     raise DataError(str(error).replace(str(weights), f"{folder}/weights/last.pt")) from error
             truth = {"root": str(seen.root), **seen.truth}

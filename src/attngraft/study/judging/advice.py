@@ -183,7 +183,10 @@ def image_warnings(run: Matches, draw: Draw) -> list[str]:
     said = []
     if images < FEW_IMAGES or units < FEW_IMAGES // 5:
         counted = f"{images} images" if draw.groups is None else f"{images} images in {units} groups"
-        said.append(f"only {counted}: how much a result depends on them is poorly known; use folds, or more of them")
+        said.append(
+            f"only {counted}: how much a result depends on them is poorly known; evaluate on more of them, or plan a "
+            "study with folds"
+        )
     counts = draw.per_class(run)
     rare = int((counts < FEW_OF_CLASS).sum())
     if rare:

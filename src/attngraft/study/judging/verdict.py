@@ -49,8 +49,8 @@ class Learning:
             self.outcome
         ]
         first = (
-            f"learned in {self.arm} of {self.runs} runs ({a:.0%} to {b:.0%}), "
-            f"the baseline in {self.baseline} of {self.runs} ({c:.0%} to {d:.0%}): {said}"
+            f"learned in {self.arm} of {self.runs} runs ({100 * a:.0f} % to {100 * b:.0f} %), "
+            f"the baseline in {self.baseline} of {self.runs} ({100 * c:.0f} % to {100 * d:.0f} %): {said}"
         )
         if self.among is None:
             return f"{first}; fewer than two pairs in which both learned"
@@ -109,7 +109,7 @@ class Verdict:
     def __str__(self) -> str:
         """Say the verdict in one line."""
         low, high = self.interval
-        of = f"{self.level:.0%} interval {low:+.2f} to {high:+.2f}, " if math.isfinite(low + high) else ""
+        of = f"{100 * self.level:.3g} % interval {low:+.2f} to {high:+.2f}, " if math.isfinite(low + high) else ""
         found = f"{self.metric} {self.estimate.difference:+.2f}, {of}{self.estimate.seeds} seeds"
         return f"{self.arm}: {self.outcome}{self.advice} ({found}){self.caveat}"
 
@@ -132,5 +132,5 @@ class Verdict:
         if self.learning is not None:
             return f". It {self.learning}"
         if self.not_excluded is not None and self.outcome in ("no difference", "better", "worse"):
-            return f". A failure in up to {self.not_excluded:.0%} of runs is not excluded"
+            return f". A failure in up to {100 * self.not_excluded:.0f} % of runs is not excluded"
         return ""
