@@ -247,6 +247,26 @@ class TestContract:
             assert hasattr(build(name), option.name), f"{name} does not keep its option {option.name}"
 
 
+UNLIKE = {
+    "lsk": "its gate has mean zero",
+    "lska": "its gate has mean zero",
+    "psa_block": "a block of its own, between two projections",
+    "shuffle_attention": "it shuffles the channels",
+}
+"""Gates whose result is not like the map that they gate, and why."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_mechanism_whose_result_holds_its_input_is_a_gate_and_no_other(name: str) -> None:
+    """A gate that is grafted as a mixer adds the map a second time, and a mixer as a gate takes the map away."""
+    record = zoo.mechanism(name)
+    module, x = record.cls(64, **record.cls.fit(64)).eval(), torch.randn(2, 64, 16, 16)
+    with torch.no_grad():
+        likeness = torch.corrcoef(torch.stack([module(x).flatten(), x.flatten()]))[0, 1].item()
+    assert (likeness > 0.5) == (record.role == "gate" and name not in UNLIKE)
+    assert abs(likeness) < 0.2 or likeness > 0.7  # nothing between that could fall on either side
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
     ("make", "message"),

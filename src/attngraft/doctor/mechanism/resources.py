@@ -43,14 +43,17 @@ def true_flops(subject: Subject) -> Outcome:
 def memory_growth(subject: Subject) -> Outcome:
     """A training step on the largest map fits into the free memory."""
     module = subject.fresh()
-    step = {
-        side**2: memory.peak(module, subject.map(side, side, 1).requires_grad_(), train=True) for side in MEMORY_SIDES
-    }
+    with zoo.taken_kernels() as taken:
+        step = {
+            side**2: memory.peak(module, subject.map(side, side, 1).requires_grad_(), train=True)
+            for side in MEMORY_SIDES
+        }
     bytes_at, quadratic = growth(step)
     height, width = subject.largest
     need = subject.batch * bytes_at(height * width)
     order = "quadratically" if quadratic else "linearly"
-    detail = f"{need / GIB:.2g} GiB at {height}x{width}, batch {subject.batch}; grows {order}"
+    kernels = "".join(f", with the kernel {choice.kernel}" for choice in taken)
+    detail = f"{need / GIB:.2g} GiB at {height}x{width}, batch {subject.batch}; grows {order}{kernels}"
     free, words = free_for_training()
     if need > free:
         fits = next((side for side in range(max(height, width), 0, -1) if subject.batch * bytes_at(side**2) <= free), 0)
