@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from ultralytics.nn import tasks
+from ultralytics.nn.modules import conv
 
 import attngraft
 from attngraft._core.errors import CheckpointError
@@ -313,7 +314,7 @@ def written(attention: nn.Module, home: str, image: Tensor, monkeypatch: pytest.
         for end in [i for i, char in enumerate(f"{home}.") if char == "."]:
             if home[:end] not in sys.modules:
                 patch.setitem(sys.modules, home[:end], ModuleType(home[:end]))
-        for cls in (type(attention), *PARTS):
+        for cls in (*PARTS, type(attention)):
             patch.setattr(cls, "__module__", home)
             patch.setattr(sys.modules[home], cls.__name__, cls, raising=False)
         torch.save({"model": model, "train_args": {"task": "detect"}, "epoch": -1}, "blog.pt")
@@ -447,6 +448,40 @@ def test_a_class_of_another_form_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     written(SEBlock(), "their.blocks", torch.rand(1, 3, 64, 64), monkeypatch)
     with pytest.raises(CheckpointError, match=r"holds their\.blocks\.SEBlock, which is not installed here"):
         attngraft.YOLO("blog.pt")
+
+
+CONV = "ultralytics.nn.modules.conv"
+
+
+@pytest.mark.parametrize("cls", [CBAMBlock, MyCBAM, OriginalCBAM])
+def test_a_class_pasted_over_the_hosts_cbam_gives_its_numbers(
+    cls: type[nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It unpickles as Ultralytics' class, which has other parts and another ``forward``."""
+    image = torch.rand(2, 3, 128, 192)
+    (answer,) = written(type("CBAM", (cls,), {})(C).eval(), CONV, image, monkeypatch)
+    model = attngraft.YOLO("blog.pt").model
+    assert type(model.model[9]) is attngraft.info("CBAM").cls
+    assert (model.model[9].i, model.model[9].f) == (9, -1)
+    with torch.no_grad():
+        torch.testing.assert_close(model.eval()(image)[0], answer, atol=1e-3, rtol=1e-4)
+
+
+def test_a_form_that_is_not_known_is_named_where_it_was_pasted_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    for pasted in (type("CBAM", (XiaoCBAM,), {})(), type("ChannelAttention", (ChannelGate,), {})(C)):
+        written(pasted, CONV, torch.rand(1, 3, 64, 64), monkeypatch)
+        over = f"{CONV}.{type(pasted).__name__}"
+        with pytest.raises(CheckpointError, match=rf"blog.pt has at model.9 a class .* over {over}, and here"):
+            attngraft.YOLO("blog.pt")
+
+
+def test_the_hosts_own_cbam_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = conv.CBAM(C)
+    model = tasks.DetectionModel("yolov8n.yaml", verbose=False)
+    own.i, own.f, own.type, own.np = 9, -1, f"{CONV}.CBAM", 0  # type: ignore[assignment]
+    model.model[9] = own
+    torch.save({"model": model, "train_args": {"task": "detect"}, "epoch": -1}, "blog.pt")
+    assert type(attngraft.YOLO("blog.pt").model.model[9]) is conv.CBAM
 
 
 def test_stand_ins_leave_no_trace_even_after_an_error() -> None:

@@ -15,8 +15,8 @@ the globals of ``nn.tasks`` (added to)
 ``nn.tasks.yaml_model_load`` (wrapped, also where ``engine.model`` imported it)
     Our YAMLs are found by name. Relies on the signature ``(path)`` and on the keys ``scale`` and ``yaml_file``.
 ``nn.tasks.torch_safe_load`` (wrapped)
-    Checkpoints whose copied classes are not to be had load with ours in their place. Relies on a file as the first
-    argument and on the result ``(checkpoint, file)``.
+    Checkpoints whose copied classes are not to be had, or were pasted over Ultralytics' own, load with ours in their
+    place. Relies on a file as the first argument and on the result ``(checkpoint, file)``.
 ``nn.modules.block.MHSA`` and ``nn.modules.conv.MHSA`` (added)
     Checkpoints trained with the circulated class name these paths. Relies on Ultralytics having none of that name.
 ``nn.tasks.Index`` (named in rows)
@@ -241,9 +241,12 @@ def _torch_safe_load(wrapped: Callable[..., Any], _instance: None, args: Any, kw
     is_safe = wrapped.__globals__.get("SAFE_LOAD", False) if asked is None else asked
     missing = checkpoint.missing_classes(file) if file.is_file() and not is_safe else []
     if not missing or not all(map(copied.may_be_ours, missing)):
-        return wrapped(*args, **kwargs)
+        loaded, name = wrapped(*args, **kwargs)
+        copied.replace_pasted(file, loaded)
+        return loaded, name
     with copied.stand_ins(missing):
         loaded, name = wrapped(*args, **kwargs)
+    copied.replace_pasted(file, loaded)
     if left := copied.left_over(loaded):
         raise CheckpointError(checkpoint.not_here(file, left))
     copied.find_widths(loaded)

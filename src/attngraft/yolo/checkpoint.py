@@ -60,7 +60,9 @@ def inspect_file(file: Path) -> None:
     left = [name for name in missing if not copied.may_be_ours(name)]
     if missing and not left:
         with copied.stand_ins(missing):
-            left = copied.left_over(torch.load(file, map_location="cpu", weights_only=False))
+            loaded = torch.load(file, map_location="cpu", weights_only=False)
+        copied.replace_pasted(file, loaded)
+        left = copied.left_over(loaded)
     if left:
         raise CheckpointError(not_here(file, left))
 

@@ -17,13 +17,20 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from ultralytics.nn.modules.conv import CBAM, ChannelAttention, SpatialAttention
 
-from attngraft._core.errors import AttngraftError
+from attngraft._core.errors import AttngraftError, CheckpointError
 from attngraft._core.registry import mechanism, mechanisms
 from attngraft.yolo.copied_forms import COPIED, UNKNOWN
 from attngraft.yolo.placing import PROBE_SIZE
 
 log = logging.getLogger("ultralytics")
+
+NOTED = ("i", "f", "type", "np", "_forward_hooks")
+"""What Ultralytics notes on a layer, and what comes behind it."""
+
+PASTED_OVER: dict[type, tuple[int, ...]] = {CBAM: (16,), ChannelAttention: (16,), SpatialAttention: ()}
+"""Ultralytics' classes that copies are pasted over, and arguments by which one of them is made."""
 
 
 class StandIn(nn.Module):
@@ -38,7 +45,7 @@ class StandIn(nn.Module):
         if found is None:
             super().__setstate__(state)  # type: ignore[no-untyped-call]
             return
-        noted = {key: value for key, value in state.items() if key in ("i", "f", "type", "np", "_forward_hooks")}
+        noted = {key: value for key, value in state.items() if key in NOTED}
         self.__class__ = type(found)  # type: ignore[assignment]
         self.__dict__.clear()
         self.__dict__.update({**vars(found), **noted})
@@ -103,6 +110,48 @@ def find_widths(loaded: Any) -> None:
             model.train(training)
             for handle in handles:
                 handle.remove()
+
+
+def replace_pasted(file: Path, loaded: Any) -> None:
+    """Put ours in the place of copies that were pasted over a class of Ultralytics, under its name.
+
+    Such a copy unpickles as Ultralytics' own class, whose ``forward`` is not for its parts.
+
+    Args:
+        file: The checkpoint.
+        loaded: What was unpickled: a dictionary that holds host models.
+
+    Raises:
+        CheckpointError: If a copy is none of the known forms.
+    """
+    for model in loaded.values() if isinstance(loaded, Mapping) else ():
+        if not isinstance(model, nn.Module):
+            continue
+        replaced: list[str] = []
+        for name, part in list(model.named_modules()):
+            if type(part) not in PASTED_OVER or name.startswith(tuple(replaced)) or _kinds(part) == _host_kinds(part):
+                continue
+            cls = type(part)
+            try:
+                found = translated(cls.__name__, vars(part))
+            except (AttngraftError, AttributeError, KeyError, RuntimeError, TypeError, ValueError):
+                found = None  # another form
+            if found is None:
+                raise CheckpointError(
+                    f"{file} has at {name} a class that was pasted over {cls.__module__}.{cls.__name__}, and here that "
+                    "is another class; paste it here too, or give it a name of its own where it was trained"
+                )
+            vars(found).update({key: vars(part)[key] for key in NOTED if key in vars(part)})
+            model.set_submodule(name, found)
+            replaced.append(f"{name}.")
+
+
+def _kinds(module: nn.Module) -> dict[str, type]:
+    return {name: type(part) for name, part in module.named_modules()}
+
+
+def _host_kinds(module: nn.Module) -> dict[str, type]:
+    return _kinds(type(module)(*PASTED_OVER[type(module)]))
 
 
 def say_what_is_unsure(file: Path, loaded: Any) -> None:
