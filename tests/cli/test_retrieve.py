@@ -129,7 +129,7 @@ def test_mine_writes_a_list_reasons_a_sheet_and_a_page(tmp_path: Path) -> None:
     asked = [f"model={tmp_path / 'best.pt'}", f"source={images / 'train'}", f"like={tmp_path / 'failures.txt'}", "n=3"]
     for folder in ("mined", "mined-2"):
         result = CliRunner().invoke(main, ["retrieve", "mine", *asked, "imgsz=96", "-o", str(tmp_path / "mined")])
-        assert f"attngraft: {tmp_path / folder} holds 3 images like 1 misses" in result.output, result.output
+        assert f"attngraft: {tmp_path / folder} holds 3 images like 1 miss" in result.output, result.output
         names = {file.name for file in (tmp_path / folder).iterdir()}
         assert names == {"images.txt", "mined.json", "sheet.png", "index.html"}
     result = CliRunner().invoke(main, ["retrieve", "mine", *asked[:2]])

@@ -105,8 +105,22 @@ class TestMine:
         page = (folder / "index.html").read_text()
         assert page.count("<img") == 6
         assert not re.search(r"(src|href)=\"(?!data:image/jpeg;base64,|#miss\d)", page)  # it fetches nothing
-        assert "&lt;b&gt;&amp;" in page
+        assert "1 miss: 1 of &lt;b&gt;&amp;." in page
         assert "<b>&" not in page
+
+    def test_the_page_shows_what_images_were_found_by_behind_them(
+        self, encoder: ImageEncoder, images: Path, tmp_path: Path
+    ) -> None:
+        """A detector misses thousands of objects; the page is of those that images rest on, and links lead there."""
+        misses = [Item(f"miss{at}", path=images / "miss.png", fields={"label": "cat"}) for at in range(40)]
+        found = mine(encoder, images, misses, n=2)
+        rest_on = {why.miss + 1 for image in found.images for why in image.why}
+        page = (found.save(tmp_path / "out") / "index.html").read_text()
+        shown = [int(at) for at in re.findall(r'<figure id="miss(\d+)"', page)]
+        assert shown == sorted(rest_on) != list(range(1, 41))
+        assert {int(at) for at in re.findall(r'href="#miss(\d+)"', page)} == rest_on
+        assert page.index("#miss") < page.index("What was missed") < page.index('id="miss')
+        assert "40 misses: 40 of cat." in page
 
 
 class TestMisses:

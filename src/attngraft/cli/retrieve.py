@@ -164,12 +164,13 @@ def mine(words: tuple[str, ...], output: Path | None) -> None:
             "say the model, the images to search and the misses, as in: "
             "attngraft retrieve mine model=best.pt source=unlabelled/ like=data.yaml"
         )
+    from attngraft.retrieve.contact import said_misses
     from attngraft.retrieve.mining import mine as run
 
     with _progress() as progress:
         found = run(*required, progress=progress, **options)
         written = found.save(folder)
-    click.echo(f"attngraft: {written} holds {len(found.images)} images like {len(found.misses)} misses")
+    click.echo(f"attngraft: {written} holds {len(found.images)} images like {said_misses(len(found.misses))}")
 
 
 def _read(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:

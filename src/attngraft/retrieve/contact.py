@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections import Counter
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ PAPER, TEXT = (255, 255, 255), (30, 30, 30)
 SHOWN = 96
 """Images on a sheet; the page shows all."""
 MISSES = 16
-"""Misses on a sheet."""
+"""Misses on a sheet, the first that images were found by."""
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:80rem;padding:0 1rem;color:#1e1e1e;background:#fff}
 main,section div{display:grid;grid-template-columns:repeat(auto-fill,minmax(11rem,1fr));gap:1rem}
@@ -34,7 +35,8 @@ table{border-collapse:collapse;font-size:12px}td,th{padding:0 .5em 0 0;text-alig
 
 def sheet(mining: Mining) -> bytes:
     """Return the contact sheet as PNG: the misses, then the first images with the miss and head that found them."""
-    misses = [(f"miss {at + 1}", _said(miss), _miss(miss)) for at, miss in enumerate(mining.misses[:MISSES])]
+    found_by = list(dict.fromkeys(one.miss for one in mining.images))
+    misses = [(f"miss {at + 1}", _said(mining.misses[at]), _miss(mining.misses[at])) for at in found_by[:MISSES]]
     images = [
         (f"{at}: like miss {one.miss + 1}", f"head {one.why[0].head}, {one.path.name}", _thumbnail(one))
         for at, one in enumerate(mining.images[:SHOWN], 1)
@@ -45,7 +47,7 @@ def sheet(mining: Mining) -> bytes:
     brush, font = ImageDraw.Draw(canvas), ImageFont.load_default(12)
     top = GUTTER
     titles = (
-        f"{len(mining.misses)} misses" + _rest(len(mining.misses), MISSES),
+        said_misses(len(mining.misses)) + _rest(len(mining.misses), MISSES, "that images were found by"),
         f"{len(mining.images)} of {mining.searched} images like them" + _rest(len(mining.images), SHOWN),
     )
     for title, part, count in zip(titles, (misses, images), rows, strict=True):
@@ -63,23 +65,33 @@ def sheet(mining: Mining) -> bytes:
 
 
 def page(mining: Mining) -> str:
-    """Return the page: every miss, every image, and the votes for it."""
-    misses = "".join(
-        f'<figure id="miss{at}"><img alt="" src="{_url(_miss(miss))}"><figcaption>miss {at}: {escape(_said(miss))}'
-        "</figcaption></figure>"
-        for at, miss in enumerate(mining.misses, 1)
-    )
+    """Return the page: every image with the votes for it, and the misses that they were found by."""
     images = "".join(_figure(at, one) for at, one in enumerate(mining.images, 1))
-    settings = ", ".join(f"{name} {_plain(value)}" for name, value in mining.settings.items())
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Images like {len(mining.misses)} misses</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style>'
-        f"<h1>{len(mining.images)} images like {len(mining.misses)} misses</h1><p>Out of {mining.searched} images; "
-        f"{escape(settings)}. Each image names the miss whose heads gave it most, and the largest votes: the rank is "
-        "its place among the nearest images of that head, from 0.</p>"
-        f"<section><h2>What was missed</h2><div>{misses}</div></section><h2>Images like them</h2><main>{images}</main>"
-        "</html>\n"
+    voted = sorted({why.miss for one in mining.images for why in one.why} | {one.miss for one in mining.images})
+    misses = "".join(
+        f'<figure id="miss{at + 1}"><img alt="miss {at + 1}" src="{_url(_miss(mining.misses[at]))}"><figcaption>'
+        f"miss {at + 1}: {escape(_said(mining.misses[at]))}</figcaption></figure>"
+        for at in voted
     )
+    kinds = Counter(str(miss.fields.get("label", "")) for miss in mining.misses)
+    labels = ", ".join(f"{count} of {label}" for label, count in kinds.most_common() if label)
+    counted = said_misses(len(mining.misses))
+    settings = ", ".join(f"{name}={_plain(value)}" for name, value in mining.settings.items())
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Images like {counted}</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style>'
+        f"<h1>{len(mining.images)} images like {counted}</h1><p>Out of {mining.searched} images; "
+        f"{escape(settings)}. Each image names the miss whose heads gave it most, and the largest votes: the rank is "
+        f"its place among the nearest images of that head, from 0.</p><main>{images}</main>"
+        f"<section><h2>What was missed</h2><p>{counted}{escape(f': {labels}' if labels else '')}. "
+        f"Shown are the {len(voted)} that the images above were found by; mined.json has all.</p><div>{misses}</div>"
+        "</section></html>\n"
+    )
+
+
+def said_misses(count: int) -> str:
+    """Say how many misses there are."""
+    return "1 miss" if count == 1 else f"{count} misses"
 
 
 def _plain(value: object) -> str:
@@ -88,19 +100,20 @@ def _plain(value: object) -> str:
 
 def _figure(number: int, one: Mined) -> str:
     rows = "".join(
-        f"<tr><td>{why.miss + 1}<td>{why.head}<td>{why.rank}<td>{why.similarity:.2f}<td>{why.votes:.3g}</tr>"
+        f'<tr><td><a href="#miss{why.miss + 1}">{why.miss + 1}</a>'
+        f"<td>{why.head}<td>{why.rank}<td>{why.similarity:.2f}<td>{why.votes:.3g}</tr>"
         for why in one.why
     )
     return (
-        f'<figure><img alt="" src="{_url(_thumbnail(one))}"><figcaption>{number}. {escape(one.id)}<br>'
+        f'<figure><img alt="{escape(one.id)}" src="{_url(_thumbnail(one))}"><figcaption>{number}. {escape(one.id)}<br>'
         f'like <a href="#miss{one.miss + 1}">miss {one.miss + 1}</a>, {one.votes:.3g} votes'
         "<details><summary>why</summary>"
         f"<table><tr><th>miss<th>head<th>rank<th>cosine<th>votes</tr>{rows}</table></details></figcaption></figure>"
     )
 
 
-def _rest(count: int, most: int) -> str:
-    return f" (the first {most} are shown)" if count > most else ""
+def _rest(count: int, most: int, which: str = "") -> str:
+    return f" ({' '.join(filter(None, ('the first', str(most), which)))} are shown)" if count > most else ""
 
 
 def _said(miss: Item) -> str:
