@@ -16,6 +16,7 @@ from ultralytics.utils import ops
 from attngraft._core.errors import DataError, OptionError
 from attngraft.coco.masks import run_lengths
 from attngraft.coco.matches import ASKED_DETECTIONS, CONFIDENCE
+from attngraft.measure import parameters
 from attngraft.yolo.model import YOLO
 
 COMPARED: dict[str, Literal["bbox", "segm"]] = {"detect": "bbox", "segment": "segm"}
@@ -31,12 +32,14 @@ class Detections:
         found: Detections in COCO's results format; unrounded, at most `ASKED_DETECTIONS` per image.
         root: The folder that the file names are relative to.
         task: What a detection is of: ``bbox``, or ``segm`` where the model finds masks.
+        parameters: Parameters of the model as it was trained; None where a program detected.
     """
 
     truth: dict[str, Any]
     found: list[dict[str, Any]]
     root: Path
     task: Literal["bbox", "segm"] = "bbox"
+    parameters: int | None = None
 
 
 def detect(weights: Path, data: str, *, split: str, options: Mapping[str, Any]) -> Detections:
@@ -57,7 +60,7 @@ def detect(weights: Path, data: str, *, split: str, options: Mapping[str, Any]) 
         raise OptionError(
             f"a study compares models that {' or '.join(COMPARED)}, and {weights} is for the task {model.task}"
         )
-    masks = model.task == "segment"
+    masks, count = model.task == "segment", parameters(model.model)  # before Ultralytics fuses it
     datasets: list[Any] = []
     shapes: dict[str, tuple[int, int]] = {}
     found: list[tuple[str, Any]] = []
@@ -87,7 +90,7 @@ def detect(weights: Path, data: str, *, split: str, options: Mapping[str, Any]) 
         raise DataError(f"the split {split!r} of {data} has no images; name another")
     truth, ids, root = _truth(datasets[0], shapes, model.names)
     rows = [row for file, boxes in found for row in _rows(ids[file], boxes)]
-    return Detections(truth, rows, root, COMPARED[model.task])
+    return Detections(truth, rows, root, COMPARED[model.task], count)
 
 
 def _require_same_classes(

@@ -15,8 +15,10 @@ import yaml
 from click.testing import CliRunner
 from scipy import stats
 
+import attngraft
 from attngraft._core.errors import DataError, OutputError, PlanError
 from attngraft.cli.main import main
+from attngraft.measure import parameters
 from attngraft.study.existing.judging import Terms, judge_found, judge_numbers, write_judgement
 from attngraft.study.existing.runs import read_predictions, read_run_folders
 from attngraft.study.judging.results import Results
@@ -192,6 +194,11 @@ def test_run_folders_give_the_verdicts_of_the_study_to_the_digit(
     assert capfd.readouterr() == ("", "")
     assert [arm.verdict for arm in results.arms] == [arm.verdict for arm in study.results.arms]
     assert sorted(path for path in runs.rglob("*")) == before  # nothing is written beside the runs
+    arm, baseline = results.arm("eca@P3"), results.baseline
+    assert baseline is not None
+    assert [cost.parameters for cost in (baseline.cost, arm.cost)] == [
+        parameters(attngraft.YOLO(runs / name / "s0" / "weights" / "last.pt").model) for name in ("stock", "eca@P3")
+    ]
 
     with pytest.raises(DataError, match="stock/s0 is a run of stock and of more"):
         read_run_folders({**patterns, "more": f"{runs}/stock/s0"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -107,7 +108,8 @@ def judge_found(found: Found, terms: Terms) -> Results:
     evidence = Evidence(_fixed(scored, found.data, terms), tables)
     some = next(iter(scored[STOCK].values())).matches
     require_classes(terms.metric, some.classes.tolist())
-    results = _results(evidence, base, found.task, terms.metric, _runs(scored, terms.metric))
+    costs = {arm: Cost(count) for arm, count in _renamed(found.parameters, base).items()}
+    results = _results(evidence, base, found.task, terms.metric, _runs(scored, terms.metric), costs)
     return replace(
         results,
         setting=replace(results.setting, train=found.training, batch=found.training.get("batch")),
@@ -166,11 +168,18 @@ def _fixed(arms: Mapping[str, Mapping[int, Any]], data: str, terms: Terms) -> Fi
     return Fixed(plan, (Arm(STOCK, "", "control"), *(Arm(name, "") for name in names)))
 
 
-def _results(evidence: Evidence, base: str, task: str, metric: str, runs: Sequence[RunResult]) -> Results:
+def _results(
+    evidence: Evidence,
+    base: str,
+    task: str,
+    metric: str,
+    runs: Sequence[RunResult],
+    costs: Mapping[str, Cost] = MappingProxyType({}),
+) -> Results:
     plan = evidence.fixed.plan
     arms = [
         replace(arm, verdict=replace(arm.verdict, metric=metric) if arm.verdict else None)
-        for arm in table(evidence, {})
+        for arm in table(evidence, costs)
     ]
     return Results(
         fingerprint=evidence.fixed.hash,
@@ -187,7 +196,7 @@ def _results(evidence: Evidence, base: str, task: str, metric: str, runs: Sequen
         ),
         complete=True,
         arms=tuple(arms),
-        baseline=baseline_of(evidence, Cost(), arms),
+        baseline=baseline_of(evidence, costs.get(STOCK, Cost()), arms),
         runs=tuple(runs),
         reproducibility=Reproducibility(software=own_version()),
         warnings=tuple(evidence.warnings()),

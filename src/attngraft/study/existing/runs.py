@@ -42,6 +42,7 @@ class Found:
         truth: What is there to be found, with the ``root`` of its files where that is known.
         training: Training options that all runs have in common; empty where nothing is known of them.
         notes: What a reader has to know of how the runs were trained.
+        parameters: Parameters of each arm's model, where that is known.
     """
 
     task: Task
@@ -52,6 +53,7 @@ class Found:
     truth: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    parameters: dict[str, int] = field(default_factory=dict)
 
     def add(self, arm: str, seed: int, found: list[dict[str, Any]]) -> None:
         """Evaluate the detections of a run."""
@@ -137,6 +139,8 @@ def read_run_folders(
             if truth != found.truth or seen.task != found.task:
                 raise DataError(f"{folder} was evaluated on other images, labels or classes than the run before it")
             found.add(arm, seed, seen.found)
+            if seen.parameters is not None:
+                found.parameters.setdefault(arm, seen.parameters)
     assert found is not None  # every arm has a folder, or `matching` would have said so
     read = {arm: {seed: _arguments(folder) for seed, folder in seeds.items()} for arm, seeds in runs.items()}
     found.training, found.notes = training_options(read), training_notes(read, runs)
