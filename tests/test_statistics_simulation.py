@@ -38,7 +38,7 @@ QUICK = (
 STATED = re.compile(r"(\d+\.\d+)<!-- (max|min); (.*?); (.*?); (.*?) -->")
 """A number in prose, and where it is from: the largest or least of a part's rows whose key has all of some words."""
 
-PAGES = ("docs/method.md", "README.md", "README.zh-CN.md")
+PAGES = ("docs/method.md", "docs/method.zh-CN.md", "README.md", "README.zh-CN.md")
 
 
 @pytest.fixture(scope="module")
