@@ -95,6 +95,16 @@ def test_a_study_is_among_the_others_of_its_new_data(made_study: Callable[..., S
     assert [one.split()[0] for one in other_plans(tmp_path / "another", study.plan)] == ["study"]
 
 
+def test_a_study_that_was_begun_on_windows_says_where_to_put_its_data(tiny_data: str, tmp_path: Path) -> None:
+    keys = {**TINY, "data": r"C:\Users\me\fruit.yaml", "arms": "eca@P3", "controls": "stock"}
+    study = Study(folder=tmp_path / "study", **keys)
+    study.fixed().write(study.store.folder)
+    with pytest.raises(DataError, match=r"fruit.yaml of this study is not there; .* relocate"):
+        Study.open(study.folder).run()
+    study.relocate(data=tiny_data)
+    assert Study.open(study.folder).plan.data == str(Path(tiny_data).resolve())
+
+
 def test_what_cannot_be_relocated_is_said(made_study: Callable[..., Study], tmp_path: Path) -> None:
     study = made_study({"stock": 0.5, "noop": 0.5, "eca@P3": 0.5})
     with pytest.raises(PlanError, match="say what was moved where"):

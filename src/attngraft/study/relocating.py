@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from attngraft._core.errors import DataError, PlanError
 from attngraft._core.files import write_text
@@ -55,7 +55,8 @@ def require_files(plan: Plan, folder: Path) -> None:
         DataError: If one is not there.
     """
     for key, file in (("data", plan.data), ("base", plan.base)):
-        if Path(file).is_absolute() and not Path(file).is_file():
+        absolute = any(kind(file).is_absolute() for kind in (Path, PureWindowsPath))  # begun on Windows, resumed here
+        if absolute and not Path(file).is_file():
             raise DataError(
                 f"{file} of this study is not there; if it was moved: attngraft study relocate {folder} {key}=NEW_PLACE"
             )
