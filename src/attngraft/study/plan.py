@@ -254,6 +254,8 @@ def _check(plan: Plan) -> None:
             raise PlanError(str(error)) from error
     if plan.rule == "anytime" and plan.max_seeds is None:
         raise PlanError("the rule anytime looks after every seed; give the first and the most, as in seeds=3-15")
+    if plan.folds is not None and plan.split != "val":
+        raise PlanError(f"with folds, a run is evaluated on its own fold, and split is val, got {plan.split}")
     if plan.group is not None:
         _check_group(plan.group)
     doubled = [name for name in plan.arms if plan.arms.count(name) > 1 or name in CONTROLS]

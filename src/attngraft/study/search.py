@@ -55,7 +55,7 @@ class Search:
         held_out: The split to confirm on; None takes ``test`` where the data have one, the plan's otherwise.
 
     Raises:
-        PlanError: If there are no more candidates than winners, or ``keep`` is below 2.
+        PlanError: If there are no more candidates than winners, ``keep`` is below 2, or the plan has folds.
     """
 
     def __init__(
@@ -65,6 +65,11 @@ class Search:
             raise PlanError(f"a search needs more candidates than its {winners} winners, got {len(plan.arms)}")
         if keep < 2:
             raise PlanError(f"keep says that one candidate in so many goes on, 2 or more, got {keep}")
+        if plan.folds is not None:
+            raise PlanError(
+                "a search chooses and confirms on different images, and folds give every image every task; leave folds "
+                "out, and study the winners with them afterwards"
+            )
         self.plan, self.folder = plan, Path(folder)
         self.winners, self.keep = winners, keep
         self.split = held_out or _held_out(plan)

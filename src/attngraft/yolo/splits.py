@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +21,7 @@ def split_images(data: str, split: str) -> list[Path]:
     """
     given = check_det_dataset(data, autodownload=False).get(split) or []
     homes = [Path(home) for home in (given if isinstance(given, list) else [given])]
-    found = (path for home in homes for path in (_listed(home) if home.is_file() else home.rglob("*.*")))
+    found = (path for home in homes for path in (_listed(home) if home.is_file() else _below(home)))
     return sorted(path for path in found if path.suffix[1:].lower() in IMG_FORMATS)
 
 
@@ -28,6 +29,11 @@ def class_names(data: str) -> dict[int, str]:
     """Return the names of a data file's classes by their index."""
     found: dict[int, str] = check_det_dataset(data, autodownload=False)["names"]
     return dict(found)
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder as Ultralytics does: no hidden ones, and those of linked folders too."""
+    return map(Path, glob.glob(str(folder / "**" / "*.*"), recursive=True))
 
 
 def _listed(file: Path) -> Iterator[Path]:

@@ -104,8 +104,9 @@ def _lay_out(plan: Plan, home: Path, fold: int) -> None:
     images = [path for split in ("train", "val") for path in split_images(plan.data, split)]
     names = [f"{path.parent.name}/{path.name}" for path in images]
     if len(set(names)) < len(names):
-        names = [str(path) for path in images]
-    folds = deal(names, plan.folds, plan.group)
+        root = os.path.commonpath(images)  # not the whole path: a fold is the same in every place
+        names = [path.relative_to(root).as_posix() for path in images]
+    folds = deal([path.name for path in images] if plan.group else names, plan.folds, plan.group)
     for number, (image, its) in enumerate(zip(images, folds, strict=True)):
         split = "val" if its == fold else "train"
         own = f"{number:06d}-{image.name}"
