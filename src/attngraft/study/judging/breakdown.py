@@ -46,7 +46,8 @@ def breakdown(evidence: Evidence, alpha: float) -> Breakdown:
         return Breakdown()
     found = {arm: evidence.breakdown(arm) for arm in arms}
     metrics = [name for name in evidence.metrics() if all(name in one for one in found.values())]
-    classes = [name for name in next(iter(found.values())) if name.startswith("AP/") and name not in metrics]
+    shared = [name for name in next(iter(found.values())) if all(name in one for one in found.values())]
+    classes = [name for name in shared if name.startswith("AP/") and name not in metrics]
     return Breakdown(
         metrics=cells({name: {arm: found[arm][name] for arm in arms} for name in metrics}, alpha),
         classes=cells({name.removeprefix("AP/"): {arm: found[arm][name] for arm in arms} for name in classes}, alpha),

@@ -85,7 +85,7 @@ def unmeasured(plan: Plan) -> str:
 
 def fingerprint(store: Store, fixed: Fixed, others: Iterable[str] = ()) -> str:
     """Return a checksum of all that results are computed from; equal ones mean equal results."""
-    names = [COSTS, SEARCH, EXTENSIONS]
+    names = [COSTS, SEARCH, EXTENSIONS, Fixed.MOVED]
     files = [*(store.folder / name for name in names), *store.records.glob("*.json"), *store.failures.glob("*.json")]
     found = [(file.name, file.read_bytes()) for file in sorted(files) if file.is_file()]
     digest = hashlib.sha256(json.dumps([SCHEMA, own_version(), fixed.hash, *others]).encode())
@@ -253,8 +253,8 @@ def is_complete(fixed: Fixed, runs: Sequence[RunResult], arms: Sequence[ArmResul
 
 
 def mean_errors(records: Sequence[Record], arm: str) -> dict[str, float]:
-    """Average the cost of each type of error over an arm's seeds."""
-    found = [record.errors for record in records if record.arm == arm]
+    """Average the cost of each type of error over an arm's seeds, of those where it was counted."""
+    found = [record.errors for record in records if record.arm == arm and record.errors]
     return {kind: float(np.mean([errors[kind] for errors in found])) for kind in found[0]} if found else {}
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from attngraft._core.errors import DataError
 from attngraft.coco.matches import Matches, require_comparable
 from attngraft.coco.metrics import metric_values
 from attngraft.study.fixed import Fixed
@@ -108,6 +109,13 @@ class Evidence:
         """Return the runs of two arms at their common seeds."""
         seeds = self.seeds(arm, other)
         mine, theirs = (self._resampled(metric, name, tuple(seeds)) for name in (arm, other))
+        for name, found in ((arm, mine), (other, theirs)):
+            missing = [seed for seed, value in zip(seeds, found.observed, strict=True) if np.isnan(value)]
+            if missing:
+                raise DataError(
+                    f"{name} has no {metric} at seed {missing[0]}: the images that it was evaluated on hold no object "
+                    "of that size or class; judge another metric"
+                )
         off = [seed in self.diverged.get(name, ()) for seed in seeds for name in (arm, other)]
         return Paired(
             mine,

@@ -236,18 +236,28 @@ class _Clock:
 
 
 def curve(training: Path) -> list[dict[str, float]]:
-    """Read Ultralytics' row of each epoch so far.
+    """Read the row of each epoch so far: Ultralytics', or those that a program of the user's writes.
+
+    Rows without an epoch are counted; what is no number is left out, and so is a row that is not whole yet.
 
     Args:
-        training: Ultralytics' folder of the training.
+        training: The folder of the training.
     """
     file = training / "results.csv"
     if not file.is_file():
         return []
-    with file.open(encoding="utf-8") as rows:
-        found = [{str(key).strip(): value for key, value in row.items()} for row in csv.DictReader(rows)]
-    whole = [{key: float(value) for key, value in row.items()} for row in found if all(row.values())]
+    with file.open(encoding="utf-8", errors="replace") as rows:
+        found = [_numbers(row) for row in csv.DictReader(rows) if all(row.values())]
+    whole = [{"epoch": float(at), **row} for at, row in enumerate(found, 1) if row]
     return list({row["epoch"]: row for row in whole}.values())  # an epoch that a kill undid stands there twice
+
+
+def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
+    found = {}
+    for key, value in row.items():
+        with suppress(TypeError, ValueError):  # a word, or cells beyond the last column
+            found[str(key).strip()] = float(value)
+    return found
 
 
 def _trained(training: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections import deque
@@ -11,7 +12,7 @@ from typing import Any, Protocol
 
 from rich.console import Console
 
-from attngraft._core.errors import PlanError
+from attngraft._core.errors import DataError, PlanError
 from attngraft.study.fixed import Fixed
 from attngraft.study.plan import STOCK
 from attngraft.study.running.display import Display
@@ -127,10 +128,25 @@ class _Work:
             _note(self.store, run, why)
         for watcher in self.watchers:
             watcher.ended(run, why)
+        if not why:
+            self._require_metric(run)
         if not why and not self.anyway:
             self._require_learning(run)
             self._require_difference(run)
         return why
+
+    def _require_metric(self, run: Run) -> None:
+        """Stop where a run has no such metric: its images hold no object of the size or class.
+
+        Raises:
+            DataError: If it has none.
+        """
+        metric = self.fixed.plan.metric
+        if math.isnan(self.store.value(run, metric)):
+            raise DataError(
+                f"{run} has no {metric}: the images that it is evaluated on hold no object of that size or class; "
+                "begin a new study with another metric, or with other images"
+            )
 
     def _require_learning(self, run: Run) -> None:
         """Stop before the other arms are trained, if the baseline's first run has learned nothing.
