@@ -81,7 +81,7 @@ class Matches:
             DataError: If the file is no match table, or one of another format.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with Path(path).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 found = int(file["format"])
                 arrays = {field.name: file[field.name] for field in fields(cls)} if found == FORMAT else {}
         except (ValueError, KeyError) as error:

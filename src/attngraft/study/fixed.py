@@ -62,9 +62,13 @@ class Fixed:
             data: Where the data file lies; None leaves it.
             base: Where the base's file lies; None leaves it.
         """
+        return self._at(self.plan.base, data, base)
+
+    def _at(self, old: str, data: str | None = None, base: str | None = None) -> Fixed:
+        """Return the plan with its files elsewhere; arms name the base as it was called when they were settled."""
         if data is base is None:
             return self
-        old, plan = self.plan.base, replace(self.plan, data=data or self.plan.data, base=base or self.plan.base)
+        plan = replace(self.plan, data=data or self.plan.data, base=base or self.plan.base)
         arms = [
             replace(arm, model=plan.base + arm.model[len(old) :]) if f"{arm.model}+".startswith(f"{old}+") else arm
             for arm in self.arms
@@ -94,7 +98,8 @@ class Fixed:
         if _hash({**values, "resolved": arms}) != str(wanted):  # older files have it without quotes
             raise PlanError(f"{file} was changed after the study began; put it back, or begin a new study with it")
         resolved = tuple(Arm(**{**arm, "against": tuple(arm["against"])}) for arm in arms)
-        return cls(Plan.of({"max_seeds": None, **values}), resolved, str(wanted)).at(**cls.places(folder))
+        found = cls(Plan.of({"max_seeds": None, **values}), resolved, str(wanted))
+        return found._at(str(values.get("base", found.plan.base)), **cls.places(folder))
 
     @classmethod
     def places(cls, folder: Path) -> dict[str, str]:

@@ -200,7 +200,7 @@ class Study:
         if not self.begun:
             raise PlanError(f"{self.folder} holds no plan; fix it first: attngraft study prepare")
         runs = self._all_runs()
-        if number >= len(runs):
+        if not 0 <= number < len(runs):
             raise PlanError(f"{self.folder} has the runs 0 to {len(runs) - 1}, got {number}")
         run, engine = runs[number], Local(self.store, 1, pin=False)
         if self.store.has(run):

@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from attngraft._core.errors import DataError, PlanError, suggest
+from attngraft._core.errors import DataError, suggest
 from attngraft.study.fixed import Fixed
 from attngraft.study.judging.breakdown import breakdown
 from attngraft.study.judging.collect import baseline, cost_of, curves, mean_errors, read_json, setting, table
 from attngraft.study.judging.collect import is_complete as complete
 from attngraft.study.judging.evidence import criterion
-from attngraft.study.judging.gather import unpaired
+from attngraft.study.judging.gather import SEARCH, extensions, unpaired
 from attngraft.study.judging.numbers import Recorded, scores
 from attngraft.study.judging.reproducibility import reproducibility
 from attngraft.study.judging.results import Results, RunResult
-from attngraft.study.plan import STOCK, Arm, Plan
-from attngraft.study.running.records import Record
+from attngraft.study.plan import STOCK, Arm, Plan, load
+from attngraft.study.running.records import Record, Store
 
 FILE = "records.jsonl"
 IMAGES_LEFT_OUT = "judged from the records alone: how much other images would change is not in the intervals"
@@ -35,8 +35,9 @@ def judge_records(folder: Path) -> Results:
     """Judge the records of a published study anew.
 
     Args:
-        folder: A folder with ``plan.yaml``, as it was given or as it was fixed, and ``records.jsonl``; costs are read
-            from ``costs.json`` where it is there.
+        folder: A folder with ``plan.yaml``, as it was given or as it was fixed, and ``records.jsonl``; where they are
+            there, costs are read from ``costs.json``, extensions from ``extensions.json``, and what was searched from
+            ``search.json``.
 
     Raises:
         DataError: If the records cannot be read, or hold nothing that can be compared.
@@ -56,12 +57,21 @@ def judge_records(folder: Path) -> Results:
             "where its match tables are: attngraft study report"
         )
     tables = {arm: {seed: scores(one)[metric] for seed, one in runs.items()} for arm, runs in by_arm.items()}
+    search = read_json(folder / SEARCH)
+    rule = replace(
+        criterion(fixed.plan, extensions(Store(folder))),
+        selected=bool(search) and not search.get("fresh_split"),  # the half that chose nothing is not told apart here
+    )
     evidence = Recorded(
         fixed,
         tables,
         finished=_finished(by_arm),
         unpaired=unpaired({(record.arm, record.seed): record for record in records}),
-        criterion=criterion(fixed.plan),
+        diverged={
+            arm: frozenset(seed for seed, one in runs.items() if one.watch.get("diverged"))
+            for arm, runs in by_arm.items()
+        },
+        criterion=rule,
         records=by_arm,
     )
     costed = {arm.name: cost_of(costs, arm.name) for arm in fixed.arms}
@@ -117,10 +127,8 @@ def read_records(file: Path) -> list[Record]:
 
 def _fixed(folder: Path, records: Sequence[Record]) -> Fixed:
     """Return the plan with the arms that the records are of."""
-    try:
-        plan = Fixed.read(folder).plan
-    except PlanError:
-        plan = Plan.read(folder / Fixed.FILE)
+    file = folder / Fixed.FILE
+    plan = Fixed.read(folder).plan if "hash" in load(file) else Plan.read(file)
     models = dict.fromkeys((record.arm, record.model) for record in records)
     arms = [_arm(name, model, plan) for name, model in models]
     return Fixed(plan, tuple(sorted(arms, key=lambda arm: arm.name != STOCK)), records[0].plan)

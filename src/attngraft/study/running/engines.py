@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from attngraft.study.fixed import Fixed
 from attngraft.study.running.records import Run, Store
 from attngraft.study.running.run import FAILED, command, end_children, environment, tracked
 
@@ -61,8 +62,8 @@ class Local:
 
     def __init__(self, store: Store, workers: int | None = None, *, pin: bool = True) -> None:
         self.store = store
-        self.gpus = _gpus() if pin else 0
-        self.workers = workers or self.gpus or fitting_workers()
+        self.gpus = _gpus() if pin else []
+        self.workers = workers or len(self.gpus) or fitting_workers()
         self.processes: dict[Run, _Process] = {}
 
     def free(self) -> bool:
@@ -75,8 +76,8 @@ class Local:
         training.parent.mkdir(parents=True, exist_ok=True)
         slot = min(set(range(self.workers)) - {process.slot for process in self.processes.values()})
         own = {**environment(training), **tracked(self.store, run)}
-        if self.gpus > 1:
-            own["CUDA_VISIBLE_DEVICES"] = str(slot % self.gpus)
+        if len(self.gpus) > 1:
+            own["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
         log = self.store.log(run).open("ab")
         popen = subprocess.Popen(
             command(self.store.folder, run), env=own, stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -157,7 +158,8 @@ class Ray:
 
     def start(self, run: Run) -> None:
         """Start a run."""
-        plan = (self.store.folder / "plan.yaml").read_bytes()
+        files = [self.store.folder / name for name in (Fixed.FILE, Fixed.MOVED)]
+        plan = {file.name: file.read_bytes() for file in files if file.is_file()}
         self.tasks[run] = self.task.remote(str(self.store.folder), plan, run)
 
     def running(self) -> list[Run]:
@@ -186,16 +188,17 @@ class Ray:
         self.tasks.clear()
 
 
-def _far_run(folder: str, plan: bytes, run: Run) -> tuple[str, dict[str, bytes]]:
+def _far_run(folder: str, plan: Mapping[str, bytes], run: Run) -> tuple[str, dict[str, bytes]]:
     """Carry out a run on whatever machine this is; return why it failed, and the files that the study lacks."""
     import tempfile
 
     home = Path(folder)
-    shared = (home / "plan.yaml").is_file() and (home / "plan.yaml").read_bytes() == plan
+    shared = all((home / name).is_file() and (home / name).read_bytes() == content for name, content in plan.items())
     with tempfile.TemporaryDirectory() as own:
         if not shared:
             home = Path(own)
-            (home / "plan.yaml").write_bytes(plan)
+            for name, content in plan.items():
+                (home / name).write_bytes(content)
         store = Store(home)
         engine = Local(store, workers=1, pin=False)
         engine.start(run)
@@ -216,10 +219,12 @@ def fitting_workers() -> int:
     return max(1, min(by_cores, memory.free() // PROCESS_BYTES))
 
 
-def _gpus() -> int:
+def _gpus() -> list[str]:
+    """Name the GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them."""
     import torch
 
-    return torch.cuda.device_count()
+    count, given = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    return [name.strip() for name in given.split(",")][:count] if given else [str(index) for index in range(count)]
 
 
 def _signal_name(number: int) -> str:

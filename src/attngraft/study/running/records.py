@@ -20,6 +20,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -155,7 +156,8 @@ class Store:
         found = file.stat()
         stamp = found.st_ino, found.st_mtime_ns, found.st_size
         if run.name not in self._read or self._read[run.name][0] != stamp:
-            self._read[run.name] = stamp, Record(**json.loads(file.read_text(encoding="utf-8")))
+            with _whole(file):
+                self._read[run.name] = stamp, Record(**json.loads(file.read_text(encoding="utf-8")))
         return self._read[run.name][1]
 
     def value(self, run: Run, metric: str) -> float:
@@ -165,11 +167,15 @@ class Store:
 
     def matches(self, run: Run) -> Matches:
         """Read the match table of a finished run."""
-        return Matches.load(self.records / f"{run.name}.npz")
+        file = self.records / f"{run.name}.npz"
+        with _whole(file):
+            return Matches.load(file)
 
     def detections(self, run: Run) -> list[dict[str, Any]]:
         """Read what a finished run detected, in COCO's results format."""
-        found: list[dict[str, Any]] = json.loads(gzip.decompress(self._detections(run).read_bytes()))
+        file = self._detections(run)
+        with _whole(file):
+            found: list[dict[str, Any]] = json.loads(gzip.decompress(file.read_bytes()))
         return found
 
     def require_same_kind(self, run: Run, *, numbers: bool) -> None:
@@ -258,6 +264,9 @@ class Store:
         for name, content in files.items():
             if name not in ours:
                 write_bytes(self.folder / name, content)
+        for name in files:
+            if Path(name).parent.name == self.records.name and name.endswith(".json"):  # a finished run has not failed
+                (self.failures / Path(name).name).unlink(missing_ok=True)
 
     def truth(self, fold: int | None = None) -> dict[str, Any]:
         """Read the ground truth, of a fold where the plan has folds."""
@@ -291,6 +300,25 @@ class Store:
         return self.records / f"{run.name}.detections.json.gz"
 
 
+UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error, zipfile.BadZipFile)
+"""What reading a damaged file ends in."""
+
+
+@contextmanager
+def _whole(file: Path) -> Iterator[None]:
+    """Name a file that turns out to be damaged, and what brings it back.
+
+    Raises:
+        DataError: If it is.
+    """
+    try:
+        yield
+    except UNREADABLE as error:
+        raise DataError(
+            f"{file} is damaged ({type(error).__name__}); attngraft study resume sets it aside and repeats its run"
+        ) from error
+
+
 def _readable(file: Path) -> bool:
     """Tell whether a file of a study's folder can be read."""
     try:
@@ -300,7 +328,7 @@ def _readable(file: Path) -> bool:
             json.loads(gzip.decompress(file.read_bytes()))
         elif not isinstance(json.loads(file.read_text(encoding="utf-8")), dict):
             return False
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error, zipfile.BadZipFile):
+    except UNREADABLE:
         return False
     return True
 
