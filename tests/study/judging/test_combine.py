@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,10 @@ from scipy import stats
 from attngraft._core.errors import DataError
 from attngraft.cli.main import main
 from attngraft.study.existing.judging import Terms, judge_numbers
+from attngraft.study.judging.bootstrap import Resampled
 from attngraft.study.judging.combine import combine, heterogeneity, random_effects, replicated, schema
+from attngraft.study.judging.criterion import Criterion
+from attngraft.study.judging.judge import Paired, judge
 from attngraft.study.judging.results import Results
 from attngraft.study.reporting.forest import sentences, write_combined
 
@@ -73,15 +77,43 @@ def test_improvements_are_counted_at_the_error_of_better() -> None:
     assert [member.p for member in combine(held).members] == p
 
 
+def test_looks_are_allowed_for_and_interim_studies_show_nothing() -> None:
+    """Of 15 pairs at once the p is under .025; what the verdict is made from, after looks, is .053."""
+    studies = [(str(scale), _looked_at(scale)) for scale in (1.0, 1.5)]
+    for _, one in studies:
+        arm = one.arm("eca@P5")
+        assert arm.estimate.p_value / 2 == pytest.approx(0.021)
+        assert arm.verdict is not None
+        assert arm.verdict.outcome == "undecided"
+        assert arm.verdict.p_difference / 2 == pytest.approx(0.0534, abs=0.001)
+    assert combine(studies).replicated == 0
+    clear = [(str(scale), _looked_at(scale, p=2e-4)) for scale in (1.0, 1.5)]
+    assert combine(clear).replicated == 2
+    assert combine([(name, _with(one, outcome="interim")) for name, one in clear]).replicated == 0
+
+
+def _looked_at(scale: float, p: float = 0.021) -> Results:
+    """Return a study of 15 pairs whose mean has this one-sided p, judged at looks 3 to 15; the last pairs show it."""
+    shape = np.where(np.arange(15) % 2, 1.0, -1.0)
+    shape = (shape - shape.mean()) / shape.std(ddof=1)
+    gains = scale * (shape + stats.t.isf(p, 14) / math.sqrt(15))
+    base = np.full(15, 40.0)
+    values = [Resampled(one, np.repeat(one[:, None], 2, axis=1), 0) for one in (base + gains, base)]
+    (verdict,) = judge(Criterion(0.5, max_seeds=15, first_look=3, seeds=3, arms=1), {"eca@P5": Paired(*values)})
+    runs = {"stock": dict(enumerate(base)), "eca@P5": dict(enumerate(base + gains))}
+    found = judge_numbers(runs, f"data-{scale}", Terms())
+    return replace(found, arms=(replace(found.arms[0], verdict=verdict),))
+
+
+def _with(results: Results, **fields: Any) -> Results:
+    """Return results with other fields of the verdicts."""
+    arms = tuple(replace(arm, verdict=replace(arm.verdict, **fields)) if arm.verdict else arm for arm in results.arms)
+    return replace(results, arms=arms)
+
+
 def _held(results: Results) -> Results:
     """Return results whose arms give no verdict, since runs may not have learned."""
-    arms = tuple(
-        replace(arm, verdict=replace(arm.verdict, outcome="undecided", reason="it takes 5 seeds"))
-        if arm.verdict
-        else arm
-        for arm in results.arms
-    )
-    return replace(results, arms=arms)
+    return _with(results, outcome="undecided", reason="it takes 5 seeds")
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ class Member:
         difference: The arm's difference to the baseline, in points.
         error: Its standard error.
         seeds: Pairs of runs.
-        p: One-sided, of no improvement.
+        p: One-sided, of no improvement, of this difference and error alone; looks are not allowed for.
         weight: Its share of the combined difference, from 0 to 1.
     """
 
@@ -64,7 +64,8 @@ class Combined:
         i_squared: Share of the differences' variance that is between studies.
         prediction: Interval for the effect in one more such study; None with two.
         replicated: How many of the studies are shown to improve, at the error of their own ``better``: half of
-            ``1 - level``. A study that gives no verdict for a reason, such as runs that did not learn, shows nothing.
+            ``1 - level``, after looks and over all arms of a study. A study without a verdict on the arm shows nothing,
+            be it interim or of runs that did not learn.
     """
 
     arm: str
@@ -116,7 +117,6 @@ def combine(results: Sequence[tuple[str, Results]], arm: str | None = None) -> C
     k = len(effects)
     t = float(stats.t.ppf(1 - alpha / 2, k - 1))
     p = [_one_sided(one) for _, one in found]
-    shown = [1.0 if _held_back(one) else value for (_, one), value in zip(found, p, strict=True)]
     classic = 1 / weights.sum()
     return Combined(
         arm=arm,
@@ -132,7 +132,7 @@ def combine(results: Sequence[tuple[str, Results]], arm: str | None = None) -> C
         tau=math.sqrt(tau2),
         i_squared=heterogeneity(effects, errors),
         prediction=_prediction(mean, tau2 + classic, k, alpha),
-        replicated=replicated(shown, alpha / 2),
+        replicated=replicated([_shown(one) for _, one in found], alpha / 2),
     )
 
 
@@ -190,10 +190,18 @@ def _one_sided(arm: ArmResult) -> float:
     return found.p_value / 2 if found.difference > 0 else 1 - found.p_value / 2
 
 
-def _held_back(arm: ArmResult) -> bool:
-    """Tell whether a study gives no verdict on an arm for another reason than its number of seeds."""
+def _shown(arm: ArmResult) -> float:
+    """Return the one-sided p that a study's own verdict on an arm was made from; 1 where there is no verdict.
+
+    The p of a single look would be too small: a study stops where its looks say so.
+    """
     found = arm.verdict
-    return found is not None and (found.learning is not None or (found.outcome == "undecided" and bool(found.reason)))
+    if found is None or found.outcome == "interim" or found.learning is not None:
+        return 1.0
+    if found.outcome == "undecided" and found.reason:
+        return 1.0
+    up = found.outcome == "better" or (found.outcome != "worse" and found.estimate.difference > 0)
+    return found.p_difference / 2 if up else 1 - found.p_difference / 2
 
 
 def _common(results: Sequence[tuple[str, Results]]) -> str:
