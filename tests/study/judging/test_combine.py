@@ -135,6 +135,12 @@ def test_what_cannot_be_combined_says_why() -> None:
         combine([("one", replace(one, arms=())), ("two", two)])
     with pytest.raises(DataError, match="judged by AP and AP50"):
         combine([("one", one), ("two", replace(two, setting=replace(two.setting, metric="AP50")))])
+    wide = replace(two, setting=replace(two.setting, alpha=0.2))
+    for order in ([("one", one), ("two", wide)], [("two", wide), ("one", one)]):
+        with pytest.raises(DataError, match="judged at alpha 0.05 and 0.2, and a combination has one level"):
+            combine(order)
+    both = [(name, replace(of, setting=replace(of.setting, alpha=0.2))) for name, of in (("one", one), ("two", two))]
+    assert combine(both).level == 0.8
     single = judge_numbers({"stock": {0: 1.0}, "eca@P5": {0: 2.0}}, "x", Terms())
     with pytest.raises(DataError, match="no standard error of eca@P5 from 1 pairs"):
         combine([("one", one), ("two", single)])

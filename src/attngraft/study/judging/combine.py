@@ -89,8 +89,8 @@ def combine(results: Sequence[tuple[str, Results]], arm: str | None = None) -> C
         arm: The arm; None takes the only one that all of them have.
 
     Raises:
-        DataError: If there are fewer than two, one is given twice, they lack the arm, compare by different metrics, or
-            give no error.
+        DataError: If there are fewer than two, one is given twice, they lack the arm, compare by different metrics or
+            at different alphas, or give no error.
     """
     if len(results) < 2:
         raise DataError(f"a combination needs two studies or more, got {len(results)}")
@@ -104,13 +104,19 @@ def combine(results: Sequence[tuple[str, Results]], arm: str | None = None) -> C
     metrics = {one.setting.metric for _, one in results}
     if len(metrics) > 1:
         raise DataError(f"the studies are judged by {' and '.join(sorted(metrics))}; combine those of one metric")
+    alphas = sorted({one.setting.alpha for _, one in results})
+    if len(alphas) > 1:
+        raise DataError(
+            f"the studies are judged at alpha {' and '.join(f'{one:g}' for one in alphas)}, and a combination has one "
+            "level; combine those of one alpha"
+        )
+    (alpha,) = alphas
     for name, one in found:
         if not 0 < one.estimate.error < math.inf:
             raise DataError(
                 f"{name} has no standard error of {arm} from {one.estimate.seeds} pairs of runs; two that differ are "
                 "needed"
             )
-    alpha = results[0][1].setting.alpha
     effects = np.array([one.estimate.difference for _, one in found])
     errors = np.array([one.estimate.error for _, one in found])
     mean, error, tau2, weights = random_effects(effects, errors)
