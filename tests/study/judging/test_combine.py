@@ -20,7 +20,7 @@ from attngraft.study.judging.bootstrap import Resampled
 from attngraft.study.judging.combine import combine, heterogeneity, random_effects, replicated, schema
 from attngraft.study.judging.criterion import Criterion
 from attngraft.study.judging.judge import Paired, judge
-from attngraft.study.judging.results import Results
+from attngraft.study.judging.results import Results, RunResult
 from attngraft.study.reporting.forest import sentences, write_combined
 
 EFFECTS, ERRORS = np.array([0.8, 0.1, 1.9, 0.6]), np.array([0.2, 0.3, 0.35, 0.25])
@@ -90,6 +90,20 @@ def test_looks_are_allowed_for_and_interim_studies_show_nothing() -> None:
     clear = [(str(scale), _looked_at(scale, p=2e-4)) for scale in (1.0, 1.5)]
     assert combine(clear).replicated == 2
     assert combine([(name, _with(one, outcome="interim")) for name, one in clear]).replicated == 0
+
+
+def test_a_copy_of_a_study_is_the_same_study() -> None:
+    """Folders in another home differ in what lies beside them, and a copy may have gone on."""
+    one, two = (replace(it, setting=replace(it.setting, hash="4f2a")) for it in (study(0, 1), study(1, 1)))
+    copy = replace(one, fingerprint="another", others=("other (plan 748c, 0 runs finished)",))
+    longer = replace(copy, runs=(*copy.runs, RunResult("stock", 5, "finished", 40.0)))
+    for again in (copy, longer):
+        with pytest.raises(DataError, match="home2 is given twice, it has the runs of home"):
+            combine([("home", one), ("home2", again)])
+    assert len(combine([("home", one), ("home2", two)]).members) == 2  # the plan again, with runs of its own
+    diverged = RunResult("stock", 9, "finished", 0.0)
+    both = [(name, replace(it, runs=(*it.runs, diverged))) for name, it in (("home", one), ("home2", two))]
+    assert len(combine(both).members) == 2
 
 
 def _looked_at(scale: float, p: float = 0.021) -> Results:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -94,11 +95,10 @@ def combine(results: Sequence[tuple[str, Results]], arm: str | None = None) -> C
     """
     if len(results) < 2:
         raise DataError(f"a combination needs two studies or more, got {len(results)}")
-    seen: list[dict[str, Any]] = []
-    for title, study in results:
-        if study.to_dict() in seen:
-            raise DataError(f"{title} is given twice; a study counts once")
-        seen.append(study.to_dict())
+    for (earlier, its), (title, own) in combinations(results, 2):
+        if _same(its, own):
+            whose = "" if earlier == title else f", it has the runs of {earlier}"
+            raise DataError(f"{title} is given twice{whose}; a study counts once, so leave one out")
     arm = arm or _common(results)
     found = [(name, _arm(name, one, arm)) for name, one in results]
     metrics = {one.setting.metric for _, one in results}
@@ -189,6 +189,19 @@ def _prediction(mean: float, variance: float, k: int, alpha: float) -> tuple[flo
         return None
     reach = float(stats.t.ppf(1 - alpha / 2, k - 2)) * math.sqrt(variance)
     return mean - reach, mean + reach
+
+
+def _same(one: Results, other: Results) -> bool:
+    """Tell whether two results rest on the same runs, wherever their folders are.
+
+    A copy may have gone on, so one run in common is enough where the plan is the same; without a plan, all have to be.
+    A run at 0 is no sign: whatever diverged is.
+    """
+    mine, theirs = ({(run.arm, run.seed, run.value) for run in study.finished} for study in (one, other))
+    if mine and mine == theirs:
+        return True
+    same_plan = one.setting.hash != "" and one.setting.hash == other.setting.hash
+    return same_plan and any(value for _, _, value in mine & theirs)
 
 
 def _one_sided(arm: ArmResult) -> float:
