@@ -140,7 +140,7 @@ class Search:
 
     def _choosing(self, study: Study) -> Weights:
         images = sorted(study.store.truth()["images"], key=lambda image: int(image["id"]))
-        return choosing([str(image["file_name"]) for image in images])[None].astype(np.uint8)
+        return choosing([str(image["file_name"]) for image in images], self.plan.group)[None].astype(np.uint8)
 
     def _confirm(
         self, arms: list[str], tried: list[Mapping[str, Any]], options: Mapping[str, Any]

@@ -92,6 +92,17 @@ def test_winners_without_a_fresh_split_are_judged_on_the_half_that_did_not_choos
     assert (verdict.outcome, verdict.reason[:27]) == ("undecided", "chosen on the images it is ")
 
 
+def test_the_halves_of_a_search_keep_groups_whole(made_study: Make) -> None:
+    study = made_study(PAIR, seeds=2, controls="stock", group=r"(\d)\.png$")
+    (study.store.folder / "search.json").write_text(json.dumps({"tried": 9, "fresh_split": False, "halves": True}))
+    draw = evidence(study).draw
+    assert draw.groups is not None
+    assert draw.kept is not None
+    assert {bool(draw.kept[draw.groups == group].any()) for group in np.unique(draw.groups)} == {False, True}
+    for group in np.unique(draw.groups):
+        assert len(set(draw.kept[draw.groups == group].tolist())) == 1
+
+
 def test_looks_of_a_running_study_keep_what_they_resampled_and_reports_write_nothing(made_study: Make) -> None:
     study = made_study(PAIR, seeds=3, max_seeds=6, controls="stock")
     cache: Path = study.store.folder / "cache" / "judging"

@@ -118,7 +118,9 @@ def draw_of(store: Store, fixed: Fixed, run: Matches | None) -> tuple[Draw, bool
     files = [names[image] for image in run.images.tolist()]
     named = groups([Path(file).name for file in files], fixed.plan.group)
     numbers = np.unique(named, return_inverse=True)[1] if fixed.plan.group else None
-    return Draw(RESAMPLES, groups=numbers, kept=confirming(files) if halves else None), chosen and not halves
+    return Draw(
+        RESAMPLES, groups=numbers, kept=confirming(files, fixed.plan.group) if halves else None
+    ), chosen and not halves
 
 
 def _read(file: Path) -> dict[str, Any]:
