@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -30,6 +31,16 @@ class ProbeTestCrash(nn.Module):
         super().__init__()
     def forward(self, x):
         os._exit(7)
+"""
+
+KERNEL = """
+from torch import nn
+class ProbeTestKernel(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, SIZE, padding=SIZE // 2)
+    def forward(self, x):
+        return self.conv(x)
 """
 
 
@@ -69,6 +80,35 @@ def test_runs_are_kept_failures_are_said_and_what_is_missing_is_added(tmp_path: 
     status = json.loads((tmp_path / "out/status.json").read_text())
     assert all(run["state"] == "finished" and run["epoch"] == 1 for run in status["runs"])
     assert opened(tmp_path / "out") == more
+
+
+def test_another_class_of_the_same_name_is_no_earlier_run(tmp_path: Path) -> None:
+    """In the folder of one file, neither the same file after a change nor another counts as run before."""
+    first, second = (tmp_path / name / "probe_test_kernel.py" for name in "ab")
+    for file, kernel in ((first, 1), (second, 3)):
+        file.parent.mkdir()
+        file.write_text(KERNEL.replace("SIZE", str(kernel)))
+    keys = f"probes='reach', seeds=1, controls=0, epochs=1, images=16, parallel=1, folder={str(tmp_path / 'out')!r}"
+
+    def call(file: Path) -> tuple[int, str]:
+        code = f"import attngraft; attngraft.probe({f'{file}:ProbeTestKernel'!r}, {keys})"
+        done = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, check=False)
+        return done.returncode, done.stderr
+
+    assert call(first)[0] == 0
+    records = tmp_path / "out" / "records.jsonl"
+    before = [json.loads(line) for line in records.read_text().splitlines()]
+    assert {one["mechanism"]: one["source"] for one in before} == {
+        "none": "", "probe_test_kernel": hashlib.sha256(first.read_bytes()).hexdigest()[:16],
+    }  # fmt: skip
+    code, said = call(second)
+    assert code != 0
+    assert "holds runs of another probe_test_kernel: the file that defines its class had other content" in said
+    records.write_text("".join(json.dumps(one) + "\n" for one in before if one["mechanism"] == "none"))
+    assert call(second)[0] == 0
+    (again,) = opened(tmp_path / "out").mechanisms[1:]
+    width = before[1]["parameters"] - before[0]["parameters"]
+    assert again.parameters > 8 * width  # 3 x 3 weights for each of the first one's
 
 
 def test_a_killed_call_leaves_no_process_and_resumes(tmp_path: Path) -> None:

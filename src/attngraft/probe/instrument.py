@@ -135,6 +135,7 @@ class ProbeRecord:
         finished: When, in UTC.
         versions: Of PyTorch, Ultralytics and others.
         device: Name of the processor.
+        source: Checksum of the file that defines the mechanism's class; empty where it is attngraft's own.
     """
 
     instrument: str
@@ -152,6 +153,7 @@ class ProbeRecord:
     finished: str
     versions: dict[str, str]
     device: str
+    source: str = ""
 
     @property
     def run(self) -> ProbeRun:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -57,6 +59,32 @@ def canonical(given: str) -> tuple[str, str]:
             "at the same place"
         )
     return _written(one_graft("detector", f"{target}{options}", "P3")), source
+
+
+def checksum(name: str) -> str:
+    """Return a checksum of the file that defines a mechanism's class, as it is now; empty for attngraft's own.
+
+    A name is no more than what the class is called: that of another file, or of the same after a change, has it too.
+
+    Args:
+        name: As in records.
+
+    Raises:
+        OptionError: If the file cannot be read.
+    """
+    if name == NONE:
+        return ""
+    cls = mechanism(name.partition("(")[0]).cls
+    if cls.__module__.partition(".")[0] == "attngraft":
+        return ""
+    home = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    try:
+        return hashlib.sha256(Path(home or "").read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise OptionError(
+            f"the source of {name} cannot be read ({error.strerror or error}), and records keep a checksum of it; "
+            "define its class in a file"
+        ) from error
 
 
 def require_buildable(given: Iterable[str], instrument: Instrument) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +17,8 @@ from attngraft.attention import names
 from attngraft.data.probes import PROBES, probe_named
 from attngraft.probe.crew import Crew, Step
 from attngraft.probe.instrument import NONE, Instrument, ProbeRecord, ProbeRun
-from attngraft.probe.ledger import Ledger, ProbeRunStatus
-from attngraft.probe.names import canonical, require_buildable
+from attngraft.probe.ledger import RECORDS, Ledger, ProbeRunStatus
+from attngraft.probe.names import canonical, checksum, require_buildable
 from attngraft.probe.tally import Tally, tally
 from attngraft.study.running.engines import fitting_workers
 
@@ -68,7 +68,8 @@ def probe(
         OptionError: If a number is no positive integer, there is no mechanism, a file cannot be imported, or a
             mechanism cannot be built for the detector.
         PlaceError: If a mechanism cannot stand where the others do.
-        PlanError: If another process fills the folder, or it holds probes of another instrument.
+        PlanError: If another process fills the folder, or it holds probes of another instrument or of another class of
+            the same name.
         OutputError: If the folder cannot be written.
 
     Example:
@@ -94,6 +95,7 @@ def probe(
     try:
         ledger.open(instrument)
         known = ledger.records()
+        _require_same(ledger, known, asked)
         missing = [run for run in wanted if run not in known]
         progress.line(f"{len(wanted)} runs, {len(wanted) - len(missing)} of them finished before")
         crew = Crew(ledger.folder, instrument, sources, parallel or fitting_workers())
@@ -142,6 +144,17 @@ def _read(given: str | Sequence[str]) -> tuple[list[str], list[str]]:
         raise OptionError("probe needs at least one mechanism, got none; as in: probe(['mhsa', 'ema'])")
     pairs = [canonical(one) for one in listed]
     return list(dict.fromkeys(name for name, _ in pairs)), list(dict.fromkeys(s for _, s in pairs if s))
+
+
+def _require_same(ledger: Ledger, known: Mapping[ProbeRun, ProbeRecord], asked: Iterable[str]) -> None:
+    """Require that what is known of a mechanism is of the class that is asked for now."""
+    now = {name: checksum(name) for name in asked}
+    for run, record in known.items():
+        if record.source != now.get(run.mechanism, record.source):
+            raise PlanError(
+                f"{ledger.folder} holds runs of another {run.mechanism}: the file that defines its class had other "
+                f"content; name another folder, or take its lines out of {RECORDS} to have it run again"
+            )
 
 
 def _probes(given: str | Sequence[str] | None) -> list[str]:

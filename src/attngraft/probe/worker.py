@@ -10,7 +10,7 @@ import json
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, TextIO
 
 from attngraft._core.errors import first_line
@@ -27,11 +27,10 @@ def serve(orders: TextIO, answers: TextIO, sources: Sequence[str] = ()) -> None:
     import torch
 
     from attngraft.probe.instrument import Instrument, ProbeRun, train
-    from attngraft.probe.names import enter
+    from attngraft.probe.names import checksum, enter
 
     torch.set_num_threads(1)
-    for source in sources:
-        enter(source)
+    checksums = {name: checksum(name) for name in map(enter, sources)}  # of what was imported, whatever is edited later
 
     def answer(**content: Any) -> None:
         answers.write(json.dumps(content) + "\n")
@@ -46,7 +45,7 @@ def serve(orders: TextIO, answers: TextIO, sources: Sequence[str] = ()) -> None:
             traceback.print_exc()
             answer(error=first_line(error))
         else:
-            answer(record=asdict(record))
+            answer(record=asdict(replace(record, source=checksums.get(run.mechanism.partition("(")[0], ""))))
 
 
 def main() -> None:
