@@ -20,7 +20,7 @@ from attngraft._core.errors import DataError, OutputError, PlanError
 from attngraft.cli.main import main
 from attngraft.measure import parameters
 from attngraft.study.existing.judging import Terms, judge_found, judge_numbers, write_judgement
-from attngraft.study.existing.runs import read_predictions, read_run_folders
+from attngraft.study.existing.runs import numbered, read_predictions, read_run_folders
 from attngraft.study.judging.results import Results
 from attngraft.study.reporting.words import headline
 from attngraft.study.study import Study
@@ -159,6 +159,20 @@ def test_files_that_are_all_called_alike_have_the_seed_of_their_folder(
     there = judge_found(read_predictions(truth, moved), Terms())
     assert there.arms == judge_found(read_predictions(truth, patterns), Terms()).arms
     assert [sorted(arm.differences) for arm in there.arms] == [[0, 1, 2]] * 2
+
+
+@pytest.mark.parametrize(
+    ("files", "seeds"),
+    [
+        (["out/lr0.01-s1.json", "out/lr0.01-s2.json"], [1, 2]),
+        (["out/yolo11n-v1.2-seed3.bbox.json", "out/yolo11n-v1.2-seed4.bbox.json"], [3, 4]),
+        (["stock-1.5x-7.json"], [7]),
+        (["lr0.01/s1/r50_1x.segm.json", "lr0.01/s2/r50_1x.segm.json"], [1, 2]),
+        (["lr0.01-s1/r50.v2.json", "lr0.01-s2/r50.v2.json"], [1, 2]),
+    ],
+)
+def test_points_are_part_of_a_name(files: list[str], seeds: list[int]) -> None:
+    assert numbered("a", [Path(file) for file in files]) == list(zip(seeds, map(Path, files), strict=True))
 
 
 def test_what_a_reader_has_to_know_stands_beside_the_verdict(predictions: tuple[Study, dict[str, str]]) -> None:

@@ -199,6 +199,8 @@ def numbered(arm: str, files: Sequence[Path]) -> list[tuple[int, Path]]:
     Example:
         >>> [seed for seed, _ in numbered("r50", [Path("r50-7.json"), Path("r50-8.json")])]
         [7, 8]
+        >>> [seed for seed, _ in numbered("r50", [Path("lr0.01-s7.bbox.json"), Path("lr0.01-s8.bbox.json")])]
+        [7, 8]
         >>> [seed for seed, _ in numbered("r50", [Path("r50_s7/1x.bbox.json"), Path("r50_s8/1x.bbox.json")])]
         [7, 8]
     """
@@ -214,7 +216,7 @@ def numbered(arm: str, files: Sequence[Path]) -> list[tuple[int, Path]]:
 
 
 def _number(name: str) -> int | None:
-    match = SEED.search(name.partition(".")[0])
+    match = SEED.search(name)  # points are part of names, as in lr0.01-s1.json; no suffix of such files has a number
     return int(match[1]) if match else None
 
 
