@@ -30,6 +30,8 @@ def test_fractions_become_points_and_points_stay(tmp_path: Path) -> None:
         ((), "arm,seed,AP", "needs the columns arm, seed and a metric, and is empty"),
         (("a,0,1",), "model,seed,AP", "needs the columns arm, seed and a metric, and has model, seed, AP"),
         (("a,0,1,2",), "arm,seed,AP,AP50", "2 columns besides arm and seed; say which, as in: metric=AP"),
+        (("a,0,0.5,0.1",), "arm,seed,AP, AP ", "has more than one column 'AP'; rename or leave out all but one"),
+        (("a,0,1,0.5",), "arm,seed,seed,AP", "has more than one column 'seed'"),
         (("a,0,40", "a,0,41"), "arm,seed,AP", "line 3 has arm a at seed 0 a second time"),
         (("a,0,nan",), "arm,seed,AP", "line 2 needs a number up to 1e.06 for AP, got 'nan'; give a run that diverged"),
         (("a;0;39,1",), "arm;seed;AP", "has semicolons between its columns; save it with commas"),

@@ -68,6 +68,9 @@ def _rows(file: Path) -> Iterable[tuple[int, dict[str, str]]]:
             if lines and mark in lines[0] and "," not in lines[0]:
                 raise DataError(f"{file} has {name} between its columns; save it with commas, and points in numbers")
         reader = csv.DictReader(lines, skipinitialspace=True)
+        heads = [str(name).strip() for name in reader.fieldnames or ()]
+        if doubled := [name for name in dict.fromkeys(heads) if heads.count(name) > 1]:
+            raise DataError(f"{file} has more than one column {doubled[0]!r}; rename or leave out all but one")
         for row in reader:
             if None in row or None in row.values():
                 raise DataError(f"{file}, line {reader.line_num} has another number of columns than the first line")
