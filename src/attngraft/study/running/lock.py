@@ -38,9 +38,13 @@ def alone(folder: Path, named: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        refused = not (folder / Fixed.FILE).is_file()
+        if refused:
+            # While it is held: once released another may hold it, and a third would get a new file of that name.
+            with suppress(OSError):  # Windows deletes no open file, and its lock goes when it is released
+                (folder / LOCK).unlink(missing_ok=True)
         lock.release()
-        if not (folder / Fixed.FILE).is_file():
-            (folder / LOCK).unlink(missing_ok=True)
+        if refused:
             for parent in made:
                 with suppress(OSError):
                     parent.rmdir()
