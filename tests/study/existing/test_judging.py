@@ -58,6 +58,18 @@ def test_predictions_give_the_verdicts_of_the_study_to_the_digit(predictions: tu
     assert [sample.boxes for sample in results.samples] == [sample.boxes for sample in study.results.samples]
 
 
+def test_whole_numbers_are_numbers() -> None:
+    """Integers, and those of NumPy, are judged as the floats that they equal."""
+    whole = {"stock": {0: 40, 1: 41, 2: 43}, "arm": {0: 42, 1: 44, 2: 44}}
+    expected = judge_numbers({arm: {s: float(n) for s, n in runs.items()} for arm, runs in whole.items()}, "t", Terms())
+    assert expected.arms[0].estimate.difference == pytest.approx(2)
+    for kind in (int, np.int64, np.float32):
+        given: Any = {arm: {seed: kind(number) for seed, number in runs.items()} for arm, runs in whole.items()}
+        found = judge_numbers(given, "t", Terms())
+        assert found.to_dict() == expected.to_dict()
+        assert found.baseline == expected.baseline
+
+
 def test_numbers_are_judged_by_student(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     base = rng.normal(40, 0.3, 6)

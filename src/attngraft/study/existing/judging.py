@@ -75,6 +75,7 @@ def judge_numbers(numbers: Numbers, source: str, terms: Terms) -> Results:
         DataError: If runs cannot be paired.
         PlanError: If ``sesoi`` or ``alpha`` cannot be.
     """
+    numbers = {arm: {seed: float(number) for seed, number in seeds.items()} for arm, seeds in numbers.items()}
     base = terms.baseline or _baseline(numbers)
     require_pairs(numbers, base, drop=terms.drop)
     renamed = _renamed(numbers, base)
