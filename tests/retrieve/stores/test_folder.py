@@ -85,6 +85,24 @@ def test_a_failure_within_a_change_leaves_everything_as_it_was(tmp_path: Path) -
     assert len(ArrayStore.open(tmp_path).ids) == 5
 
 
+def test_a_merge_that_fails_costs_no_file_at_the_next_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, stored = ArrayStore(HEADS, DIM, WIDTH, folder=tmp_path), keys(0, 6)
+    for first in (0, 2, 4):
+        store.add(stored.take([first, first + 1]))
+
+    def full(_: object) -> None:
+        raise OutputError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folders, "merged", full)
+        with pytest.raises(OutputError, match="the disk is full"):
+            store.compact()
+    store.add(keys(1, 1, "e"))
+    found = ArrayStore.open(tmp_path)
+    assert list(found.ids) == [*stored.ids, "e0"]
+    assert (found.keys(stored.ids).heads == stored.heads).all()
+
+
 def test_folders_that_hold_no_index_or_one_already(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds no index \(manifest.json: No such file"):
         ArrayStore.open(tmp_path)

@@ -97,6 +97,7 @@ class Folder:
                 self._write()
             except BaseException:
                 self.revision = -1
+                self._obsolete = []  # the old manifest counts on, and names these files
                 self._load()
                 raise
 
@@ -156,16 +157,16 @@ class Folder:
 
     def _write(self) -> None:
         self.revision += 1
+        obsolete, self._obsolete = self._obsolete, []
         if self.path is None:
             return
         entries = [{"file": s.file.name, "deleted": np.flatnonzero(~s.alive).tolist()} for s in self.segments if s.file]
         manifest = {"schema": SCHEMA, "revision": self.revision, "last": self._last, "layout": asdict(self.layout)}
         write_text(self.path / MANIFEST, json.dumps({**manifest, "segments": entries}))
-        for segment in self._obsolete:
+        for segment in obsolete:
             if segment.file:
                 with suppress(OSError):  # Windows keeps a file that somebody has mapped
                     segment.file.unlink()
-        self._obsolete = []
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
