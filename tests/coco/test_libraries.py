@@ -13,15 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attngraft._core.errors import MissingExtraError
+from attngraft._core.errors import DataError, MissingExtraError
 from attngraft.coco.error_types import error_types
 from attngraft.coco.evaluate import match
-from attngraft.coco.libraries import library
+from attngraft.coco.libraries import Task, library
 from attngraft.coco.masks import decode_mask, mask_area, run_lengths
 from attngraft.coco.matches import Matches
 
 pytest.importorskip("hotcoco", reason="needs hotcoco")
 pytest.importorskip("pycocotools", reason="needs pycocotools")
+
+TASKS: tuple[Task, ...] = ("bbox", "segm")
 
 
 @pytest.fixture
@@ -91,3 +93,74 @@ def test_types_of_errors_say_what_they_need(problem: Any, without_hotcoco: Calla
     without_hotcoco()
     with pytest.raises(MissingExtraError, match="needs hotcoco"):
         error_types(made.truth, made.predictions)
+
+
+def test_annotation_ids_that_start_anew_in_each_image_change_nothing(
+    problem: Any, without_hotcoco: Callable[[], None]
+) -> None:
+    made = problem(8)
+    expected, types = match(made.truth, made.predictions), error_types(made.truth, made.predictions)
+    seen: dict[int, int] = {}
+    for annotation in made.truth["annotations"]:
+        seen[annotation["image_id"]] = annotation["id"] = seen.get(annotation["image_id"], 0) + 1
+    given = copy.deepcopy(made)
+    assert_equal(expected, match(made.truth, made.predictions))
+    assert error_types(made.truth, made.predictions) == types
+    without_hotcoco()
+    assert_equal(expected, match(made.truth, made.predictions))
+    assert made == given
+
+
+def test_an_area_that_is_missing_is_that_of_what_is_compared(problem: Any, without_hotcoco: Callable[[], None]) -> None:
+    made = problem(9, images=6)
+    for thing in [*made.truth["annotations"], *made.predictions]:  # a disc, whose area is 0.78 of its box's
+        x, y, w, h = thing["bbox"]
+        turns = np.linspace(0, 2 * np.pi, 40, endpoint=False)
+        outline = np.stack([x + w / 2 * (1 + np.cos(turns)), y + h / 2 * (1 + np.sin(turns))], 1)
+        thing["segmentation"] = [outline.ravel().tolist()]
+    for thing in made.predictions:
+        thing["segmentation"] = run_lengths(decode_mask(thing["segmentation"], 480, 640))
+    for place, annotation in enumerate(made.truth["annotations"]):
+        if place % 2:
+            annotation["segmentation"] = run_lengths(decode_mask(annotation["segmentation"], 480, 640))
+    expected = {}
+    for task in TASKS:
+        for annotation in made.truth["annotations"]:
+            _, _, width, height = annotation["bbox"]
+            mask = decode_mask(annotation["segmentation"], 480, 640)
+            annotation["area"] = width * height if task == "bbox" else int(mask.sum())
+        expected[task] = match(made.truth, made.predictions, task=task)
+    for annotation in made.truth["annotations"]:
+        del annotation["area"]
+    for task in TASKS:
+        assert_equal(expected[task], match(made.truth, made.predictions, task=task))
+    without_hotcoco()
+    for task in TASKS:
+        assert_equal(expected[task], match(made.truth, made.predictions, task=task))
+
+
+@pytest.mark.parametrize("part", ["images", "categories", "annotations"])
+def test_ids_that_are_no_numbers_are_refused_by_both(
+    part: str, problem: Any, without_hotcoco: Callable[[], None]
+) -> None:
+    made, field = problem(10), "image_id" if part == "annotations" else "id"
+    made.truth[part][1][field] = "000012"
+    said = rf"{part}\[1\] of the ground truth needs a whole number from 0 on as its {field}, got '000012'; give images"
+    with pytest.raises(DataError, match=said):
+        match(made.truth, made.predictions)
+    without_hotcoco()
+    with pytest.raises(DataError, match=said):
+        match(made.truth, made.predictions)
+
+
+def test_what_is_no_ground_truth_is_said(problem: Any, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="none.json cannot be read: No such file"):
+        match(tmp_path / "none.json", [])
+    for text, said in [("{", "is not JSON"), ("[]", "holds a list; give ground truth in COCO's instances format")]:
+        (tmp_path / "truth.json").write_text(text)
+        with pytest.raises(DataError, match=f"truth.json {said}"):
+            match(tmp_path / "truth.json", [])
+    made = problem(11)
+    del made.truth["annotations"][2]["area"], made.truth["annotations"][2]["bbox"]
+    with pytest.raises(DataError, match=r"annotations\[2\] of the ground truth needs an area, or a bbox .* bbox=None"):
+        match(made.truth, [])

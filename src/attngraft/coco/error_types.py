@@ -79,7 +79,7 @@ def error_types(
         (1, 100)
     """
     hotcoco = extra_package(HOTCOCO, "coco")
-    objects = load_truth(truth)
+    objects = load_truth(truth, task)
     evaluation = hotcoco.COCOeval(objects, load_predictions(predictions, objects, confidence), task)
     evaluation.evaluate()
     found = evaluation.tide_errors(pos_thr=0.5, bg_thr=0.1)

@@ -23,6 +23,7 @@ from attngraft.coco.average_precision import METRICS, Floats, average_precision,
 from attngraft.coco.libraries import Dataset, Task, library
 from attngraft.coco.matches import CONFIDENCE, IOU_THRESHOLDS, SIZES, Matches
 from attngraft.coco.metrics import RECALLS, metric_values
+from attngraft.coco.truth import uniform
 
 if TYPE_CHECKING:
     pass
@@ -63,7 +64,8 @@ def evaluate(
         confidence: Detections of a lower score are left out.
 
     Raises:
-        DataError: If a detection names an unknown image or class, or has no usable score.
+        DataError: If a detection names an unknown image or class, or has no usable score, or the ground truth has ids
+            that are no numbers.
         MissingExtraError: If neither hotcoco nor pycocotools is installed.
 
     Example:
@@ -98,7 +100,7 @@ def match(
     confidence: float = CONFIDENCE,
 ) -> Matches:
     """Match detections to objects and keep the result as a table; the arguments are those of `evaluate`."""
-    objects = load_truth(truth)
+    objects = load_truth(truth, task)
     detections = load_predictions(predictions, objects, confidence)
     images, categories = sorted(objects.imgs), sorted(objects.cats)
     table = _Table(images, categories)
@@ -108,14 +110,14 @@ def match(
     return table.build([str(objects.cats[category].get("name", category)) for category in categories])
 
 
-def load_truth(truth: str | Path | Mapping[str, Any]) -> Dataset:
+def load_truth(truth: str | Path | Mapping[str, Any], task: Task = "bbox") -> Dataset:
     """Read ground truth.
 
     Raises:
-        DataError: If it has no image or no class.
+        DataError: If it cannot be read, has no image or no class, or ids that are no numbers.
         MissingExtraError: If neither hotcoco nor pycocotools is installed.
     """
-    objects = library().truth(dict(truth) if isinstance(truth, Mapping) else str(truth))
+    objects = library().truth(uniform(truth, task))
     if not objects.imgs or not objects.cats:
         raise DataError(
             f"ground truth needs images and categories, got {len(objects.imgs)} and {len(objects.cats)}; "

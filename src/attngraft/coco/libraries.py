@@ -6,7 +6,6 @@ Both give the same matches, so the same table; tests/coco compares them. Types o
 from __future__ import annotations
 
 import contextlib
-import copy
 import gc
 import io
 from collections.abc import Iterator, Mapping
@@ -31,8 +30,8 @@ class Library(Protocol):
 
     name: str
 
-    def truth(self, content: str | Mapping[str, Any]) -> Dataset:
-        """Read ground truth, a file or its content."""
+    def truth(self, content: dict[str, Any]) -> Dataset:
+        """Take ground truth that `attngraft.coco.truth.uniform` made."""
 
     def detections(self, truth: Dataset, found: list[dict[str, Any]]) -> Dataset:
         """Take detections in COCO's results format, whose images and classes are those of the truth."""
@@ -58,9 +57,10 @@ class Hotcoco:
 
     name = HOTCOCO
 
-    def truth(self, content: str | Mapping[str, Any]) -> Dataset:
-        """Read ground truth, a file or its content."""
-        return module(HOTCOCO).COCO(dict(content) if isinstance(content, Mapping) else content)
+    def truth(self, content: dict[str, Any]) -> Dataset:
+        """Take ground truth."""
+        loaded: Dataset = module(HOTCOCO).COCO(content)
+        return loaded
 
     def detections(self, truth: Dataset, found: list[dict[str, Any]]) -> Dataset:
         """Take detections in COCO's results format."""
@@ -82,16 +82,12 @@ class Pycocotools:
 
     name = PYCOCOTOOLS
 
-    def truth(self, content: str | Mapping[str, Any]) -> Dataset:
-        """Read ground truth, a file or its content, without changing what was given."""
+    def truth(self, content: dict[str, Any]) -> Dataset:
+        """Take ground truth; this library writes into its annotations."""
         with _silence():
-            loaded = module("pycocotools.coco").COCO(content if isinstance(content, str) else None)
-            plain = loaded.dataset if isinstance(content, str) else copy.deepcopy(dict(content))
-            for number, one in enumerate(plain.get("annotations", ()), 1):
-                _, _, width, height = one["bbox"]
-                one |= {"id": number, "iscrowd": one.get("iscrowd", 0), "area": one.get("area", width * height)}
-            loaded.dataset = plain
-            loaded.createIndex()
+            loaded: Dataset = module("pycocotools.coco").COCO()
+            loaded.dataset = content  # type: ignore[attr-defined]
+            loaded.createIndex()  # type: ignore[attr-defined]
         return loaded
 
     def detections(self, truth: Dataset, found: list[dict[str, Any]]) -> Dataset:
