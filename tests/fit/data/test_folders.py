@@ -62,3 +62,22 @@ def test_pairs_are_matched_by_name(tmp_path: Path) -> None:
     (tmp_path / "train/lr/b.png").unlink()
     with pytest.raises(DataError, match=r"hr/b.png has no partner of that name in .*lr"):
         read_pairs(tmp_path, "train")
+
+
+def test_pairs_in_folders_are_matched_by_folder_and_name(tmp_path: Path) -> None:
+    for name in ("hr/a/1.png", "hr/b/1.png", "hr/b/1.x2.png", "lr/a/1.jpg", "lr/b/1.png", "lr/b/1.x2.png"):
+        (tmp_path / "train" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "train" / name).touch()
+    found = read_pairs(tmp_path, "train")
+    home = tmp_path / "train"
+    assert [file.relative_to(home / "hr").as_posix() for file in found.high] == ["a/1.png", "b/1.png", "b/1.x2.png"]
+    assert [file.relative_to(home / "lr").as_posix() for file in found.low if file] == [
+        *("a/1.jpg", "b/1.png", "b/1.x2.png")
+    ]
+    (home / "lr/b/1.jpg").touch()
+    with pytest.raises(DataError, match=r"lr/b/1.jpg and .*lr/b/1.png have one name, so their partner is unclear"):
+        read_pairs(tmp_path, "train")
+    (home / "lr/b/1.jpg").unlink()
+    (home / "lr/a/1.jpg").unlink()
+    with pytest.raises(DataError, match=r"hr/a/1.png has no partner of that name in .*lr"):
+        read_pairs(tmp_path, "train")

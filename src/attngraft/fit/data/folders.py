@@ -71,22 +71,38 @@ def _class_names(home: Path) -> list[str]:
 
 
 def read_pairs(data: Path, split: str) -> PairSet:
-    """Read ``train/*.png``, or ``train/hr/*.png`` with ``train/lr/*.png`` of the same names.
+    """Read ``train/*.png``, or ``train/hr/*.png`` with ``train/lr/*.png`` of the same names, folders below them alike.
 
     Raises:
-        DataError: If there are no images, or one has no partner.
+        DataError: If there are no images, or one has no partner or could have several.
     """
     home = split_folder(data, split)
-    high = images_in(home / HIGH if (home / HIGH).is_dir() else home)
+    top = home / HIGH if (home / HIGH).is_dir() else home
+    high = images_in(top)
     if not high:
         raise DataError(f"{home} has no images")
     if not (home / LOW).is_dir():
         return PairSet(tuple(high), (None,) * len(high))
-    low = {file.stem: file for file in images_in(home / LOW)}
-    alone = [file for file in high if file.stem not in low]
-    if alone:
-        raise DataError(f"{alone[0]} has no partner of that name in {home / LOW}")
-    return PairSet(tuple(high), tuple(low[file.stem] for file in high))
+    large, small = _by_name(top, high), _by_name(home / LOW, images_in(home / LOW))
+    alone = next((name for name in large if name not in small), None)
+    if alone is not None:
+        raise DataError(f"{large[alone]} has no partner of that name in {home / LOW}")
+    return PairSet(tuple(large.values()), tuple(small[name] for name in large))
+
+
+def _by_name(home: Path, files: list[Path]) -> dict[Path, Path]:
+    """Return files by their paths below a folder, without suffixes.
+
+    Raises:
+        DataError: If two differ in their suffixes alone.
+    """
+    found: dict[Path, Path] = {}
+    for file in files:
+        name = file.relative_to(home).with_suffix("")
+        if name in found:
+            raise DataError(f"{found[name]} and {file} have one name, so their partner is unclear; remove one of them")
+        found[name] = file
+    return found
 
 
 def split_folder(data: Path, split: str) -> Path:
