@@ -166,6 +166,25 @@ def test_the_same_call_completes_what_is_missing(tmp_path: Path, store: str) -> 
         Index.build(DOCS, model=Letters(), path=tmp_path / "i", store=other)
 
 
+class Pictures(Letters):
+    """Letters that takes images, and reads none."""
+
+    kind = "images"
+
+
+@pytest.mark.parametrize("changed", [{"left": 1.0}, {"bottom": 9.0}, {"cut": True}])
+def test_another_part_of_the_same_image_is_another_item(tmp_path: Path, store: str, changed: dict[str, float]) -> None:
+    (tmp_path / "a.png").write_bytes(b"pixels")
+    whole, box = Item("a", path=tmp_path / "a.png"), {"left": 0.0, "top": 0.5, "right": 4.0, "bottom": 8.0, "n": 1.0}
+    part = Item("a#1", path=tmp_path / "a.png", fields=box)
+    Index.build([whole, part], model=Pictures(), path=tmp_path / "i", store=store)
+    again = Item("a#1", path=tmp_path / "a.png", fields={**box, "n": 2.0, "left": 0})
+    assert len(Index.build([whole, again], model=Pictures(), path=tmp_path / "i", store=store)) == 2
+    moved = Item("a#1", path=tmp_path / "a.png", fields={**box, **changed})
+    with pytest.raises(DataError, match=r"'a#1' is not what the index has under this id \(1 items changed\)"):
+        Index.build([whole, moved], model=Pictures(), path=tmp_path / "i", store=store)
+
+
 def test_a_process_that_is_killed_is_completed_by_the_next(tmp_path: Path, store: str) -> None:
     docs, folder = tmp_path / "docs.jsonl", tmp_path / "my.index"
     lines = [json.dumps({"_id": f"d{n}", "text": f"text {n}"}) for n in range(240)]

@@ -17,7 +17,7 @@ from attngraft._core.errors import DataError, OptionError, OutputError
 from attngraft._core.progress import SILENT, Progress
 from attngraft.retrieve.described import FILE, Description, Settings
 from attngraft.retrieve.encoders import encoder_of, rebuilt
-from attngraft.retrieve.items import Item, Source, Value, ids_of, read_items
+from attngraft.retrieve.items import CUT, SIDES, Item, Source, Value, ids_of, read_items
 from attngraft.retrieve.keys import Encoder, Keys
 from attngraft.retrieve.rank import HeadVote, vote
 from attngraft.retrieve.stores.base import Store
@@ -368,7 +368,7 @@ def kind_of(items: Sequence[Item]) -> Any:
 
 
 def digest(item: Item) -> str:
-    """Return a short checksum of what is encoded: the text, or the file of an image with its fields."""
+    """Return a short checksum of what is encoded: the text, or the file of an image; not which part of it."""
     hashed = hashlib.blake2b(digest_size=6)
     if item.path is not None:
         hashed.update(item.path.read_bytes() if item.path.is_file() else b"")
@@ -385,13 +385,26 @@ def _missing(items: Sequence[Item], store: Store) -> list[Item]:
     known = set(store.ids)
     there = [item for item in items if item.id in known]
     before = store.fields(ids_of(there))
-    changed = [item.id for item, of in zip(there, before, strict=True) if of.get(DIGEST) != digest(item)]
+    changed = [item.id for item, of in zip(there, before, strict=True) if not _is_same(item, of)]
     if changed:
         raise DataError(
             f"{changed[0]!r} is not what the index has under this id ({len(changed)} items changed); delete them from "
             "the index first, or build another"
         )
     return [item for item in items if item.id not in known]
+
+
+def _is_same(item: Item, before: Mapping[str, Value]) -> bool:
+    """Tell whether an item is encoded as it was, from its fields in the store.
+
+    The part of an image is compared by the fields themselves: in the checksum it would make every object of an index
+    that an earlier release built count as changed.
+    """
+    part = item.path is None or (
+        [before.get(side) for side in SIDES] == [item.fields.get(side) for side in SIDES]
+        and bool(before.get(CUT)) == bool(item.fields.get(CUT))
+    )
+    return part and before.get(DIGEST) == digest(item)
 
 
 def _opened(folder: Path, description: Description, encoder: Encoder) -> Store | None:

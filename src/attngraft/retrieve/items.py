@@ -17,6 +17,10 @@ IMAGES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 IDS = ("_id", "id", "doc_id")
 CORPUS = "corpus.jsonl"
 """Name of the documents in a folder of the BEIR layout."""
+SIDES = ("left", "top", "right", "bottom")
+"""Fields of an item that is a part of its image: edges in pixels of the file."""
+CUT = "cut"
+"""Field of a part that is cut out and seen alone; without it, its key is taken inside the whole image."""
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from attngraft._core.files import free_path, write_bytes, write_text
 from attngraft._core.progress import SILENT, Progress
 from attngraft.retrieve.images import ImageEncoder
 from attngraft.retrieve.index import Index
-from attngraft.retrieve.items import Item, Source, Value, read_items
+from attngraft.retrieve.items import CUT, Item, Source, Value, read_items
 from attngraft.retrieve.keys import Keys
 from attngraft.retrieve.misses import read_misses
-from attngraft.retrieve.parts import CUT, box_of
+from attngraft.retrieve.parts import box_of
 from attngraft.retrieve.rank import Neighbours, Ranked, vote
 from attngraft.retrieve.spaces import unit
 

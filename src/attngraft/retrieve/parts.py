@@ -12,13 +12,8 @@ import numpy as np
 from attngraft._core.errors import DataError
 from attngraft.drawing import read_image
 from attngraft.maps import Box
-from attngraft.retrieve.items import Item, Value
+from attngraft.retrieve.items import CUT, SIDES, Item, Value
 from attngraft.retrieve.networks import Pixels
-
-SIDES = ("left", "top", "right", "bottom")
-"""Fields of an item that is a part of its image: edges in pixels of the file."""
-CUT = "cut"
-"""Field of a part that is cut out and seen alone; without it, its key is taken inside the whole image."""
 
 
 @dataclass(frozen=True)
