@@ -150,6 +150,9 @@ def test_what_is_kept_in_memory_is_saved_where_nothing_is(tmp_path: Path) -> Non
     index.save(tmp_path / "my.index")
     index.add(DOCS[20:])
     assert list(Index.open(tmp_path / "my.index").ids) == [of["_id"] for of in DOCS]
+    index.delete(index.ids)
+    index.save(tmp_path / "none.index")
+    assert list(Index.open(tmp_path / "none.index").ids) == []
 
 
 def test_the_same_call_completes_what_is_missing(tmp_path: Path, store: str) -> None:

@@ -24,6 +24,12 @@ def test_some_keys_are_taken_by_their_rows() -> None:
     assert np.array_equal(some.standard, made().standard[[2, 0]])
 
 
+def test_keys_of_nothing_keep_their_widths() -> None:
+    nothing = made().take([])
+    assert (nothing.ids, nothing.heads.shape, nothing.standard.shape) == ((), (0, 2, 5), (0, 7))
+    assert len(Keys((), np.zeros((0, 2, 5)), np.zeros((0, 0)))) == 0
+
+
 @pytest.mark.parametrize("name", ["heads", "standard"])
 def test_a_key_that_is_not_finite_is_named(name: str) -> None:
     arrays = {"heads": made().heads.copy(), "standard": made().standard.copy()}

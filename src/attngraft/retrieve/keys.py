@@ -50,7 +50,7 @@ class Keys:
             if array.ndim != axes or len(array) != len(self.ids):
                 shape = "(items, heads, dim)" if axes == 3 else "(items, width)"
                 raise ShapeError("Keys", f"{name} {shape} for {len(self.ids)} ids", array.shape)
-            bad = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(1))
+            bad = np.flatnonzero(~np.isfinite(array).all(tuple(range(1, axes))))
             if len(bad):
                 raise DataError(
                     f"the keys of {self.ids[bad[0]]} are not finite; load the model in float32, or leave the item out "

@@ -114,6 +114,10 @@ def test_fewer_items_than_asked_for(make: Make) -> None:
 
 def test_an_empty_store_finds_nothing(make: Make) -> None:
     store = make()
+    assert (store.keys().ids, store.keys().heads.shape, store.keys([]).standard.shape) == (
+        *((), (0, HEADS, DIM)),
+        (0, WIDTH),
+    )
     assert not [row for row in store.nearest(keys(0, 1), 3).rows.ravel() if row >= 0]
     store.add(keys(0, 3))
     store.delete(store.ids)
