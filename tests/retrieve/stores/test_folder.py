@@ -103,6 +103,36 @@ def test_a_merge_that_fails_costs_no_file_at_the_next_change(tmp_path: Path, mon
     assert (found.keys(stored.ids).heads == stored.heads).all()
 
 
+def test_a_reader_that_opens_while_a_writer_merges_takes_what_it_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, stored = ArrayStore(HEADS, DIM, WIDTH, folder=tmp_path), keys(0, 6)
+    for first in (0, 2):
+        writer.add(stored.take([first, first + 1]))
+    read, waiting = (
+        folders._read_manifest,
+        [writer.compact, lambda: (writer.add(stored.take([4, 5])), writer.compact())],
+    )
+
+    def overtaken(folder: Path) -> object:
+        found = read(folder)
+        if waiting:
+            change = waiting.pop(0)
+            with monkeypatch.context() as patch:
+                patch.setattr(folders, "_read_manifest", read)
+                change()
+        return found
+
+    monkeypatch.setattr(folders, "_read_manifest", overtaken)
+    found = ArrayStore.open(tmp_path)
+    assert waiting == []
+    assert list(found.ids) == list(stored.ids)
+    assert (found.keys().heads == stored.heads).all()
+    (tmp_path / files(tmp_path)[0]).unlink()
+    with pytest.raises(DataError, match=r"keys-\d+.safetensors is not a file of keys, or a damaged one"):
+        ArrayStore.open(tmp_path)
+
+
 def test_folders_that_hold_no_index_or_one_already(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds no index \(manifest.json: No such file"):
         ArrayStore.open(tmp_path)

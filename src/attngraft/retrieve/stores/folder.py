@@ -133,27 +133,39 @@ class Folder:
         """Read the manifest, and map the files that are new in it."""
         assert self.path is not None
         manifest = _read_manifest(self.path)
-        if manifest["revision"] == self.revision:
-            return
-        try:
-            self.layout = Layout(**manifest["layout"])
-            known = {segment.file: segment for segment in self.segments}
-            self.segments = []
-            for entry in manifest["segments"]:
-                file = self.path / Path(entry["file"]).name
-                segment = known.get(file) or read_segment(file)
-                segment.alive = np.ones(len(segment), bool)
-                segment.alive[np.array(entry["deleted"], np.intp)] = False
-                self._require_fit(segment)
-                self.segments.append(segment)
-            self._last, self.revision = int(manifest["last"]), int(manifest["revision"])
-        except (KeyError, TypeError, IndexError, OptionError) as error:
-            raise DataError(f"{self.path / MANIFEST} is damaged ({error}); build the index again") from error
+        while manifest.get("revision") != self.revision:
+            try:
+                self._take(self.path, manifest)
+            except DataError:
+                # A writer that merges files removes those of the manifest before its own.
+                newer = _read_manifest(self.path)
+                if newer == manifest:
+                    raise
+                manifest = newer
 
-    def _require_fit(self, segment: Segment) -> None:
-        layout = self.layout
-        if segment.heads.shape[1:] != (layout.heads, layout.dim) or segment.standard.shape[1:] != (layout.width,):
-            raise DataError(f"{segment.file} holds keys of another index; build the index again")
+    def _take(self, path: Path, manifest: dict[str, Any]) -> None:
+        """Take what a manifest says, all of it or nothing.
+
+        Raises:
+            DataError: If it is damaged, or a file that it names is.
+        """
+        try:
+            layout, segments = Layout(**manifest["layout"]), []
+            known = {segment.file: segment for segment in self.segments}
+            for entry in manifest["segments"]:
+                file = path / Path(entry["file"]).name
+                segment = known.get(file) or read_segment(file)
+                alive = np.ones(len(segment), bool)
+                alive[np.array(entry["deleted"], np.intp)] = False
+                _require_fit(segment, layout)
+                segments.append((segment, alive))
+            last, revision = int(manifest["last"]), int(manifest["revision"])
+        except (KeyError, TypeError, IndexError, OptionError) as error:
+            raise DataError(f"{path / MANIFEST} is damaged ({error}); build the index again") from error
+        for segment, alive in segments:
+            segment.alive = alive
+        self.layout, self.segments = layout, [segment for segment, _ in segments]
+        self._last, self.revision = last, revision
 
     def _write(self) -> None:
         self.revision += 1
@@ -167,6 +179,11 @@ class Folder:
             if segment.file:
                 with suppress(OSError):  # Windows keeps a file that somebody has mapped
                     segment.file.unlink()
+
+
+def _require_fit(segment: Segment, layout: Layout) -> None:
+    if segment.heads.shape[1:] != (layout.heads, layout.dim) or segment.standard.shape[1:] != (layout.width,):
+        raise DataError(f"{segment.file} holds keys of another index; build the index again")
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
