@@ -76,6 +76,14 @@ def test_ids_are_those_of_the_data_set(shapes: Path, detector: Trained) -> None:
         predict(detector, shapes / "images/val", images=shapes)
 
 
+def test_images_whose_names_mean_one_number_are_called_by_their_names(shapes: Path, detector: Trained) -> None:
+    Path("images").mkdir()
+    for name in ("1.png", "01.png", "1.jpg", "2.png"):
+        shutil.copy(shapes / "images/val/1.png", Path("images", name))
+    predict(detector, "images", "out", confidence=0)
+    assert {row["image_id"] for row in rows_of("out")} == {"1.png", "01.png", "1.jpg", 2}
+
+
 def test_a_batch_gives_what_single_images_give(shapes: Path, colours: Path, begin: Callable[..., Fit]) -> None:
     classifier = load(begin(colours).run().folder)
     detector = load(begin(shapes, **DETECT).run().folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -165,6 +166,8 @@ def _sources(source: Path, images: str | Path | None) -> list[Source]:
         raise OptionError(f"images is the folder of a COCO JSON, and the source is {source}; leave it out")
     if is_folder(source):
         found = [Source(path, _image_id(path, source)) for path in images_in(source)]
+        often = Counter(one.id for one in found)
+        found = [one if often[one.id] == 1 else Source(one.path, _name_below(one.path, source)) for one in found]
         if not found:
             raise DataError(f"{source} has no images; the suffixes known are {', '.join(sorted(SUFFIXES))}")
         return found
@@ -174,9 +177,16 @@ def _sources(source: Path, images: str | Path | None) -> list[Source]:
 
 
 def _image_id(path: Path, source: Path) -> ImageId:
-    """Return the number that an image is named by, as COCO's are, or its name below the source."""
+    """Return the number that an image is named by, as COCO's are, or its name below the source.
+
+    Several names can mean one number, as 1.jpg and 01.jpg do.
+    """
     if path.stem.isascii() and path.stem.isdecimal() and source in (path, path.parent):
         return int(path.stem)
+    return _name_below(path, source)
+
+
+def _name_below(path: Path, source: Path) -> str:
     return path.name if path == source else path.relative_to(source).as_posix()
 
 
