@@ -76,7 +76,42 @@ def test_ssim_is_wangs() -> None:
 
 def test_a_picture_that_is_all_border_has_no_measure() -> None:
     assert measures(tensor(picture(4, 4)), tensor(picture(4, 4)), 2) == {}
-    assert set(measures(tensor(picture(12, 12)), tensor(picture(12, 12)), 2)) == {"psnr"}
+    assert set(measures(tensor(picture(12, 12)), tensor(255 - picture(12, 12)), 2)) == {"psnr"}
+
+
+def test_a_picture_that_is_made_exactly_has_no_psnr() -> None:
+    numbers = measures(tensor(picture(20, 20)), tensor(picture(20, 20)), 2)
+    assert {name: float(value) for name, value in numbers.items()} == {"ssim": pytest.approx(1)}
+
+
+def test_what_has_no_measure_is_left_out_of_the_means_and_counted(
+    photos: Path, begin: Callable[..., Fit], tmp_path: Path
+) -> None:
+    """A flat image makes the PSNR of bicubic infinite, and one of 12 pixels has no SSIM inside a border of 2."""
+    shutil.copytree(photos / "train", tmp_path / "data/train")
+    (tmp_path / "data/val").mkdir()
+    for number in range(2):
+        Image.fromarray(picture(30 + 2 * number, 40)).save(tmp_path / f"data/val/{number}.png")
+    trained = load(begin(tmp_path / "data", "tiny_enlarger", imgsz=12, batch=4, epochs=1).run().folder)
+    expected = validate(trained, workers=0)
+    assert set(expected) == {"psnr", "ssim", "bicubic_psnr", "bicubic_ssim"}
+    values = []
+    for number in range(2):
+        low, high = pair(tmp_path / f"data/val/{number}.png", None, 2)
+        values.append(float(measures(bicubic(low[None], high.shape[-2:]), high[None], 2)["psnr"]))
+    assert expected["bicubic_psnr"] == pytest.approx(np.mean(values), abs=1e-4)
+    Image.new("RGB", (40, 40), (128, 128, 128)).save(tmp_path / "data/val/flat.png")
+    found = validate(trained, workers=0)
+    assert found["psnr_left_out"] == 1
+    assert {name: found[name] for name in ("psnr", "bicubic_psnr")} == pytest.approx(
+        {name: expected[name] for name in ("psnr", "bicubic_psnr")}
+    )
+    for file in (tmp_path / "data/val").iterdir():
+        file.unlink()
+    Image.fromarray(picture(12, 12)).save(tmp_path / "data/val/small.png")
+    found = validate(trained, workers=0)
+    assert set(found) == {"psnr", "bicubic_psnr", "ssim_left_out"}
+    assert found["ssim_left_out"] == 1
 
 
 def test_patches_of_both_are_the_same_place() -> None:

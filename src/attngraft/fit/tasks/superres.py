@@ -7,6 +7,7 @@ off.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
-from torchmetrics import MeanMetric
+from torchmetrics import SumMetric
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 from torchvision.transforms.v2 import functional as TF
 
@@ -36,6 +37,8 @@ LARGE = 16
 
 WINDOW = 11
 """Side of SSIM's Gaussian window; a smaller image has no SSIM."""
+
+MEASURES = ("psnr", "ssim")
 
 
 class Pairs(Dataset[Pair]):
@@ -68,9 +71,9 @@ class SuperResolution(Learner):
         self._tile: int | None = None
         self._overlap = 0
         self._per_pixel: float | None = None
-        self.scores = torch.nn.ModuleDict(
-            {name: MeanMetric(nan_strategy="disable") for name in ("psnr", "ssim", "bicubic_psnr", "bicubic_ssim")}
-        )
+        names = [prefix + name for prefix in ("", "bicubic_") for name in MEASURES]
+        self.sums: Any = torch.nn.ModuleDict({name: SumMetric(nan_strategy="disable") for name in names})
+        self.counts: Any = torch.nn.ModuleDict({name: SumMetric() for name in (*MEASURES, "images")})
 
     @classmethod
     def read(cls, options: Options, split: str) -> PairSet:
@@ -104,13 +107,30 @@ class SuperResolution(Learner):
         return loss
 
     def validation_step(self, batch: Pair, index: int) -> None:
-        """Measure an image, and bicubic enlargement beside it."""
+        """Measure an image, and bicubic enlargement beside it; what one of them lacks is left out of both means."""
         low, high = batch
         shave = self.options.scale
-        for prefix, made in {"": self.network(low), "bicubic_": bicubic(low, high.shape[-2:])}.items():
-            for name, value in measures(made, high, shave).items():
-                self.scores[prefix + name](value)
-        self.log_dict(self.scores, on_epoch=True, batch_size=1)  # type: ignore[arg-type]  # a mapping of metrics
+        ours, bicubics = (measures(made, high, shave) for made in (self.network(low), bicubic(low, high.shape[-2:])))
+        self.counts["images"].update(1.0)
+        for name in MEASURES:
+            both = name in ours and name in bicubics
+            self.counts[name].update(float(both))
+            self.sums[name].update(ours[name] if both else 0.0)
+            self.sums[f"bicubic_{name}"].update(bicubics[name] if both else 0.0)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means over all devices, and how many images have no part in them; a mean of none is left out too."""
+        sums = {name: float(metric.compute()) for name, metric in self.sums.items()}
+        counts = {name: float(metric.compute()) for name, metric in self.counts.items()}
+        for metric in (*self.sums.values(), *self.counts.values()):
+            metric.reset()
+        for name, total in sums.items():
+            images = counts[name.removeprefix("bicubic_")]
+            if images or name == self.monitor:  # Lightning asks for the monitor after every epoch
+                self.log(name, total / images if images else math.nan)
+        for name in MEASURES:
+            if counts[name] < counts["images"]:
+                self.log(f"{name}_left_out", counts["images"] - counts[name])
 
     @torch.inference_mode()
     def predict(self, images: Sequence[Tensor]) -> list[Tensor]:
@@ -238,13 +258,16 @@ def patch(low: Tensor, high: Tensor, side: int, *, flip: bool) -> Pair:
 def measures(made: Tensor, truth: Tensor, shave: int) -> dict[str, Tensor]:
     """Return PSNR and SSIM of one image ``(1, 3, H, W)`` on luma, the border left out.
 
-    An image that is nothing but border has neither.
+    An image that is nothing but border has neither, one that is smaller than the window no SSIM, and one that is made
+    exactly, as bicubic makes a flat one, no PSNR: it would be infinite, and so would the mean over a data set.
     """
     found, wanted = (luma(image.float().clamp(0, 1).mul(255).round()) for image in (made, truth))
     found, wanted = (image[..., shave : -shave or None, shave : -shave or None] for image in (found, wanted))
     if not wanted.numel():
         return {}
-    numbers = {"psnr": peak_signal_noise_ratio(found, wanted, data_range=255.0)}
+    numbers = {}
+    if not torch.equal(found, wanted):
+        numbers["psnr"] = peak_signal_noise_ratio(found, wanted, data_range=255.0)
     if min(wanted.shape[-2:]) >= WINDOW:
         ssim = structural_similarity_index_measure(found, wanted, data_range=255.0)
         assert isinstance(ssim, Tensor)
