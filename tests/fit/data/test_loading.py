@@ -9,9 +9,9 @@ from attngraft.fit.data import loading
 from attngraft.fit.data.loading import EpochSampler, chance
 
 
-def share(monkeypatch: pytest.MonkeyPatch, rank: int, world: int, **options: bool) -> list[int]:
+def share(monkeypatch: pytest.MonkeyPatch, rank: int, world: int, *, training: bool, length: int = 11) -> list[int]:
     monkeypatch.setattr(loading, "_place", lambda: (rank, world))
-    sampler = EpochSampler(11, seed=3, **options)
+    sampler = EpochSampler(length, seed=3, training=training)
     found = [index for _, index in sampler]
     assert len(found) == len(sampler)
     return found
@@ -23,6 +23,15 @@ def test_processes_share_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len({index for one in shares for index in one}) == 9
     measured = [share(monkeypatch, rank, 3, training=False) for rank in range(3)]
     assert sorted(index for one in measured for index in one) == list(range(11))
+
+
+@pytest.mark.parametrize(("length", "world"), [(1, 2), (2, 5)])
+def test_fewer_images_than_processes_come_several_times(
+    monkeypatch: pytest.MonkeyPatch, length: int, world: int
+) -> None:
+    shares = [share(monkeypatch, rank, world, training=True, length=length) for rank in range(world)]
+    assert [len(one) for one in shares] == [1] * world
+    assert {index for one in shares for index in one} == set(range(length))
 
 
 def test_each_epoch_has_an_order_of_its_own() -> None:

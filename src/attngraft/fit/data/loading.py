@@ -24,7 +24,8 @@ class EpochSampler(Sampler[Key]):
     Args:
         length: Images in the data set.
         seed: Of the order.
-        training: Whether to shuffle, and to give every process equally many; otherwise each image comes once.
+        training: Whether to shuffle, and to give every process equally many: those that are left over come in another
+            epoch, and where there are fewer images than processes they come several times. Otherwise each comes once.
     """
 
     def __init__(self, length: int, *, seed: int, training: bool) -> None:
@@ -42,7 +43,7 @@ class EpochSampler(Sampler[Key]):
         order = np.arange(self.length)
         if self.training:
             np.random.default_rng([self.seed, self.epoch]).shuffle(order)
-            order = order[: max(self.length // world, 1) * world]
+            order = np.resize(order, len(self) * world)
         yield from ((self.epoch, int(index)) for index in order[rank::world])
 
     def __len__(self) -> int:
