@@ -20,6 +20,7 @@ def test_fractions_become_points_and_points_stay(tmp_path: Path) -> None:
     assert read_table(table(tmp_path, "a,0,0.5", "b,0,0.25"))[0] == {"a": {0: 50.0}, "b": {0: 25.0}}
     assert read_table(table(tmp_path, "a,0,50", "b,0,25"))[0] == {"a": {0: 50.0}, "b": {0: 25.0}}
     assert read_table(table(tmp_path, "a,0,0.5", "b,0,25"), scale="points")[0] == {"a": {0: 0.5}, "b": {0: 25.0}}
+    assert read_table(table(tmp_path, "a,0,-0.5", head="arm,seed,RMSE"), scale="points")[0] == {"a": {0: -0.5}}
     found, column = read_table(table(tmp_path, '"a, wide" , 3 , 41.5', head="\ufeffarm, seed, box mAP"))
     assert (found, column) == ({"a, wide": {3: 41.5}}, "box mAP")  # blanks around commas are no part
 
@@ -41,6 +42,11 @@ def test_fractions_become_points_and_points_stay(tmp_path: Path) -> None:
         (("a,,40",), "arm,seed,AP", "line 2 needs a whole number as the seed of a, got ''"),
         ((",1,40",), "arm,seed,AP", "line 2 names no arm"),
         (("a,1",), "arm,seed,AP", "another number of columns"),
+        (
+            ("a,0,0.4", "b,0,0.3"),
+            "arm,seed,val/box_loss",
+            "of 'val/box_loss', less is better, .* give the numbers a minus",
+        ),
         (("a,0,0.4", "b,0,41"), "arm,seed,AP", "a as fractions and b as percent, it seems"),
     ],
 )

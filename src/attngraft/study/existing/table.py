@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,9 @@ MOST = 1e6
 
 CURVES = {"epoch", "train/box_loss"}
 """Columns of what Ultralytics writes of each run."""
+
+LESS_IS_BETTER = re.compile(r"(?<![a-z])(loss|err|error|latency|m[as]e|rmse|fid|perplexity|seconds)(?![a-z])", re.I)
+"""Names of numbers that should fall; a verdict takes more for better."""
 
 Numbers = dict[str, dict[int, float]]
 """A number of each arm at each seed."""
@@ -35,7 +39,8 @@ def read_table(file: Path, metric: str | None = None, scale: Scale | None = None
         The numbers in points, and the name of their column.
 
     Raises:
-        DataError: If a column or a value is missing, a run stands there twice, or fractions and percent are mixed.
+        DataError: If a column or a value is missing, a run stands there twice, fractions and percent are mixed, or by
+            the metric's name less of it is better.
     """
     rows = list(_rows(file))
     column = _column(file, [row for _, row in rows], metric)
@@ -50,6 +55,10 @@ def read_table(file: Path, metric: str | None = None, scale: Scale | None = None
         if key in one:
             raise DataError(f"{where} has arm {arm} at seed {key} a second time; leave one out")
         one[key] = _number(where, column, number)
+    if LESS_IS_BETTER.search(column) and any(number > 0 for runs in found.values() for number in runs.values()):
+        raise DataError(
+            f"{file}: of {column!r}, less is better, and a verdict takes more for better; give the numbers a minus"
+        )
     return _in_points(file, found, scale), column
 
 
