@@ -73,7 +73,7 @@ class SimAM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         squares = (x - x.mean((2, 3), keepdim=True)).square()
-        n = x.shape[2] * x.shape[3]
+        n = x.shape[2] * x.shape[3] - 1
         return x * (squares / (4 * (squares.sum((2, 3), keepdim=True) / n + self.e_lambda)) + 0.5).sigmoid()
 
 

@@ -83,7 +83,8 @@ def _simam(state: Mapping[str, Any], tensors: dict[str, Tensor]) -> nn.Module | 
     lam = state.get("e_lambda")
     if not isinstance(lam, (int, float)) or tensors:
         return None
-    return _of_unknown_width(mechanism("simam").cls(1, e_lambda=float(lam)))
+    # The circulated class divides the squares by N - 1.
+    return _of_unknown_width(mechanism("simam").cls(1, e_lambda=float(lam), correction=1))
 
 
 def _coord_attention(state: Mapping[str, Any], tensors: dict[str, Tensor]) -> nn.Module | None:
