@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from attngraft._core.errors import OptionError
 from attngraft.attention import MHSA, _kernels, kernel
 from attngraft.attention._positions import resample
 
@@ -357,6 +358,25 @@ class TestTheCirculatedClass:
         unpickled = pickle.loads(file)
         assert unpickled.qkv.weight.dtype == torch.float16
         torch.testing.assert_close(unpickled.float()(x), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("proj", nn.Conv2d(12, 12, 1)), ("softmax", nn.Softmax(1)), ("scale", 0.5),
+        ("key", nn.Conv2d(12, 12, 1, stride=2)), ("value", nn.Conv2d(12, 12, 1, groups=2)),
+    ],
+)  # fmt: skip
+def test_a_pickle_that_computes_something_else_is_refused(
+    name: str, part: object, its_home: Callable[[type], None]
+) -> None:
+    its_home(Circulated)
+    theirs = Circulated(12, 4, 6, heads=3)
+    setattr(theirs, name, part)
+    file = pickle.dumps(theirs)
+    its_home(MHSA)
+    with pytest.raises(OptionError, match=f"state of the circulated class, got one with {name}; open it where"):
+        pickle.loads(file)
 
 
 @pytest.fixture

@@ -280,7 +280,16 @@ def _circulated_tables(state: Mapping[str, Tensor], prefix: str) -> tuple[str, s
 
 
 def _state_of_circulated(state: dict[str, Any]) -> dict[str, Any]:
-    """Turn the pickled ``__dict__`` of a circulated instance into that of an `MHSA`."""
+    """Turn the pickled ``__dict__`` of a circulated instance into that of an `MHSA`.
+
+    Raises:
+        OptionError: If the instance has a part that the circulated class does not have.
+    """
+    if other := _not_circulated(state):
+        raise OptionError(
+            f"MHSA takes the state of the circulated class, got one with {', '.join(other)}; "
+            "open it where its own class is installed"
+        )
     convolutions = {name: state["_modules"][name] for name in ("query", "key", "value")}
     tensors = {f"{name}.{key}": t for name, conv in convolutions.items() for key, t in conv.state_dict().items()}
     tensors |= {name: table.detach() for name, table in state["_parameters"].items()}
@@ -291,3 +300,22 @@ def _state_of_circulated(state: dict[str, Any]) -> dict[str, Any]:
     # Hooks, and what a host noted on the instance (Ultralytics: i, f, type, np), stay.
     replaced = {"_parameters", "_buffers", "_modules", "heads", "pos", "training"}
     return {**vars(module), **{key: value for key, value in state.items() if key not in replaced}}
+
+
+def _not_circulated(state: Mapping[str, Any]) -> list[str]:
+    """Name the parts by which an instance computes something else, such as an output projection or a scale."""
+    parts = {name: part for name, part in state["_modules"].items() if part is not None}
+    other = [name for name in ("query", "key", "value") if not _is_pointwise(parts.pop(name))]
+    other += [name for name, part in parts.items() if not _is_softmax(part)]
+    # A factor may be meant for all logits or only for those of content, which no state tells.
+    return other + [name for name, value in state.items() if isinstance(value, float)]
+
+
+def _is_pointwise(layer: Any) -> bool:
+    if type(layer) is not nn.Conv2d:
+        return False
+    return (layer.kernel_size, layer.stride, layer.padding, layer.groups) == ((1, 1), (1, 1), (0, 0), 1)
+
+
+def _is_softmax(part: Any) -> bool:
+    return type(part) is nn.Identity or (type(part) is nn.Softmax and part.dim in (-1, 3))
