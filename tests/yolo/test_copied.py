@@ -16,7 +16,7 @@ from ultralytics.nn.modules import conv
 
 import attngraft
 from attngraft._core.errors import CheckpointError
-from attngraft.yolo.copied import stand_ins
+from attngraft.yolo.copied import _is_called, stand_ins
 
 C = 256
 
@@ -314,7 +314,7 @@ def written(attention: nn.Module, home: str, image: Tensor, monkeypatch: pytest.
         for end in [i for i, char in enumerate(f"{home}.") if char == "."]:
             if home[:end] not in sys.modules:
                 patch.setitem(sys.modules, home[:end], ModuleType(home[:end]))
-        for cls in (*PARTS, type(attention)):
+        for cls in (*PARTS, h_sigmoid, WithHardSwish, type(attention)):
             patch.setattr(cls, "__module__", home)
             patch.setattr(sys.modules[home], cls.__name__, cls, raising=False)
         torch.save({"model": model, "train_args": {"task": "detect"}, "epoch": -1}, "blog.pt")
@@ -428,11 +428,174 @@ class NarrowLSK(LSKblock):
         self.conv_spatial = nn.Conv2d(C, C, 7, padding=6, groups=C, dilation=2)
 
 
-@pytest.mark.parametrize("cls", [XiaoCBAM, GroupedGAM, ReplicatedGAM, OneSidedCBAM, NarrowLSK])
-def test_forms_that_compute_something_else_are_named(cls: type[nn.Module], monkeypatch: pytest.MonkeyPatch) -> None:
-    written(cls(), "their.blocks", torch.rand(1, 3, 64, 64), monkeypatch)
-    with pytest.raises(CheckpointError, match=rf"holds .*their\.blocks\.{cls.__name__}"):
+def with_parts(cls: type[nn.Module], **parts: nn.Module) -> Callable[[], nn.Module]:
+    """Return what builds a copied class of other modules, each under its name with ``__`` for a dot."""
+
+    def build() -> nn.Module:
+        module = cls(C)
+        for name, part in parts.items():
+            home, _, last = name.replace("__", ".").rpartition(".")
+            setattr(module.get_submodule(home), last, part)
+        return module
+
+    return build
+
+
+def se_mlp(activation: nn.Module, *gate: nn.Module) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(C, C // 8), activation, nn.Linear(C // 8, C), *gate)
+
+
+class SparseMLP(nn.Module):
+    """Has the tensors of an SE, and ``se`` in its name."""
+
+    def __init__(self, channels: int, act: nn.Module | None = None) -> None:
+        super().__init__()
+        self.fc1, self.act, self.fc2 = nn.Conv2d(channels, 16, 1), act or nn.GELU(), nn.Conv2d(16, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.fc2(self.act(self.fc1(x)))
+
+
+class h_sigmoid(nn.Module):  # noqa: N801  # as it is copied
+    def __init__(self) -> None:
+        super().__init__()
+        self.relu = nn.ReLU6()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.relu(x + 3) / 6
+
+
+OTHERS = {
+    "CBAM of Xiao": XiaoCBAM,
+    "CBAM with two gates": OneSidedCBAM,
+    "CBAM dilated": with_parts(
+        CBAMBlock, sa__conv1=nn.Conv2d(2, 1, 7, padding=9, dilation=3, bias=False)
+    ),
+    "CBAM of hard gates": with_parts(CBAMBlock, ca__sigmoid=nn.Hardsigmoid()),
+    "CBAM of tanh": with_parts(CBAMBlock, sa__sigmoid=nn.Tanh()),
+    "CBAM with SiLU": with_parts(CBAMBlock, ca__relu1=nn.SiLU()),
+    "CBAM of maxima alone": with_parts(CBAMBlock, ca__avg_pool=nn.AdaptiveMaxPool2d(1)),
+    "CBAM with ReLU behind its norm": with_parts(OriginalCBAM, SpatialGate__spatial__relu=nn.ReLU()),
+    "GAM grouped": GroupedGAM,
+    "GAM replicated": ReplicatedGAM,
+    "GAM with SiLU": with_parts(GAM_Attention, spatial_attention__2=nn.SiLU()),
+    "GAM with an activation behind": with_parts(GAM_Attention, act=nn.ReLU()),
+    "LSK narrow": NarrowLSK,
+    "SE of a copied hard sigmoid": with_parts(SEAttention, fc__3=h_sigmoid()),
+    "SE of a hard sigmoid": with_parts(SEAttention, fc__3=nn.Hardsigmoid()),
+    "SE with SiLU": with_parts(SEAttention, fc__1=nn.SiLU()),
+    "SE with LeakyReLU": with_parts(SEAttention, fc__1=nn.LeakyReLU(0.1)),
+    "SE with GELU": with_parts(SEAttention, fc__1=nn.GELU()),
+    "SE of a ReLU": with_parts(SEAttention, fc=se_mlp(nn.Sigmoid(), nn.ReLU())),
+    "SE of two sigmoids": with_parts(SEAttention, sigmoid=nn.Sigmoid()),
+    "SE of maxima": with_parts(SEAttention, avg_pool=nn.AdaptiveMaxPool2d(1)),
+    "SE of four cells": with_parts(SEAttention, avg_pool=nn.AdaptiveAvgPool2d(2)),
+    "an MLP": lambda: SparseMLP(C),
+    "an MLP with ReLU": lambda: SparseMLP(C, nn.ReLU()),
+    "CoordAtt with SiLU": with_parts(CoordAtt, act=nn.SiLU()),
+    "CoordAtt with ReLU": with_parts(CoordAtt, act=nn.ReLU()),
+    "CoordAtt without activation": with_parts(CoordAtt, act=nn.Identity()),
+    "CoordAtt with padding": with_parts(CoordAtt, conv1=nn.Conv2d(C, 8, 1, padding=1)),
+    "ECA of a hard sigmoid": with_parts(ECAAttention, sigmoid=nn.Hardsigmoid()),
+    "ECA with maxima": with_parts(ECAAttention, avg_pool=nn.AdaptiveAvgPool2d(1), max_pool=nn.AdaptiveMaxPool2d(1)),
+    "ECA dilated": with_parts(ECAAttention, conv=nn.Conv1d(1, 1, 5, padding=4, dilation=2, bias=False)),
+    "SimAM of a hard sigmoid": with_parts(SimAM, activaton=nn.Hardsigmoid()),
+    "EMA dilated": with_parts(EMA, conv3x3=nn.Conv2d(8, 8, 3, padding=2, dilation=2)),
+    "EMA of one norm": with_parts(EMA, gn=nn.GroupNorm(1, 8)),
+    "EMA with maxima": with_parts(EMA, agp=nn.AdaptiveMaxPool2d(1)),
+    "EMA of softmax over channels": with_parts(EMA, softmax=nn.Softmax(1)),
+    "ShuffleAttention of one norm": with_parts(ShuffleAttention, gn=nn.GroupNorm(1, 16)),
+    "ShuffleAttention of a hard sigmoid": with_parts(ShuffleAttention, sigmoid=nn.Hardsigmoid()),
+    "MHSA with projection": with_parts(MHSA, proj=nn.Conv2d(C, C, 1)),
+    "MHSA with dropout": with_parts(MHSA, drop=nn.Dropout(0.1)),
+    "MHSA with strided keys": with_parts(MHSA, key=nn.Conv2d(C, C, 1, stride=2)),
+    "MHSA with a scale": lambda: scaled(MHSA(C)),
+}  # fmt: skip
+
+
+def scaled(attention: nn.Module) -> nn.Module:
+    attention.scale = 0.125  # type: ignore[assignment]
+    return attention
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_forms_that_compute_something_else_are_named(other: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model: Any = OTHERS[other]()
+    monkeypatch.setattr(type(model), "forward", lambda _, x: x)  # what it computes does not matter here
+    written(model, "their.blocks", torch.rand(1, 3, 64, 64), monkeypatch)
+    named = rf"blog.pt holds .*their\.blocks\.({type(model).__name__}\b|.* and more).*, which is not installed here"
+    with pytest.raises(CheckpointError, match=named):
         attngraft.YOLO("blog.pt")
+
+
+class SEBlockOfConvolutions(nn.Module):
+    """Calls its activations as functions."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = nn.Conv2d(channels, channels // 4, 1), nn.Conv2d(channels // 4, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.fc2(self.fc1(x.mean((2, 3), keepdim=True)).relu()).sigmoid()
+
+
+class WithHardSwish(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.sigmoid = h_sigmoid()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.sigmoid(x)
+
+
+WithHardSwish.__name__ = WithHardSwish.__qualname__ = "Hswish"
+
+SAME = {
+    "SE of functions": (lambda: SEBlockOfConvolutions(C), "SE"),
+    "SE with its sigmoid apart": (with_parts(SEAttention, fc=se_mlp(nn.ReLU()), sigmoid=nn.Sigmoid()), "SE"),
+    "ECA of modules": (with_parts(ECAAttention, avg_pool=nn.AdaptiveAvgPool2d(1), sigmoid=nn.Sigmoid()), "ECA"),
+    "ECA padded in a word": (with_parts(ECAAttention, conv=nn.Conv1d(1, 1, 5, padding="same", bias=False)), "ECA"),
+    "CoordAtt of modules": (
+        with_parts(
+            CoordAtt, pool_h=nn.AdaptiveAvgPool2d((None, 1)), pool_w=nn.AdaptiveAvgPool2d((1, None)),
+            act=WithHardSwish(), sigmoid=nn.Sigmoid(),
+        ), "CoordAttention",
+    ),
+    "CoordAtt of PyTorch's hard swish": (with_parts(CoordAtt, act=nn.Hardswish()), "CoordAttention"),
+    "SimAM of a module": (with_parts(SimAM, activaton=nn.Sigmoid()), "SimAM"),
+    "EMA of modules": (
+        with_parts(
+            EMA, softmax=nn.Softmax(-1), agp=nn.AdaptiveAvgPool2d((1, 1)), pool_h=nn.AdaptiveAvgPool2d((None, 1)),
+            pool_w=nn.AdaptiveAvgPool2d((1, None)),
+        ), "EMA",
+    ),
+    "ShuffleAttention of modules": (
+        with_parts(ShuffleAttention, avg_pool=nn.AdaptiveAvgPool2d(1), sigmoid=nn.Sigmoid()), "ShuffleAttention",
+    ),
+    "MHSA of modules": (with_parts(MHSA, softmax=nn.Softmax(dim=-1), cut=nn.Identity()), "MHSA"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("same", SAME)
+def test_modules_for_what_others_call_as_functions_change_nothing(same: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    build, ours = SAME[same]
+    theirs = build().eval()
+    if isinstance(theirs, SEAttention) and hasattr(theirs, "sigmoid"):
+        mlp, sigmoid = theirs.fc, theirs.sigmoid
+        monkeypatch.setattr(type(theirs), "forward", lambda _, x: x * sigmoid(mlp(x.mean((2, 3))))[:, :, None, None])
+    written(theirs, "their.blocks", torch.rand(1, 3, 128, 192), monkeypatch)
+    found = attngraft.YOLO("blog.pt").model.model[9].eval()
+    assert type(found) is attngraft.info(ours).cls
+    x = torch.randn(2, C, 4, 6)
+    with torch.no_grad():
+        torch.testing.assert_close(found(x), theirs(x), atol=1e-4, rtol=1e-4)
+
+
+def test_a_mechanism_is_known_by_a_whole_word_of_a_name() -> None:
+    for name in ("SE", "SELayer", "SEblock", "SENet", "my_se", "C3SE", "MySEAttentionV2", "seblock"):
+        assert _is_called(name, "SE", "SEBlock"), name
+    for name in ("SparseMLP", "Dense", "MSELoss", "House", "Inverse"):
+        assert not _is_called(name, "SE", "SEBlock"), name
 
 
 def test_a_class_of_another_form_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

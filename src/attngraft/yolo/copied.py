@@ -219,7 +219,23 @@ def translated(name: str, state: Mapping[str, Any]) -> nn.Module | None:
 
 
 def _is_called(name: str, *words: str) -> bool:
-    return any(word.lower() in name.lower() for word in words)
+    """Tell whether a name has one of the words as a whole: ``SE`` is a word of SELayer and not of SparseMLP."""
+    spans = ((i, i + len(word)) for word in words for i in _found(name, word))
+    return any(_is_edge(name, start) and _is_edge(name, end) for start, end in spans)
+
+
+def _found(name: str, word: str) -> list[int]:
+    return [i for i in range(len(name)) if name[i : i + len(word)].lower() == word.lower()]
+
+
+def _is_edge(name: str, i: int) -> bool:
+    """Tell whether a word may begin or end before a character; ``SEblock`` is both S Eblock and SE block."""
+    before, after = name[max(i - 2, 0) : i], name[i : i + 2]
+    if not (before[-1:].isalpha() and after[:1].isalpha()):
+        return True
+    if after[0].isupper():
+        return before[-1].islower() or after[1:].islower()
+    return len(before) == 2 and before.isupper()
 
 
 def _tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
