@@ -138,6 +138,20 @@ class TestMisses:
             ]
             assert undetected(boxes, labels, detections) == coco_misses(boxes, labels, detections)
 
+    def test_a_data_set_of_roboflow_is_detected_on(self, tmp_path: Path) -> None:
+        """Its data.yaml says ``../valid/images`` for a folder that lies beside it."""
+        file = data.factors(tmp_path / "set", train=1, val=2)
+        for split, folder in (("train", "train"), ("val", "valid")):
+            for kind in ("images", "labels"):
+                (tmp_path / "robo" / folder).mkdir(parents=True, exist_ok=True)
+                (file.parent / kind / split).rename(tmp_path / "robo" / folder / kind)
+        robo = tmp_path / "robo/data.yaml"
+        robo.write_text("train: ../train/images\nval: ../valid/images\nnames: [circle, square, triangle, plus]\n")
+        model = YOLO(RECIPE)
+        model.model.names = dict(enumerate(("circle", "square", "triangle", "plus")))
+        misses = read_misses(robo, ImageEncoder(model, imgsz=96, confidence=0.999))
+        assert {path.parent for miss in misses if (path := miss.path)} == {tmp_path / "robo/valid/images"}
+
     def test_a_data_set_is_detected_on(self, tmp_path: Path) -> None:
         """A detector that finds nothing misses all objects; one that is sure of everything holds some."""
         file = data.factors(tmp_path / "set", train=1, val=4)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from ultralytics.data.utils import check_det_dataset
 
 from attngraft._core.errors import DataError
 from attngraft.fit.data.yolo_folder import read_yolo, yolo_splits
@@ -109,3 +111,32 @@ def test_lists_and_labels_may_begin_with_a_byte_order_mark(yolo: Callable[..., P
     file = yolo("\ufeff0 0.5 0.5 0.25 0.5", data="train: list.txt\nval: images\nnames: [a]\n")
     (tmp_path / "list.txt").write_text("\ufeffimages/0.png\r\n")
     assert len(read_yolo(file, "train", masks=False).images[0].things) == 1
+
+
+def test_roboflows_folders_beside_the_data_yaml_are_found_as_ultralytics_finds_them(
+    yolo: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Roboflow writes ``../train/images`` for a folder that lies beside the data.yaml."""
+    names = "train: ../train/images\nval: ../valid/images\nnames: [red, green]\n"
+    file = yolo("0 0.5 0.5 0.25 0.5", data=names)
+    for split in ("train", "valid"):
+        (tmp_path / split).mkdir()
+        for folder in ("images", "labels"):
+            shutil.copytree(tmp_path / folder, tmp_path / split / folder)
+    theirs = check_det_dataset(str(file), autodownload=False)
+    for split in ("train", "val"):
+        images = read_yolo(file, split, masks=False).images
+        assert [str(image.path.parent) for image in images] == [theirs[split]]
+        assert len(images[0].things) == 1
+
+
+def test_a_folder_that_is_where_it_is_said_to_be_wins_over_one_beside_the_data_yaml(
+    yolo: Callable[..., Path], tmp_path: Path
+) -> None:
+    yolo("0 0.5 0.5 0.25 0.5")
+    (tmp_path / "here/images").mkdir(parents=True)
+    file = tmp_path / "here/data.yaml"
+    file.write_text("train: ../images\nval: ../absent\nnames: [red]\n")
+    assert len(read_yolo(file, "train", masks=False).images) == 1
+    with pytest.raises(DataError, match=r"the split 'val' is in .*here/\.\./absent, which does not exist"):
+        read_yolo(file, "val", masks=False)

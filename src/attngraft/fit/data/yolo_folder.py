@@ -85,13 +85,26 @@ def _image_files(file: Path, content: Mapping[str, Any], split: str) -> Iterator
     for entry in entries:
         if not isinstance(entry, str):
             raise DataError(f"{file} needs {split} to be a folder, a list file, or a list of those, got {entry!r}")
-        place = root / entry
+        place = _place(root, entry)
         if is_folder(place):
             yield from images_in(place)
         elif is_file(place):
             yield from (place.parent / line.strip() for line in _lines(place) if line.strip())
         else:
             raise DataError(f"{file}: the split {split!r} is in {place}, which does not exist")
+
+
+def _place(root: Path, entry: str) -> Path:
+    """Return where an entry of a split lies.
+
+    Roboflow writes ``../train/images`` into a data.yaml that lies beside ``train``; Ultralytics leaves the ``../`` out
+    where nothing is there (``check_det_dataset``), so such data is trained on.
+    """
+    place = root / entry
+    if entry.startswith("../") and not (is_folder(place) or is_file(place)):
+        beside = root / entry.removeprefix("../")
+        return beside if is_folder(beside) or is_file(beside) else place
+    return place
 
 
 def _lines(file: Path) -> list[str]:
