@@ -168,6 +168,17 @@ def test_runs_under_autocast() -> None:
     assert all(leaf.isfinite().all() for leaf in tree_leaves(out) if isinstance(leaf, Tensor))
 
 
+@pytest.mark.parametrize(("base", "place"), [("yolo11n", "Conv"), ("yolo11n", "C3k2"), ("yolov8n", "Conv"),
+                                             ("yolov8n", "C2f")])  # fmt: skip
+def test_a_class_name_that_the_head_has_too_grafts_and_runs(base: str, place: str) -> None:
+    model = grafted(f"ema@{place}", base)
+    carriers = [path for path, part in model.model.named_modules() if hasattr(part, "grafts")]
+    assert len(carriers) > 5
+    assert not any(path.startswith(f"{len(model.model) - 1}.") for path in carriers)
+    out = wake(model).train()(torch.rand(2, 3, 64, 64))
+    assert all(leaf.isfinite().all() for leaf in tree_leaves(out) if isinstance(leaf, Tensor))
+
+
 class TestModes:
     def test_the_papers_form_is_not_the_identity(self) -> None:
         base, picture = build("yolo11n"), torch.rand(1, 3, 64, 64)

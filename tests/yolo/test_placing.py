@@ -109,6 +109,7 @@ def test_a_two_level_model_and_one_that_reads_its_backbone_alone_have_the_places
         ("yolo26n", "22.bottlenecks", ["22.m.0.0.cv2"]),
         ("yolov10n", "C2fCIB", ["22.m.0.cv1"]),
         ("yolo11n", "SPPF", ["9"]),
+        ("rtdetr-l", "MultiheadAttention", ["11.ma"]),
         ("yolo26n", "SPPF", ["9"]),
         ("yolo11n", "8.m.0.cv3", ["8.m.0.cv3"]),
         ("yolo11n", "P5", ["P5"]),
@@ -116,6 +117,33 @@ def test_a_two_level_model_and_one_that_reads_its_backbone_alone_have_the_places
 )  # fmt: skip
 def test_a_class_name_means_what_attends_or_ends_a_bottleneck_inside(name: str, place: str, paths: list[str]) -> None:
     assert offered(name).expand(place) == paths
+
+
+@pytest.mark.parametrize("name", ["yolo11n", "yolov8n"])
+@pytest.mark.parametrize("kind", ["Conv", "Conv2d", "BatchNorm2d"])
+def test_a_class_name_leaves_out_the_detection_head(name: str, kind: str) -> None:
+    found = offered(name)
+    paths = found.expand(kind)
+    assert set(paths) <= set(found.hosts)
+    stock = [path for path, one in found.classes.items() if one == kind and not path.startswith(f"{found.layers - 1}.")]
+    assert paths == stock
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "message"),
+    [
+        (
+            "yolo11n",
+            "DWConv",
+            r"no DWConv that gives one map .* before its head \(6 left out, the first is 23.cv3.0.0.0",
+        ),
+        ("yolov8n", "Sequential", r"\(6 left out, the first is 22.cv2.0\); graft at one of P2, P3, P4, P5, N3"),
+        ("yolo11n", "Detect", r"\(1 left out, the first is 23\)"),
+    ],
+)
+def test_a_class_of_the_head_alone_is_refused(name: str, kind: str, message: str) -> None:
+    with pytest.raises(PlaceError, match=message):
+        offered(name).expand(kind)
 
 
 def test_insides_that_are_not_there_say_what_is() -> None:

@@ -101,10 +101,11 @@ class Layout:
 
         Args:
             place: As in a recipe. A class name means the inner attention of each block of that class; where none has
-                one, the ends of their bottlenecks; where there are none either, the modules themselves.
+                one, the ends of their bottlenecks; where there are none either, the modules themselves. Those of the
+                detection head, which give no map that is looked at, are left out.
 
         Raises:
-            PlaceError: If the model has no such class, or the layer no such inside.
+            PlaceError: If the model has no such class outside its head, or the layer no such inside.
         """
         if place[0].isalpha() and "." not in place and place not in self.named and not _is_stride_name(place):
             return self._of_class(place)
@@ -123,7 +124,19 @@ class Layout:
         if not outer:
             known = dict.fromkeys(kind for path, kind in self.classes.items() if path.isdigit())
             raise PlaceError(f"this model has no block of the class {name}; {suggest(name, known)}")
-        return self.within(outer) or outer
+        found = self.within(outer) or outer
+        # Those of the detection head give no map that a mechanism could take: the head is never looked into.
+        reached = [path for path in found if self._reached(path)]
+        if not reached:
+            raise PlaceError(
+                f"this model has no {name} that gives one map (B, C, H, W) before its head ({len(found)} left out, the "
+                f"first is {found[0]}); graft at one of {', '.join(self.named)}, or a layer number"
+            )
+        return reached
+
+    def _reached(self, path: str) -> bool:
+        """Tell whether a module gives one map, or is an attention on tokens of a layer that does."""
+        return path in self.hosts or (path in self.attention and path.rpartition(".")[0] in self.hosts)
 
     def within(self, blocks: Iterable[str]) -> list[str]:
         """Return the attention inside blocks, or the ends of their bottlenecks where none is made of attention alone.
