@@ -238,9 +238,27 @@ class TestModes:
         torch.testing.assert_close(second(x), second.act(second.norm(second.mechanism(x))))
         assert first(torch.rand(1, 512, 5, 3)).shape == (1, 512, 3, 2)
 
+    @pytest.mark.parametrize(
+        ("place", "places"),
+        [
+            ("22", ["22.m.0.m.0.cv2", "22.m.0.m.1.cv2"]),
+            ("N5", ["22.m.0.m.0.cv2", "22.m.0.m.1.cv2"]),
+            ("8", ["8.m.0.m.0.cv2", "8.m.0.m.1.cv2"]),
+            ("8.m.0.m.1", ["8.m.0.m.1.cv2"]),
+        ],
+    )
+    def test_bot_at_a_layer_changes_that_layer_alone(self, place: str, places: list[str]) -> None:
+        stock = set(build("yolo11n").state_dict())
+        model = grafted(f"bot@{place}")
+        assert [path for path, part in model.model.named_modules() if isinstance(part, BoTConv)] == places
+        gone = stock - set(model.state_dict())
+        assert {key.split(".cv2")[0] for key in gone} == {f"model.{path.removesuffix('.cv2')}" for path in places}
+
     def test_bot_says_when_there_is_nothing_to_replace(self) -> None:
         with pytest.raises(PlaceError, match="there are none at stride 32.*use mhsa@P5"):
             grafted("bot@P5", "yolo12n")
+        with pytest.raises(PlaceError, match="there are none in layer 10; use mhsa@10 instead"):
+            grafted("bot@10")
 
 
 class TestSequentialLayers:

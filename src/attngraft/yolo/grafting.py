@@ -407,12 +407,14 @@ def _put(layers: nn.Sequential, path: str, new: nn.Module, name: str) -> None:
 
 
 def _join_bot(layers: nn.Sequential, spec: GraftSpec, place: str, offered: Layout) -> str:
-    stage = offered.find(place)
-    found = _bottleneck_convs(layers, stage, offered)
+    host = offered.find(place)
+    of_stage = place in offered.named and place.startswith("P")  # a number or a name of the neck means one layer
+    found = _bottleneck_convs(layers, host, offered, of_stage=of_stage)
     if not found:
+        where = f"at stride {host.stride} of this backbone" if of_stage else f"in layer {host.path}"
         raise PlaceError(
-            f"bot@{place} replaces the 3x3 convolutions of bottlenecks, and there are none at stride {stage.stride} of "
-            f"this backbone; use mhsa@{place} instead"
+            f"bot@{place} replaces the 3x3 convolutions of bottlenecks, and there are none {where}; use mhsa@{place} "
+            "instead"
         )
     for path, conv in found:
         _require_no_graft(layers, spec, path)
@@ -427,17 +429,22 @@ def _join_bot(layers: nn.Sequential, spec: GraftSpec, place: str, offered: Layou
 _JOIN = {"after": _join_after, "replace": _join_instead, "bot": _join_bot}
 
 
-def _bottleneck_convs(layers: nn.Sequential, stage: HostLayer, offered: Layout) -> list[tuple[str, nn.Module]]:
-    """Find the 3x3 convolution that BoTNet replaces in every bottleneck of the backbone stage at this stride.
+def _bottleneck_convs(
+    layers: nn.Sequential, layer: HostLayer, offered: Layout, *, of_stage: bool
+) -> list[tuple[str, nn.Module]]:
+    """Find the 3x3 convolution that BoTNet replaces in every bottleneck of a layer, or of the stage that ends with it.
 
     Told by structure: the second convolution of a block with a shortcut, 3x3, dense, of as many channels as it takes.
     """
-    last = int(stage.path.split(".")[0])
+    last = int(layer.path.split(".")[0])
     found = []
     for end in offered.bottlenecks:
         path = f"{end.rpartition('.')[0]}.cv2"
         host = offered.hosts.get(path)
-        if host is None or host.stride != stage.stride or int(path.split(".")[0]) > last:
+        if host is None:
+            continue
+        stands = host.stride == layer.stride and int(path.split(".")[0]) <= last
+        if not (stands if of_stage else f"{path}.".startswith(f"{layer.path}.")):
             continue
         module = layers.get_submodule(path)
         conv = getattr(module, "conv", None)
