@@ -35,6 +35,26 @@ def test_graft_then_train_validate_predict_export(data: Path, run: Callable[[str
     assert Path("run/weights/best.torchscript").is_file()
 
 
+@pytest.mark.parametrize(
+    "line",
+    ["val half=True data={data} workers=0", "predict half=True hide_labels=True source={data.parent}/images/val"],
+)
+def test_keys_that_ultralytics_took_earlier_still_run(data: Path, run: Callable[[str], Result], line: str) -> None:
+    made = run("graft attngraft-micro.yaml se@P3 -o micro.pt")
+    assert made.exit_code == 0, made.output
+    verb, _, rest = line.format(data=data).partition(" ")
+    result = run(f"{verb} model=micro.pt imgsz=64 device=cpu plots=False {rest}")
+    assert result.exit_code == 0, result.output
+
+
+def test_a_key_that_is_mistyped_is_still_named(data: Path, run: Callable[[str], Result]) -> None:
+    result = run(f"train model=yolo11n.yaml data={data} label_smoothin=0.1 epochs=1")
+    assert result.exit_code == 2
+    assert "train has no key 'label_smoothin'" in result.output
+    result = run(f"train model=yolo11n.yaml data={data} epoch=1")
+    assert "train has no key 'epoch'; did you mean epochs" in result.output
+
+
 def test_an_output_that_cannot_be_written_is_named(data: Path, run: Callable[[str], Result]) -> None:
     Path("blocked").write_text("a file")
     result = run(f"train model=yolo11n.yaml+se@P5 data={data} {SHORT} project={Path.cwd()}/blocked/runs")

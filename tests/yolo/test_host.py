@@ -24,6 +24,18 @@ def test_keys_are_those_of_the_verb_and_of_every_run() -> None:
 
 
 @pytest.mark.parametrize(
+    "key", ["half", "label_smoothing", "hide_labels", "hide_conf", "boxes", "line_thickness", "crop_fraction"]
+)
+def test_keys_of_earlier_releases_are_taken_as_the_host_takes_them(
+    key: str, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert host.still_takes(key)
+    assert not host.still_takes(f"{key}s_")
+    assert not caplog.records
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
     ("pair", "value"), [("epochs=3", 3), ("lr0=0.5", 0.5), ("amp=false", False), ("classes=[0,1]", [0, 1])]
 )
 def test_values_are_read_as_the_stock_command_reads_them(pair: str, value: object) -> None:

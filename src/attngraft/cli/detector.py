@@ -171,10 +171,11 @@ def _options(verb: str, words: Sequence[str], example: str) -> dict[str, Any]:
 
 
 def _check_keys(verb: str, options: dict[str, Any]) -> None:
-    """Require keys that Ultralytics knows, before anything is built."""
-    from attngraft.yolo.host import known_keys
+    """Require keys that Ultralytics knows or still takes under an old name, before anything is built."""
+    from attngraft.yolo.host import known_keys, still_takes
 
-    pairs.require_known(verb, options, known_keys(verb))
+    known = known_keys(verb)
+    pairs.require_known(verb, [key for key in options if key in known or not still_takes(key)], known)
 
 
 def _name_folder(verb: str, options: dict[str, Any], folder: Path) -> None:

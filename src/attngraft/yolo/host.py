@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from torch import nn
-from ultralytics.cfg import parse_key_value_pair
+from ultralytics.cfg import check_dict_alignment, parse_key_value_pair
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.engine.model import Model
-from ultralytics.utils import DEFAULT_CFG_DICT, torch_utils
+from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER, torch_utils
 from ultralytics.utils.dist import generate_ddp_file
 
 from attngraft._core.errors import DataError, MissingPackageError
@@ -28,6 +29,25 @@ def known_keys(verb: str) -> list[str]:
     """
     arguments = inspect.signature(getattr(Model, verb)).parameters
     return sorted({*DEFAULT_CFG_DICT, *arguments} - {"self", "args", "kwargs"})
+
+
+def still_takes(key: str) -> bool:
+    """Tell whether the installed Ultralytics takes a key that is none of its own any more, such as ``half``.
+
+    It renames or drops such keys with a warning, and has no list of them, so it is asked.
+
+    Args:
+        key: The key.
+    """
+    level = LOGGER.level
+    LOGGER.setLevel(logging.CRITICAL + 1)  # it warns of an old key, or shows its help: a run does so itself
+    try:
+        check_dict_alignment(DEFAULT_CFG_DICT, {key: None})
+    except SyntaxError:
+        return False
+    finally:
+        LOGGER.setLevel(level)
+    return True
 
 
 def parse_pair(pair: str) -> tuple[str, Any]:
