@@ -36,6 +36,14 @@ def test_a_card_without_a_study(model: Path) -> None:
     assert "AGPL-3.0" in body
 
 
+def test_a_card_of_a_grayscale_model(gray_model: Path) -> None:
+    """``channels: 1`` in a data file makes a model that takes one channel; its FLOPs are counted on that."""
+    found = card(gray_model)
+    assert found.flops > 0
+    assert found.imgsz == 64
+    assert "mhsa" in found.markdown()
+
+
 def test_what_is_no_checkpoint_or_no_study_is_refused(model: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no checkpoint with weights"):
         card("attngraft-micro.yaml")

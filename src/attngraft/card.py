@@ -221,7 +221,7 @@ def card(
         training={key: arguments[key] for key in SETTINGS if key in arguments},
         figures={k: v for k, v in (checkpoint.get("train_metrics") or {}).items() if k.startswith("metrics/")},
         parameters=parameters(network),
-        flops=flops(network, torch.zeros(1, 3, imgsz, imgsz)),
+        flops=flops(network, torch.zeros(1, network.yaml.get("channels", 3), imgsz, imgsz)),
         imgsz=imgsz,
         versions=f"Ultralytics {checkpoint.get('version', '?')}, {str(checkpoint.get('date', ''))[:10]}.",
         verdict=_arm(results, arm, grafts) if results else None,

@@ -177,3 +177,16 @@ def test_runs_are_told_apart_by_their_folder(given: str, called: str) -> None:
 
 def test_a_model_made_here_is_called_by_its_recipe() -> None:
     assert _name(None, open_subject("attngraft-micro.yaml+mhsa@P3")) == "attngraft-micro.yaml+mhsa@P3"
+
+
+def test_a_grayscale_model_is_looked_at_alone_and_beside_one_of_colour(gray_model: Path, tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    coloured = "attngraft-micro.yaml"
+    seen = look(str(gray_model), image, confidence=0.0001, limit=2, base=coloured)
+    assert seen.images[0].detections
+    assert seen.images[0].input.shape == (64, 64, 3)
+    assert np.ptp(seen.images[0].input, axis=2).max() == 0  # it is shown in grey, as the model sees it
+    assert seen.images[0].baseline is not None
+    assert seen.save(tmp_path / "look.html").stat().st_size > 1000
+    beside = look("attngraft-micro.yaml+mhsa(init=paper)@P3", image, confidence=0.0001, limit=2, base=str(gray_model))
+    assert beside.images[0].baseline is not None

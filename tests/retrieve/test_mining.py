@@ -138,6 +138,11 @@ class TestMisses:
             ]
             assert undetected(boxes, labels, detections) == coco_misses(boxes, labels, detections)
 
+    def test_a_grayscale_model_mines(self, gray_model: Path, images: Path, tmp_path: Path) -> None:
+        (tmp_path / "failures.txt").write_text(f"{images / 'miss.png'} 30 30 60 60\n")
+        found = mine(ImageEncoder(gray_model, imgsz=64), images, tmp_path / "failures.txt", n=3, parts="crops")
+        assert len(found.images) == 3
+
     def test_a_data_set_of_roboflow_is_detected_on(self, tmp_path: Path) -> None:
         """Its data.yaml says ``../valid/images`` for a folder that lies beside it."""
         file = data.factors(tmp_path / "set", train=1, val=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 import ultralytics
 from packaging.version import Version
+from PIL import Image
 from ultralytics import RTDETR
 from ultralytics import YOLO as StockYOLO
 
@@ -106,6 +108,27 @@ def test_prepares_as_the_host_does(name: str) -> None:
         assert prepared.tensor.shape == (1, 3, 64, 64)
         assert prepared.back((0, prepared.offset[1])) == pytest.approx((0, 0), abs=1e-6)
         assert prepared.back((64, prepared.offset[1] + 50 * prepared.scale[1])) == pytest.approx((90, 50))
+
+
+def test_prepares_for_a_grayscale_model_as_the_host_does(gray_model: Path, tmp_path: Path) -> None:
+    """An array is taken exactly so; of a file, PNG's own conversion to grey rounds otherwise, by two levels at most."""
+    image = np.random.default_rng(0).integers(0, 255, (50, 90, 3), dtype=np.uint8)
+    Image.fromarray(image).save(tmp_path / "image.png")
+    model = StockYOLO(gray_model)
+    prepared = Watched(model).prepare(image, 64).tensor
+    seen: list[torch.Tensor] = []
+    model.model.register_forward_pre_hook(lambda _m, inputs: seen.append(inputs[0].clone()))
+    for source, allowed in ((image[:, :, ::-1].copy(), 1e-6), (tmp_path / "image.png", 2.01 / 255)):
+        model.predict(source, imgsz=64, verbose=False, device="cpu", save=False)
+        torch.testing.assert_close(prepared, seen[-1], atol=allowed, rtol=0)
+    assert prepared.shape[:2] == (1, 1)
+
+
+def test_channels_that_no_image_file_has_are_refused() -> None:
+    watched = Watched(opened("yolo11n"))
+    watched.network.yaml["channels"] = 5
+    with pytest.raises(MapError, match="takes 5 channels and an image file has 3 or 1"):
+        watched.prepare(np.zeros((64, 64, 3), np.uint8), 64)
 
 
 def test_an_image_of_one_pixel() -> None:

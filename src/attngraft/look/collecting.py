@@ -136,7 +136,8 @@ def _baseline(
 ) -> Baseline:
     """Look for the same detections in another model, which is given the very same tensor."""
     progress.started(f"beside it: {name}")
-    base.prepare(image, settings.imgsz)  # an R-CNN notes how far the image reaches in its padding
+    own = base.prepare(image, settings.imgsz).tensor  # an R-CNN notes how far the image reaches in its padding
+    tensor = _with_channels(tensor, own.shape[1])
     detections = base.find(tensor, confidence=settings.confidence)[0]
     layer = next(iter(base.layers), "")
     relevance = torch.zeros(0, 1, 1)
@@ -185,6 +186,15 @@ def _curves(
     return scored
 
 
+def _with_channels(tensor: Tensor, channels: int) -> Tensor:
+    """Return images of 1 or 3 channels as a model takes them that has the other number."""
+    if tensor.shape[1] <= channels:
+        return tensor.expand(-1, channels, -1, -1)
+    weights = tensor.new_tensor([0.299, 0.587, 0.114])  # those of OpenCV
+    return torch.einsum("bchw,c->bhw", tensor, weights)[:, None]
+
+
 def _bytes(tensor: Tensor) -> Pixels:
-    scaled = tensor[0].detach().float().clamp(0, 1).mul(255).round().permute(1, 2, 0)
+    coloured = tensor[0].expand(3, -1, -1)  # a grayscale model is given one channel
+    scaled = coloured.detach().float().clamp(0, 1).mul(255).round().permute(1, 2, 0)
     return scaled.to("cpu", torch.uint8).contiguous().numpy()

@@ -24,7 +24,7 @@ class Prepared:
     """An image as the model is given it, and the way back.
 
     Attributes:
-        tensor: ``(1, 3, H, W)``, from 0 to 1.
+        tensor: ``(1, 3, H, W)``, from 0 to 1; ``(1, 1, H, W)`` for a model of one channel.
         scale: Pixels of the tensor to one of the image, along x and along y.
         offset: Where the image's left upper corner lies in the tensor, (x, y).
     """

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -85,6 +86,11 @@ class Watched:
         return list(before)[:2]
 
     @property
+    def channels(self) -> int:
+        """Channels of the image that the network takes: 3, or what the data file that it was trained on says."""
+        return int((getattr(self.network, "yaml", None) or {}).get("channels", 3))
+
+    @property
     def imgsz(self) -> Side:
         """The size that the model was trained with, else that of Ultralytics for its task."""
         trained = getattr(self.network, "args", None) or {}
@@ -97,10 +103,21 @@ class Watched:
         """Scale and pad an image as Ultralytics does.
 
         Args:
-            image: ``(H, W, 3)``, red first.
+            image: ``(H, W, 3)``, red first; a model of one channel is given its brightness.
             imgsz: Side of the input, or its height and width; None takes that of the training run.
+
+        Raises:
+            MapError: If the model takes neither one channel nor three.
         """
         imgsz = imgsz or self.imgsz
+        channels = self.channels
+        if channels not in (1, 3):
+            raise MapError(
+                f"{self.title} takes {channels} channels and an image file has 3 or 1; use a model that was trained "
+                "with channels: 3 or 1 in its data file"
+            )
+        if channels == 1:  # cut to one channel at the end: the transforms of classifiers want three
+            image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
         height, width = (imgsz, imgsz) if isinstance(imgsz, int) else imgsz
         weight = next(self.network.parameters())
         if isinstance(self.head, Classify):
@@ -109,7 +126,7 @@ class Watched:
             tensor = classify_transforms(size=height)(Image.fromarray(image))[None]
             scale = height / min(image.shape[:2])
             offset = tuple((height - side * scale) / 2 for side in image.shape[1::-1])
-            return Prepared(tensor.to(weight), (scale, scale), (offset[0], offset[1]))
+            return Prepared(tensor[:, :channels].to(weight), (scale, scale), (offset[0], offset[1]))
         stretch = isinstance(self.head, RTDETRDecoder)  # Ultralytics scales each axis for itself there
         padded = LetterBox((height, width), auto=not stretch, scale_fill=stretch, stride=largest_stride(self.network))(
             image=image
@@ -122,13 +139,13 @@ class Watched:
             inner = [round(side * ratio) for side in image.shape[1::-1]]
             left, top = ((whole - part) / 2 for whole, part in zip(padded.shape[1::-1], inner, strict=True))
             scales, offsets = (ratio, ratio), (round(left - 0.1), round(top - 0.1))
-        return Prepared(tensor.to(weight), scales, offsets)
+        return Prepared(tensor[:, :channels].to(weight), scales, offsets)
 
     def predict(self, images: Tensor) -> Predictions:
         """Return boxes and scores of all candidates before any is suppressed, with their graph.
 
         Args:
-            images: ``(B, 3, H, W)``, from 0 to 1.
+            images: ``(B, C, H, W)`` of the channels C that the network takes, from 0 to 1.
         """
         return self._predictions(*self._run(images), images)
 
@@ -160,7 +177,7 @@ class Watched:
         """Detect as Ultralytics does, and say which candidate each detection is.
 
         Args:
-            images: ``(B, 3, H, W)``, from 0 to 1.
+            images: ``(B, C, H, W)`` of the channels C that the network takes, from 0 to 1.
             confidence: Least score.
             iou: Overlap from which non-maximum suppression drops the lower one; of no effect on end-to-end heads.
             limit: Most detections an image.
