@@ -14,6 +14,7 @@ from ultralytics import YOLO as StockYOLO
 from ultralytics.nn.tasks import DetectionModel
 
 import attngraft
+from attngraft._core.errors import OptionError
 from attngraft.yolo.freezing import graft_paths, narrowed
 from attngraft.yolo.grafting import graft_model
 from attngraft.yolo.recipe import parse_grafts
@@ -72,8 +73,10 @@ def test_grafts_are_told_from_the_hosts_own() -> None:
     assert graft_paths(attngraft.YOLO("yolo11n-botnet50.yaml").model) == {}, "a backbone of ours is no graft"
 
 
-@pytest.mark.parametrize("freeze", [3, [0, 1, 2], 4])
-def test_stock_layers_freeze_and_their_grafts_do_not(freeze: int | list[int]) -> None:
+@pytest.mark.parametrize(
+    "freeze", [3, [0, 1, 2], 4, (0, 1, 2), range(3), {0, 1, 2}, "0,1,2", "[0, 1, 2]", "3"], ids=str
+)
+def test_stock_layers_freeze_and_their_grafts_do_not(freeze: Any) -> None:
     model = built()
     parameters, norms = frozen(model, freeze)
     dfl = {name for name, _ in model.named_parameters() if ".dfl" in name}
@@ -105,6 +108,31 @@ def test_a_graft_that_is_named_freezes(freeze: Any, graft: str) -> None:
     assert {name for name, _ in model.named_parameters() if name.startswith(graft)} <= parameters
     others = {f"{path}." for path in graft_paths(model)} - {graft}
     assert not {name for name in parameters if name.startswith(tuple(others))}
+
+
+@pytest.mark.parametrize("freeze", [3.0, True, {"layer": 3}, b"3"], ids=str)
+def test_what_names_no_layers_is_refused(freeze: Any) -> None:
+    with pytest.raises(OptionError, match=r"^freeze needs to be a number of layers.* such as \[0,1,2\], got "):
+        frozen(built(), freeze)
+
+
+def test_nothing_freezes_without_the_option() -> None:
+    assert frozen(built(""), None)[0] == frozen(built(""), 0)[0] == frozen(built(""), ())[0]
+
+
+@pytest.mark.parametrize("freeze", [[0, 1, 2], (0, 1, 2), range(3), {0, 1, 2}, "0,1,2", 3, "3"], ids=str)
+def test_a_training_freezes_as_many_parameters_in_every_form(freeze: Any, tiny_data: Data) -> None:
+    model = attngraft.YOLO("attngraft-micro.yaml+se@1")
+    counts = []
+
+    def stop(trainer: Any) -> None:
+        counts.append({name for name, part in trainer.model.named_parameters() if not part.requires_grad})
+        raise KeyboardInterrupt
+
+    model.add_callback("on_train_start", stop)
+    with pytest.raises(KeyboardInterrupt):
+        model.train(data=tiny_data("detect"), project=str(Path.cwd()), name="run", freeze=freeze, **TRAIN)
+    assert counts == [stock_names(model.model, range(3)) | {"model.4.dfl.conv.weight"}]
 
 
 def test_all_grafts_freeze_by_one_word_and_a_wrong_word_is_reported(caplog: pytest.LogCaptureFixture) -> None:

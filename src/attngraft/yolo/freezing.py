@@ -10,12 +10,14 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from types import ModuleType
 from typing import Any
 
 from torch import nn
 from ultralytics.utils.torch_utils import unwrap_model
 
+from attngraft._core.errors import OptionError
 from attngraft._core.registry import mechanisms
 from attngraft.yolo.backbones import Backbone
 from attngraft.yolo.grafting import BoTConv, Graft, TokenEncoder
@@ -25,6 +27,8 @@ ATTRIBUTE = "freeze_layer_names"
 """The trainer's attribute, a list that Ultralytics sets and reads in this order."""
 
 LAYER = re.compile(r"model\.(.+)\.\Z")
+
+SPAN = re.compile(r"range\((\d+), (\d+)\)\Z")
 
 log = logging.getLogger("ultralytics")
 
@@ -86,12 +90,14 @@ def narrowed(model: nn.Module, names: Iterable[str], freeze: Any) -> list[str]:
     Args:
         model: The model that is trained.
         names: Ultralytics' names, ``model.LAYER.`` and others.
-        freeze: The training option as it was given: a number of layers, a list, or text.
+        freeze: The training option as it was given: a number of layers, a list or another collection, or text.
+
+    Raises:
+        OptionError: If ``freeze`` is none of these.
     """
+    names = [*names, *_passed_over(freeze)]
+    freeze = _meant(freeze)
     grafts = graft_paths(model)
-    names = list(names)
-    if isinstance(freeze, str):  # which Ultralytics passes over in silence
-        names += [f"model.{word.strip()}." for word in freeze.strip("[]() ").split(",") if word.strip()]
     wanted: list[str] = []
     spared: dict[str, None] = {}
     unknown: list[str] = []
@@ -121,6 +127,48 @@ def narrowed(model: nn.Module, names: Iterable[str], freeze: Any) -> list[str]:
     return wanted
 
 
+def _meant(freeze: Any) -> int | list[Any]:
+    """Return what an option stands for: the number of first layers, or the list of layers, paths and mechanisms.
+
+    Ultralytics reads a whole number and a list, and freezes nothing for all else without a word: neither for the tuple
+    that ``freeze=0,1,2`` is on the command line, nor for text.
+
+    Raises:
+        OptionError: If it stands for neither.
+    """
+    if freeze is None:
+        return []
+    if isinstance(freeze, int) and freeze is not True:
+        return int(freeze)
+    if isinstance(freeze, str):
+        return _read(freeze.strip())
+    if isinstance(freeze, (list, tuple, range)):
+        return list(freeze)
+    if isinstance(freeze, AbstractSet):
+        return sorted(freeze, key=str)
+    raise OptionError(
+        f"freeze needs to be a number of layers, such as 11, or a list of layers, paths and mechanisms, "
+        f"such as [0,1,2], got {freeze!r}"
+    )
+
+
+def _read(text: str) -> int | list[Any]:
+    """Read an option given as text; a set and a range arrive as text too, as Ultralytics writes them to args.yaml."""
+    if text.isdecimal():
+        return int(text)
+    if span := SPAN.match(text):
+        return list(range(*map(int, span.groups())))
+    return [word.strip() for word in text.strip("[](){} ").split(",") if word.strip()]
+
+
+def _passed_over(freeze: Any) -> list[str]:
+    """Return the names of the layers that Ultralytics has none for, since it does not read this kind of option."""
+    if isinstance(freeze, (int, list)):
+        return []
+    meant = _meant(freeze)
+    return [f"model.{layer}." for layer in (range(meant) if isinstance(meant, int) else meant)]
+
+
 def _holds(word: str, graft: str, *, itself: bool) -> bool:
     """Tell whether a graft lies inside what a word of ``freeze`` names, and is not named by it."""
     if CHILD in word.split("."):
@@ -137,9 +185,9 @@ def _own(model: nn.Module, word: str, grafts: Mapping[str, str]) -> list[str]:
     return [name for name in named if f"model.{word}." in name and not f"{name}.".startswith(ours)]
 
 
-def _report(spared: list[str], freeze: Any) -> None:
+def _report(spared: list[str], freeze: int | list[Any]) -> None:
     paths = [path.partition("model.")[2] for path in spared]
-    given = [*freeze] if isinstance(freeze, (list, tuple)) else list(range(freeze)) if isinstance(freeze, int) else []
+    given = list(range(freeze)) if isinstance(freeze, int) else freeze
     example = ",".join(map(str, [*given[:1], *(["..."] if given[1:] else []), paths[0]]))
     log.info(
         f"attngraft: freeze={freeze} covers layers with grafts, and the grafts train: {_listed(paths)}; "
