@@ -109,6 +109,8 @@ def test_parameter_count_is_the_hosts(hidden: int | None, count: int) -> None:
         (3, {}, r"got 3; use 4$"),
         (64, {"heads": 6}, r"channels=64 and heads=6; heads could be 4 or 8"),
         (64, {"hidden": 0}, r"hidden to be a positive integer, got 0"),
+        (64, {"temperature": 0}, r"temperature to be above 0, got 0"),
+        (64, {"temperature": -1.0}, r"temperature to be above 0, got -1.0"),
     ],
 )
 def test_options_that_cannot_work_are_refused(channels: int, options: dict[str, int], message: str) -> None:

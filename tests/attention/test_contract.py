@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 import warnings
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import attngraft.attention as zoo
+from attngraft._core.errors import OptionError
 from attngraft.export import Bound, parity, to_onnx, to_openvino, to_torchscript
 
 NAMES = [name for name, record in zoo.mechanisms().items() if record.cls.__module__.startswith("attngraft.")]
@@ -245,6 +247,31 @@ class TestContract:
         for option in record.options.values():
             assert option.about, f"{name}'s option {option.name} is not described"
             assert hasattr(build(name), option.name), f"{name} does not keep its option {option.name}"
+
+
+WRONG: dict[str, list[object]] = {
+    "bool": ["no", "off", 1, 1.5, [True]],
+    "int": [1.5, "x", True, float("nan"), [4]],
+    "float": ["small", float("nan"), float("inf"), False, [0.5]],
+}
+"""Values that no option of a type takes: a word for a switch is not read as true."""
+
+
+def wrong_options() -> list[tuple[str, str, object]]:
+    """Return every option of a plain type, ``None`` besides or not, with each value that is none of this type."""
+    found: list[tuple[str, str, object]] = []
+    for name in NAMES:
+        for option in list(inspect.signature(zoo.mechanism(name).cls).parameters.values())[1:]:
+            values = WRONG.get(option.annotation.removesuffix(" | None"), ["x", 1.5, (1.5, 2)])
+            found += [(name, option.name, value) for value in values if option.annotation != "str"]
+    return found
+
+
+@pytest.mark.parametrize(("name", "option", "value"), wrong_options())
+def test_an_option_of_another_type_is_refused(name: str, option: str, value: object) -> None:
+    record = zoo.mechanism(name)
+    with pytest.raises(OptionError, match=rf"^{record.cls.__name__} needs {option} to be .*, got "):
+        record.cls(64, **{**record.cls.fit(64), option: value})
 
 
 UNLIKE = {

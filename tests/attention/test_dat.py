@@ -148,6 +148,8 @@ def test_parameter_count_is_the_references() -> None:
         ({"groups": 3}, "groups to divide heads, got heads=8 and groups=3; groups could be 2 or 4"),
         ({"kernel_size": 4}, "odd kernel_size.*got 4; use 3 or 5"),
         ({"stride": 0}, "stride to be a positive integer, got 0"),
+        ({"offset_range": 0}, "offset_range to be above 0, got 0"),
+        ({"offset_range": -2.0}, "offset_range to be above 0, got -2.0"),
     ],
     ids=lambda value: str(value)[:20],
 )

@@ -157,7 +157,7 @@ def test_cost_at_detector_size_is_the_closed_form() -> None:
     [
         ({"heads": 5}, "channels=64 and heads=5; heads could be 4 or 8"),
         ({"map_size": (20,)}, r"map_size to be a height and a width, got \(20,\)"),
-        ({"map_size": 20}, "map_size to be a height and a width, got 20; or None"),
+        ({"map_size": 20}, "map_size to be a list of integers, or None, got 20"),
         ({"map_size": (20, 0)}, "map_width to be a positive integer, got 0"),
         ({"norm": "all"}, "norm to be one of 'channels', 'head', got 'all'"),
         ({"kernel_size": 2}, "odd kernel_size"),

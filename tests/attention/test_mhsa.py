@@ -424,7 +424,7 @@ def test_a_training_step_makes_no_tensor_of_all_pairs(monkeypatch: pytest.Monkey
         ({"heads": 0}, "heads to be a positive integer, got 0"),
         ({"position": "rel"}, "'relative', 'absolute', 'circulated', 'none', got 'rel'"),
         ({"size": (0, 14)}, "height to be a positive integer, got 0"),
-        ({"size": (14, 2.5)}, "width to be a positive integer, got 2.5"),
+        ({"size": (14, 2.5)}, r"size to be an integer, or a list of integers, got \(14, 2.5\)"),
         ({"size": (14, 14, 4)}, r"size to be one number or \(H, W\), got \(14, 14, 4\)"),
     ],
     ids=str,

@@ -55,6 +55,8 @@ READ: list[tuple[str, list[Any], dict[str, Any]]] = [
     ("msda", [1024, 8, True, None, 0.0, 0.0, 3, [1, 2, 3]],
      {"heads": 8, "qkv_bias": True, "kernel_size": 3, "dilations": [1, 2, 3]}),
     ("dat", [1024, [20, 20], 8, 4], {"heads": 8, "groups": 4}),
+    ("tssa", [1024, 8, True], {"heads": 8, "qkv_bias": True}),
+    ("tssa", [1024, 8, 1], {"heads": 8, "qkv_bias": True}),
     ("mhsa", [1024, None, None, 8], {"heads": 8}),
     ("mhsa", [1024, 14, 14, None, False], {"heads": 4, "size": (14, 14), "position": "none"}),
     ("mhsa", [8], {"heads": 8}),
@@ -110,3 +112,9 @@ def test_a_width_of_another_map_is_reported_and_the_maps_own_is_not(caplog: pyte
 def test_a_row_that_cannot_be_meant_says_what_it_takes(name: str, values: list[Any], message: str) -> None:
     with pytest.raises(OptionError, match=message):
         read_row(info(name), Widths(C, 0.25, 1024), values)
+
+
+def test_the_0_and_1_of_a_copied_row_are_what_they_say_of_a_switch() -> None:
+    assert read_row(info("tssa"), Widths(C, 0.25), [1024, 8, 0])["qkv_bias"] is False
+    assert read_row(info("tssa"), Widths(C, 0.25), [1024, 8, 1])["qkv_bias"] is True
+    assert type(read_row(info("cafm"), Widths(C, 0.25), [1024, 8, 1])["heads"]) is int

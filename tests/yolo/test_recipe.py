@@ -63,6 +63,16 @@ def test_values_keep_their_types() -> None:
     assert dict(graft.options) == {"heads": 8, "position": "none", "size": (7, 5), "bias": True, "scale": None}
 
 
+@pytest.mark.parametrize(("word", "value"), [("yes", True), ("No", False), ("on", True), ("OFF", False)])
+def test_a_switch_is_also_told_in_the_words_of_yaml(word: str, value: bool) -> None:
+    (graft,) = parse_grafts(f"mhsa(bias={word},position={word})@P5")
+    assert dict(graft.options) == {"bias": value, "position": word}, "an option that takes words keeps them"
+    assert parse_grafts(str(graft)) == (graft,)
+    (graft,) = parse_grafts(f"mhsa(bias='{word}')@P5")
+    assert dict(graft.options) == {"bias": word}
+    assert parse_grafts(str(graft)) == (graft,)
+
+
 def test_grafts_alone_read_back() -> None:
     text = "se(reduction=4)@P3,P4+eca@N5"
     assert print_grafts(parse_grafts(text)) == text

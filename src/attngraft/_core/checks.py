@@ -25,6 +25,21 @@ def positive(who: str, **options: int) -> None:
             raise OptionError(f"{who} needs {name} to be a positive integer, got {value!r}")
 
 
+def above_zero(who: str, **options: float) -> None:
+    """Require numbers above zero.
+
+    Args:
+        who: The module that is being built.
+        **options: Option names and their values.
+
+    Raises:
+        OptionError: If one is zero or below.
+    """
+    for name, value in options.items():
+        if not value > 0:
+            raise OptionError(f"{who} needs {name} to be above 0, got {value!r}")
+
+
 def divides(who: str, option: str, value: int, channels: int) -> None:
     """Require that ``channels`` can be cut into ``value`` equal parts.
 

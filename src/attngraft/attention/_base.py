@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from attngraft._core import opsets
+from attngraft._core.annotations import annotated_options
 from attngraft._core.checks import feature_map
 from attngraft._core.errors import OptionError
 from attngraft._core.registry import mechanism
@@ -19,12 +20,13 @@ opsets.install()  # whatever exports a mechanism, the command or torch.onnx itse
 
 
 def _anywhere(init: Callable[..., None]) -> Callable[..., None]:
-    """Let a constructor take ``device`` and ``dtype``; its signature stays as it is."""
+    """Let a constructor take ``device`` and ``dtype``, and check its options; its signature stays as it is."""
 
     @wraps(init)
     def build(
         self: nn.Module, *args: Any, device: Any = None, dtype: torch.dtype | None = None, **options: Any
     ) -> None:
+        annotated_options(type(self).__name__, init, args, options)
         with nullcontext() if device is None else torch.device(device):
             init(self, *args, **options)
         if dtype is not None:
@@ -40,6 +42,9 @@ class Attention(nn.Module):
     maps ``(B, C, H, W)`` to the same shape for any ``H`` and ``W`` from 1 up. As PyTorch's own modules do, it can be
     built with ``device`` and ``dtype``: timm gives both to whatever is its ``attn_layer``.
 
+    An option whose annotation is plain is checked against it before the constructor runs
+    (`attngraft._core.annotations`); an option of another type is an `OptionError`.
+
     Args:
         channels: Number of channels C of the map.
     """
@@ -50,7 +55,7 @@ class Attention(nn.Module):
         self.channels = channels
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Let a subclass be built with ``device`` and ``dtype``, which its own constructor need not know."""
+        """Let a subclass be built with ``device``, ``dtype`` and checked options; its constructor need not know."""
         super().__init_subclass__(**options)
         if "__init__" in vars(cls):
             cls.__init__ = _anywhere(cls.__init__)  # type: ignore[method-assign]

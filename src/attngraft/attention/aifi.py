@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attngraft._core.checks import divides, largest_divisor, positive
+from attngraft._core.checks import above_zero, divides, largest_divisor, positive
 from attngraft._core.errors import OptionError
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
@@ -42,14 +42,15 @@ class AIFIEncoder(Attention):
         channels: Number of channels C; a multiple of 4, for sine and cosine of rows and columns.
         hidden: Width of the MLP; None takes 4 C, which at the paper's width of 256 is its 1024.
         heads: Number of heads; a divisor of C.
-        temperature: Longest wavelength of the positions, in cells, over 2 pi.
+        temperature: Longest wavelength of the positions, in cells, over 2 pi; above 0.
 
     Shape:
         - Input: ``(B, C, H, W)``
         - Output: ``(B, C, H, W)``
 
     Raises:
-        OptionError: If ``channels`` is no multiple of 4 or of ``heads``, or ``hidden`` is below 1.
+        OptionError: If ``channels`` is no multiple of 4 or of ``heads``, ``hidden`` is below 1, or ``temperature`` is
+            not above 0.
 
     Example:
         >>> import torch
@@ -72,6 +73,7 @@ class AIFIEncoder(Attention):
         divides("AIFIEncoder", "heads", heads, channels)
         self.hidden = 4 * channels if hidden is None else hidden
         positive("AIFIEncoder", hidden=self.hidden)
+        above_zero("AIFIEncoder", temperature=temperature)
         self.heads = heads
         self.temperature = temperature
         self.query_key = nn.Linear(channels, 2 * channels)

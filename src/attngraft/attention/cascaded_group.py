@@ -95,7 +95,7 @@ class CascadedGroupAttention(Attention):
         divides(who, "heads", heads, channels)
         positive(who, key_dim=key_dim, window=window)
         one_of(who, "border", border, ("mask", "zero"))
-        if isinstance(kernel_sizes, int) or len(kernel_sizes) not in (1, heads):
+        if len(kernel_sizes) not in (1, heads):
             raise OptionError(
                 f"{who} needs one of kernel_sizes, or one for each of {heads} heads, got {kernel_sizes!r}"
             )

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attngraft._core.checks import divides, largest_divisor, nearest_divisors, odd, positive
+from attngraft._core.checks import above_zero, divides, largest_divisor, nearest_divisors, odd, positive
 from attngraft._core.errors import OptionError
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
@@ -45,7 +45,7 @@ class DAT(Attention):
         groups: Groups of channels with offsets of their own; divides ``heads``.
         kernel_size: Odd side of the depth-wise convolution in the offset network.
         stride: Cells between neighbouring samples before they move.
-        offset_range: The farthest that a sample moves, in halves of the distance between neighbouring samples.
+        offset_range: The farthest that a sample moves, in halves of the distance between neighbouring samples; above 0.
         half_cell: Whether samples start half their distance further down and right, as in the reference code.
 
     Shape:
@@ -79,6 +79,7 @@ class DAT(Attention):
         divides_heads(heads, groups)
         odd("DAT", kernel_size=kernel_size)
         positive("DAT", stride=stride)
+        above_zero("DAT", offset_range=offset_range)
         self.heads = heads
         self.groups = groups
         self.kernel_size = kernel_size

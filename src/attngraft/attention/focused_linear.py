@@ -185,7 +185,7 @@ def two_sizes(who: str, sizes: tuple[int, int]) -> tuple[int, int]:
     Raises:
         OptionError: If they are not two positive integers.
     """
-    if isinstance(sizes, int) or len(sizes) != 2:
+    if len(sizes) != 2:
         raise OptionError(f"{who} needs map_size to be a height and a width, got {sizes!r}; or None for no table")
     height, width = sizes
     positive(who, map_height=height, map_width=width)

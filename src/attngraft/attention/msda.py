@@ -80,10 +80,6 @@ class MSDA(Attention):
         super().__init__(channels)
         positive("MSDA", channels=channels, heads=heads)
         odd("MSDA", kernel_size=kernel_size)
-        if isinstance(dilations, int):
-            raise OptionError(
-                f"MSDA needs dilations to be a sequence such as (1, 2, 3), got {dilations}; use ({dilations},)"
-            )
         for dilation in dilations:
             positive("MSDA", dilation=dilation)
         if heads not in (choices := _choices_of_heads(channels, len(dilations))):

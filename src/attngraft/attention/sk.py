@@ -81,7 +81,7 @@ class SelectiveKernel(Attention):
     ) -> None:
         super().__init__(channels)
         who = "SelectiveKernel"
-        if isinstance(kernel_sizes, int) or len(kernel_sizes) < 2:
+        if len(kernel_sizes) < 2:
             raise OptionError(f"{who} needs two kernel_sizes or more to choose from, got {kernel_sizes!r}; use (3, 5)")
         for size in kernel_sizes:
             odd(who, kernel_size=size)

@@ -106,7 +106,8 @@ def _read(record: Mechanism, widths: Widths, values: list[Any]) -> dict[str, Any
         for names, is_row in copied + ours if leading else ours + copied:
             if _fits(record, widths.channels, names, rest):
                 _warn(record, widths, values[:leading], own=own)
-                return _named(record, widths.channels, names, rest, is_row=is_row)
+                named = _named(record, widths.channels, names, rest, is_row=is_row)
+                return {name: _as_switch(record, name, value) for name, value in named.items()}
     raise OptionError(_complaint(record, widths, values))
 
 
@@ -242,6 +243,13 @@ def _named(
     filled = [defaults.get(name) if value is None else value for name, value in zip(names, values, strict=False)]
     translated: dict[str, Any] = own(channels, *filled)
     return translated
+
+
+def _as_switch(record: Mechanism, name: str, value: Any) -> Any:
+    """Read the 0 and 1 of copied rows as what they say of a switch."""
+    option = record.options.get(name)
+    is_switch = option is not None and isinstance(option.default, bool) and _is_switch(value, 0)
+    return bool(value) if is_switch else value
 
 
 def _evaluated(value: Any) -> Any:

@@ -2,7 +2,8 @@
 
     recipe  = base { "+" graft }
     graft   = name [ "(" option { "," option } ")" ] "@" place { "," place }
-    option  = key "=" value            value: number, true, false, none, word, 'text', [list]
+    option  = key "=" value            value: number, true, false, none, word, 'text', [list]; yes, no, on and off are
+                                       true and false, except for an option that takes words
     place   = P2 P3 P4 ...  (backbone, by stride)  |  N2 N3 N4 ...  (what the head reads)
             | 10            (layer index)          |  8.m.0.m.0.cv2 (a module inside a layer)
             | C2PSA         (a class: the attention inside each such block, or the ends of its bottlenecks)
@@ -19,7 +20,7 @@ import ast
 import hashlib
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -33,6 +34,10 @@ Mode = Literal["after", "replace", "bot"]
 Init = Literal["identity", "paper"]
 
 BOT = "bot"
+TRUTH: dict[str, Any] = {"true": True, "false": False, "none": None}
+SWITCH: dict[str, Any] = {"yes": True, "no": False, "on": True, "off": False}
+"""As YAML 1.1 has them."""
+
 GRAFT_START = re.compile(r"\+\s*(?=[A-Za-z_]\w*\s*(?:[@(+\[{]|\Z))")
 PLACE = re.compile(r"(?:[PNpn]\d|\d+)(?:\.\w+)*\Z|[A-Za-z]\w*\Z", re.ASCII)
 STRIDE_NAME = re.compile(r"[pn]\d(?:\.|\Z)")
@@ -185,7 +190,8 @@ class _Reader:
                 self.fail(f"option {key!r} is given twice", start)
             self.expect("=", f"give {key} a value, as in {key}=...")
             start = self.skip()
-            found[key] = self.value()
+            takes_words = key not in record.options or isinstance(record.options[key].default, str)
+            found[key] = self.value(TRUTH if takes_words else TRUTH | SWITCH)
             found[key] = _none_of(record, key, found[key])
             self.check_own(key, found[key], start)
             if self.peek() == ",":
@@ -200,12 +206,11 @@ class _Reader:
         if allowed and value not in allowed:
             self.fail(f"{key} is {' or '.join(allowed)}, not {value!r}", start)
 
-    def value(self) -> Any:
+    def value(self, words: Mapping[str, Any]) -> Any:
         start = self.position
         text = self.until_end_of_value().strip()
         if not text:
             self.fail("expected a value", start)
-        words = {"true": True, "false": False, "none": None}
         if text.lower() in words:
             return words[text.lower()]
         try:
@@ -308,6 +313,8 @@ def _show(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        plain = re.fullmatch(r"[A-Za-z_][\w./-]*", value) and value.lower() not in ("true", "false")
+        plain = (
+            re.fullmatch(r"[A-Za-z_][\w./-]*", value) and value.lower() not in TRUTH.keys() - {"none"} | SWITCH.keys()
+        )
         return value if plain else repr(value)
     return repr(value)
