@@ -26,7 +26,8 @@ def test_names_and_arguments_that_circulate_stand_for_one_mechanism() -> None:
     taken = [name for record in records for name in (record.name, record.cls.__name__, *record.aliases)]
     assert len(taken) == len(set(taken))
     for record in records:
-        for signature in record.signatures:
+        assert set(record.alias_signatures) <= set(record.aliases)
+        for signature in [*record.signatures, *(one for own in record.alias_signatures.values() for one in own)]:
             assert set(signature) <= {"_", "channels", "stride", "head_width", *record.options}, record.name
 
 

@@ -86,6 +86,33 @@ def test_a_row_means(name: str, values: list[Any], options: dict[str, Any]) -> N
     assert read_row(info(name), Widths(C, 0.25, 1024), values) == options
 
 
+@pytest.mark.parametrize(
+    ("called", "values", "options"),
+    [
+        ("sa_layer", [1024, 32], {"groups": 32}),
+        ("SALayer", [1024, 16], {"groups": 16}),
+        ("SA_Layer", [1024, 8], {"groups": 8}),
+        ("sa_layer", [1024, 64], {"groups": 64}),
+        ("sa_layer", [16], {"groups": 16}),
+        ("sa_layer", [512, 32], {"groups": 32}),
+        ("sa_layer", [1024, {"groups": 4}], {"groups": 4}),
+        ("sa_layer", [1024], {}),
+        ("ShuffleAttention", [1024, 32], {}),  # its reduction, which does nothing
+        ("ShuffleAttention", [1024, 32, 16], {"groups": 16}),
+        ("shuffle_attention", [1024, 32, 16], {"groups": 16}),
+    ],
+    ids=str,
+)
+def test_a_class_is_read_by_its_own_arguments(called: str, values: list[Any], options: dict[str, Any]) -> None:
+    """The official sa_layer takes (channel, groups), and the copied ShuffleAttention (channel, reduction, G)."""
+    assert read_row(info("shuffle_attention"), Widths(C, 0.25, 1024), values, called) == options
+
+
+def test_what_a_class_does_not_take_is_refused() -> None:
+    with pytest.raises(OptionError, match=r"takes \[groups\], got \[1024, 48\]"):
+        read_row(info("sa_layer"), Widths(C, 0.25, 1024), [1024, 48], "sa_layer")
+
+
 def test_a_width_of_another_map_is_reported_and_the_maps_own_is_not(caplog: pytest.LogCaptureFixture) -> None:
     logging.getLogger("ultralytics").propagate = True
     read_row(info("cbam"), Widths(C, 0.25, 1024), [1024, 7])

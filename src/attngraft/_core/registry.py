@@ -88,6 +88,7 @@ class Mechanism:
         aliases: Other class names under which the mechanism circulates, as YAML rows write them.
         signatures: Positional arguments after the width in the widely copied classes, one tuple a class; an option's
             name, ``_`` for an argument that ours does not have, or ``channels`` for an inner width.
+        alias_signatures: The same for aliases whose class takes other arguments, by alias, instead of ``signatures``.
         growth: Order in which the training memory grows with the number of cells N.
         summary: The first line of the module's docstring, or of the class's where the module has none.
         paper: Title, authors, venue, arXiv number.
@@ -107,6 +108,7 @@ class Mechanism:
     row: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     signatures: tuple[tuple[str, ...], ...] = ()
+    alias_signatures: Mapping[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
     growth: str = ""
     summary: str = ""
     paper: str = ""
@@ -139,6 +141,7 @@ def register(
     row: tuple[str, ...] = (),
     aliases: tuple[str, ...] = (),
     signatures: tuple[tuple[str, ...], ...] = (),
+    alias_signatures: Mapping[str, tuple[tuple[str, ...], ...]] = ...,
     growth: str = "",
 ) -> Callable[[_Module], _Module]: ...
 def register(cls: _Module | None = None, /, **fields: Any) -> _Module | Callable[[_Module], _Module]:

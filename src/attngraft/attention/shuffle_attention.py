@@ -30,6 +30,7 @@ from attngraft.attention._gates import GroupNorm
     row=("groups",),
     aliases=("sa_layer", "SALayer"),
     signatures=(("_", "groups"),),
+    alias_signatures={"sa_layer": (("groups",),), "SALayer": (("groups",),)},
     growth="N",
 )
 class ShuffleAttention(Attention):

@@ -51,6 +51,8 @@ LEFT_OUT = (IGNORED, OWN_WIDTH, STRIDE, HEAD_WIDTH)
 FEWEST_CELLS = 9
 """A lone number below this counts heads, and is no side of a map."""
 
+Signatures = tuple[tuple[str, ...], ...]
+
 log = logging.getLogger("ultralytics")
 
 
@@ -75,20 +77,21 @@ class Widths:
         return self.channels in (value, -(-min(value, self.widest) * self.multiple // 8) * 8)
 
 
-def read_row(record: Mechanism, widths: Widths, values: Sequence[Any]) -> dict[str, Any]:
+def read_row(record: Mechanism, widths: Widths, values: Sequence[Any], called: str = "") -> dict[str, Any]:
     """Name the options that a row gives.
 
     Args:
         record: The mechanism.
         widths: Of the map that the row reads.
         values: The row's arguments; a mapping at the end gives options by name, and None leaves an option out.
+        called: The name by which the row calls the mechanism: classes that circulate differ in their arguments.
 
     Raises:
         OptionError: If there is no such option, or no way to read the values.
     """
     named: dict[str, Any] = dict(values[-1]) if values and isinstance(values[-1], Mapping) else {}
     positional = [_evaluated(value) for value in values[: len(values) - bool(named)]]
-    options = {**_read(record, widths, positional), **named}
+    options = {**_read(record, widths, positional, _signatures(record, called)), **named}
     unknown = set(options) - set(record.options)
     if unknown:
         who = record.cls.__name__
@@ -98,10 +101,21 @@ def read_row(record: Mechanism, widths: Widths, values: Sequence[Any]) -> dict[s
     return options
 
 
-def _read(record: Mechanism, widths: Widths, values: list[Any]) -> dict[str, Any]:
+def spelled(name: str) -> str:
+    """Return a name without what its copies differ in: capitals and underscores."""
+    return name.replace("_", "").lower()
+
+
+def _signatures(record: Mechanism, called: str) -> Signatures:
+    """Return the orders in which the class of that name takes its arguments."""
+    own = (orders for alias, orders in record.alias_signatures.items() if spelled(alias) == spelled(called))
+    return next(own, record.signatures)
+
+
+def _read(record: Mechanism, widths: Widths, values: list[Any], signatures: Signatures) -> dict[str, Any]:
     for leading, own in _ways(widths, values):
         rest = values[leading:]
-        copied = [(names, False) for names in record.signatures]
+        copied = [(names, False) for names in signatures]
         ours = [(_row(record), True)]
         for names, is_row in copied + ours if leading else ours + copied:
             if _fits(record, widths.channels, names, rest):

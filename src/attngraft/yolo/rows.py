@@ -7,7 +7,7 @@ becomes Ultralytics' block; the mechanism is put inside when it is built (`attng
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import nn
 from attngraft._core.checks import known_options
 from attngraft._core.errors import ModelYamlError, OptionError, suggest
 from attngraft._core.registry import Mechanism, fitted, mechanisms
-from attngraft.yolo.arguments import Widths, read_row
+from attngraft.yolo.arguments import Widths, read_row, spelled
 from attngraft.yolo.recipe import GraftSpec, parse_grafts
 
 GUARD = "Attngraft"
@@ -33,9 +33,18 @@ PLUGIN_HINT = "a class of your own is given with: attngraft --plugin FILE.py ...
 
 
 class RowValues(list[Any]):
-    """The values of a row, which Ultralytics prints as they were read: ``[256, heads=4, size=(14, 14)]``."""
+    """The values of a row, which Ultralytics prints as they were read: ``[256, heads=4, size=(14, 14)]``.
+
+    Args:
+        values: The values.
+        called: The name by which the row calls the mechanism.
+    """
 
     read: str = ""
+
+    def __init__(self, values: Iterable[Any], called: str = "") -> None:
+        super().__init__(values)
+        self.called = called
 
     def __repr__(self) -> str:
         return self.read or super().__repr__()
@@ -64,7 +73,8 @@ class Row(nn.Module):
     def __new__(cls, widths: list[int], source: int, multiple: float, widest: float, values: list[Any]) -> Any:
         """Return the mechanism."""
         channels = widths[source]
-        options = read_row(cls.record, Widths(channels, multiple, widest), values)
+        called = values.called if isinstance(values, RowValues) else ""
+        options = read_row(cls.record, Widths(channels, multiple, widest), values, called)
         module_class: Any = cls.record.cls
         if isinstance(values, RowValues):
             values.read = f"[{', '.join([str(channels), *(f'{key}={value}' for key, value in options.items())])}]"
@@ -125,7 +135,7 @@ def rewrite(
             if more:
                 raise OptionError(f"row {index} ({plain}) reads one layer, got from={source}; use one index such as -1")
             renamed = PREFIX + record.cls.__name__
-            rewritten.append([one, repeats, renamed, RowArguments([*HOST_VARIABLES, RowValues(arguments)])])
+            rewritten.append([one, repeats, renamed, RowArguments([*HOST_VARIABLES, RowValues(arguments, plain)])])
         elif split := split_block(plain, host_names):
             block, record = split
             own = dict(arguments[-1]) if arguments and isinstance(arguments[-1], Mapping) else {}
@@ -175,7 +185,7 @@ def by_row_name(name: str) -> Mechanism | None:
     table = mechanisms().values()
     own = next((record for record in table if record.cls.__name__ == name), None)
     exact = own or next((record for record in table if name in (record.name, *record.aliases)), None)
-    return exact or next((record for record in table if _spelled(name) in map(_spelled, _names(record))), None)
+    return exact or next((record for record in table if spelled(name) in map(spelled, _names(record))), None)
 
 
 def split_block(name: str, host_names: Mapping[str, Any]) -> tuple[str, Mechanism] | None:
@@ -218,11 +228,6 @@ def take_grafts(model_yaml: dict[str, Any]) -> tuple[GraftSpec, ...]:
 
 def _names(record: Mechanism) -> tuple[str, ...]:
     return (record.cls.__name__, record.name, *record.aliases)
-
-
-def _spelled(name: str) -> str:
-    """Return a name without what its copies differ in: capitals and underscores."""
-    return name.replace("_", "").lower()
 
 
 def _is_the_hosts(name: str, host_names: Mapping[str, Any]) -> bool:
