@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Optional
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -36,7 +37,8 @@ class Plain:
 
 
 TAKEN: list[dict[str, Any]] = [
-    {}, {"bias": True}, {"scale": 2}, {"scale": 10**400}, {"slope": None}, {"slope": -0.5}, {"size": 3},
+    {}, {"heads": np.int64(8)}, {"scale": np.float32(0.5)},
+    {"bias": True}, {"scale": 2}, {"scale": 10**400}, {"slope": None}, {"slope": -0.5}, {"size": 3},
     {"size": [3, 4]}, {"size": (3, 4, 5)}, {"size": torch.Size([3, 4])}, {"kernels": range(3)}, {"kernels": []},
     {"shares": (1, False)}, {"order": "last"}, {"word": 3}, {"words": "abc"}, {"words": [1]}, {"act": nn.ReLU},
     {"act": 3}, {"late": None}, {"channels": "many"}, {"more": "x"}, {"other": "x"},

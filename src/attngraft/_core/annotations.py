@@ -6,6 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -67,8 +68,8 @@ def _takes(annotation: Any, value: Any) -> bool:
     if annotation is bool or annotation is NoneType:
         return isinstance(value, annotation)
     if annotation is int or annotation is float:
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        return whole or (annotation is float and isinstance(value, float) and math.isfinite(value))
+        whole = isinstance(value, Integral) and not isinstance(value, bool)  # NumPy's, too
+        return whole or (annotation is float and isinstance(value, Real) and math.isfinite(value))
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin in (Union, UnionType):
         return any(_takes(part, value) for part in parts)
