@@ -91,13 +91,13 @@ def _labelled(folder: Path, task: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def gray_model(tiny_data: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def gray_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Train a tiny model on grayscale images, as ``channels: 1`` in a data file asks for, and return its weights."""
     from attngraft import YOLO
 
     folder = tmp_path_factory.mktemp("gray")
-    file = folder / "data.yaml"
-    file.write_text(yaml.safe_dump({**yaml.safe_load(Path(tiny_data("detect")).read_text()), "channels": 1}))
+    file = Path(_labelled(folder, "detect"))
+    file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), "channels": 1}))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ATTNGRAFT_CACHE", str(folder / "cache"))
         YOLO("attngraft-micro.yaml+mhsa(init=paper)@P3").train(

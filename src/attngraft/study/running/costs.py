@@ -36,7 +36,10 @@ def main(folder: Path) -> None:
         last = store.training(Run(arm, fixed.plan.first_seed)) / "weights" / "last.pt"
         models[arm.name] = network(last if last.is_file() else arm.model).to(device)
         trained[arm.name] = parameters(str(last) if last.is_file() else arm.model)
-    report = measure(models, torch.rand(1, 3, side, side, device=device), train=False, rounds=ROUNDS).to_dict()
+    first: Any = next(iter(models.values()))
+    channels = first.yaml.get("channels", 3)  # those of the data, which all arms share
+    image = torch.rand(1, channels, side, side, device=device)
+    report = measure(models, image, train=False, rounds=ROUNDS).to_dict()
     rows: list[dict[str, Any]] = report["measurements"]
     for row in rows:
         row["trained_parameters"] = trained[row["name"]]
