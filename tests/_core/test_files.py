@@ -33,6 +33,15 @@ class TestModeAndLinks:
         assert mode(tmp_path / "new.txt") == 0o640
 
     @pytest.mark.usefixtures("umask_027")
+    def test_a_writer_that_makes_a_private_file_leaves_the_mode(self, tmp_path: Path) -> None:
+        def write(partial: Path) -> None:
+            own = tmp_path / "own"
+            own.touch(0o600)
+            own.replace(partial)
+
+        write_whole(tmp_path / "new.bin", write)
+        assert mode(tmp_path / "new.bin") == 0o640
+
     def test_a_replaced_file_keeps_its_mode(self, tmp_path: Path) -> None:
         file = tmp_path / "old.txt"
         file.write_text("old")

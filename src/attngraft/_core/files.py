@@ -70,7 +70,9 @@ def _replace(target: Path, write: Callable[[Path], object]) -> None:
     try:
         if target.exists():
             partial.chmod(stat.S_IMODE(target.stat().st_mode))
+        mode = stat.S_IMODE(partial.stat().st_mode)
         write(partial)
+        partial.chmod(mode)  # a writer may put a private file of its own in this one's place, as safetensors does
         with partial.open("rb+") as written:
             os.fsync(written.fileno())
         partial.replace(target)
