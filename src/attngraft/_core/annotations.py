@@ -68,8 +68,8 @@ def _takes(annotation: Any, value: Any) -> bool:
     if annotation is bool or annotation is NoneType:
         return isinstance(value, annotation)
     if annotation is int or annotation is float:
-        whole = isinstance(value, Integral) and not isinstance(value, bool)  # NumPy's, too
-        return whole or (annotation is float and isinstance(value, Real) and math.isfinite(value))
+        number = Integral if annotation is int else Real  # NumPy's, too
+        return isinstance(value, number) and not isinstance(value, bool) and _is_finite(value)
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin in (Union, UnionType):
         return any(_takes(part, value) for part in parts)
@@ -81,6 +81,10 @@ def _takes(annotation: Any, value: Any) -> bool:
         each = parts[:1] * len(value) if origin is not tuple or parts[1:] == (...,) else parts
         return all(_takes(part, one) for part, one in zip(each, value, strict=False))  # the length is the module's
     return True
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, Integral) or math.isfinite(value)  # integers may be beyond what a float holds
 
 
 def _worded(annotation: Any) -> str:

@@ -35,7 +35,7 @@ def choosing(names: Sequence[str], group: str | None = None) -> Kept:
         ... ).tolist()
         True
         >>> choosing(["ann-1.jpg", "ann-2.jpg", "bob-1.jpg", "bob-2.jpg"], "([a-z]+)-").tolist()
-        [False, False, True, True]
+        [True, True, False, False]
     """
     files = [PurePosixPath(name.replace("\\", "/")) for name in names]
     units = [file.stem for file in files] if group is None else groups([file.name for file in files], group)
