@@ -10,10 +10,8 @@ from attngraft._core.errors import DataError, PlanError
 from attngraft._core.files import write_text
 from attngraft.study.fixed import Fixed
 from attngraft.study.plan import Plan
+from attngraft.study.running.folds import before_fold
 from attngraft.study.running.records import Store
-
-NUMBERED = len("000000-")
-"""Characters before an image's own name in a fold."""
 
 
 def relocate(store: Store, fixed: Fixed, data: str | Path | None, base: str | Path | None) -> Fixed:
@@ -75,7 +73,7 @@ def _require_images(store: Store, plan: Plan) -> None:
         if not store.truth_file(fold).is_file():
             continue
         names = [Path(image["file_name"]).name for image in store.truth(fold)["images"]]
-        known = set(names) if fold is None else {name[NUMBERED:] for name in names}
+        known = set(names) if fold is None else set(map(before_fold, names))
         others = sorted(known - there) or (sorted(there - known) if fold is None else [])
         if others:
             raise DataError(

@@ -38,10 +38,7 @@ class StandIn(nn.Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take the pickled state of a copied class."""
-        try:
-            found = translated(type(self).__name__, state)
-        except (AttngraftError, AttributeError, KeyError, RuntimeError, TypeError, ValueError):
-            found = None  # the form of another class of that name
+        found = _known(type(self).__name__, state)
         if found is None:
             super().__setstate__(state)  # type: ignore[no-untyped-call]
             return
@@ -94,9 +91,7 @@ def find_widths(loaded: Any) -> None:
     Args:
         loaded: What was unpickled: a dictionary that holds host models.
     """
-    for model in loaded.values() if isinstance(loaded, Mapping) else ():
-        if not isinstance(model, nn.Module):
-            continue
+    for model in _models(loaded):
         unsure = [part for part in model.modules() if getattr(part, "channels", None) == UNKNOWN]
         handles = [part.register_forward_pre_hook(_note_width) for part in unsure]
         if not unsure:
@@ -124,18 +119,13 @@ def replace_pasted(file: Path, loaded: Any) -> None:
     Raises:
         CheckpointError: If a copy is none of the known forms.
     """
-    for model in loaded.values() if isinstance(loaded, Mapping) else ():
-        if not isinstance(model, nn.Module):
-            continue
+    for model in _models(loaded):
         replaced: list[str] = []
         for name, part in list(model.named_modules()):
             if type(part) not in PASTED_OVER or name.startswith(tuple(replaced)) or _kinds(part) == _host_kinds(part):
                 continue
             cls = type(part)
-            try:
-                found = translated(cls.__name__, vars(part))
-            except (AttngraftError, AttributeError, KeyError, RuntimeError, TypeError, ValueError):
-                found = None  # another form
+            found = _known(cls.__name__, vars(part))
             if found is None:
                 raise CheckpointError(
                     f"{file} has at {name} a class that was pasted over {cls.__module__}.{cls.__name__}, and here that "
@@ -162,14 +152,19 @@ def say_what_is_unsure(file: Path, loaded: Any) -> None:
         loaded: What was unpickled: a dictionary that holds host models.
     """
     cls = mechanism("gam").cls
-    models = [one for one in loaded.values() if isinstance(one, nn.Module)] if isinstance(loaded, Mapping) else []
-    for name in sorted({name for model in models for name, part in model.named_modules() if isinstance(part, cls)}):
+    for name in sorted(
+        {name for model in _models(loaded) for name, part in model.named_modules() if isinstance(part, cls)}
+    ):
         log.warning(
             "%s: the copied GAM class at %s is read without a sigmoid on its channel gate; copies with one have the "
             "same tensors. If validation gives worse figures than training did, set channel_gate = 'sigmoid' on it",
             file,
             name,
         )
+
+
+def _models(loaded: Any) -> list[nn.Module]:
+    return [one for one in loaded.values() if isinstance(one, nn.Module)] if isinstance(loaded, Mapping) else []
 
 
 def _note_width(module: Any, inputs: Any) -> None:
@@ -196,6 +191,14 @@ PARTS = (
     "channelattention", "spatialattention", "channelattentionmodule", "spatialattentionmodule",
 )  # fmt: skip
 """Classes that copied mechanisms are made of."""
+
+
+def _known(name: str, state: Mapping[str, Any]) -> nn.Module | None:
+    """Return what `translated` does, and None where a state is of another class of that name."""
+    try:
+        return translated(name, state)
+    except (AttngraftError, AttributeError, KeyError, RuntimeError, TypeError, ValueError):
+        return None
 
 
 def translated(name: str, state: Mapping[str, Any]) -> nn.Module | None:

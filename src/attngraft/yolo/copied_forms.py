@@ -21,6 +21,7 @@ from attngraft.yolo.copied_parts import (
     Place,
     fits,
     hard_swish,
+    own_name,
     softmax,
 )
 
@@ -34,10 +35,10 @@ def _renamed(tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[st
     """Rename tensors by the beginnings of their names; None unless exactly these are there."""
     found: dict[str, Tensor] = {}
     for name, value in tensors.items():
-        old = next((old for old in names if name == old or name.startswith(f"{old}.")), None)
-        if old is None:
+        own = own_name(name, names)
+        if not own:
             return None
-        found[names[old] + name.removeprefix(old)] = value
+        found[own] = value
     return found if {name.split(".")[0] for name in found} == {new.split(".")[0] for new in names.values()} else None
 
 

@@ -72,7 +72,7 @@ def fits(state: Mapping[str, Any], module: nn.Module, names: Mapping[str, str], 
     free = dict(enumerate(form))
     last = -1
     for name, part, follows in _leaves(state["_modules"]):
-        own = _renamed(name, names)
+        own = own_name(name, names)
         here = (last + 1,) if follows else tuple(free)
         found = next((i for i in here if i in free and _stands_at(free[i], own, part, layers)), None)
         if found is None:
@@ -104,7 +104,13 @@ def _is_of_torch(part: nn.Module) -> bool:
     return type(part).__module__.startswith("torch.")
 
 
-def _renamed(name: str, names: Mapping[str, str]) -> str:
+def own_name(name: str, names: Mapping[str, str]) -> str:
+    """Return our name of a tensor or a part, by the beginning that has another name; empty where none has.
+
+    Args:
+        name: Its name in a copied class.
+        names: How the beginnings of names in the class become ours.
+    """
     old = next((old for old in names if name == old or name.startswith(f"{old}.")), None)
     return "" if old is None else names[old] + name.removeprefix(old)
 

@@ -18,7 +18,7 @@ from attngraft.study.judging.breakdown import breakdown
 from attngraft.study.judging.collect import baseline, cost_of, curves, mean_errors, read_json, setting, table
 from attngraft.study.judging.collect import is_complete as complete
 from attngraft.study.judging.evidence import criterion
-from attngraft.study.judging.gather import SEARCH, extensions, unpaired
+from attngraft.study.judging.gather import SEARCH, diverged, extensions, unpaired
 from attngraft.study.judging.numbers import Recorded, scores
 from attngraft.study.judging.reproducibility import reproducibility
 from attngraft.study.judging.results import Results, RunResult
@@ -67,10 +67,7 @@ def judge_records(folder: Path) -> Results:
         tables,
         finished=_finished(by_arm),
         unpaired=unpaired({(record.arm, record.seed): record for record in records}),
-        diverged={
-            arm: frozenset(seed for seed, one in runs.items() if one.watch.get("diverged"))
-            for arm, runs in by_arm.items()
-        },
+        diverged=diverged(by_arm),
         criterion=rule,
         records=by_arm,
     )

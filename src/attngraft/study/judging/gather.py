@@ -44,10 +44,7 @@ def gather(store: Store, fixed: Fixed, *, keep: bool = False) -> Evidence:
     kept: dict[str, Any] = {
         "finished": {arm: {seed: one.finished for seed, one in seeds.items()} for arm, seeds in records.items()},
         "failed": failed_runs(store, fixed),
-        "diverged": {
-            arm: frozenset(seed for seed, one in seeds.items() if one.watch.get("diverged"))
-            for arm, seeds in records.items()
-        },
+        "diverged": diverged(records),
         "unpaired": unpaired({(arm, seed): one for arm, seeds in records.items() for seed, one in seeds.items()}),
     }
     if _numbers_alone(records):
@@ -82,6 +79,18 @@ def _numbers_alone(records: Mapping[str, Mapping[int, Record]]) -> bool:
             "the program write the same files for every arm and seed"
         )
     return True in kinds
+
+
+def diverged(records: Mapping[str, Mapping[int, Record]]) -> dict[str, frozenset[int]]:
+    """Find the runs that diverged, by arm.
+
+    Args:
+        records: The record of each run, by arm and seed.
+    """
+    return {
+        arm: frozenset(seed for seed, one in seeds.items() if one.watch.get("diverged"))
+        for arm, seeds in records.items()
+    }
 
 
 def unpaired(records: Mapping[tuple[str, int], Record]) -> dict[str, frozenset[int]]:

@@ -97,6 +97,21 @@ def fold_data(plan: Plan, folder: Path, seed: int) -> str:
     return str(file)
 
 
+def in_fold(number: int, name: str) -> str:
+    """Return the name that an image has in a fold: images of several folders may share theirs."""
+    return f"{number:06d}-{name}"
+
+
+def before_fold(name: str) -> str:
+    """Return the name that an image has in the data set, of the one that `in_fold` gave it.
+
+    Example:
+        >>> before_fold(in_fold(7, "ann-1.png"))
+        'ann-1.png'
+    """
+    return name.partition("-")[2]
+
+
 def _lay_out(plan: Plan, home: Path, fold: int) -> None:
     from attngraft.yolo.splits import class_names, split_images
 
@@ -109,7 +124,7 @@ def _lay_out(plan: Plan, home: Path, fold: int) -> None:
     folds = deal([path.name for path in images] if plan.group else names, plan.folds, plan.group)
     for number, (image, its) in enumerate(zip(images, folds, strict=True)):
         split = "val" if its == fold else "train"
-        own = f"{number:06d}-{image.name}"
+        own = in_fold(number, image.name)
         _link(image, home / "images" / split / own)
         label = _label(image)
         if label.is_file():

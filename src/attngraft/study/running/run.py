@@ -241,7 +241,7 @@ def curve(training: Path) -> list[dict[str, float]]:
     Rows without an epoch are counted; what is no number is left out, and so is a row that is not whole yet.
 
     Args:
-        training: The folder of the training.
+        training: The folder of the training run.
     """
     file = training / "results.csv"
     if not file.is_file():
