@@ -15,7 +15,7 @@ import pytest
 
 from attngraft._core.errors import DataError, MissingExtraError
 from attngraft.coco.error_types import error_types
-from attngraft.coco.evaluate import match
+from attngraft.coco.evaluate import evaluate, match
 from attngraft.coco.libraries import Task, library
 from attngraft.coco.masks import decode_mask, mask_area, run_lengths
 from attngraft.coco.matches import Matches
@@ -154,13 +154,32 @@ def test_ids_that_are_no_numbers_are_refused_by_both(
 
 
 def test_what_is_no_ground_truth_is_said(problem: Any, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="none.json cannot be read: No such file"):
+    with pytest.raises(DataError, match="none.json cannot be read .No such file"):
         match(tmp_path / "none.json", [])
-    for text, said in [("{", "is not JSON"), ("[]", "holds a list; give ground truth in COCO's instances format")]:
-        (tmp_path / "truth.json").write_text(text)
-        with pytest.raises(DataError, match=f"truth.json {said}"):
-            match(tmp_path / "truth.json", [])
+    file = tmp_path / "truth.json"
+    for text, said in [
+        ("{", "truth.json is not a JSON file"),
+        ("[]", r"truth.json is no such file .*: an object \(instances format\) was expected, got list"),
+        ('{"images": null}', "images of the ground truth should be a list of objects, got None"),
+        ('{"annotations": [3]}', r"annotations of the ground truth should be a list of objects, got \[3\]"),
+    ]:
+        file.write_text(text)
+        with pytest.raises(DataError, match=said):
+            match(file, [])
     made = problem(11)
     del made.truth["annotations"][2]["area"], made.truth["annotations"][2]["bbox"]
     with pytest.raises(DataError, match=r"annotations\[2\] of the ground truth needs an area, or a bbox .* bbox=None"):
         match(made.truth, [])
+
+
+def test_files_of_detections_are_read_like_those_of_ground_truth(problem: Any, tmp_path: Path) -> None:
+    """A mark of the byte order, which editors on Windows write, changes nothing."""
+    made = problem(12)
+    truth, found = tmp_path / "truth.json", tmp_path / "found.json"
+    truth.write_text(json.dumps(made.truth), encoding="utf-8-sig")
+    found.write_text(json.dumps(made.predictions), encoding="utf-8-sig")
+    assert evaluate(truth, found).numbers == evaluate(made.truth, made.predictions).numbers
+    for text, said in [("{", "found.json is not a JSON file"), ("{}", r"a list of detections .* expected, got dict")]:
+        found.write_text(text)
+        with pytest.raises(DataError, match=said):
+            evaluate(truth, found)

@@ -8,7 +8,6 @@ table and the table becomes numbers, so that the numbers of a run and of its res
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from attngraft._core.errors import DataError
 from attngraft.coco.average_precision import METRICS, Floats, average_precision, mean_over_classes
+from attngraft.coco.files import read_json
 from attngraft.coco.libraries import Dataset, Task, library
 from attngraft.coco.matches import CONFIDENCE, IOU_THRESHOLDS, SIZES, Matches
 from attngraft.coco.metrics import RECALLS, metric_values
@@ -134,7 +134,7 @@ def load_predictions(
     Raises:
         DataError: If one names an unknown image or class, or has no usable score.
     """
-    found = json.loads(Path(predictions).read_text()) if isinstance(predictions, (str, Path)) else predictions
+    found = read_json(Path(predictions), list) if isinstance(predictions, (str, Path)) else predictions
     images, categories = set(objects.imgs), set(objects.cats)
     for index, detection in enumerate(found):
         if not isinstance(detection, Mapping) or not (_is_box(detection.get("bbox")) or "segmentation" in detection):

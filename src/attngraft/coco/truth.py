@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from attngraft._core.errors import DataError
+from attngraft.coco.files import read_json
 from attngraft.coco.libraries import Task
 from attngraft.coco.masks import mask_area
 
@@ -36,7 +36,11 @@ def uniform(truth: str | Path | Mapping[str, Any], task: Task) -> dict[str, Any]
         >>> [(one["id"], one["area"], one["iscrowd"]) for one in uniform(truth, "bbox")["annotations"]]
         [(1, 1000, 0), (2, 1000, 0)]
     """
-    content = truth if isinstance(truth, Mapping) else _read(Path(truth))
+    content = truth if isinstance(truth, Mapping) else read_json(Path(truth), dict)
+    for part in ("images", "categories", "annotations"):
+        rows = content.get(part, ())
+        if not isinstance(rows, Sequence) or not all(isinstance(one, Mapping) for one in rows):
+            raise DataError(f"{part} of the ground truth should be a list of objects, got {rows!r:.80}")
     for part, field in NUMBERED:
         for place, one in enumerate(content.get(part, ())):
             if not _is_number(one.get(field)):
@@ -52,18 +56,6 @@ def uniform(truth: str | Path | Mapping[str, Any], task: Task) -> dict[str, Any]
             area = _area(one, images.get(one["image_id"], {}), task, number - 1)
         annotations.append({**one, "id": number, "iscrowd": one.get("iscrowd") or 0, "area": area})
     return {**content, "annotations": annotations}
-
-
-def _read(file: Path) -> Mapping[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
-        raise DataError(f"{file} is not JSON ({error}); give ground truth in COCO's instances format") from error
-    if not isinstance(content, Mapping):
-        raise DataError(f"{file} holds a {type(content).__name__}; give ground truth in COCO's instances format")
-    return content
 
 
 def _is_number(value: Any) -> bool:

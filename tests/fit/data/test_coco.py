@@ -130,7 +130,7 @@ def test_what_is_wrong_with_coco_is_said(coco: Callable[..., Path], change: Chan
 
 def test_a_file_of_brackets_is_refused(tmp_path: Path) -> None:
     (tmp_path / "deep.json").write_text("[" * 100_000)
-    with pytest.raises(DataError, match="deep.json is not JSON"):
+    with pytest.raises(DataError, match="deep.json is not a JSON file"):
         read_coco(tmp_path / "deep.json", None, masks=False)
 
 
@@ -155,7 +155,7 @@ def test_the_files_of_coco_are_found(tmp_path: Path) -> None:
     expected = {"train": folder / "instances_train2017.json", "val": folder / "instances_val2017.json"}
     assert coco_splits(tmp_path / "coco") == coco_splits(folder / "instances_train2017.json") == expected
     (tmp_path / "broken.json").write_text("{")
-    with pytest.raises(DataError, match="broken.json is not JSON"):
+    with pytest.raises(DataError, match="broken.json is not a JSON file"):
         read_coco(tmp_path / "broken.json", None, masks=False)
-    with pytest.raises(DataError, match="nowhere.json does not exist"):
+    with pytest.raises(DataError, match="nowhere.json cannot be read"):
         read_coco(tmp_path / "nowhere.json", None, masks=False)

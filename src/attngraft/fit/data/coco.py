@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from attngraft._core.errors import DataError
+from attngraft.coco.files import load_json
 from attngraft.coco.masks import run_counts
 from attngraft.fit.data.images import is_file, is_folder
 from attngraft.fit.data.objects import ObjectSet, Segmentation, Thing, object_set
@@ -58,7 +58,7 @@ def read_coco(file: Path, images: Path | None, *, masks: bool) -> ObjectSet:
     Raises:
         DataError: If something is missing, is no value that it can be, or does not fit together; names the entry.
     """
-    content = _content(file)
+    content = load_json(file)
     rows = {key: _rows(file, content, key) for key in FIELDS}
     categories = _by_id(file, "categories", rows["categories"])
     if len({isinstance(key, str) for key in categories}) > 1:
@@ -110,7 +110,7 @@ def listed_images(file: Path, images: Path | None) -> list[tuple[Path, ImageId]]
     Raises:
         DataError: If the list is missing or empty, or an entry or an image is.
     """
-    rows = _rows(file, _content(file), "images")
+    rows = _rows(file, load_json(file), "images")
     if not rows:
         raise DataError(f"{file} lists no images")
     _by_id(file, "images", rows)
@@ -141,15 +141,6 @@ def coco_splits(data: Path) -> dict[str, Path]:
     if "train" not in found:
         raise DataError(f"{data} has no {PREFIX}train*.json, neither there nor under annotations/")
     return found
-
-
-def _content(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text("utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{file} does not exist") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{file} is not JSON ({error})") from error
 
 
 def _rows(file: Path, content: Any, key: str) -> list[dict[str, Any]]:

@@ -17,10 +17,10 @@ from attngraft._core.progress import SILENT, Progress
 from attngraft._core.yaml_files import read_yaml
 from attngraft.coco.error_types import error_types
 from attngraft.coco.evaluate import Evaluation, evaluate
+from attngraft.coco.files import read_json
 from attngraft.coco.installed import HOTCOCO, installed
 from attngraft.coco.libraries import Task
 from attngraft.study.existing.training import training_notes, training_options
-from attngraft.study.running.json_files import read_json
 
 SEED = re.compile(r"(\d+)(?!.*\d)")
 """The last number of a name."""

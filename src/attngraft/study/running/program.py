@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from attngraft._core.errors import DataError, PlanError, suggest
+from attngraft.coco.files import load_json, read_json
 from attngraft.study.commands import split_command
 from attngraft.study.plan import Plan
-from attngraft.study.running.json_files import load_json, read_json
 from attngraft.study.running.records import Run
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""JSON files that other programs wrote."""
+"""JSON files that other programs wrote, in COCO's formats mostly."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from attngraft._core.errors import DataError
 
 
 def load_json(file: Path) -> Any:
-    """Read a JSON file.
+    """Read a JSON file, in UTF-8, with or without a mark of the byte order, or in UTF-16 or UTF-32.
 
     Raises:
         DataError: If it cannot be read, or is none.
     """
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return json.loads(file.read_bytes())  # of bytes, json finds the encoding
     except OSError as error:
-        raise DataError(f"{file} cannot be read ({error.strerror}); check the path") from error
+        raise DataError(f"{file} cannot be read ({error.strerror or error}); check the path") from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{file} is not a JSON file ({' '.join(str(error).split())}); write it anew") from error
 
