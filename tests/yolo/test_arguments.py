@@ -74,6 +74,14 @@ READ: list[tuple[str, list[Any], dict[str, Any]]] = [
     ("mhsa", [2048, 14, 14, 8], {"heads": 8, "size": (14, 14)}),
     ("eca", [64], {}),
     ("shuffle_attention", [512, 16, 8], {"groups": 8}),
+    ("shuffle_attention", [1024, 1024, 8], {"groups": 8}),  # the second width stands where the copy has a reduction
+    ("shuffle_attention", [1024, 512, 8], {"groups": 8}),
+    ("gam", [1024, 1024, True, 4], {"reduction": 4}),
+    ("halo", [1024, 1024, 8, 3], {"window": 8, "halo": 3}),
+    ("focused_linear", [[20, 20], 8], {"map_size": [20, 20], "heads": 8}),
+    ("focused_linear", [1024, [14, 14], 8, True], {"map_size": [14, 14], "heads": 8, "qkv_bias": True}),
+    ("focused_linear", [1024, 8], {"heads": 8}),
+    ("epsa", [1024, 1024], {}),
     ("nam", [1024, 512], {}),
     # by name
     ("cbam", [1024, {"kernel_size": 3}], {"kernel_size": 3}),

@@ -106,7 +106,8 @@ def test_later_mechanisms_build_with_the_arguments_of_their_copied_classes(
 
 @pytest.mark.parametrize("name", ["RFAConv", "RFCBAMConv"])
 def test_a_stride_that_is_not_built_is_refused(name: str) -> None:
-    with pytest.raises(OptionError, match=rf"a row of {name} takes \[kernel_size\], got \[128, 3, 2\]"):
+    said = rf"a row of {name} takes \[kernel_size\], got \[128, 3, 2\].*leave the Conv row, and put \[-1, 1, {name}"
+    with pytest.raises(OptionError, match=said):
         DetectionModel(with_row([-1, 1, name, [128, 3, 2]]), verbose=False)
 
 
@@ -195,6 +196,7 @@ def test_rows_that_cannot_be_read_say_what_they_take() -> None:
         ("LSKBlock", "LSK"), ("NAMAttention", "NAM"), ("BiLevelRoutingAttention", "BRA"), ("DAttention", "DAT"),
         ("iRMB", "IRMB"), ("mhsa", "MHSA"), ("attngraft.CoordAtt", "CoordAttention"),
         ("SE_Block", "SE"), ("ECA_layer", "ECA"), ("EMA_Attention", "EMA"), ("SimAM_module", "SimAM"),
+        ("PSAModule", "EPSA"),
     ],
 )  # fmt: skip
 def test_names_that_circulate_build_the_mechanism(name: str, cls: str) -> None:
@@ -222,6 +224,10 @@ def test_a_row_is_read_in_the_order_of_the_class_that_it_names(name: str, groups
     [
         ("CordAtt", "did you mean CoordAtt"),
         ("C3k3", "did you mean C3k2"),
+        ("CA", "did you mean CoordAttention"),
+        ("MultiHeadSelfAttention", "did you mean MHSA"),
+        ("GlobalAttentionMechanism", "did you mean GAM"),
+        ("C2f_SA", "did you mean ShuffleAttention"),
         ("Totally", "attngraft list shows the mechanisms"),
         ("C2f_Mine", "C2f is a block of Ultralytics, and no mechanism is called 'Mine'"),
         ("nn.Nothing", "row 11 names nn.Nothing"),
@@ -254,6 +260,7 @@ class TestBlocks:
             ("C2f_CoordAtt", "yolov8n.yaml", 4, ["4.m.0.cv2.grafts.0", "4.m.1.cv2.grafts.0"]),
             ("C3_SE", "yolov5n.yaml", 4, ["4.m.0.cv2.grafts.0", "4.m.1.cv2.grafts.0"]),
             ("C2PSA_MHSA", "yolo11n.yaml", 10, ["10.m.0.attn"]),
+            ("C2TSSA", "yolo11n.yaml", 10, ["10.m.0.attn"]),
             ("A2C2f_EMA", "yolo12n.yaml", 8, [f"8.m.{a}.{b}.attn" for a in (0, 1) for b in (0, 1)]),
         ],
     )
@@ -283,6 +290,32 @@ class TestBlocks:
         assert self.build("C3k2_SE", more={"reduction": 4}).model[4].m[0].cv2.grafts[0].reduction == 4
         with pytest.raises(OptionError, match="a C3k2_SE row has no option 'ratio'"):
             self.build("C3k2_SE", more={"ratio": 4})
+
+    @pytest.mark.parametrize(
+        ("name", "cls"),
+        [("C2BRA", "BRA"), ("C2DA", "DAT"), ("C2Pola", "PolaLinearAttention"),
+         ("C2CGA", "CascadedGroupAttention"), ("C2PSA_CGA", "CascadedGroupAttention")],
+    )  # fmt: skip
+    def test_c2_alone_means_the_block_from_which_the_copied_classes_derive(self, name: str, cls: str) -> None:
+        block = self.build(name, at=10).model[10]
+        assert (type(block).__name__, type(block.m[0].attn).__name__) == ("C2PSA", cls)
+
+    def test_the_map_size_that_a_copied_block_needs_is_left_out(self) -> None:
+        description = copy.deepcopy(yaml_model_load("yolov8n.yaml"))
+        description["backbone"][4] = [-1, 6, "C2f_DAttention", [256, [80, 80], True]]
+        block = DetectionModel(description, verbose=False).model[4]
+        assert [type(bottleneck.cv2.grafts[0]).__name__ for bottleneck in block.m] == ["DAT", "DAT"]
+        assert all(bottleneck.add for bottleneck in block.m)
+
+    @pytest.mark.parametrize("values", [[1024, 14, 14, 4], [1024, True, 14, 14, 4], [1024, True, True]], ids=str)
+    def test_a_value_that_the_block_does_not_take_is_refused(self, values: list[Any]) -> None:
+        description = copy.deepcopy(yaml_model_load("yolov8n.yaml"))
+        description["backbone"][8] = [-1, 3, "C2f_MHSA", values]
+        said = (
+            r"row 8 \(C2f_MHSA\) takes the values of C2f, \[c2, shortcut, g, e\], got .*as in \[1024, \{heads: ...\}\]"
+        )
+        with pytest.raises(OptionError, match=said):
+            DetectionModel(description, verbose=False)
 
     def test_the_same_place_has_a_name_in_recipes(self) -> None:
         block = self.build("C3k2_EMA").state_dict()

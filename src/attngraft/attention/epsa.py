@@ -30,6 +30,7 @@ GROUPS = (1, 4, 8, 16)
     year=2021,
     formula="concat_i(F_i * softmax_i(sigmoid(MLP(mean_HW(F_i))))), F_i = conv_i(x), kernels 3, 5, 7, 9",
     cost="taps * N + 2 * C * hidden",
+    aliases=("PSAModule",),
     growth="N",
 )
 class EPSA(Attention):

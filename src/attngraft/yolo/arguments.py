@@ -117,12 +117,14 @@ def _read(record: Mechanism, widths: Widths, values: list[Any], signatures: Sign
         rest = values[leading:]
         copied = [(names, False) for names in signatures]
         ours = [(_row(record), True)]
+        if leading == MOST_WIDTHS:  # the second stands where a copied class has an argument that ours has not
+            copied = [(names[1:], False) for names in signatures if names[0] == IGNORED] + copied
         for names, is_row in copied + ours if leading else ours + copied:
             if _fits(record, widths.channels, names, rest):
                 _warn(record, widths, values[:leading], own=own)
                 named = _named(record, widths.channels, names, rest, is_row=is_row)
                 return {name: _as_switch(record, name, value) for name, value in named.items()}
-    raise OptionError(_complaint(record, widths, values))
+    raise OptionError(_complaint(record, widths, values, signatures))
 
 
 def _ways(widths: Widths, values: list[Any]) -> Iterator[tuple[int, bool]]:
@@ -285,11 +287,24 @@ def _warn(record: Mechanism, widths: Widths, left_out: list[Any], *, own: bool) 
         )
 
 
-def _complaint(record: Mechanism, widths: Widths, values: list[Any]) -> str:
+def _asks_for_stride(widths: Widths, values: list[Any], signatures: Signatures) -> bool:
+    """Tell whether a value stands where a copied class has its stride, and is another than 1."""
+    for names in (names for names in signatures if STRIDE in names):
+        for leading, _ in _ways(widths, values):
+            rest = dict(zip(names, values[leading:], strict=False))
+            if len(values) - leading <= len(names) and _is_integer(rest.get(STRIDE)) and rest[STRIDE] > 1:
+                return True
+    return False
+
+
+def _complaint(record: Mechanism, widths: Widths, values: list[Any], signatures: Signatures) -> str:
     name, takes = record.cls.__name__, ", ".join(_row(record))
     said = f"a row of {name} takes {f'[{takes}]' if takes else 'no values'}, got {values} on a map of "
     said += f"{widths.channels} channels"
     wide = [str(value) for value in values[:MOST_WIDTHS] if _looks_wide(value) and not widths.are(value)]
     said += f"; {' and '.join(wide)} looks like a width" if wide else ""
+    if _asks_for_stride(widths, values, signatures):
+        instead = f"leave the Conv row, and put [-1, 1, {name}, []] behind it"
+        return f"{said}; ours has no stride and keeps the map's size: {instead}"
     by_name = f", or give options by name, as in [{{{next(iter(record.options))}: ...}}]" if record.options else ""
     return f"{said}; write [] for the defaults{by_name}"

@@ -7,6 +7,7 @@ becomes Ultralytics' block; the mechanism is put inside when it is built (`attng
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,9 @@ YAML_KEY = "attngraft"
 
 # What Ultralytics resolves among its own local variables when it reads a row.
 HOST_VARIABLES = ["ch", "f", "width", "max_channels"]
+
+PSA_BLOCK = "C2PSA"
+"""Block of Ultralytics from which the copied classes ``C2TSSA`` and ``C2BRA`` derive."""
 
 PLUGIN_HINT = "a class of your own is given with: attngraft --plugin FILE.py ..."
 
@@ -140,8 +144,14 @@ def rewrite(
             block, record = split
             own = dict(arguments[-1]) if arguments and isinstance(arguments[-1], Mapping) else {}
             known_options(f"a {plain} row", own, record.options)
+            given = [value for value in arguments[: len(arguments) - bool(own)] if not _is_map_size(value)]
+            if said := _not_the_blocks(host_names[block], given):
+                by_name = f"[{given[0]}, {{{next(iter(record.options))}: ...}}]" if record.options else f"[{given[0]}]"
+                raise OptionError(
+                    f"row {index} ({plain}) {said}; options of {record.cls.__name__} follow by name, as in {by_name}"
+                )
             blocks.append(BlockRow(index, plain, record, own))
-            rewritten.append([source, repeats, block, list(arguments[: len(arguments) - bool(own)])])
+            rewritten.append([source, repeats, block, given])
         elif name in host_names:  # ours under its full name: the backbone
             rewritten.append([source, repeats, name, arguments])
         else:
@@ -198,6 +208,11 @@ def split_block(name: str, host_names: Mapping[str, Any]) -> tuple[str, Mechanis
     Returns:
         Ultralytics' block and the mechanism; None where it is no such name.
     """
+    copied = name.removeprefix(PSA_BLOCK).strip("_") if name.startswith(PSA_BLOCK) else name.removeprefix("C2")
+    if name.startswith("C2") and copied[:1].isupper() and PSA_BLOCK in host_names:
+        record = by_row_name(copied) or _by_initials(copied)
+        if record is not None:
+            return PSA_BLOCK, record
     blocks = [block for block in _modules(host_names) if name.startswith(block) and name != block]
     for block in sorted(blocks, key=len, reverse=True):
         record = by_row_name(name.removeprefix(block).strip("_"))
@@ -224,6 +239,46 @@ def take_grafts(model_yaml: dict[str, Any]) -> tuple[GraftSpec, ...]:
     if other := [text for text in texts if not isinstance(text, str)]:
         raise ModelYamlError(f"grafts are given in text, such as mhsa@P5+ema@P4, got {other[0]!r}")
     return tuple(spec for text in texts for spec in parse_grafts(text))
+
+
+def _by_initials(word: str) -> Mechanism | None:
+    """Return the only mechanism with a name whose capitals are a word: ``CGA`` is CascadedGroupAttention."""
+    found = [record for record in mechanisms().values() if word in map(_initials, _names(record))]
+    return found[0] if len(found) == 1 else None
+
+
+def _initials(name: str) -> str:
+    return "".join(letter for letter in name if letter.isupper())
+
+
+def _is_map_size(value: Any) -> bool:
+    """Tell whether a value is the size of the map, which copied blocks of fixed tables take, as in ``[80, 80]``."""
+    return isinstance(value, list) and len(value) == 2 and all(type(side) is int and side > 0 for side in value)
+
+
+def _not_the_blocks(block: type[nn.Module], given: list[Any]) -> str:
+    """Say which values of a row cannot be those that its block takes behind the width; empty where all can be."""
+    options = [option for option in inspect.signature(block).parameters.values() if option.name != "c1"]
+    unrepeated = [option for option in options if option.name != "n"]  # Ultralytics gives most blocks the repeats
+    if any(_fit(names, given) for names in (unrepeated, options)):
+        return ""
+    return f"takes the values of {block.__name__}, [{', '.join(option.name for option in unrepeated)}], got {given}"
+
+
+def _fit(options: list[inspect.Parameter], given: list[Any]) -> bool:
+    pairs = zip(options[1:], given[1:], strict=False)
+    return len(given) <= len(options) and all(_is_like(option.default, value) for option, value in pairs)
+
+
+def _is_like(default: Any, value: Any) -> bool:
+    """Tell whether a value can be meant for an option of that default; Ultralytics evaluates text."""
+    if value is None or isinstance(value, str):
+        return True
+    if isinstance(default, bool):
+        return value in (0, 1)
+    if isinstance(default, (int, float)):
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return True
 
 
 def _names(record: Mechanism) -> tuple[str, ...]:
@@ -256,5 +311,9 @@ def _unknown(index: int, name: str, host_names: Mapping[str, Any]) -> str:
 
 
 def _nearest(name: str, known: list[str]) -> str:
+    """Name the words like a name: with its letters as their capitals, as CA is CoordAtt, or spelled alike."""
+    short = [word for word in known if name in (word, _initials(word)) or (word == _initials(name) and len(word) > 1)]
+    if short and name.isalnum():
+        return f"did you mean {' or '.join(dict.fromkeys(short[:3]))}?"
     close = suggest(name, known)
     return close if close.startswith("did you mean") else "attngraft list shows the mechanisms"
