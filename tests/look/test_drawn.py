@@ -24,6 +24,19 @@ def test_laid_maps_keep_their_mass_and_place(grids: list[tuple[int, int]]) -> No
     assert maps[1, -1, -1] > 0
 
 
+@pytest.mark.parametrize("grids", [[(21, 21)], [(92, 60), (46, 30), (23, 15)]])
+def test_a_cell_on_an_edge_counts_once(grids: list[tuple[int, int]]) -> None:
+    N = sum(h * w for h, w in grids)
+    for start in range(0, N, 500):
+        rows = np.zeros((min(500, N - start), N), np.float32)
+        rows[np.arange(len(rows)), start + np.arange(len(rows))] = 1  # all mass in one cell, and that in each in turn
+        maps, _ = lay(rows, grids, 20)
+        np.testing.assert_allclose(maps.sum((1, 2)), 1, rtol=1e-5)
+    middle = np.zeros((1, 4 + 9), np.float32)
+    middle[0, 4 + 4] = 1  # the middle of 3 x 3 cells, of which each of 2 x 2 parts has a quarter
+    np.testing.assert_allclose(lay(middle, [(2, 2), (3, 3)], 2)[0][0], np.full((2, 2), 0.25), rtol=1e-6)
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_packed_maps_give_their_values_back(sign: int) -> None:
     maps = np.random.default_rng(0).random((6, 4, 5), dtype=np.float32) * np.arange(1, 7)[:, None, None]

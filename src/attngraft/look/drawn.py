@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch.nn import functional as F
 
 from attngraft.look.arrays import Array, Bytes, Size
 
@@ -46,13 +45,23 @@ def lay(rows: Array, grids: Sequence[Size], most: int) -> tuple[Array, Size]:
     total = torch.zeros(len(rows), *grid)
     start = 0
     for height, width in grids:
-        part = torch.from_numpy(rows[:, start : start + height * width]).reshape(-1, 1, height, width)
+        part = torch.from_numpy(rows[:, start : start + height * width]).reshape(-1, height, width)
         start += height * width
         if not len(part):
             continue
-        resized = part if (height, width) == grid else F.interpolate(part, grid, mode="area")
-        total += resized[:, 0] * (height * width / (grid[0] * grid[1]))
+        total += part if (height, width) == grid else _shares(height, grid[0]) @ part @ _shares(width, grid[1]).T
     return total.numpy(), grid
+
+
+def _shares(cells: int, parts: int) -> torch.Tensor:
+    """Return how much of each of so many cells in a row lies in each of so many equal parts, ``(parts, cells)``.
+
+    Pooling that takes a cell on an edge into both parts whole would draw twice what it holds.
+    """
+    ends = torch.arange(parts + 1, dtype=torch.float64)[:, None] * (cells / parts)
+    at = torch.arange(cells, dtype=torch.float64)
+    inside = torch.minimum(ends[1:], at + 1) - torch.maximum(ends[:-1], at)
+    return inside.clamp_min(0).float()
 
 
 def pack(maps: Array, groups: NDArray[Any] | None = None) -> dict[str, Any]:
