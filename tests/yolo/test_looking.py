@@ -157,3 +157,12 @@ def test_refuses_what_cannot_be_looked_into(tmp_path: Any) -> None:
         Watched(exported)
     with pytest.raises(MapError, match="Sequential|no boxes"):
         Watched(torch.nn.Sequential(torch.nn.Sequential(torch.nn.ReLU())).eval())
+
+
+@pytest.mark.parametrize("name", ["yolo11n", "rtdetr-resnet50"])
+@pytest.mark.parametrize("imgsz", [100, (70, 97)])
+def test_sides_are_rounded_up_as_the_host_does(name: str, imgsz: int | tuple[int, int]) -> None:
+    watched = Watched(opened(name))
+    prepared = watched.prepare(np.full((60, 60, 3), 9, np.uint8), imgsz)
+    assert prepared.tensor.shape[2:] == ((128, 128) if imgsz == 100 else (96, 128) if "rtdetr" in name else (96, 96))
+    watched.predict(prepared.tensor)

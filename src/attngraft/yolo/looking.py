@@ -104,7 +104,8 @@ class Watched:
 
         Args:
             image: ``(H, W, 3)``, red first; a model of one channel is given its brightness.
-            imgsz: Side of the input, or its height and width; None takes that of the training run.
+            imgsz: Side of the input, or its height and width, rounded up to multiples of the largest stride; None
+                takes that of the training run.
 
         Raises:
             MapError: If the model takes neither one channel nor three.
@@ -127,10 +128,10 @@ class Watched:
             scale = height / min(image.shape[:2])
             offset = tuple((height - side * scale) / 2 for side in image.shape[1::-1])
             return Prepared(tensor[:, :channels].to(weight), (scale, scale), (offset[0], offset[1]))
+        stride = largest_stride(self.network)
+        height, width = (-(-side // stride) * stride for side in (height, width))
         stretch = isinstance(self.head, RTDETRDecoder)  # Ultralytics scales each axis for itself there
-        padded = LetterBox((height, width), auto=not stretch, scale_fill=stretch, stride=largest_stride(self.network))(
-            image=image
-        )
+        padded = LetterBox((height, width), auto=not stretch, scale_fill=stretch, stride=stride)(image=image)
         tensor = torch.from_numpy(np.ascontiguousarray(padded.transpose(2, 0, 1)))[None] / 255
         if stretch:
             scales, offsets = (width / image.shape[1], height / image.shape[0]), (0.0, 0.0)
