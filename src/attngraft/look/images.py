@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from attngraft._core.errors import DataError
 from attngraft.drawing import read_image
@@ -40,10 +40,18 @@ def _read(image: Any, number: int) -> list[tuple[str, Pixels]]:
         files = sorted(f for f in path.iterdir() if f.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
         return [(file.name, read_image(file)) for file in files]
     if isinstance(image, Image.Image):
-        return [(f"image {number}", np.array(image.convert("RGB")))]
+        return [(f"image {number}", _upright(image))]
     if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3):
         shape = f" of {image.dtype}, shape {image.shape}" if isinstance(image, np.ndarray) else ""
         raise DataError(f"look takes paths, PIL images or uint8 arrays (H, W, 3), got {type(image).__name__}{shape}")
     if not image.size:
         raise DataError(f"image {number} has no pixels, shape {image.shape}")
     return [(f"image {number}", image)]
+
+
+def _upright(image: Image.Image) -> Pixels:
+    """Return the pixels of a PIL image as its file would be read: turned as its EXIF says, 16 bits scaled to 8."""
+    turned = ImageOps.exif_transpose(image)
+    if turned.mode.startswith("I;16"):
+        turned = Image.fromarray((np.asarray(turned) >> 8).astype(np.uint8))
+    return np.array(turned.convert("RGB"))

@@ -1,0 +1,34 @@
+"""Images to look at: whatever holds one gives the pixels that its file does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from attngraft.look.images import read_all
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_an_opened_image_is_turned_as_its_file_is(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    pixels = np.zeros((20, 30, 3), np.uint8)
+    pixels[:10, :15] = 255
+    Image.fromarray(pixels).save(tmp_path / "image.png", exif=exif)
+    ((_, of_file),) = read_all(tmp_path / "image.png")
+    ((_, opened),) = read_all(Image.open(tmp_path / "image.png"))
+    assert of_file.shape == ((30, 20, 3) if orientation == 6 else (20, 30, 3))
+    np.testing.assert_array_equal(opened, of_file)
+
+
+def test_an_opened_image_of_16_bits_is_scaled_as_its_file_is(tmp_path: Path) -> None:
+    pixels = (np.arange(64 * 4, dtype=np.uint16) * 257).reshape(16, 16)
+    Image.fromarray(pixels).save(tmp_path / "image.png")
+    ((_, of_file),) = read_all(tmp_path / "image.png")
+    ((_, opened),) = read_all(Image.open(tmp_path / "image.png"))
+    assert opened[-1, -1].tolist() == [255] * 3
+    assert opened[8, 0].tolist() == [128] * 3
+    np.testing.assert_array_equal(opened, of_file)
