@@ -50,6 +50,9 @@ def test_no_detection_is_reported(image: Path, tmp_path: Path) -> None:
         (["attngraft-micro.yaml+mhsa@P3", "IMAGE", "confidnce=1"], "did you mean confidence?", 2),
         (["attngraft-micro.yaml+mhsa@P3", "IMAGE", "scores=7"], "scores=True or scores=False", 2),
         (["attngraft-micro.yaml+mhsa@P3", "IMAGE", "detection=0"], "detection=1 for the first", 2),
+        (["attngraft-micro.yaml+mhsa@P3", "IMAGE", "detection=True"], "detection=1 for the first", 2),
+        (["attngraft-micro.yaml+mhsa@P3", "IMAGE", "image=2"], "1 images, the first is image=1; got image=2", 2),
+        (["attngraft-micro.yaml+mhsa@P3", "IMAGE", "detection=99", "limit=3"], "got detection=99; lower confidence", 2),
         (["attngraft-micro.yaml+mhsa@P3", "IMAGE", "output=look.pdf"], "look writes .html, .png, .svg, .npz", 2),
         (["attngraft-micro.yaml+mhsa@P3", "IMAGE", "layers=model.99"], "no layer 'model.99'", 1),
         (["attngraft-micro.yaml+mhsa@P3", "nowhere.jpg"], "nowhere.jpg cannot be read", 1),
@@ -88,6 +91,21 @@ def test_a_size_that_is_none(size: str, image: Path) -> None:
     code, said = run("attngraft-micro.yaml+mhsa@P3", image, f"imgsz={size}")
     assert code == 2
     assert "look takes imgsz=640, or a height and a width as in imgsz=480,640, got imgsz=" in said
+
+
+def test_an_image_that_is_not_there_is_told_before_the_work(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("attngraft.look.asking.collect", pytest.fail)
+    assert run("attngraft-micro.yaml+mhsa@P3", image, "image=2", "-o", "look.png")[0] == 2
+
+
+@pytest.mark.parametrize("suffix", ["html", "png", "svg", "npz"])
+def test_a_name_that_is_in_another_encoding(suffix: str, image: Path, tmp_path: Path) -> None:
+    named = Path(os.fsdecode(os.fsencode(tmp_path / "looked-at-") + "测试".encode("gbk") + b".png"))
+    image.rename(named)
+    code, said = run("attngraft-micro.yaml+mhsa@P3", named, "imgsz=96", "-o", tmp_path / f"look.{suffix}")
+    assert code == 0, said
+    if suffix in ("html", "svg"):
+        assert "looked-at-\N{REPLACEMENT CHARACTER}" in (tmp_path / f"look.{suffix}").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 200), (200, 1)])

@@ -13,6 +13,14 @@ _LATEX = str.maketrans(
 )
 
 
+def whole(text: str) -> str:
+    """Return a text with U+FFFD for each half of a surrogate pair, which no file, page or tokenizer takes.
+
+    Python makes such halves of the bytes of a file's name that are not in the encoding of the locale.
+    """
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def csv_cell(value: object) -> object:
     """Return a value for a CSV cell that no spreadsheet takes for a formula.
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from attngraft._core.errors import OutputError
+from attngraft._core.escape import whole
 from attngraft._core.shortage import shortage
 
 
@@ -23,7 +24,7 @@ def write_text(file: Path, text: str) -> None:
     Raises:
         OutputError: If it cannot be written.
     """
-    write_whole(file, lambda partial: partial.write_text(text, encoding="utf-8"))
+    write_whole(file, lambda partial: partial.write_text(whole(text), encoding="utf-8"))
 
 
 def write_bytes(file: Path, content: bytes) -> None:

@@ -11,13 +11,14 @@ from typing import Any
 import click
 
 from attngraft._core.errors import OutputError
+from attngraft._core.escape import whole
 from attngraft._core.files import free_file
 from attngraft.cli import pairs
 from attngraft.cli.output import console as new_console
 from attngraft.cli.progress import StatusLine
 from attngraft.look.asking import Question
 from attngraft.look.language import checked_language, font, said, spoken
-from attngraft.look.result import require_suffix
+from attngraft.look.result import Look, require_suffix
 from attngraft.look.video import is_video
 
 KEYS = (
@@ -76,9 +77,12 @@ def run_look(words: Sequence[str], output: Path | None = None, *, live: bool = F
     progress = StatusLine(new_console(stderr=True))
     with progress:
         question = Question.of(model, images, **asked)
+        _require_image(question, shown)
         found = question.look(progress)
+        _require_detection(found, shown)
         found.language = language
-        found.command = shlex.join(["attngraft", "look", *words, *([] if output is None else ["-o", str(output)])])
+        line = ["attngraft", "look", *words, *([] if output is None else ["-o", str(output)])]
+        found.command = whole(shlex.join(line))
         written = None
         if chosen or not live:
             progress.started(f"writing {file.name}")
@@ -122,10 +126,28 @@ def _subject(named: list[str], options: dict[str, Any]) -> tuple[str, list[str]]
     return model, images
 
 
+def _require_image(question: Question, shown: dict[str, int]) -> None:
+    """Find out before the work whether there is the image of a contact sheet; it counts from 1, as the page does."""
+    count = len(question.pixels)
+    if shown.get("image", 0) >= count:
+        raise click.UsageError(f"there are {count} images, the first is image=1; got image={shown['image'] + 1}")
+
+
+def _require_detection(found: Look, shown: dict[str, int]) -> None:
+    """Require the detection of a contact sheet; of an image without any, the first is its middle cell."""
+    image = found.images[shown.get("image", 0)]
+    count = len(image.detections)
+    if shown.get("detection", 0) >= max(1, count):
+        raise click.UsageError(
+            f"{image.name} has {count} detections, the first is detection=1; got detection={shown['detection'] + 1}; "
+            "lower confidence= or raise limit="
+        )
+
+
 def _is_number(options: dict[str, Any], key: str) -> bool:
     """Tell whether a key is given; it counts from 1, as the page does."""
     given = options.get(key)
-    if given is not None and (not isinstance(given, int) or given < 1):
+    if given is not None and (isinstance(given, bool) or not isinstance(given, int) or given < 1):
         raise click.UsageError(f"look takes {key}=1 for the first, got {key}={given}")
     return given is not None
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from attngraft._core.checks import positive
 from attngraft._core.errors import MapError, OptionError
+from attngraft._core.escape import whole
 from attngraft._core.progress import SILENT, Progress
 from attngraft.look.collecting import Settings, collect
 from attngraft.look.images import Pixels, read_all
@@ -166,7 +167,7 @@ def _name(given: Any, opened: Subject) -> str:
     """
     if not isinstance(given, (str, Path)):
         return opened.title
-    path = Path(given)
+    path = Path(whole(str(given)))
     if path.stem not in ("best", "last"):
         return path.name
     run = next((folder.name for folder in path.absolute().parents if folder.name != "weights"), "")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from attngraft._core.errors import DataError
+from attngraft._core.escape import whole
 from attngraft.drawing import read_image
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -38,7 +39,7 @@ def _read(image: Any, number: int) -> list[tuple[str, Pixels]]:
     if isinstance(image, (str, os.PathLike)):
         path = Path(image)
         files = sorted(f for f in path.iterdir() if f.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
-        return [(file.name, read_image(file)) for file in files]
+        return [(whole(file.name), read_image(file)) for file in files]
     if isinstance(image, Image.Image):
         return [(f"image {number}", _upright(image))]
     if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from attngraft._core.errors import DataError
+from attngraft._core.escape import whole
 
 Value = str | int | float | bool | None
 Source = str | os.PathLike[str] | Iterable[Any]
@@ -188,18 +189,13 @@ def _of_mapping(given: Mapping[str, Any], place: str) -> Item:
     if not isinstance(text, str):
         raise DataError(f"{place} ({name}) has no text; give it one, as in: {{'_id': 'd1', 'text': '...'}}")
     fields = {key: value for key, value in given.items() if key not in (*IDS, "text")}
-    return Item(_whole(str(name)), text=_whole(text), fields=_fields(fields))
-
-
-def _whole(text: str) -> str:
-    """Return a text with U+FFFD for each half of a surrogate pair, which no file or tokenizer takes."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return Item(whole(str(name)), text=whole(text), fields=_fields(fields))
 
 
 def _fields(given: Mapping[str, Any]) -> dict[str, Value]:
     """Keep the plain values: a filter can ask for nothing else."""
     plain = {key: value for key, value in given.items() if value is None or isinstance(value, (str, int, float, bool))}
-    return {_whole(key): _whole(value) if isinstance(value, str) else value for key, value in plain.items()}
+    return {whole(key): whole(value) if isinstance(value, str) else value for key, value in plain.items()}
 
 
 def ids_of(items: Sequence[Item]) -> tuple[str, ...]:
