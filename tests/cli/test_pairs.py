@@ -21,6 +21,7 @@ from attngraft.cli import pairs
         (["ｅpochs＝5"], {"ｅpochs": 5}),
         (["epochs＝50"], {"epochs": 50}),
         (["model=yolo11n+se(reduction=4)@P5"], {"model": "yolo11n+se(reduction=4)@P5"}),
+        (["source=2024_01", "weights=2024_01_15"], {"source": "2024_01", "weights": "2024_01_15"}),
         (["name=2024", "data=007", "output=1e3"], {"name": "2024", "data": "007", "output": "1e3"}),
         (["imgsz=[320, 640]", "classes=0,2", "amp=FALSE", "cfg=none"],
          {"imgsz": [320, 640], "classes": (0, 2), "amp": False, "cfg": None}),

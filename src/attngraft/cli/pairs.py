@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -73,11 +74,13 @@ def value(text: str) -> Any:
     """Read a value: a number, a list, True, False, None, or a text.
 
     Example:
-        >>> [value(text) for text in ("1e-3", "0.5,2", "[320, 640]", "False", "none", "mhsa@P5")]
-        [0.001, (0.5, 2), [320, 640], False, None, 'mhsa@P5']
+        >>> [value(text) for text in ("1e-3", "0.5,2", "[320, 640]", "False", "none", "mhsa@P5", "2024_01")]
+        [0.001, (0.5, 2), [320, 640], False, None, 'mhsa@P5', '2024_01']
     """
     if text.lower() in PLAIN:
         return PLAIN[text.lower()]
+    if re.fullmatch(r"\d+(_\d+)+", text):  # Python would read a folder called 2024_01 as the number 202401
+        return text
     try:
         return ast.literal_eval(text)
     except (SyntaxError, ValueError, MemoryError, RecursionError):
