@@ -24,6 +24,13 @@ def test_list_and_show_speak_from_the_registry(run: Callable[[str], Result]) -> 
     assert "`" not in shown
 
 
+def test_a_narrow_terminal_cuts_no_figure(run: Callable[[str], Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    listed = run("list *a*").output
+    assert re.search(r"^aifi +2024 +789,760 +396\.49 ", listed, re.MULTILINE)
+    assert re.search(r"^name +year +parameters +M macs ", listed, re.MULTILINE)
+
+
 OWN = """
 import attngraft
 from torch import nn

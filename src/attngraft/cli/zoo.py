@@ -20,6 +20,8 @@ from attngraft.measure import parameters as count
 EXAMPLE_CHANNELS, EXAMPLE_SIDE = 256, 20
 EXAMPLE = f"{EXAMPLE_CHANNELS} channels, {EXAMPLE_SIDE} x {EXAMPLE_SIDE}"
 """The map of the figures: 256 channels, 20 x 20 cells, as at P5 of a 640-pixel image."""
+WIDTH = 66
+"""Columns that the table of mechanisms needs: a terminal that has fewer breaks its lines and cuts no figure."""
 
 
 def print_list(pattern: str) -> None:
@@ -39,7 +41,7 @@ def print_list(pattern: str) -> None:
             table.add_row(name, str(record.year or ""), parameters, macs, escape(failure or _about(record)))
     if not table.row_count:
         raise OptionError(f"no mechanism matches {pattern!r}; attngraft list shows all of them")
-    console = new_console()
+    console = new_console(least=WIDTH)
     console.print(table)
     console.print(
         f"\nFor {EXAMPLE_CHANNELS} channels and {EXAMPLE_SIDE} x {EXAMPLE_SIDE} cells; macs are multiply-adds. "
