@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -325,6 +325,19 @@ def test_an_old_opset_is_exported_where_the_arithmetic_allows_it() -> None:
     record = export("attngraft-micro.yaml+dat(init=paper)@P3", format="onnx", imgsz=64, images=1, opset=12)
     assert record.deviation.within
     assert onnx.load(record.file).opset_import[0].version == 12
+
+
+@pytest.mark.parametrize(
+    ("opset", "said"),
+    [
+        (999, r"writes no ONNX opset 999; the newest is opset=\d\d$"),
+        ("abc", "as a number, such as opset=12, got opset='abc'"),
+    ],
+)
+def test_an_opset_that_there_is_not_is_said_before_anything_is_written(opset: Any, said: str) -> None:
+    with pytest.raises(OptionError, match=said):
+        export("attngraft-micro.yaml+dat@P3", format="onnx", imgsz=64, images=1, opset=opset)
+    assert not list(Path().glob("**/*.onnx*"))
 
 
 def test_an_opset_that_is_too_old_is_said_before_anything_is_written() -> None:

@@ -9,7 +9,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +115,18 @@ def _refused(save: Callable[[Path, int], None], opset: int) -> str:
         except Exception as error:  # noqa: BLE001 (the exporter and the checker have errors of their own)
             return first_line(error).partition(". ")[0]
     return ""
+
+
+def newest_opset(asked: int) -> int:
+    """Return the opset that is asked for, or the newest below it that PyTorch's tracing exporter can write."""
+    module, x = nn.Identity().eval(), torch.zeros(1, 1)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), silenced():
+        warnings.simplefilter("ignore")
+        for opset in range(min(asked, OPSET + 30), OPSET, -1):
+            with suppress(Exception):  # the exporter has errors of its own
+                torch.onnx.export(module, (x,), str(Path(folder, "model.onnx")), opset_version=opset, dynamo=False)
+                return opset
+    return OPSET
 
 
 def to_openvino(

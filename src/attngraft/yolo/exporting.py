@@ -26,7 +26,7 @@ from attngraft._core.extras import extra_package
 from attngraft._core.files import write_text
 from attngraft.export import Deviation, load, to_onnx
 from attngraft.export.exported import put_aside, without_telemetry
-from attngraft.export.formats import OPSET
+from attngraft.export.formats import OPSET, newest_opset
 from attngraft.export.parity import Run
 from attngraft.measure import Environment, environment, weight_bytes
 from attngraft.yolo import export_images
@@ -213,17 +213,21 @@ def _require_opset(network: Any, options: Mapping[str, Any]) -> None:
     """Raise where a model cannot be written with the opset that is asked for, before Ultralytics begins.
 
     Raises:
-        OptionError: If so; names the lowest that works.
+        OptionError: If so; names the lowest that works, or the newest that there is.
     """
     asked = options.get("opset")
-    if asked is None or int(asked) >= OPSET:
+    if asked is None:
+        return
+    if isinstance(asked, bool) or not isinstance(asked, int):
+        raise OptionError(f"export takes opset as a number, such as opset=12, got opset={asked!r}")
+    if asked > OPSET and (newest := newest_opset(asked)) < asked:
+        raise OptionError(f"PyTorch {torch.__version__} writes no ONNX opset {asked}; the newest is opset={newest}")
+    if asked >= OPSET:
         return
     side = 2 * largest_stride(network)
     x = torch.zeros(1, network.yaml.get("channels", 3), side, side)
     with tempfile.TemporaryDirectory() as folder:
-        to_onnx(
-            reference(network), x, Path(folder, "model.onnx"), dynamic=bool(options.get("dynamic")), opset=int(asked)
-        )
+        to_onnx(reference(network), x, Path(folder, "model.onnx"), dynamic=bool(options.get("dynamic")), opset=asked)
 
 
 def _format(word: str) -> str:
