@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from ultralytics import YOLO as StockYOLO
+from ultralytics.nn.tasks import DetectionModel
 
 import attngraft
 from attngraft._core.errors import CheckpointError, OutputError, PlaceError
@@ -65,6 +67,43 @@ def test_a_truncated_file_is_named(pretrained: Path) -> None:
     Path("half.pt").write_bytes(pretrained.read_bytes()[:20_000])
     with pytest.raises(CheckpointError, match=r"half\.pt is not a checkpoint, or a damaged one \(20,000 bytes\)"):
         attngraft.YOLO("half.pt")
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda model: model.state_dict(), r"holds 355 tensors and no model \(a state dict\); give the best.pt"),
+        (lambda model: {"state_dict": model.state_dict(), "epoch": 3}, "holds 355 tensors and no model"),
+        (lambda model: {"model": model.state_dict(), "ema": None}, "holds 355 tensors and no model"),
+        (lambda _: {"model": None, "ema": None}, "holds a dict and no model"),
+        (lambda _: [1, 2], "holds a list and no model"),
+        (lambda _: torch.nn.Linear(2, 3), "holds a Linear and no model"),
+        (lambda model: model, "holds a bare module and no checkpoint; write it with the save"),
+    ],
+)
+@pytest.mark.parametrize("grafts", ["", "+se@P4"])
+def test_a_file_without_a_model_says_what_it_holds(tmp_path: Path, make: Any, said: str, grafts: str) -> None:
+    """The host says of each that it `references types outside the supported checkpoint format`, or ends in a slip."""
+    file = tmp_path / "weights.pt"
+    torch.save(make(DetectionModel("yolov8n.yaml", nc=2, verbose=False)), file)
+    with pytest.raises(CheckpointError, match=rf"weights\.pt {said}"):
+        attngraft.YOLO(f"{file}{grafts}")
+
+
+def test_what_is_said_of_a_state_dict_works(tmp_path: Path) -> None:
+    state = DetectionModel("yolov8n.yaml", verbose=False).state_dict()
+    model = attngraft.YOLO("yolov8n.yaml")
+    model.model.load_state_dict(state)
+    model.save(tmp_path / "best.pt")
+    again = attngraft.YOLO(tmp_path / "best.pt").model.state_dict()
+    assert all(torch.allclose(again[key].float(), value.float(), rtol=2e-3, atol=1e-3) for key, value in state.items())
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_an_export_to_torchscript_is_told_from_a_damaged_file(tmp_path: Path) -> None:
+    torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 3), torch.rand(1, 2)), str(tmp_path / "model.pt"))
+    with pytest.raises(CheckpointError, match=r"model\.pt is an export to TorchScript .* name it model\.torchscript"):
+        attngraft.YOLO(tmp_path / "model.pt")
 
 
 def test_a_foreign_class_is_named_and_nothing_is_installed(fresh: object) -> None:

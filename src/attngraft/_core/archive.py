@@ -44,6 +44,15 @@ def check_unpacked(file: Path) -> None:
         )
 
 
+def is_torchscript(file: Path) -> bool:
+    """Tell whether a file is an archive of ``torch.jit.save``, which holds a program."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return any(name.partition("/")[2] == "constants.pkl" for name in archive.namelist())
+    except _DAMAGED:
+        return False
+
+
 def strings(file: Path, beginning: str = "") -> Iterator[str]:
     """Yield the strings in the pickles of an archive of ``torch.save``, in order.
 

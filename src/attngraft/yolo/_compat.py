@@ -241,16 +241,28 @@ def _torch_safe_load(wrapped: Callable[..., Any], _instance: None, args: Any, kw
     is_safe = wrapped.__globals__.get("SAFE_LOAD", False) if asked is None else asked
     missing = checkpoint.missing_classes(file) if file.is_file() and not is_safe else []
     if not missing or not all(map(copied.may_be_ours, missing)):
-        loaded, name = wrapped(*args, **kwargs)
+        loaded, name = _with_model(wrapped, file, args, kwargs)
         copied.replace_pasted(file, loaded)
         return loaded, name
     with copied.stand_ins(missing):
-        loaded, name = wrapped(*args, **kwargs)
+        loaded, name = _with_model(wrapped, file, args, kwargs)
     copied.replace_pasted(file, loaded)
     if left := copied.left_over(loaded):
         raise CheckpointError(checkpoint.not_here(file, left))
     copied.find_widths(loaded)
     copied.say_what_is_unsure(file, loaded)
+    return loaded, name
+
+
+def _with_model(wrapped: Callable[..., Any], file: Path, args: Any, kwargs: Any) -> tuple[Any, Any]:
+    """Load a checkpoint as Ultralytics does, which takes anything with an attribute ``model`` for one."""
+    try:
+        loaded, name = wrapped(*args, **kwargs)
+    except AttributeError as error:
+        if getattr(error, "name", None) != "model":
+            raise
+        loaded, name = error.obj, file
+    checkpoint.require_model(file, loaded)
     return loaded, name
 
 

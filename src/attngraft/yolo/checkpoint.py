@@ -17,7 +17,7 @@ from platformdirs import user_cache_path
 from torch import nn
 
 from attngraft._core import plugins
-from attngraft._core.archive import check_unpacked
+from attngraft._core.archive import check_unpacked, is_torchscript
 from attngraft._core.errors import CheckpointError
 from attngraft._core.files import write_whole
 from attngraft._core.imports import has_attribute
@@ -49,6 +49,11 @@ def inspect_file(file: Path) -> None:
     try:
         named = torch.serialization.get_unsafe_globals_in_checkpoint(file)
     except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        if is_torchscript(file):
+            raise CheckpointError(
+                f"{file} is an export to TorchScript and no checkpoint; give the .pt it came from, or name it "
+                f"{file.stem}.torchscript to predict and validate with it"
+            ) from error
         raise CheckpointError(
             f"{file} is not a checkpoint, or a damaged one ({file.stat().st_size:,} bytes); copy or train it again"
         ) from error
@@ -65,6 +70,37 @@ def inspect_file(file: Path) -> None:
         left = copied.left_over(loaded)
     if left:
         raise CheckpointError(not_here(file, left))
+
+
+def require_model(file: Path, loaded: Any) -> None:
+    """Require what was read from a checkpoint to hold a model.
+
+    Args:
+        file: Where it was read from.
+        loaded: What is in it.
+
+    Raises:
+        CheckpointError: If there is none, as in a file of weights alone.
+    """
+    parts = loaded if isinstance(loaded, dict) else {}
+    models = [parts[key] for key in ("ema", "model") if isinstance(parts.get(key), nn.Module)]
+    if models and type(models[0]) is nn.Sequential:  # Ultralytics takes the layers out of a model that stands alone
+        raise CheckpointError(
+            f"{file} holds a bare module and no checkpoint; write it with the save() of the YOLO that it belongs to"
+        )
+    if models:
+        return
+    held = [parts, *(value for value in parts.values() if isinstance(value, dict))]
+    tensors = max(sum(isinstance(value, torch.Tensor) for value in one.values()) for one in held)
+    if not tensors:
+        raise CheckpointError(
+            f"{file} holds a {type(loaded).__name__} and no model; give the best.pt or last.pt of a training"
+        )
+    raise CheckpointError(
+        f"{file} holds {tensors} tensors and no model (a state dict); give the best.pt or last.pt of the training, or "
+        "load it into the model that it belongs to: model = attngraft.YOLO('yolo11n.yaml'); "
+        "model.model.load_state_dict(torch.load(FILE)); model.save('best.pt')"
+    )
 
 
 def missing_classes(file: Path) -> list[str]:
