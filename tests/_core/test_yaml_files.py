@@ -87,6 +87,10 @@ class TestMessages:
             ("a: !!timestamp x", "not valid YAML"),
             ("? [a]\n: 1", "not valid YAML"),
             ("\x00", "not valid YAML"),
+            ("a:\n\tb: 1", "not valid YAML at line 2, .*; it has a tab there, and YAML is indented by spaces"),
+            ("nc：80\nb: 1", "it has the full-width sign ： there; write :"),
+            ("a: [1，2\nb: 1", "it has the full-width sign ， there; write ,"),
+            ("a: [1, # 一，二\nb: 1]]", "correct it there"),
         ],
     )
     def test_says_what_and_where(self, text: str, message: str) -> None:

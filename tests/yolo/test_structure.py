@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 
-from attngraft._core.errors import AttngraftError, ModelYamlError
+from attngraft._core.errors import AttngraftError, CheckpointError, ModelYamlError
 from attngraft.yolo.model import open_stock
 from attngraft.yolo.structure import misplaced, require_model
 
@@ -51,6 +51,7 @@ def changed(path: list[Any], value: Any) -> dict[str, Any]:
         (["backbone", 1, 3], 8, "ends in a list of arguments"),
         (["nc"], "two", "nc, the number of classes, to be a positive integer"),
         (["nc"], 0, "nc, the number of classes"),
+        (["nc"], None, "needs nc, the number of classes, since its head reads it; add a line nc: 80"),
         (["scales"], {"n": [1.0]}, "gives a depth, a width and the most channels"),
         (["scales"], [1], "gives a depth"),
         (["width_multiple"], "wide", "width_multiple to be a positive number"),
@@ -62,6 +63,66 @@ def test_a_slip_names_its_row(path: list[Any], value: Any, message: str) -> None
     require_model(GOOD, "m.yaml")
     with pytest.raises(ModelYamlError, match=message):
         require_model(changed(path, value), "m.yaml")
+
+
+def test_a_row_behind_the_head_is_named() -> None:
+    model = copy.deepcopy(yaml_model_load("yolo11n.yaml"))
+    model["head"].append([-1, 1, "SE", []])
+    with pytest.raises(ModelYamlError, match=r"m.yaml ends in row 24 \(SE\), behind its head, row 23 \(Detect\)"):
+        require_model(model, "m.yaml")
+    model["head"][-1] = [-1, 1, "MyDetect", ["nc"]]
+    require_model(model, "m.yaml")  # a head of the user's own
+    model["head"][-2:] = [[-1, 1, "nn.ConvTranspose2d", [64, 64]], [-1, 1, "MyHead", []]]
+    require_model(model, "m.yaml")
+
+
+def test_a_model_without_a_head_says_what_is_missing() -> None:
+    model = {"nc": 2, "backbone": [[-1, 1, "Conv", [8, 3, 2]]], "head": [[-1, 1, "SE", []]]}
+    Path("bare.yaml").write_text(yaml.safe_dump(model))
+    with pytest.raises(
+        ModelYamlError, match="bare.yaml ends in SE, which says no task; end it in a head such as Detect"
+    ):
+        open_stock("bare.yaml")
+
+
+@pytest.mark.parametrize(("last", "task", "clean"), [
+    (["Detect", ["nc", "anchors"]], "detect", ["nc"]),
+    (["Segment", ["nc", "anchors", 32, 256]], "segment", ["nc", 32, 256]),
+])  # fmt: skip
+def test_a_yaml_of_the_yolov5_repository_opens_without_its_anchors(
+    last: list[Any], task: str, clean: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    model = copy.deepcopy(yaml_model_load("yolov5n.yaml"))
+    model = {key: model[key] for key in ("nc", "backbone", "head")}
+    stock = {**model, "depth_multiple": 0.33, "width_multiple": 0.25}
+    stock["head"][-1][2:] = [last[0], clean]
+    own = copy.deepcopy(stock) | {"anchors": [[10, 13, 16, 30, 33, 23]] * 3}
+    own["head"][-1][2:] = last
+    Path("stock.yaml").write_text(yaml.safe_dump(stock))
+    Path(f"yolov5n-{task}.yaml").write_text(yaml.safe_dump(own))
+    opened = open_stock(f"yolov5n-{task}.yaml")
+    assert opened.task == task
+    assert opened.model.yaml["head"][-1][3] == clean  # so the stock command builds it again
+    shapes = [
+        {key: value.shape for key, value in one.model.state_dict().items()}
+        for one in (opened, open_stock("stock.yaml"))
+    ]
+    assert shapes[0] == shapes[1]
+    assert [r.getMessage() for r in caplog.records if "the anchors of the YOLOv5 repository" in r.getMessage()]
+
+
+@pytest.mark.parametrize("name", ["yolo11s-own.yaml", "yolo11-own.yaml"])
+def test_a_folder_called_like_a_model_is_no_scale(name: str) -> None:
+    """Ultralytics takes the letter out of the first number of the path."""
+    folder = Path("yolo11n")
+    folder.mkdir()
+    own = {key: value for key, value in yaml_model_load("yolo11n.yaml").items() if key not in ("scale", "yaml_file")}
+    (folder / "yolo11-own.yaml").write_text(yaml.safe_dump(own, sort_keys=False))
+    opened = open_stock(f"yolo11n/{name}").model
+    assert (opened.yaml["scale"] or "n") == ("s" if name.startswith("yolo11s") else "n")
+    assert sum(p.numel() for p in opened.parameters()) == (9_458_752 if opened.yaml["scale"] else 2_624_080)
+    with pytest.raises(CheckpointError, match="the model 'yolo11n/yolo11m-mine.yaml' does not exist"):
+        open_stock("yolo11n/yolo11m-mine.yaml")
 
 
 def test_every_stock_yaml_passes() -> None:

@@ -7,6 +7,7 @@ stack of a parser written in C. So the events are counted, with what each alias 
 from __future__ import annotations
 
 import os
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ MAX_VALUES = 1_000_000
 MAX_DEPTH = 100
 MAX_NUMBER = 1_000
 """Longest scalar that may be read as a number or a date: their cost grows with the square of their length."""
+
+FULL_WIDTH = "：，［］｛｝－＃"
+"""Signs of Chinese keyboards in the place of those that YAML reads."""
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _UNREADABLE = (yaml.YAMLError, ValueError, TypeError, AttributeError, OverflowError)
@@ -80,7 +84,7 @@ def parse_yaml(text: str, *, name: str, error: type[AttngraftError] = DataError)
     except _UNREADABLE as problem:
         if isinstance(problem, AttngraftError):
             raise
-        raise error(f"{name} is not valid YAML{_where(problem)}; correct it there") from problem
+        raise error(f"{name} is not valid YAML{_where(problem)}; {_advice(text, problem)}") from problem
 
 
 def _excess(text: str) -> str | None:
@@ -114,6 +118,18 @@ def _excess(text: str) -> str | None:
 def _is_long_number(scalar: yaml.ScalarEvent) -> bool:
     read = scalar.style in (None, "") or scalar.tag is not None
     return read and len(scalar.value) > MAX_NUMBER and scalar.value[0] in "+-.0123456789"
+
+
+def _advice(text: str, problem: Exception) -> str:
+    """Say what to do about the line at which a parser stopped, or the one before it."""
+    mark = getattr(problem, "problem_mark", None)
+    lines = text.splitlines()[max(mark.line - 1, 0) : mark.line + 1] if mark else []
+    there = "".join(line.partition("#")[0] for line in lines)
+    if "\t" in there:
+        return "it has a tab there, and YAML is indented by spaces"
+    if wide := next((sign for sign in there if sign in FULL_WIDTH), None):
+        return f"it has the full-width sign {wide} there; write {unicodedata.normalize('NFKC', wide)}"
+    return "correct it there"
 
 
 def _where(problem: Exception) -> str:

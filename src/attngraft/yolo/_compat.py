@@ -45,6 +45,7 @@ import inspect
 import logging
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -59,7 +60,7 @@ from attngraft._core.errors import AttngraftError, CheckpointError, HostError, M
 from attngraft._core.registry import mechanism, mechanisms
 from attngraft.measure import flops
 from attngraft.yolo import backbones, checkpoint, copied, grafting, rows, structure
-from attngraft.yolo.yamls import load_own
+from attngraft.yolo.yamls import asked_for, load_own
 
 OLDEST = "8.4.67"
 """The first release that opens checkpoints by ``weights_only``."""
@@ -167,6 +168,7 @@ def _parse_model(wrapped: Callable[..., Any], _instance: None, args: Any, kwargs
     d, channels, verbose = dict(call.arguments["d"]), call.arguments["ch"], call.arguments["verbose"]
     where = str(d.get("yaml_file") or "the model YAML")
     structure.require_model(d, where)
+    structure.drop_anchors(d)
     specs = rows.take_grafts(d)
     host_names = wrapped.__globals__
     host_names.update({**rows.row_classes(), backbones.ROW: backbones.Backbone})
@@ -294,4 +296,15 @@ def _yaml_model_load(
     wrapped: Callable[[str], dict[str, Any]], _instance: None, args: Any, kwargs: Any
 ) -> dict[str, Any]:
     path = Path(inspect.signature(wrapped).bind(*args, **kwargs).arguments["path"])
-    return load_own(path, wrapped) or wrapped(str(path))
+    loaded = load_own(path, wrapped) or asked_for(str(path), wrapped)
+    if structure.drop_anchors(loaded):
+        _say_that_anchors_are_left_out(path)
+    return loaded
+
+
+@cache
+def _say_that_anchors_are_left_out(path: Path) -> None:
+    log.warning(
+        f"attngraft: {path} has the anchors of the YOLOv5 repository, which heads of Ultralytics do not take; they are "
+        "left out, as in Ultralytics' own yolov5.yaml"
+    )

@@ -141,6 +141,11 @@ def _build(base: str, *, task: str | None, verbose: bool) -> Any:
         return StockYOLO(base, task=task, verbose=verbose)
     except (AttngraftError, MemoryError):
         raise
+    except NotImplementedError as error:
+        last = model_yaml["head"][-1][2]
+        raise ModelYamlError(
+            f"{base} ends in {last}, which says no task; end it in a head such as Detect, or name the task: task=detect"
+        ) from error
     except Exception as error:
         raise ModelYamlError(
             f"{base} cannot be built: {first_line(error)}; check what its rows read and give"

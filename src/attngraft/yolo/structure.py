@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,12 @@ BARE = ("Concat", "nn.Upsample")
 
 READ_OTHERWISE = ("ImagePoolingAttn",)
 """Modules whose result Ultralytics reads by itself, with the texts of YOLO-World."""
+
+HEADS = re.compile(r"(\w*(Detect|Segment)|Pose|OBB|Classify|Depth|RTDETRDecoder)(26)?")
+"""Names of Ultralytics' modules that end a model and say its task."""
+
+ANCHORS = "anchors"
+"""Word of the YOLOv5 repository in the row of a head."""
 
 ACTIVATION_HOMES = ("nn", "torch.nn")
 """Where the class of an activation lies; Ultralytics evaluates the text, which could be any program."""
@@ -51,12 +58,30 @@ def require_model(model_yaml: Any, where: str) -> None:
             _require_row(row, first, where)
             first += not _is_guard(row)
     _require_numbers(model_yaml, where)
+    _require_head_last(model_yaml, where)
     activation = model_yaml.get("activation")
     if activation and not _is_activation(activation):
         raise ModelYamlError(
             f"{where} needs activation to be a class of torch.nn with plain values, such as nn.LeakyReLU(0.1), "
             f"got {activation!r}"
         )
+
+
+def drop_anchors(model_yaml: Any) -> bool:
+    """Take the word ``anchors`` out of the last row, as the YOLOv5 repository has it: ``Detect, [nc, anchors]``.
+
+    Args:
+        model_yaml: A parsed YAML, changed in place; one that is no model stays as it is.
+
+    Returns:
+        Whether it was there.
+    """
+    head = model_yaml.get("head") if isinstance(model_yaml, dict) else None
+    last = head[-1] if isinstance(head, list) and head else None
+    if not isinstance(last, list) or not last or not isinstance(last[-1], list) or ANCHORS not in last[-1]:
+        return False
+    last[-1] = [value for value in last[-1] if value != ANCHORS]
+    return True
 
 
 def misplaced(model_yaml: Mapping[str, Any]) -> str:
@@ -124,8 +149,21 @@ def _is_guard(row: Any) -> bool:
     return isinstance(row, list) and len(row) == len(PARTS) and row[2] == "Attngraft"
 
 
+def _require_head_last(model_yaml: Mapping[str, Any], where: str) -> None:
+    rows = [row for part in ("backbone", "head") for row in model_yaml[part] if not _is_guard(row)]
+    last = len(rows) - 1
+    heads = [index for index, row in enumerate(rows) if HEADS.fullmatch(row[2])]
+    if heads and last not in heads:
+        raise ModelYamlError(
+            f"{where} ends in row {last} ({rows[last][2]}), behind its head, row {heads[-1]} ({rows[heads[-1]][2]}), "
+            "which has to be the last; put it before, where a row of the head reads it"
+        )
+
+
 def _require_numbers(model_yaml: Mapping[str, Any], where: str) -> None:
     nc = model_yaml.get("nc")
+    if nc is None and any("nc" in row[3] for part in ("backbone", "head") for row in model_yaml[part]):
+        raise ModelYamlError(f"{where} needs nc, the number of classes, since its head reads it; add a line nc: 80")
     if nc is not None and (isinstance(nc, bool) or not isinstance(nc, int) or nc < 1):
         raise ModelYamlError(f"{where} needs nc, the number of classes, to be a positive integer, got {nc!r}")
     for key in ("depth_multiple", "width_multiple"):

@@ -51,16 +51,14 @@ def load_own(
         return _with_named_backbone(path, load_stock)
     own = read_yaml(file, error=ModelYamlError)
     if not isinstance(own, dict) or "base" not in own:
-        shipped = file.parent == FOLDER
-        if not shipped:
-            _require_mapping(own, file)
-        return {**own, "scale": scale, "yaml_file": str(path)} if shipped else None
+        _require_mapping(own, file)
+        return {**own, "scale": scale, "yaml_file": str(path)} if file != path else None
     _require_own(own, file)
     base = _with_scale(own["base"], scale)
     if _find(Path(base)) in (file, *above):
         loop = "itself" if not above else f"{base}, which is based on it,"
         raise ModelYamlError(f"{file} names {loop} as its base; name a model of Ultralytics, such as yolo11n.yaml")
-    model = load_own(Path(base), load_stock, above | {file}) or load_stock(base)
+    model = load_own(Path(base), load_stock, above | {file}) or asked_for(base, load_stock)
     if scale in model.get("scales", ()):
         model["scale"] = scale
     if "backbone" in own:
@@ -73,6 +71,20 @@ def load_own(
     model.update({key: value for key, value in own.items() if key not in OWN_KEYS})
     model["yaml_file"] = str(path)
     return model
+
+
+def asked_for(name: str, load_stock: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
+    """Load a model YAML as Ultralytics does; one that is not there is named as it was asked for.
+
+    Ultralytics takes the first letter behind a number out of the whole path, also that of a folder ``yolo11n``.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    try:
+        return load_stock(name)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"'{name}' does not exist") from error
 
 
 def _scale(stem: str) -> str:
