@@ -163,6 +163,18 @@ def test_one_line_says_that_grafts_train(caplog: pytest.LogCaptureFixture) -> No
     assert "freeze" not in caplog.text
 
 
+def test_a_resumed_distillation_spares_grafts_as_its_start_did(caplog: pytest.LogCaptureFixture) -> None:
+    """The checkpoint of one holds student and teacher under names of their own, and is frozen again when resumed."""
+    both = nn.ModuleDict({"teacher_model": built(), "student_model": built()})
+    with caplog.at_level(logging.INFO, logger="ultralytics"):
+        parameters, norms = frozen(both, 3)
+    alone = frozen(built(), 3)
+    for found, expected in ((parameters, alone[0]), (norms, alone[1])):
+        student = {name.removeprefix("student_model.") for name in found if name.startswith("student_model.")}
+        assert student == expected
+    assert "the grafts train: 0.grafts.0, 2.m.0.cv1.grafts.0, 2.m.0.cv2;" in caplog.text
+
+
 def test_a_frozen_backbone_trains_its_grafts_and_their_norms_alone_also_resumed(tiny_data: Data) -> None:
     model = attngraft.YOLO("attngraft-micro.yaml+se@P3+eca@1")
     before = {key: value.clone() for key, value in model.model.state_dict().items()}

@@ -28,6 +28,12 @@ ATTRIBUTE = "freeze_layer_names"
 
 LAYER = re.compile(r"model\.(.+)\.\Z")
 
+IN_LAYERS = re.compile(r"(?:.*\.)?model\.(?=\d)")
+"""What stands before a layer's number in a full name: ``model.``, or ``student_model.model.`` under distillation."""
+
+TEACHER = "teacher_model."
+"""Beginning of the names of a distillation's teacher, of which nothing trains."""
+
 SPAN = re.compile(r"range\((\d+), (\d+)\)\Z")
 
 log = logging.getLogger("ultralytics")
@@ -97,7 +103,7 @@ def narrowed(model: nn.Module, names: Iterable[str], freeze: Any) -> list[str]:
     """
     names = [*names, *_passed_over(freeze)]
     freeze = _meant(freeze)
-    grafts = graft_paths(model)
+    grafts = {path: name for path, name in graft_paths(model).items() if not path.startswith(TEACHER)}
     wanted: list[str] = []
     spared: dict[str, None] = {}
     unknown: list[str] = []
@@ -173,8 +179,13 @@ def _holds(word: str, graft: str, *, itself: bool) -> bool:
     """Tell whether a graft lies inside what a word of ``freeze`` names, and is not named by it."""
     if CHILD in word.split("."):
         return False
-    path = graft.partition("model.")[2]
+    path = _in_layers(graft)
     return path.startswith(f"{word}.") or (itself and path == word)
+
+
+def _in_layers(name: str) -> str:
+    """Return a full name as seen from the model's layers, such as ``10.grafts.0``."""
+    return IN_LAYERS.sub("", name, count=1)
 
 
 def _own(model: nn.Module, word: str, grafts: Mapping[str, str]) -> list[str]:
@@ -186,7 +197,7 @@ def _own(model: nn.Module, word: str, grafts: Mapping[str, str]) -> list[str]:
 
 
 def _report(spared: list[str], freeze: int | list[Any]) -> None:
-    paths = [path.partition("model.")[2] for path in spared]
+    paths = [_in_layers(path) for path in spared]
     given = list(range(freeze)) if isinstance(freeze, int) else freeze
     example = ",".join(map(str, [*given[:1], *(["..."] if given[1:] else []), paths[0]]))
     log.info(
