@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -61,6 +62,59 @@ def test_rtdetr_trains_its_graft(tiny_data: Data) -> None:
     model.train(data=tiny_data("detect"), project="runs", name="run", **{**TRAIN, "optimizer": "AdamW", "lr0": 0.01})
     assert type(model).__name__ == "RTDETR"
     assert gamma(model.model).abs().max() > 0
+
+
+def start(model: StockYOLO, data: str, seed: int) -> dict[str, torch.Tensor]:
+    """Return the grafts' tensors with which a training starts."""
+    found: dict[str, torch.Tensor] = {}
+
+    def stop(trainer: Any) -> None:
+        state = trainer.model.state_dict()
+        found.update({key: value.clone() for key, value in state.items() if ".grafts." in key or ".cv2.conv" in key})
+        raise KeyboardInterrupt
+
+    model.add_callback("on_train_start", stop)
+    with pytest.raises(KeyboardInterrupt):
+        model.train(data=data, project=str(Path.cwd()), name="start", exist_ok=True, seed=seed, **TRAIN)
+    return found
+
+
+class TestSeed:
+    """A graft that was never trained starts under the seed of the training, and one that was changed stays."""
+
+    @pytest.fixture
+    def grafted(self) -> str:
+        StockYOLO("attngraft-micro.yaml").save("stock.pt")
+        return str(attngraft.graft("stock.pt", "mhsa(mode=replace,heads=2)@3+se@P3", "grafted.pt"))
+
+    def test_the_seed_decides_where_grafts_onto_weights_start(self, grafted: str, tiny_data: Data) -> None:
+        data = tiny_data("detect")
+        first = start(attngraft.YOLO("stock.pt+se@P3+eca@1"), data, 0)
+        torch.manual_seed(5)
+        again = start(attngraft.YOLO("stock.pt+se@P3+eca@1"), data, 0)
+        other = start(attngraft.YOLO("stock.pt+se@P3+eca@1"), data, 1)
+        random = [key for key in first if key.endswith(".weight") and ".grafts." in key]
+        assert random
+        assert all(torch.equal(value, again[key]) for key, value in first.items())
+        assert all(not torch.equal(first[key], other[key]) for key in random)
+        file = [start(StockYOLO(grafted), data, seed) for seed in (0, 0, 1)]
+        key = next(key for key in file[0] if ".grafts." in key and key.endswith(".weight"))
+        assert torch.equal(file[0][key], file[1][key])
+        assert not torch.equal(file[0][key], file[2][key])
+
+    def test_weights_that_were_changed_are_kept(self, grafted: str, tiny_data: Data) -> None:
+        model = attngraft.YOLO(grafted)
+        with torch.no_grad():
+            next(value for key, value in model.model.named_parameters() if key.endswith("gamma")).fill_(0.5)
+        expected = model.model.state_dict()
+        found = start(model, tiny_data("detect"), 1)
+        assert found
+        assert all(torch.equal(value, expected[key]) for key, value in found.items())
+
+    def test_weights_that_are_loaded_by_hand_are_the_files(self, grafted: str) -> None:
+        model = attngraft.YOLO("attngraft-micro.yaml+se@P3").load(grafted)
+        there = StockYOLO(grafted).model.state_dict()
+        assert all(torch.equal(model.model.state_dict()[key], there[key]) for key in graft_keys(model.model))
 
 
 def test_training_moves_every_tensor_of_the_graft(trained: Path) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Iterable
+import zlib
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -25,6 +26,9 @@ HOOK_KEY = "attngraft"
 
 REPLACEMENT = "in_place_as"
 """Attribute of a module that a graft put in the place of another: the name of the mechanism."""
+
+START = "attngraft_start"
+"""Attribute of a host model: the tensors that grafting drew, by name, and a checksum of them as they were drawn."""
 
 log = logging.getLogger("ultralytics")
 
@@ -208,6 +212,7 @@ def graft_model(model: nn.Module, specs: Iterable[GraftSpec]) -> None:
     backbone = len(description["backbone"])
     layers: nn.Sequential = model.model  # type: ignore[assignment]
     host_norm = next(m for m in layers.modules() if isinstance(m, nn.BatchNorm2d))
+    before, drawn = model.state_dict(), untrained(model)
     for line in attach(layers, specs, backbone=backbone, channels=description.get("channels", 3)):
         log.info(line)
     for norm in layers.modules():
@@ -216,6 +221,28 @@ def graft_model(model: nn.Module, specs: Iterable[GraftSpec]) -> None:
             norm.eps, norm.momentum = host_norm.eps, host_norm.momentum
     earlier = description.get(YAML_KEY)
     description[YAML_KEY] = "+".join(filter(None, [earlier, print_grafts(specs)]))
+    after = model.state_dict()
+    drawn |= {name for name, value in after.items() if name not in before or not value.is_set_to(before[name])}
+    names = sorted(drawn & after.keys())
+    setattr(model, START, (names, _checksum(after, names)))
+
+
+def untrained(model: nn.Module) -> set[str]:
+    """Name the tensors of a model that grafting drew at random; none once any of them was changed or trained.
+
+    Args:
+        model: A host model such as ``DetectionModel``.
+    """
+    names, drawn = getattr(model, START, ([], 0))
+    now = model.state_dict()
+    return set(names) if all(name in now for name in names) and _checksum(now, names) == drawn else set()
+
+
+def _checksum(state: Mapping[str, Tensor], names: Iterable[str]) -> int:
+    total = 0
+    for name in names:
+        total = zlib.crc32(state[name].detach().cpu().flatten().view(torch.uint8).numpy().tobytes(), total)
+    return total
 
 
 def rebuilt(model: Any) -> Any:
@@ -229,6 +256,7 @@ def rebuilt(model: Any) -> Any:
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         yaml = copy.deepcopy(model.yaml)
         again = type(model)(yaml, ch=yaml.get("channels", 3), nc=len(model.names), verbose=False)
+        again.args = {}  # of a model that is here to be compared, all weights are loaded
         again.load(model, verbose=False)
     return again
 

@@ -43,8 +43,8 @@ CONFIGS = (".yaml", ".yml")
 class YOLO(StockYOLO):
     """A host model opened by a recipe; train, val, predict, track, tune and export are Ultralytics' own.
 
-    A base with weights keeps every one of them. A base without weights (a YAML) is re-initialized, with the ``seed`` of
-    the training, by ``train()``, as Ultralytics does.
+    A base with weights keeps every one of them. A base without weights (a YAML), and grafts that were never trained or
+    changed, are re-initialized, with the ``seed`` of the training, by ``train()``, as Ultralytics does.
 
     Args:
         model: A recipe such as ``yolo11n.pt+mhsa@P5``, or anything Ultralytics takes.

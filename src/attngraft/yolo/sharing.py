@@ -213,6 +213,7 @@ def _rebuilt(bare: nn.Module, told: Difference) -> Iterator[Any]:
         with quiet(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             model: Any = type(bare)(description, ch=description.get("channels", 3), nc=len(told.names), verbose=False)
             if from_weights:
+                model.args = {}  # of a model that is here to be compared, all weights are loaded
                 model.load(bare, verbose=False)
         model.names = dict(enumerate(told.names))
         model.task = told.task
