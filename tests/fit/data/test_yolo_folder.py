@@ -140,3 +140,45 @@ def test_a_folder_that_is_where_it_is_said_to_be_wins_over_one_beside_the_data_y
     assert len(read_yolo(file, "train", masks=False).images) == 1
     with pytest.raises(DataError, match=r"the split 'val' is in .*here/\.\./absent, which does not exist"):
         read_yolo(file, "val", masks=False)
+
+
+@pytest.mark.parametrize("points", ["0.1 0.1 0.9 0.9", "0.1 0.1 2 0.9 0.9 1"])
+def test_of_labels_with_keypoints_the_box_is_read(yolo: Callable[..., Path], points: str) -> None:
+    """Without visibility the numbers look like an outline, whose box would be another."""
+    shape = f"kpt_shape: [2, {len(points.split()) // 2}]\n"
+    file = yolo(f"0 0.5 0.5 0.25 0.5 {points}", data=f"train: images\nval: images\nnames: [red]\n{shape}")
+    (image,) = read_yolo(file, "val", masks=False).images
+    np.testing.assert_allclose(image.boxes(), [[24, 12, 40, 36]])
+
+
+def test_an_object_that_is_repeated_counts_once_as_in_ultralytics(yolo: Callable[..., Path]) -> None:
+    file = yolo("0 0.5 0.5 0.25 0.5\n0 0.5 0.5 0.25 0.5\n1 0.5 0.5 0.25 0.5\n")
+    (image,) = read_yolo(file, "train", masks=False).images
+    assert image.labels().tolist() == [0, 1]
+
+
+def test_a_split_called_validation_is_val(yolo: Callable[..., Path]) -> None:
+    file = yolo("0 0.5 0.5 0.25 0.5", data="train: images\nvalidation: images\nnames: [red]\n")
+    assert yolo_splits(file) == ["train", "val"]
+    assert len(read_yolo(file, "val", masks=False).images) == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "line"),
+    [("path: sub\ntrain: images\nval: images", None), ("train: images\nval: list.txt", "sub/images/0.png")],
+    ids=["path", "list"],
+)
+def test_what_is_relative_to_the_working_directory_is_found_as_by_ultralytics(
+    yolo: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str, line: str | None
+) -> None:
+    yolo("0 0.5 0.5 0.25 0.5")
+    for name in ("images", "labels"):
+        shutil.move(tmp_path / name, tmp_path / "sub" / name)
+    file = tmp_path / "cfg" / "data.yaml"
+    file.parent.mkdir()
+    file.write_text(f"{data}\nnames: [red]\n")
+    if line:
+        (file.parent / "list.txt").write_text(line)
+    monkeypatch.chdir(tmp_path)
+    (image,) = read_yolo(file, "val", masks=False).images
+    assert (image.path.resolve(), len(image.things)) == (tmp_path / "sub/images/0.png", 1)

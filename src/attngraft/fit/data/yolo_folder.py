@@ -40,7 +40,8 @@ def read_yolo(file: Path, split: str, *, masks: bool) -> ObjectSet:
     labels = [_label_file(path) for path in paths]
     if not any(is_file(label) for label in labels):
         raise DataError(f"no image of the split {split!r} has a label file; the first would be {labels[0]}")
-    images = ((path, *_sized(path, label, index, file)) for path, label in zip(paths, labels, strict=True))
+    has_points = bool(content.get("kpt_shape"))
+    images = ((path, *_sized(path, label, index, file, has_points)) for path, label in zip(paths, labels, strict=True))
     return object_set(images, [names[number] for number in sorted(names)], masks=masks)
 
 
@@ -54,6 +55,8 @@ def _content(file: Path) -> dict[str, Any]:
     content = read_yaml(file)
     if not isinstance(content, dict) or not content.get("train"):
         raise DataError(f"{file} needs the keys train, val and names, as YOLO's data.yaml has them")
+    if "val" not in content and content.get("validation"):
+        content["val"] = content["validation"]  # Ultralytics takes both
     return content
 
 
@@ -81,7 +84,7 @@ def _image_files(file: Path, content: Mapping[str, Any], split: str) -> Iterator
     if not entries:
         raise DataError(f"{file} has no split {split!r}")
     entries = entries if isinstance(entries, list) else [entries]
-    root = file.parent / str(content.get("path") or "")
+    root = _root(file, str(content.get("path") or ""))
     for entry in entries:
         if not isinstance(entry, str):
             raise DataError(f"{file} needs {split} to be a folder, a list file, or a list of those, got {entry!r}")
@@ -89,9 +92,21 @@ def _image_files(file: Path, content: Mapping[str, Any], split: str) -> Iterator
         if is_folder(place):
             yield from images_in(place)
         elif is_file(place):
-            yield from (place.parent / line.strip() for line in _lines(place) if line.strip())
+            yield from (_listed(place, line.strip()) for line in _lines(place) if line.strip())
         else:
             raise DataError(f"{file}: the split {split!r} is in {place}, which does not exist")
+
+
+def _root(file: Path, path: str) -> Path:
+    """Return what a relative ``path`` means: from the data.yaml, or from the working directory as in Ultralytics."""
+    beside = file.parent / path
+    return Path(path) if is_folder(Path(path)) and not is_folder(beside) else beside
+
+
+def _listed(file: Path, line: str) -> Path:
+    """Return the image that a line of a list names: from the list, or from the working directory as in Ultralytics."""
+    beside = file.parent / line
+    return Path(line) if is_file(Path(line)) and not is_file(beside) else beside
 
 
 def _place(root: Path, entry: str) -> Path:
@@ -122,15 +137,18 @@ def _label_file(image: Path) -> Path:
     return Path(*parts).with_suffix(".txt")
 
 
-def _sized(path: Path, label: Path, index: Mapping[int, int], data: Path) -> tuple[int, int, list[Thing]]:
+def _sized(
+    path: Path, label: Path, index: Mapping[int, int], data: Path, has_points: bool
+) -> tuple[int, int, list[Thing]]:
+    """Read an image's size and objects; of labels with keypoints the boxes, and an object that is repeated once."""
     width, height = upright_size(path)
     lines = _lines(label) if is_file(label) else []
-    things = [
-        _thing(line.split(), np.array([width, height], float), index, f"{label}, line {number}", data)
-        for number, line in enumerate(lines, 1)
-        if line.strip()
-    ]
-    return width, height, things
+    things: dict[tuple[int, tuple[float, ...]], Thing] = {}
+    for number, line in enumerate(lines, 1):
+        if words := line.split()[: 5 if has_points else None]:
+            one = _thing(words, np.array([width, height], float), index, f"{label}, line {number}", data)
+            things.setdefault((one.label, one.box), one)
+    return width, height, list(things.values())
 
 
 def _thing(words: list[str], size: Any, index: Mapping[int, int], where: str, data: Path) -> Thing:
