@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +14,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 
 from attngraft._core.errors import CheckpointError, DataError, FitError, OutputError, suggest
 from attngraft._core.files import numbered, write_text
+from attngraft._core.json_text import json_text
 from attngraft._core.progress import Lines, Progress
 from attngraft.fit.callbacks import TRAINING, History, measured
 from attngraft.fit.lightning import (
@@ -233,18 +232,9 @@ def _finish(progress: Progress, learner: Learner, folder: Path, history: History
         f"{learner.options.epochs}; best weights in {folder / BEST}"
     )
     content = {"best": best, "last": last, "epochs": history.rows, "environment": asdict(environment())}
-    on_main(write_text)(folder / RESULT, json.dumps(_without_nan(content), indent=1) + "\n")
+    on_main(write_text)(folder / RESULT, json_text(content, indent=1) + "\n")
     progress.line(sentence)
     return Result(folder, best, last, sentence)
-
-
-def _without_nan(value: Any) -> Any:
-    """Write what is no number as null, which JSON has."""
-    if isinstance(value, Mapping):
-        return {key: _without_nan(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def free_folder(out: Path) -> tuple[Path, bool]:

@@ -354,7 +354,7 @@ class Study:
         results, folder = self.results, self.store.folder
         concluded = write_report(results, folder)
         results.save(folder)
-        write_text(folder / "records.jsonl", "".join(f"{json.dumps(asdict(one))}\n" for one in self.records()))
+        write_text(folder / "records.jsonl", "".join(f"{one.to_json()}\n" for one in self.records()))
         return concluded
 
     def _more(self, fixed: Fixed) -> list[Run]:

@@ -114,8 +114,8 @@ def read_records(file: Path) -> list[Record]:
     for number, line in enumerate(lines, 1):
         try:
             values: dict[str, Any] = json.loads(line)
-            found.append(Record(**{key: value for key, value in values.items() if key in known}))
-        except (ValueError, TypeError, AttributeError) as error:
+            found.append(Record.of({key: value for key, value in values.items() if key in known}))
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise DataError(f"{file}, line {number} is no record of a run") from error
     if not found:
         raise DataError(f"{file} has no records")

@@ -17,6 +17,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import math
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -27,6 +28,7 @@ from typing import Any
 
 from attngraft._core.errors import DataError
 from attngraft._core.files import free_path, write_bytes, write_text, write_whole
+from attngraft._core.json_text import json_text
 from attngraft.coco.matches import Matches
 from attngraft.coco.metrics import metric_values
 from attngraft.study.fixed import Fixed
@@ -109,6 +111,24 @@ class Record:
     environment: Mapping[str, Any] = field(default_factory=dict)
     task: str = "bbox"
 
+    def to_json(self, indent: int | None = None) -> str:
+        """Return its form in files: strict JSON, null where there is no number, as AP of a size that no object has."""
+        return json_text(asdict(self), indent)
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> Record:
+        """Return a record from its form in files, in which null and, in older ones, NaN stand for no number."""
+        given = dict(plain)
+        for name in ("numbers", "per_class", "errors", "curve"):
+            given[name] = _numbers(given[name])
+        return cls(**given)
+
+
+def _numbers(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _numbers(one) for key, one in value.items()}
+    return [_numbers(one) for one in value] if isinstance(value, list) else math.nan if value is None else value
+
 
 class Store:
     """The folder of a study.
@@ -147,7 +167,7 @@ class Store:
         if matches is not None:
             write_whole(self.records / f"{run.name}.npz", matches.save)
             write_bytes(self._detections(run), gzip.compress(json.dumps(detections).encode(), mtime=0))
-        write_text(self._json(run), json.dumps(asdict(record), indent=1))
+        write_text(self._json(run), record.to_json(indent=1))
         (self.failures / f"{run.name}.json").unlink(missing_ok=True)
 
     def record(self, run: Run) -> Record:
@@ -157,7 +177,7 @@ class Store:
         stamp = found.st_ino, found.st_mtime_ns, found.st_size
         if run.name not in self._read or self._read[run.name][0] != stamp:
             with _whole(file):
-                self._read[run.name] = stamp, Record(**json.loads(file.read_text(encoding="utf-8")))
+                self._read[run.name] = stamp, Record.of(json.loads(file.read_text(encoding="utf-8")))
         return self._read[run.name][1]
 
     def value(self, run: Run, metric: str) -> float:
