@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from attngraft._core.errors import DataError, OptionError, OutputError
-from attngraft.drawing import PALETTE, Box, mark, side_by_side
+from attngraft.drawing import PALETTE, Box, chinese_font, mark, side_by_side
 
 NAMES = ["red", "green"]
 
@@ -116,3 +116,15 @@ def test_refusals(images: list[Path], tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"cannot write the sheet of images"):
         side_by_side(images, {"m": [[], []]}, images[0] / "s.png", class_names=NAMES)
     assert not out.exists()
+
+
+@pytest.mark.skipif(chinese_font(15) is None, reason="needs a font with Chinese characters, such as Noto Sans CJK")
+@pytest.mark.parametrize(("one", "other"), [("红细胞", "白细胞"), ("épi", "api"), ("кот", "кит")])
+def test_names_in_any_script_are_told_apart(one: str, other: str) -> None:
+    drawn = []
+    for name in (one, other):
+        picture = Image.new("RGB", (120, 90))
+        mark(picture, [Box(30, 40, 90, 80, 0)], class_names=[name])
+        drawn.append(np.asarray(picture))
+    assert drawn[0].shape == drawn[1].shape
+    assert (drawn[0] != drawn[1]).any()  # boxes in place of letters would be alike

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +28,18 @@ PALETTE: tuple[Rgb, ...] = (
     (86, 130, 200),
 )
 """Colours of the classes, told apart by most colour-blind readers; white text is legible on each."""
+
+FONTS = (
+    ("NotoSansCJK-Regular.ttc", 2), ("NotoSansCJKsc-Regular.otf", 0), ("NotoSansSC-Regular.otf", 0),
+    ("SourceHanSansSC-Regular.otf", 0), ("wqy-microhei.ttc", 0), ("wqy-zenhei.ttc", 0),
+    ("DroidSansFallbackFull.ttf", 0), ("msyh.ttc", 0), ("simhei.ttf", 0), ("simsun.ttc", 0), ("PingFang.ttc", 0),
+    ("Hiragino Sans GB.ttc", 0), ("STHeiti Light.ttc", 0), ("Arial Unicode.ttf", 0),
+)  # fmt: skip
+"""Fonts with Chinese characters that systems have, and which of a file's fonts is the one of simplified Chinese."""
+_WIDE = ("DejaVuSans.ttf", "LiberationSans-Regular.ttf", "Arial.ttf", "arial.ttf")
+"""Fonts with the letters of other alphabets, where there is none with Chinese characters, which have those too."""
+_DEFAULT_HAS = frozenset("…·‘’“”")
+"""What Pillow's own font has beside ASCII."""
 
 _PAPER = (250, 250, 248)
 _TEXT = (40, 40, 40)
@@ -54,6 +67,35 @@ class Box(NamedTuple):
     bottom: float
     label: int
     confidence: float | None = None
+
+
+def font_for(text: str, size: float) -> Font:
+    """Return a font that has the characters of a text: Pillow's own, else one that this system has.
+
+    Names of classes and files are written in any script, and Pillow's own font draws a box for all but ASCII.
+
+    Args:
+        text: What is to be drawn.
+        size: Height in pixels.
+    """
+    if all(sign.isascii() or sign in _DEFAULT_HAS for sign in text):
+        return ImageFont.load_default(size)
+    return chinese_font(size) or _installed([(name, 0) for name in _WIDE], size) or ImageFont.load_default(size)
+
+
+@cache
+def chinese_font(size: float) -> Font | None:
+    """Return a font of this system with Chinese characters; None where there is none."""
+    return _installed(FONTS, size)
+
+
+def _installed(fonts: Sequence[tuple[str, int]], size: float) -> Font | None:
+    for name, index in fonts:
+        try:
+            return ImageFont.truetype(name, size, index)
+        except OSError:
+            continue
+    return None
 
 
 def side_by_side(
@@ -148,10 +190,10 @@ def mark(
         draw.rectangle(frame, outline=colours[box.label % len(colours)], width=_LINE)
     if class_names is None:
         return
-    font = ImageFont.load_default(tag_size)
     tags: list[Frame] = []
     for box, frame in zip(boxes, frames, strict=True):
         text = class_names[box.label] + ("" if box.confidence is None else f" {box.confidence:.2f}")
+        font = font_for(text, tag_size)
         size = round(draw.textlength(text, font)) + 8, tag_size + 4
         spots = _spots(frame, size, picture.size)
         left, top, right, bottom = min(spots, key=lambda spot: sum(_overlap(spot, other) for other in frames + tags))
@@ -234,8 +276,8 @@ def _overlap(one: Frame, other: Frame) -> int:
 
 def _fitting(title: str, width: int) -> Font:
     """Return the title font, made smaller where the title is wider than its column."""
-    font = ImageFont.load_default(_TITLE_SIZE)
-    return ImageFont.load_default(min(1.0, width / max(1.0, font.getlength(title))) * _TITLE_SIZE)
+    font = font_for(title, _TITLE_SIZE)
+    return font_for(title, min(1.0, width / max(1.0, font.getlength(title))) * _TITLE_SIZE)
 
 
 def _legend(draw: ImageDraw.ImageDraw, x: float, y: float, class_names: Sequence[str], colours: Sequence[Rgb]) -> None:
@@ -247,5 +289,6 @@ def _legend(draw: ImageDraw.ImageDraw, x: float, y: float, class_names: Sequence
         swatch = (x, y - _TITLE_SIZE / 2, x + _TITLE_SIZE, y + _TITLE_SIZE / 2)
         draw.rectangle(swatch, outline=colours[index % len(colours)], width=_LINE)
         x += _TITLE_SIZE + _GUTTER / 2
+        font = font_for(name, _TITLE_SIZE)
         draw.text((x, y), name, _TEXT, font, anchor="lm")
         x += font.getlength(name) + _GUTTER

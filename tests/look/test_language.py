@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from attngraft import drawing
 from attngraft._core.errors import OptionError
 from attngraft.cli import main
 from attngraft.look import Look, language, look
@@ -74,14 +75,14 @@ def test_an_svg_and_a_png_follow_the_locale(seen: Look, tmp_path: Path, monkeypa
     speak(monkeypatch, LANG="zh_CN.UTF-8")
     assert "ODAM：类别" in seen.save(tmp_path / "zh.svg").read_text(encoding="utf-8")
     assert np.array_equal(np.asarray(seen.figure()), english) == (not language.has_font("zh"))
-    monkeypatch.setattr(language, "FONTS", (("no-such-font.ttf", 0),))
-    language._chinese.cache_clear()
+    monkeypatch.setattr(drawing, "FONTS", (("no-such-font.ttf", 0),))
+    drawing.chinese_font.cache_clear()
     assert np.array_equal(np.asarray(seen.figure()), english)  # nobody asked for Chinese
     monkeypatch.setattr(seen, "language", "zh")
     with pytest.raises(OptionError, match=r"no font with Chinese characters was found for a .png"):
         seen.figure()
     monkeypatch.undo()
-    language._chinese.cache_clear()
+    drawing.chinese_font.cache_clear()
 
 
 def test_the_page_starts_in_the_language_that_was_asked_for() -> None:

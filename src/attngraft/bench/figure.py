@@ -11,6 +11,7 @@ import numpy as np
 
 from attngraft._core.errors import OutputError
 from attngraft._core.extras import extra_package
+from attngraft._core.lettering import lettered
 from attngraft.bench.comparison import Bench
 from attngraft.measure import Timing
 from attngraft.measure.latency import bootstrap_median
@@ -58,7 +59,8 @@ def draw(found: Bench, file: str | Path) -> Path:
         fontsize=8, color=INK, x=0.01, ha="left",
     )  # fmt: skip
     file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file)
+    with lettered(figure):
+        figure.savefig(file)
     return file
 
 

@@ -11,18 +11,10 @@ from typing import Any
 from PIL import ImageFont
 
 from attngraft._core.errors import OptionError
+from attngraft.drawing import Font, chinese_font
 from attngraft.maps import Verdict
 
 LANGUAGES = ("en", "zh")
-FONTS = (
-    ("NotoSansCJK-Regular.ttc", 2), ("NotoSansCJKsc-Regular.otf", 0), ("NotoSansSC-Regular.otf", 0),
-    ("SourceHanSansSC-Regular.otf", 0), ("wqy-microhei.ttc", 0), ("wqy-zenhei.ttc", 0),
-    ("DroidSansFallbackFull.ttf", 0), ("msyh.ttc", 0), ("simhei.ttf", 0), ("simsun.ttc", 0), ("PingFang.ttc", 0),
-    ("Hiragino Sans GB.ttc", 0), ("STHeiti Light.ttc", 0), ("Arial Unicode.ttf", 0),
-)  # fmt: skip
-"""Fonts with Chinese characters that systems have, and which of a file's fonts is the one of simplified Chinese."""
-
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def checked_language(language: Any) -> str | None:
@@ -67,7 +59,7 @@ def font(size: float, language: str) -> Font:
     """
     if language == "en":
         return ImageFont.load_default(size)
-    found = _chinese(size)
+    found = chinese_font(size)
     if found is None:
         raise OptionError("no font with Chinese characters was found for a .png; install Noto Sans CJK, or write .svg")
     return found
@@ -75,17 +67,7 @@ def font(size: float, language: str) -> Font:
 
 def has_font(language: str) -> bool:
     """Tell whether this system can draw a language."""
-    return language == "en" or _chinese(13) is not None
-
-
-@cache
-def _chinese(size: float) -> Font | None:
-    for name, index in FONTS:
-        try:
-            return ImageFont.truetype(name, size, index)
-        except OSError:
-            continue
-    return None
+    return language == "en" or chinese_font(13) is not None
 
 
 @cache

@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 from attngraft import drawing
 from attngraft.look.arrays import Array, Attention, ImageLook, Size
 from attngraft.look.drawn import data_url, lay, over, shown_score
-from attngraft.look.language import Font, font, say
+from attngraft.look.language import font, say
 
 SIDE, GUTTER, LINE, COLUMNS = 240, 12, 18, 5
 PAPER, TEXT = (255, 255, 255), (30, 30, 30)
@@ -87,10 +87,11 @@ def draw(shown: list[Tile], language: str = "en") -> Image.Image:
     """Return the sheet as an image."""
     places, size = _places(shown)
     sheet = Image.new("RGB", size, PAPER)
-    brush, letters = ImageDraw.Draw(sheet), font(13, language)
+    brush = ImageDraw.Draw(sheet)
     for tile, (x, y) in zip(shown, places, strict=True):
         sheet.paste(tile.image, (x, y))
         for line, text in enumerate(tile.title):
+            letters = drawing.font_for(text, 13) if language == "en" else font(13, language)
             brush.text((x, y + tile.image.height + 3 + line * LINE), _fitting(text, letters), TEXT, letters)
     return sheet
 
@@ -161,7 +162,7 @@ def _over(look: ImageLook, heat: object) -> Image.Image:
     return over(look.input, values, float(np.nan_to_num(abs(values), posinf=0).max()), SIDE)
 
 
-def _fitting(text: str, letters: Font) -> str:
+def _fitting(text: str, letters: drawing.Font) -> str:
     """Cut the front of a text that is wider than a tile; the end of a layer's path tells it."""
     while letters.getlength(text) > SIDE and len(text) > 4:
         text = "…" + text[2:]

@@ -12,14 +12,14 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from attngraft import maps
 from attngraft._core.checks import positive
 from attngraft._core.errors import DataError, OptionError, OutputError
 from attngraft._core.files import free_file, write_whole
 from attngraft._core.progress import SILENT, Progress
-from attngraft.drawing import PALETTE, Box, mark
+from attngraft.drawing import PALETTE, Box, font_for, mark
 from attngraft.look.arrays import Array
 from attngraft.look.asking import checked_settings, open_subject
 from attngraft.look.drawn import colours, opaque, shown_score
@@ -255,5 +255,5 @@ def _worded(frame: Image.Image, text: str) -> Pixels:
     """Write a line above a frame; sides are made even, which codecs ask for."""
     made = Image.new("RGB", (frame.width + frame.width % 2, frame.height + BAR + frame.height % 2), "black")
     made.paste(frame, (0, BAR))
-    ImageDraw.Draw(made).text((4, 3), text, "white", ImageFont.load_default(13))
+    ImageDraw.Draw(made).text((4, 3), text, "white", font_for(text, 13))
     return np.asarray(made, np.uint8)

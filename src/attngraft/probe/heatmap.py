@@ -11,6 +11,7 @@ import numpy as np
 
 from attngraft._core.extras import extra_package
 from attngraft._core.files import write_bytes
+from attngraft._core.lettering import lettered
 from attngraft.probe.tally import Tally
 
 INK, ABSENT = "#1b1f24", "#f1f2f4"
@@ -30,7 +31,9 @@ def draw(found: Tally, file: Path) -> Path:
         OutputError: If it cannot be written.
     """
     content = io.BytesIO()
-    figure(found).savefig(content, format="png")
+    drawn = figure(found)
+    with lettered(drawn):
+        drawn.savefig(content, format="png")
     write_bytes(file, content.getvalue())
     return file
 

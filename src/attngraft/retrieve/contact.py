@@ -44,7 +44,7 @@ def sheet(mining: Mining) -> bytes:
     step = SIDE + 2 * LINE + GUTTER
     rows = [-(-len(part) // COLUMNS) for part in (misses, images)]
     canvas = Image.new("RGB", (GUTTER + COLUMNS * (SIDE + GUTTER), GUTTER + sum(rows) * step + 2 * 2 * LINE), PAPER)
-    brush, font = ImageDraw.Draw(canvas), ImageFont.load_default(12)
+    brush = ImageDraw.Draw(canvas)
     top = GUTTER
     titles = (
         said_misses(len(mining.misses)) + _rest(len(mining.misses), MISSES, "that images were found by"),
@@ -57,6 +57,7 @@ def sheet(mining: Mining) -> bytes:
             x, y = GUTTER + at % COLUMNS * (SIDE + GUTTER), top + at // COLUMNS * step
             canvas.paste(image, (x, y))
             for line, text in enumerate((first, second)):
+                font = drawing.font_for(text, 12)
                 brush.text((x, y + SIDE + line * LINE), _fitting(text, font), TEXT, font)
         top += count * step
     buffer = io.BytesIO()

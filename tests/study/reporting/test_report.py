@@ -48,6 +48,12 @@ def test_epochs_are_whole_numbers(epochs: int) -> None:
     assert texts[: texts.index("epoch")] == [str(epoch + 1) for epoch in range(epochs)]
 
 
+def test_names_in_any_script_are_words_in_the_font_of_the_page() -> None:
+    figure = curves_figure({"注意力": [[40.0, 50.0]]}, {"注意力": "#000000"})  # a warning is an error here
+    assert ">注意力</text>" in figure
+    assert set(re.findall('font-family: ([^;"]*)', figure)) == {"inherit"}
+
+
 def test_the_report_of_a_study(made_study: Make) -> None:
     study = made_study(WRONG, seeds=6)
     outcomes = {verdict.arm: verdict.outcome for verdict in study.verdicts()}

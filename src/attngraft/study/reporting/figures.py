@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from attngraft._core.lettering import lettered
 from attngraft.study.judging.results import ArmResult, Results
 
 WIDTH = 7.6
@@ -157,7 +158,7 @@ def as_svg(figure: Figure, name: str) -> str:
 
     sink = io.StringIO()
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 9}
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context(settings), lettered(figure, as_text=True):
         figure.savefig(sink, format="svg", metadata={"Date": None, "Creator": None, "Type": None, "Format": None})
     svg = sink.getvalue()
     svg = svg[svg.index("<svg") :]
@@ -167,4 +168,5 @@ def as_svg(figure: Figure, name: str) -> str:
         svg = svg.replace(stand_in, variable)
     head = rf'<svg viewBox="\1" class="figure" role="img" id="{name}">'
     svg = re.sub(r'<svg [^>]*viewBox="([^"]*)"[^>]*>', head, svg, count=1)
-    return re.sub(r"font: ([\d.]+)px [^;\"]*", r"font: \1px inherit; font-size: \1px; font-family: inherit", svg)
+    svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px; font-family: inherit", svg)
+    return re.sub(r"font-family: [^;\"]*", "font-family: inherit", svg)  # as newer releases of matplotlib write it
