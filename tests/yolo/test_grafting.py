@@ -21,7 +21,7 @@ from ultralytics.nn.tasks import (
 
 import attngraft.attention as zoo
 from attngraft._core.errors import CheckpointError, OptionError, PlaceError
-from attngraft.yolo.grafting import BoTConv, Graft, TokenEncoder, graft_model
+from attngraft.yolo.grafting import BoTConv, Graft, TokenEncoder, graft_model, rebuilt
 from attngraft.yolo.recipe import parse_grafts
 from attngraft.yolo.rows import YAML_KEY
 
@@ -92,6 +92,39 @@ def test_rebuilding_from_the_yaml_gives_the_same_model() -> None:
     again.load_state_dict(wake(model).state_dict())
     picture = torch.rand(1, 3, 64, 64)
     assert all(torch.equal(a, b) for a, b in zip(answers(model, picture), answers(again, picture), strict=True))
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        ["plain_conv(mode=replace)@8.m.0.m.0.cv2", "se@Conv"],
+        ["plain_conv(mode=replace)@8", "se@C3k2"],
+        ["psa_block(mode=replace)@10.m.0", "se@PSABlock"],
+        ["se(mode=replace)@SPPF", "eca@SPPF"],
+        ["bot@P4", "se@P4.bottlenecks"],
+    ],
+    ids=str,
+)
+def test_grafts_one_after_another_are_those_that_a_rebuild_joins_at_once(steps: list[str]) -> None:
+    """What took a module's place counts as of its class, whether it was there before or came with the same recipe."""
+    model = build("yolo11n")
+    for step in steps:
+        graft_model(model, parse_grafts(step))
+    again = rebuilt(wake(model))
+    assert again.state_dict().keys() == model.state_dict().keys()
+    picture = torch.rand(1, 3, 64, 64)
+    assert all(torch.equal(a, b) for a, b in zip(answers(model, picture), answers(again, picture), strict=True))
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["together", "one after another"])
+def test_the_inside_of_what_took_a_place_is_no_place(together: bool) -> None:
+    """MHSA has a child ``qkv``, as the attention had before it: of another width."""
+    first, second = parse_grafts("mhsa(mode=replace)@10.m.0.attn+se@10.m.0.attn.qkv")
+    model = build("yolo11n")
+    if not together:
+        graft_model(model, [first])
+    with pytest.raises(PlaceError, match=r"no module 10\.m\.0\.attn\.qkv.*did you mean 10\.m\.0\.attn"):
+        graft_model(model, [first, second] if together else [second])
 
 
 def test_grafting_draws_no_random_number_from_the_host() -> None:

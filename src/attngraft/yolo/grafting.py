@@ -17,15 +17,12 @@ from torch import Tensor, nn
 
 from attngraft._core.errors import CheckpointError, ModelYamlError, PlaceError
 from attngraft._core.registry import Role, fitted
-from attngraft.yolo.placing import CHILD, HostLayer, Layout, layout
+from attngraft.yolo.placing import CHILD, REPLACED, REPLACEMENT, HostLayer, Layout, layout
 from attngraft.yolo.recipe import GraftSpec, print_grafts
 from attngraft.yolo.rows import YAML_KEY, BlockRow
 
 # PyTorch numbers its hooks from 0 in every process, so a pickled number would be overwritten by the next hook there.
 HOOK_KEY = "attngraft"
-
-REPLACEMENT = "in_place_as"
-"""Attribute of a module that a graft put in the place of another: the name of the mechanism."""
 
 START = "attngraft_start"
 """Attribute of a host model: the tensors that grafting drew, by name, and a checksum of them as they were drawn."""
@@ -186,6 +183,8 @@ def attach(layers: nn.Sequential, specs: Iterable[GraftSpec], *, backbone: int, 
             for place in spec.places:
                 expand = [place] if spec.mode == "bot" else offered.expand(place)
                 said += [_JOIN[spec.mode](layers, spec, one, offered) for one in expand]
+                if spec.mode != "after":
+                    offered = layout(layers, backbone, channels)  # what stood there is gone
     for layer in layers:
         layer.np = sum(p.numel() for p in layer.parameters())  # type: ignore[assignment]
     return said
@@ -424,10 +423,11 @@ def _require_no_graft(layers: nn.Sequential, spec: GraftSpec, path: str) -> None
 
 
 def _put(layers: nn.Sequential, path: str, new: nn.Module, name: str) -> None:
-    """Put a module in the place of another, with Ultralytics' notes on it, and one of ours: the mechanism's name."""
+    """Put a module in the place of another, with Ultralytics' notes on it, and ours: mechanism and former class."""
     old = layers.get_submodule(path)
     _adopt(new, old)
     setattr(new, REPLACEMENT, name)
+    setattr(new, REPLACED, getattr(old, REPLACED, type(old).__name__))
     for attribute in ("i", "f", "type"):
         if hasattr(old, attribute):
             setattr(new, attribute, getattr(old, attribute))

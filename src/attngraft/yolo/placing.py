@@ -18,6 +18,9 @@ from attngraft._core.errors import PlaceError, suggest
 CHILD = "grafts"
 """Name of the child that holds the grafts of a layer."""
 
+REPLACEMENT, REPLACED = "in_place_as", "in_place_of"
+"""Attributes of a module that a graft put in the place of another: the mechanism's name, and the other's class."""
+
 PROBE_SIZE = 64
 """Side of the square probe image, in pixels: two cells at stride 32."""
 
@@ -165,6 +168,9 @@ def places(model: Any) -> Layout:
 def layout(layers: nn.Sequential, backbone: int, channels: int) -> Layout:
     """Look at a built model and say what it offers.
 
+    What took the place of a module counts as one of that module's class, and nothing inside it is offered. So a place
+    means the same where grafts are joined one after another and where a rebuild joins all of them.
+
     Args:
         layers: The model's layers as Ultralytics built them, each with ``i`` (index) and ``f`` (where it reads from).
         backbone: How many of them the YAML lists as the backbone.
@@ -183,12 +189,17 @@ def layout(layers: nn.Sequential, backbone: int, channels: int) -> Layout:
         host = hosts.get(str(index))
         if host and (isinstance(head.f, list) or index >= backbone):
             named[_name("N", host.stride)] = host
-    own = {path: part for path, part in layers.named_modules() if path and not _grafted(path)}
+    replaced = tuple(f"{path}." for path, part in layers.named_modules() if hasattr(part, REPLACEMENT))
+    own = {
+        path: part
+        for path, part in layers.named_modules()
+        if path and not _grafted(path) and not path.startswith(replaced)
+    }
     return Layout(
         named=dict(sorted(named.items(), key=lambda item: (item[0][0] == "N", item[0]))),
-        hosts={path: host for path, host in hosts.items() if not _grafted(path)},
+        hosts={path: host for path, host in hosts.items() if path in own},
         layers=len(layers),
-        classes={path: type(part).__name__ for path, part in own.items()},
+        classes={path: getattr(part, REPLACED, type(part).__name__) for path, part in own.items()},
         attention=tuple(path for path, part in own.items() if _is_inner_attention(path, part)),
         bottlenecks=tuple(f"{path}.{end}" for path, part in own.items() if (end := _end(part))),
     )
