@@ -206,6 +206,22 @@ class TestContract:
             y = compiled(x)
         torch.testing.assert_close(y, module(x), atol=ATOL[torch.float32], rtol=1e-4)
 
+    @pytest.mark.filterwarnings("ignore:There is a performance drop")
+    def test_gradients_of_each_image_by_function_transforms(self, name: str) -> None:
+        """What ``vmap(grad(...))`` of `torch.func` gives, image by image, sums up to the batch's gradient."""
+        module = build(name, 16).double().eval()
+        x, weight = torch.randn(2, 2, 16, 7, 5, dtype=torch.float64)
+        values = {key: p.detach() for key, p in module.named_parameters()}
+
+        def loss(x: Tensor, values: dict[str, Tensor], weight: Tensor) -> Tensor:
+            return (torch.func.functional_call(module, values, (x[None],))[0] * weight).sum()
+
+        found = torch.func.vmap(torch.func.grad(loss, argnums=(0, 1)), (0, None, 0))(x, values, weight)
+        (module(x.requires_grad_()) * weight).sum().backward()
+        torch.testing.assert_close(found[0], x.grad, atol=1e-9, rtol=1e-9)
+        for key, parameter in module.named_parameters():
+            torch.testing.assert_close(found[1][key].sum(0), parameter.grad, atol=1e-9, rtol=1e-9)
+
     @pytest.mark.parametrize("form", ["onnx static", "onnx", "openvino", "torchscript"])
     def test_exports_with_equal_numbers_at_other_sizes(self, name: str, form: str, tmp_path: Path) -> None:
         pytest.importorskip("onnxruntime", reason="needs the [export] extra")

@@ -56,6 +56,22 @@ def test_the_gradient_is_that_of_the_equation(correction: int, e_lambda: float) 
     torch.testing.assert_close(actual, expected, atol=1e-12, rtol=0)
 
 
+def test_the_second_derivative_is_that_of_the_equation() -> None:
+    """As in a gradient penalty, where it went missing without a word if what follows is linear."""
+    x = torch.randn(2, 3, 4, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(SimAM(3), x)
+    scale, weight = torch.tensor(0.7, dtype=torch.float64, requires_grad=True), torch.randn_like(x)
+    slope = torch.autograd.grad((SimAM(3)(scale * x) * weight).sum(), x, create_graph=True)[0].square().sum()
+    slope.backward()
+    step = 1e-5
+
+    def penalty(factor: Tensor) -> Tensor:
+        return torch.autograd.grad((SimAM(3)(factor * x) * weight).sum(), x)[0].square().sum()
+
+    expected = (penalty(scale.detach() + step) - penalty(scale.detach() - step)) / (2 * step)
+    torch.testing.assert_close(scale.grad, expected, rtol=1e-7, atol=1e-7)
+
+
 def test_has_no_parameter() -> None:
     assert parameters(SimAM(256)) == 0
 

@@ -158,6 +158,11 @@ def is_tracing() -> bool:
     return torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call, no-any-return, unused-ignore]
 
 
+def is_transformed() -> bool:
+    """Tell whether a transform of `torch.func` runs, such as ``grad`` or ``vmap``: it takes no function of our own."""
+    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+
+
 def feature_map(module: nn.Module, channels: int, x: Tensor) -> None:
     """Require a floating-point map ``(B, channels, H, W)`` with no empty axis, of the module's own type.
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from attngraft._core.checks import is_tracing, odd, positive
+from attngraft._core.checks import is_tracing, is_transformed, odd, positive
 from attngraft._core.errors import OptionError
 
 
@@ -105,7 +105,7 @@ def shared_max(x: Tensor, *dim: int) -> Tensor:
         x: The map ``(B, C, H, W)``.
         *dim: The axes that are reduced, in rising order.
     """
-    if is_tracing():  # TorchScript cannot save a Python function
+    if is_tracing() or is_transformed():  # TorchScript cannot save a Python function
         return x.amax(dim)
     maximum: Tensor = _SharedMax.apply(x, dim)
     return maximum

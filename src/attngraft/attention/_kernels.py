@@ -19,7 +19,8 @@ kernel         taken for                   how
 ``sliced``     tracing on the CPU, hence   plain products and a softmax, written out for some rows of queries after the
                ONNX, OpenVINO and          others; the traced map decides in how many slices
                TorchScript
-``factored``   tracing on accelerators     the same for all queries at once; makes tensors of N x N elements
+``factored``   tracing on accelerators,    the same for all queries at once; makes tensors of N x N elements
+               `torch.func`
 ``flex``       nothing by itself           FlexAttention, with the positions added to each logit
 =============  ==========================  ============================================================================
 
@@ -40,7 +41,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attngraft._core.checks import is_tracing, one_of
+from attngraft._core.checks import is_tracing, is_transformed, one_of
 from attngraft._core.errors import DerivativeError, OptionError
 from attngraft._core.processor import processor
 
@@ -221,6 +222,8 @@ def _choice(device: torch.device, N: int, d: int, e: int, *, positions: bool) ->
         return KernelChoice(_forced, "forced by attngraft.attention.kernel")
     if is_tracing():
         return KernelChoice("sliced" if device.type == "cpu" else "factored", "a graph is traced for export")
+    if is_transformed():
+        return KernelChoice("factored", "a transform of torch.func runs, which takes plain operators alone")
     if torch.compiler.is_compiling():
         return KernelChoice("augmented", "torch.compile builds a graph")
     if device.type == "meta":

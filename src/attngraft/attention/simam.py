@@ -13,9 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from attngraft._core.checks import is_tracing
+from attngraft._core.checks import is_tracing, is_transformed
 from attngraft._core.errors import OptionError
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
@@ -66,15 +65,14 @@ class SimAM(Attention):
         """Return the gated map."""
         self.check(x)
         degrees = self._degrees(x)
-        if is_tracing():  # TorchScript cannot save a Python function
-            _, _, gate = _stand_out(x, degrees, self.e_lambda)
-            return x * gate
+        if is_tracing() or is_transformed():  # TorchScript cannot save a Python function
+            return _plain(x, degrees, self.e_lambda)
         gated: Tensor = _Gate.apply(x, degrees, self.e_lambda)
         return gated
 
     def gate_map(self, x: Tensor) -> Tensor:
         """Return the gate, ``(B, C, H, W)``."""
-        return _stand_out(x, self._degrees(x), self.e_lambda)[2]
+        return _stand_out(x, self._degrees(x), self.e_lambda, in_place=False)[2]
 
     def _degrees(self, x: Tensor) -> int:
         """Return the degrees of freedom of a variance; a single cell has distance 0 whatever it is divided by."""
@@ -82,16 +80,24 @@ class SimAM(Attention):
         return N - self.correction * (N > 1)
 
 
-def _stand_out(x: Tensor, degrees: int, e_lambda: float) -> tuple[Tensor, Tensor, Tensor]:
+def _stand_out(x: Tensor, degrees: int, e_lambda: float, *, in_place: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Return each cell's distance from its channel's mean over ``2 sqrt(var + lambda)``, one over that, and the gate.
 
-    Scaled before it is squared: the square of a half-precision distance can overflow, that of the ratio cannot.
+    Scaled before it is squared: the square of a half-precision distance can overflow, that of the ratio cannot. In
+    place it makes two maps less, and has no gradient of its own.
     """
     distance = x - x.mean((2, 3), keepdim=True)
     deviation = torch.linalg.vector_norm(distance, dim=(2, 3), keepdim=True) / degrees**0.5  # (B, C, 1, 1)
     inverse = 0.5 * (deviation.square() + e_lambda).rsqrt()
+    if not in_place:
+        scaled = distance * inverse
+        return scaled, inverse, (scaled.square() + 0.5).sigmoid()
     scaled = distance.mul_(inverse)
     return scaled, inverse, scaled.square().add_(0.5).sigmoid_()
+
+
+def _plain(x: Tensor, degrees: int, e_lambda: float) -> Tensor:
+    return x * _stand_out(x, degrees, e_lambda, in_place=False)[2]
 
 
 class _Gate(torch.autograd.Function):
@@ -103,15 +109,16 @@ class _Gate(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, degrees: int, e_lambda: float) -> Tensor:
-        scaled, inverse, gate = _stand_out(x, degrees, e_lambda)
+        scaled, inverse, gate = _stand_out(x, degrees, e_lambda, in_place=True)
         ctx.save_for_backward(x, scaled, inverse, gate)
-        ctx.degrees = degrees
+        ctx.degrees, ctx.e_lambda = degrees, e_lambda
         return x * gate
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, None, None]:
         x, scaled, inverse, gate = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph=True: the closed form below has no derivative
+            return torch.autograd.grad(_plain(x, ctx.degrees, ctx.e_lambda), x, d_out, create_graph=True)[0], None, None
         d_energy = (d_out * x).mul_(gate)
         d_energy.addcmul_(d_energy, gate, value=-1)  # with respect to scaled^2
         d_scaled = d_energy.mul_(scaled)
