@@ -77,7 +77,8 @@ gates of the backbone stand before the activation of the depth-wise convolution;
 mlca, gate_order: after}]` in a file of your own puts them after it, as MobileNetV3 has its own.
 
 **In timm.** With `import attngraft`, timm creates every classifier: `timm.create_model("attngraft_botnet50",
-features_only=True)`.
+features_only=True)`. A mechanism of the zoo is timm's `attn_layer`, `block_args={"attn_layer": ECA}`, with
+options by `functools.partial`; blocks that pass an activation too, by `se_layer`, take `lambda c, **_: ECA(c)`.
 
 Multiply-adds are those of convolutions, linear layers and matrix products on one square image of the side given, on
 the CPU. On accelerators BoTNet's positions are carried in extra channels of queries and keys: 3 % more for `botnet_t7`,
@@ -139,6 +140,8 @@ grafts: ema@N3
 
 **在 timm 中。** `import attngraft` 之后，timm 可以创建所有分类网络：
 `timm.create_model("attngraft_botnet50", features_only=True)`。
+机制可以直接作为 timm 的 `attn_layer`：`block_args={"attn_layer": ECA}`，选项用 `functools.partial` 给出；
+`se_layer` 会多传一个激活函数，写作 `lambda c, **_: ECA(c)`。
 
 乘加次数是卷积、线性层与矩阵乘法的次数，对一张所给边长的正方形图像，在 CPU 上计。在加速器上，
 BoTNet 的位置放在查询与键的附加通道里：

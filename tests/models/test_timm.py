@@ -55,6 +55,8 @@ def test_what_a_model_does_not_have_is_refused() -> None:
         timm.create_model("attngraft_botnet50", drop_rate=0.2)
     with pytest.raises(ValueError, match=r"nothing to set by global_pool='max'"):
         timm.create_model("attngraft_dilateformer_tiny", global_pool="max")
+    with pytest.raises(ValueError, match=r"by global_pool=''; leave it out; features_only=True gives maps"):
+        timm.create_model("attngraft_botnet50", num_classes=0, global_pool="")  # in timm a map, and ours is a vector
 
 
 def test_timms_drop_path_and_dropout_are_ours() -> None:

@@ -28,7 +28,7 @@ WITHOUT_EFFECT: dict[str, Callable[[Any], bool]] = {
     "image_size": lambda size: True,  # images may have any size, and there is no table to be made for one
     "dropout": lambda rate: not rate,
     "drop_path": lambda rate: not rate,
-    "global_pool": lambda pool: pool in ("", "avg"),
+    "global_pool": lambda pool: pool == "avg",
 }
 """Which values a model without that option does as they say, because it does so anyway."""
 
@@ -116,7 +116,10 @@ def _translated(record: ModelRecord, options: dict[str, Any]) -> dict[str, Any]:
         if theirs not in OUR_NAMES or ours in record.options:
             translated[ours] = value
         elif not WITHOUT_EFFECT[ours](value):
-            raise OptionError(f"{PREFIX}{record.name} has nothing to set by {theirs}={value!r}; leave it out")
+            maps = (
+                "; features_only=True gives maps that are not pooled" if theirs == "global_pool" and not value else ""
+            )
+            raise OptionError(f"{PREFIX}{record.name} has nothing to set by {theirs}={value!r}; leave it out{maps}")
     return translated
 
 
