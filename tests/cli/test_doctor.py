@@ -64,6 +64,7 @@ class TestCommand:
             ([f"model={MICRO}+ecaa@P3"], "did you mean eca"),
             (["ecca"], "no mechanism or model is called 'ecca'; did you mean eca"),
             (["FSA"], "no mechanism or model is called 'FSA'; FSA (of SF-UNet) is left out on purpose"),
+            (["model=yolo11nn.yaml"], "the model 'yolo11nn.yaml' does not exist; check the path"),
             (["nowhere.yaml"], "the model 'nowhere.yaml' does not exist; check the path"),
             (["model=nowhere.yaml+eca@P3"], "the model 'nowhere.yaml' does not exist; check the path"),
             (["nowhere.py:Mine"], "is no Python file"),

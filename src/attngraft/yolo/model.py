@@ -162,8 +162,9 @@ def load_yaml(base: str) -> dict[str, Any]:
     try:
         loaded: dict[str, Any] = tasks.yaml_model_load(base)
     except FileNotFoundError as error:
+        missing = error if Path(base).is_file() else f"'{base}' does not exist"  # Ultralytics drops the scale's letter
         raise CheckpointError(
-            f"the model {error}; check the path, or take a name of Ultralytics, such as yolo11n.yaml"
+            f"the model {missing}; check the path, or take a name of Ultralytics, such as yolo11n.yaml"
         ) from error
     return loaded
 

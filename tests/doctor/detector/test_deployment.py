@@ -95,5 +95,6 @@ def test_flops_of_large_pictures_are_extended_exactly() -> None:
 
 def test_a_broken_data_file_is_a_finding() -> None:
     finding = find("data", MICRO, data="nowhere.yaml")
+    assert finding.remedy.startswith("fix the data file"), "no line of Ultralytics"
     assert finding.status == "fail"
     assert "nowhere.yaml" in finding.detail

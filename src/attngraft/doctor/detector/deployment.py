@@ -184,7 +184,8 @@ def gpu_workers(subject: DetectorSubject) -> Outcome:
 @check(remedy="fix the data file: attngraft also stops a training run whose labels have unknown classes")
 def data(subject: DetectorSubject) -> Outcome:
     """The data file is complete."""
-    found = host.read_data(str(subject.data))
+    with expected():
+        found = host.read_data(str(subject.data))
     return passed(f"{found['nc']} classes: {', '.join(map(str, list(found['names'].values())[:5]))}")
 
 
