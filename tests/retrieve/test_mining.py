@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,17 @@ class TestMine:
         assert order[1] == "other.png"
         order = [image.path.name for image in mine(encoder, tmp_path, miss, n=5, diverse=False).images]
         assert order[-1] == "other.png"
+
+    def test_a_name_in_another_encoding_is_kept_where_programs_read_it(
+        self, encoder: ImageEncoder, images: Path, tmp_path: Path
+    ) -> None:
+        (tmp_path / "source").mkdir()
+        named = Path(os.fsdecode(os.fsencode(tmp_path / "source") + b"/" + "测试".encode("gbk") + b".png"))
+        named.write_bytes((images / "07.png").read_bytes())
+        folder = mine(encoder, tmp_path / "source", [Item("miss", path=images / "miss.png")]).save(tmp_path / "out")
+        assert (folder / "images.txt").read_bytes() == os.fsencode(named) + b"\n"
+        assert Path(json.loads((folder / "mined.json").read_text())["images"][0]["path"]).is_file()
+        assert "\N{REPLACEMENT CHARACTER}" in (folder / "index.html").read_text(encoding="utf-8")
 
     def test_what_is_written_names_images_votes_and_reasons(
         self, encoder: ImageEncoder, images: Path, tmp_path: Path

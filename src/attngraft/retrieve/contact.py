@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from PIL import Image, ImageDraw, ImageFont
 
 from attngraft import drawing
+from attngraft._core.escape import whole
 from attngraft.drawing import read_image
 from attngraft.retrieve.items import Item
 from attngraft.retrieve.parts import box_of, path_of
@@ -38,7 +39,7 @@ def sheet(mining: Mining) -> bytes:
     found_by = list(dict.fromkeys(one.miss for one in mining.images))
     misses = [(f"miss {at + 1}", _said(mining.misses[at]), _miss(mining.misses[at])) for at in found_by[:MISSES]]
     images = [
-        (f"{at}: like miss {one.miss + 1}", f"head {one.why[0].head}, {one.path.name}", _thumbnail(one))
+        (f"{at}: like miss {one.miss + 1}", f"head {one.why[0].head}, {whole(one.path.name)}", _thumbnail(one))
         for at, one in enumerate(mining.images[:SHOWN], 1)
     ]
     step = SIDE + 2 * LINE + GUTTER
@@ -118,7 +119,7 @@ def _rest(count: int, most: int, which: str = "") -> str:
 
 
 def _said(miss: Item) -> str:
-    return f"{miss.fields.get('label', '')} {path_of(miss).name}".strip()
+    return f"{miss.fields.get('label', '')} {whole(path_of(miss).name)}".strip()
 
 
 def _miss(miss: Item) -> Image.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -106,7 +107,8 @@ class Mining:
         from attngraft.retrieve.contact import page, sheet
 
         place = free_path(Path(folder))
-        write_text(place / "images.txt", "".join(f"{image.path.resolve()}\n" for image in self.images))
+        paths = (os.fsencode(image.path.resolve()) + b"\n" for image in self.images)  # names in any encoding
+        write_bytes(place / "images.txt", b"".join(paths))
         write_text(place / "mined.json", self.to_json() + "\n")
         write_bytes(place / "sheet.png", sheet(self))
         write_text(place / "index.html", page(self))
