@@ -32,3 +32,12 @@ def test_an_opened_image_of_16_bits_is_scaled_as_its_file_is(tmp_path: Path) -> 
     assert opened[-1, -1].tolist() == [255] * 3
     assert opened[8, 0].tolist() == [128] * 3
     np.testing.assert_array_equal(opened, of_file)
+
+
+def test_images_of_one_name_are_told_apart_by_their_paths(tmp_path: Path) -> None:
+    for folder in ("one", "other"):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (4, 4)).save(tmp_path / folder / "image.png")
+    Image.new("RGB", (4, 4)).save(tmp_path / "one" / "own.png")
+    names = [name for name, _ in read_all([tmp_path / "one", tmp_path / "other" / "image.png"])]
+    assert names == [str(tmp_path / "one" / "image.png"), "own.png", str(tmp_path / "other" / "image.png")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,25 +30,27 @@ def read_all(images: Any) -> list[tuple[str, Pixels]]:
         DataError: If one is missing, unreadable or of another shape, or if there is none.
     """
     several = images if isinstance(images, Sequence) and not isinstance(images, str) else [images]
-    found = [pair for number, one in enumerate(several, 1) for pair in _read(one, number)]
+    found = [one for number, image in enumerate(several, 1) for one in _read(image, number)]
     if not found:
         raise DataError("there is no image to look at; name a file, or a folder with images")
-    return found
+    named = Counter(name for name, _, _ in found)
+    return [(name if named[name] == 1 else path, pixels) for name, path, pixels in found]
 
 
-def _read(image: Any, number: int) -> list[tuple[str, Pixels]]:
+def _read(image: Any, number: int) -> list[tuple[str, str, Pixels]]:
+    """Return each image with its name, and with its path, which tells it from one of the same name."""
     if isinstance(image, (str, os.PathLike)):
         path = Path(image)
         files = sorted(f for f in path.iterdir() if f.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
-        return [(whole(file.name), read_image(file)) for file in files]
+        return [(whole(file.name), whole(str(file)), read_image(file)) for file in files]
     if isinstance(image, Image.Image):
-        return [(f"image {number}", _upright(image))]
+        return [(f"image {number}", f"image {number}", _upright(image))]
     if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3):
         shape = f" of {image.dtype}, shape {image.shape}" if isinstance(image, np.ndarray) else ""
         raise DataError(f"look takes paths, PIL images or uint8 arrays (H, W, 3), got {type(image).__name__}{shape}")
     if not image.size:
         raise DataError(f"image {number} has no pixels, shape {image.shape}")
-    return [(f"image {number}", image)]
+    return [(f"image {number}", f"image {number}", image)]
 
 
 def _upright(image: Image.Image) -> Pixels:
