@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from attngraft.look import Look
@@ -58,6 +61,29 @@ const pressed = () => buttons().findIndex((b) => b.ariaPressed === "true") + 1;
   await until(() => ready() !== before);
   seen.chinese = [document.documentElement.lang, document.querySelector("#mixed h2").textContent];
   document.body.append(Object.assign(document.createElement("pre"), { id: "seen", textContent: JSON.stringify(seen) }));
+})();
+"""
+
+POINTING = """
+const until = (test) => new Promise((go) => {
+  const ask = () => (test() ? go() : setTimeout(ask, 20));
+  ask();
+});
+const note = () => document.querySelector("#mixed .note").textContent;
+const asks = (row, column) => until(() => note().includes(`row ${row}, column ${column} of`));
+(async () => {
+  await until(() => document.body.dataset.ready);
+  const stage = document.querySelector("#stage"), at = document.querySelector("#photo").getBoundingClientRect();
+  for (const [i, cell] of POINTED) {
+    const clientX = at.left + ((i + 0.5) / 12) * at.width, clientY = at.top + ((i + 0.5) / 12) * at.height;
+    stage.dispatchEvent(new PointerEvent("pointermove", { clientX, clientY, bubbles: true }));
+    await asks(cell + 1, cell + 1);
+  }
+  for (const row of UPWARD) {
+    stage.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowUp", bubbles: true }));
+    await asks(row + 1, 8);
+  }
+  document.body.dataset.followed = "all";
 })();
 """
 
@@ -127,3 +153,20 @@ def test_the_page_is_driven_by_keys_pointer_and_address(seen: Look, tmp_path: Pa
     assert dom.count('data-drawn="1"') == 1 + 4 + 2 + 1  # the image, heads, layers of ODAM, the graft
     assert dom.count("<polyline") == 8
     assert len(re.findall(r"95 % 置信区间 [-+\d]", dom)) == 6  # each direction and control, over both images
+
+
+@needs_browser
+def test_the_nearest_cell_answers_where_not_all_have_rows(seen: Look, tmp_path: Path) -> None:
+    """Of a large map every second cell has rows, or every third, and the last one, where a side is not divided."""
+    asked = np.array([1, 4, 7, 10, 11])
+    whole = seen.images[0].attentions[0]
+    flat = whole.cells[np.ix_(asked, asked)]
+    one = replace(whole, cells=flat, cell_rows=whole.cell_rows[flat.ravel()])
+    some = copy.copy(seen)
+    some.images = (replace(seen.images[0], attentions=(one, *seen.images[0].attentions[1:])), *seen.images[1:])
+    file = tmp_path / "look.html"
+    places = [0, 11, 1, 10, 2, 9, 3, 8, 4, 7, 5, 6]  # each far from the one before, so that no old answer passes
+    pointed = [[place, int(asked[np.abs(asked - place).argmin()])] for place in places]
+    script = f"const POINTED = {pointed}, UPWARD = [4, 1, 1];{POINTING}"
+    file.write_text(page(some).replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
+    assert 'data-followed="all"' in dom_of(file, "lang=en&image=1&layer=1&view=raw")

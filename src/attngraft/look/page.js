@@ -290,8 +290,28 @@
     return made;
   }
 
-  /** Return the number of the pointer's grid that a place of the image, from 0 to 1, falls in. @param {any} pointer @param {number[]} at */
-  const pointed = (pointer, at) => Math.floor(at[0] * pointer.grid[0]) * pointer.grid[1] + Math.floor(at[1] * pointer.grid[1]);
+  /** @typedef {[number[], number[]]} Lanes */
+
+  /** Return the rows and columns of the map whose cells the pointer asks: all where rows are computed, else some. @param {any} attention @returns {Lanes | null} */
+  function lanes(attention) {
+    const { grid, pointer } = attention;
+    const all = (/** @type {number} */ count) => Array.from({ length: count }, (_, i) => i);
+    if (data.live) return grid && [all(grid[0]), all(grid[1])];
+    if (!pointer) return null;
+    const [rows, columns] = pointer.grid;
+    return [
+      all(rows).map((i) => Math.floor(pointer.cells[i * columns] / grid[1])),
+      all(columns).map((i) => pointer.cells[i] % grid[1]),
+    ];
+  }
+
+  /** Return which row and which column of them lie nearest to a place of the image, from 0 to 1. @param {Lanes} asked @param {number[]} grid @param {number[]} at */
+  function nearest(asked, grid, at) {
+    return asked.map((lane, axis) => {
+      const away = lane.map((cell) => Math.abs(cell + 0.5 - at[axis] * grid[axis]));
+      return away.indexOf(Math.min(...away));
+    });
+  }
 
   let drawing = 0;
 
@@ -321,9 +341,6 @@
     answers.set(request, found);
     return found;
   }
-
-  /** Return the grid that the pointer asks: every cell where rows are computed, else a coarser one. @param {any} attention @returns {number[] | null} */
-  const pointerGrid = (attention) => (data.live ? attention.grid : attention.pointer && attention.pointer.grid);
 
   /** Draw the heads of the cell or the detection that is asked. */
   async function drawHeads() {
@@ -386,9 +403,9 @@
       return found;
     }
     if (state.cell && attention.pointer && state.view === "raw") {
-      const { cells, rows, drawn } = attention.pointer;
-      const number = pointed(attention.pointer, state.cell), [height, width] = attention.grid;
-      const row = Math.floor(cells[number] / width), column = cells[number] % width;
+      const { rows, drawn } = attention.pointer, [height, width] = attention.grid;
+      const asked = /** @type {Lanes} */ (lanes(attention)), [down, right] = nearest(asked, attention.grid, state.cell);
+      const row = asked[0][down], column = asked[1][right], number = down * asked[1].length + right;
       Object.assign(found, { packed: rows, first: number * attention.heads, drawn, cell: [row / height, column / width, 1 / height, 1 / width] });
       found.text = say("asked.cell", { row: row + 1, column: column + 1, rows: height, columns: width });
     } else if (state.cell && state.view === "weighted" && attention.pointer) {
@@ -676,11 +693,14 @@
   /** @param {number} down @param {number} right */
   function step(down, right) {
     const attention = image().attentions[state.layer];
-    const grid = attention && pointerGrid(attention);
-    if (!grid) return;
-    const [rows, columns] = grid;
-    const start = state.cell || startCell();
-    ask((Math.floor(start[0] * rows) + down + 0.5) / rows, (Math.floor(start[1] * columns) + right + 0.5) / columns);
+    const asked = attention && lanes(attention);
+    if (!asked) return;
+    const from = nearest(asked, attention.grid, state.cell || startCell());
+    const [row, column] = asked.map((lane, axis) => {
+      const to = Math.min(Math.max(from[axis] + [down, right][axis], 0), lane.length - 1);
+      return (lane[to] + 0.5) / attention.grid[axis];
+    });
+    ask(row, column);
     byId("spoken").textContent = askedOf(attention).text;
   }
 
