@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from attngraft._core.errors import DataError
 from attngraft.look.images import read_all
+from attngraft.look.video import film
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6])
@@ -41,3 +44,12 @@ def test_images_of_one_name_are_told_apart_by_their_paths(tmp_path: Path) -> Non
     Image.new("RGB", (4, 4)).save(tmp_path / "one" / "own.png")
     names = [name for name, _ in read_all([tmp_path / "one", tmp_path / "other" / "image.png"])]
     assert names == [str(tmp_path / "one" / "image.png"), "own.png", str(tmp_path / "other" / "image.png")]
+
+
+def test_addresses_are_refused_in_a_sentence() -> None:
+    """A path would have lost one of the two slashes, and the sentence with it."""
+    said = "look reads files and downloads nothing, got https://host/a.%s; download it and name the file"
+    with pytest.raises(DataError, match=re.escape(said % "jpg")):
+        read_all(["https://host/a.jpg"])
+    with pytest.raises(DataError, match=re.escape(said % "mp4")):
+        film("attngraft-micro.yaml", "https://host/a.mp4")

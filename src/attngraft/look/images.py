@@ -40,7 +40,7 @@ def read_all(images: Any) -> list[tuple[str, Pixels]]:
 def _read(image: Any, number: int) -> list[tuple[str, str, Pixels]]:
     """Return each image with its name, and with its path, which tells it from one of the same name."""
     if isinstance(image, (str, os.PathLike)):
-        path = Path(image)
+        path = local(image)
         files = sorted(f for f in path.iterdir() if f.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
         return [(whole(file.name), whole(str(file)), read_image(file)) for file in files]
     if isinstance(image, Image.Image):
@@ -51,6 +51,17 @@ def _read(image: Any, number: int) -> list[tuple[str, str, Pixels]]:
     if not image.size:
         raise DataError(f"image {number} has no pixels, shape {image.shape}")
     return [(f"image {number}", f"image {number}", image)]
+
+
+def local(name: str | os.PathLike[str]) -> Path:
+    """Return the path of a file of this machine.
+
+    Raises:
+        DataError: If it is an address, which Ultralytics would download; look fetches nothing.
+    """
+    if "://" in (address := os.fspath(name)):
+        raise DataError(f"look reads files and downloads nothing, got {address}; download it and name the file")
+    return Path(name)
 
 
 def _upright(image: Image.Image) -> Pixels:

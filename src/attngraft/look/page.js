@@ -693,7 +693,7 @@
   /** @param {number} down @param {number} right */
   function step(down, right) {
     const attention = image().attentions[state.layer];
-    const asked = attention && lanes(attention);
+    const asked = attention ? lanes(attention) : null;
     if (!asked) return;
     const from = nearest(asked, attention.grid, state.cell || startCell());
     const [row, column] = asked.map((lane, axis) => {

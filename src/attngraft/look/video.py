@@ -23,7 +23,7 @@ from attngraft.drawing import PALETTE, Box, font_for, mark
 from attngraft.look.arrays import Array
 from attngraft.look.asking import checked_settings, open_subject
 from attngraft.look.drawn import colours, opaque, shown_score
-from attngraft.look.images import Pixels
+from attngraft.look.images import Pixels, local
 from attngraft.maps import Detection, Prepared, Subject
 
 SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
@@ -103,7 +103,7 @@ def film(
     file = Path(out)
     if file.suffix not in CODECS:
         raise OptionError(f"look writes videos as {' or '.join(CODECS)}, got {file}; choose one of these suffixes")
-    with _frames(Path(clip)) as (frames, rate, count):
+    with _frames(local(clip)) as (frames, rate, count):
         for _ in range(frame):
             if next(frames, None) is None:
                 raise DataError(f"{clip} has no frame {frame + 1}; choose an earlier one with frame=")
