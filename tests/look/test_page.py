@@ -5,19 +5,15 @@ from __future__ import annotations
 import copy
 import json
 import re
-import shutil
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from attngraft.look import Look
 from attngraft.look.page import HERE, page
+from tests.browser import Browser, needs_browser
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 PANELS = ("mixed", "rests", "gates", "strength", "causal", "base", "scores")
 DRIVER = """
 const until = (test) => new Promise((go) => {
@@ -88,22 +84,13 @@ const asks = (row, column) => until(() => note().includes(`row ${row}, column ${
 """
 
 
-def quiet(folder: Path) -> list[str]:
-    """What Chromium is told so that it prints the page and nothing else."""
-    return [
-        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--virtual-time-budget=8000",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync", "--lang=en",
-        "--enable-logging=stderr", f"--user-data-dir={folder / 'browser'}", "--dump-dom",
-    ]  # fmt: skip
-
-
-def dom_of(file: Path, state: str = "") -> str:
-    assert CHROMIUM is not None
-    address = f"{file.as_uri()}#{state}"
-    command = [CHROMIUM, *quiet(file.parent), address]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=True)
-    assert "CONSOLE" not in done.stderr, done.stderr
-    return done.stdout
+def dom_of(address: str, folder: Path, until: str) -> str:
+    """Return a page as a browser shows it once a selector finds something on it."""
+    with Browser(folder) as browser:
+        browser.open(address, f"document.querySelector({until!r})")
+        dom: str = browser.run("document.documentElement.outerHTML")
+        assert browser.complaints == []
+        return dom
 
 
 def test_the_page_fetches_nothing_and_is_small(seen: Look) -> None:
@@ -133,7 +120,7 @@ def test_both_languages_say_the_same_and_all_that_is_asked() -> None:
 def test_the_page_is_driven_by_keys_pointer_and_address(seen: Look, tmp_path: Path) -> None:
     file = tmp_path / "look.html"
     file.write_text(page(seen).replace("</body>", f"<script>{DRIVER}</script></body>"), encoding="utf-8")
-    dom = dom_of(file, "lang=en&image=1&detection=3&layer=1&view=raw&target=left")
+    dom = dom_of(f"{file.as_uri()}#lang=en&image=1&detection=3&layer=1&view=raw&target=left", tmp_path, "#seen")
     found = re.search(r'<pre id="seen">(.*?)</pre>', dom)
     assert found is not None
     report = json.loads(found[1].replace("&amp;", "&"))
@@ -169,4 +156,4 @@ def test_the_nearest_cell_answers_where_not_all_have_rows(seen: Look, tmp_path: 
     pointed = [[place, int(asked[np.abs(asked - place).argmin()])] for place in places]
     script = f"const POINTED = {pointed}, UPWARD = [4, 1, 1];{POINTING}"
     file.write_text(page(some).replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
-    assert 'data-followed="all"' in dom_of(file, "lang=en&image=1&layer=1&view=raw")
+    assert dom_of(f"{file.as_uri()}#lang=en&image=1&layer=1&view=raw", tmp_path, "[data-followed=all]")

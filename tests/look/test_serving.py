@@ -25,7 +25,8 @@ from attngraft import maps
 from attngraft._core.errors import OptionError
 from attngraft.look.asking import Question
 from attngraft.look.serving import Rows, server
-from tests.look.test_page import CHROMIUM, needs_browser, quiet
+from tests.browser import needs_browser
+from tests.look.test_page import dom_of
 from tests.maps.beacons import ATTENTION, scenes, tensors, watched
 
 
@@ -107,15 +108,13 @@ def test_a_port_that_is_taken_gets_a_sentence(question: Question, address: str) 
 
 @needs_browser
 def test_the_pointer_asks_the_server_in_a_browser(address: str, question: Question, tmp_path: Path) -> None:
-    assert CHROMIUM is not None
     page = f"{address}#lang=en&cell=0.5,0.99&view=weighted&detection=2"
-    done = subprocess.run([CHROMIUM, *quiet(tmp_path), page], capture_output=True, text=True, timeout=180, check=True)
-    assert "CONSOLE" not in done.stderr, done.stderr
-    assert "row 7, column 12 of 12 x 12. All heads share one scale." in done.stdout
-    assert "Rows of every cell are computed as you ask." in done.stdout
+    dom = dom_of(page, tmp_path, "body[data-ready]")
+    assert "row 7, column 12 of 12 x 12. All heads share one scale." in dom
+    assert "Rows of every cell are computed as you ask." in dom
     answer = Rows(question, question.look()).of(0, 0, 6 * 12 + 11, 1)
     strongest = unpacked(answer["rows"])[0]
-    value = float(re.search(r"head 0: strongest (-?[\d.e-]+)", done.stdout)[1])  # type: ignore[index]
+    value = float(re.search(r"head 0: strongest (-?[\d.e-]+)", dom)[1])  # type: ignore[index]
     assert value == pytest.approx(strongest[abs(strongest).argmax()], rel=0.02)
 
 

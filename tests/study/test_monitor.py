@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 import threading
 import urllib.error
 import urllib.request
@@ -18,9 +16,9 @@ from attngraft.study import monitor
 from attngraft.study.running.records import Run
 from attngraft.study.running.status import StatusFile
 from attngraft.study.study import Study
+from tests.browser import Browser, needs_browser
 from tests.study.conftest import TINY
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 Make = Callable[..., Study]
 
 
@@ -70,17 +68,12 @@ def test_only_this_machine_is_answered(followed: tuple[Study, str]) -> None:
         urllib.request.urlopen(f"{address}/plan.yaml")
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+@needs_browser
 def test_the_page_draws_curves_runs_and_verdict(followed: tuple[Study, str], tmp_path: Path) -> None:
     _, address = followed
-    assert CHROMIUM is not None
-    quiet = [
-        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--virtual-time-budget=2500",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync",
-        f"--user-data-dir={tmp_path / 'browser'}", "--dump-dom",
-    ]  # fmt: skip
-    done = subprocess.run([CHROMIUM, *quiet, address], capture_output=True, text=True, timeout=120, check=True)
-    dom = done.stdout
+    with Browser(tmp_path) as browser:
+        browser.open(address, "document.querySelector('polyline')")
+        dom: str = browser.run("document.documentElement.outerHTML")
     assert "4 of 6 runs finished" in dom
     assert "1 failed" in dom
     assert "running: stock, seed 2" in dom
