@@ -6,7 +6,7 @@ Checked on 8.4.0, 8.4.100 and 8.4.190 (the newest when this was written).
     Every rebuild (train, resume, tune, workers) goes through it, so grafts survive.
     Relies on the signature ``(d, ch, verbose)``, and on a result ``(Sequential, save)`` with ``i`` and ``f`` a layer.
 ``nn.tasks.BaseModel.load`` (wrapped)
-    Says what a row that was put in costs of the pretrained weights, and lets grafts start under the seed of a training.
+    Says what a row that was put in costs of the pretrained weights, and lets grafts start under a training run's seed.
     Relies on the first argument being a model or a checkpoint's mapping, on ``model`` being the layers, on a trainer
     seeding PyTorch before it builds a model, and on its giving the model ``args`` after it loaded weights.
 its local variables ``ch f width max_channels``
@@ -196,7 +196,7 @@ def _parse_model(wrapped: Callable[..., Any], _instance: None, args: Any, kwargs
 def _load(wrapped: Callable[..., Any], model: Any, args: Any, kwargs: Any) -> Any:
     """Load weights as Ultralytics does, and say where rows of ours moved layers away from theirs.
 
-    A graft that was never trained starts under the seed of the training, as a base without weights does: what a trainer
+    A graft that was never trained starts under the training run's seed, as a base without weights does: what a trainer
     has just built is kept of it. `YOLO` gives its models arguments, a trainer has not yet.
     """
     weights = args[0] if args else kwargs["weights"]

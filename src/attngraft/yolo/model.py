@@ -44,7 +44,7 @@ class YOLO(StockYOLO):
     """A host model opened by a recipe; train, val, predict, track, tune and export are Ultralytics' own.
 
     A base with weights keeps every one of them. A base without weights (a YAML), and grafts that were never trained or
-    changed, are re-initialized, with the ``seed`` of the training, by ``train()``, as Ultralytics does.
+    changed, are re-initialized, with the ``seed`` of the training run, by ``train()``, as Ultralytics does.
 
     Args:
         model: A recipe such as ``yolo11n.pt+mhsa@P5``, or anything Ultralytics takes.
@@ -162,9 +162,8 @@ def load_yaml(base: str) -> dict[str, Any]:
     try:
         loaded: dict[str, Any] = tasks.yaml_model_load(base)
     except FileNotFoundError as error:
-        missing = error if Path(base).is_file() else f"'{base}' does not exist"  # Ultralytics drops the scale's letter
         raise CheckpointError(
-            f"the model {missing}; check the path, or take a name of Ultralytics, such as yolo11n.yaml"
+            f"the model {error}; check the path, or take a name of Ultralytics, such as yolo11n.yaml"
         ) from error
     return loaded
 
