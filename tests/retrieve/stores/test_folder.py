@@ -161,6 +161,16 @@ def test_folders_that_hold_no_index_or_one_already(tmp_path: Path) -> None:
             ArrayStore.open(tmp_path)
 
 
+def test_an_index_that_cannot_be_locked_is_not_changed(tmp_path: Path) -> None:
+    store = ArrayStore(HEADS, DIM, WIDTH, folder=tmp_path)
+    store.add(keys(0, 2))
+    (tmp_path / ".lock").unlink()
+    (tmp_path / ".lock").mkdir()  # as in a folder that is only read, which binds no superuser
+    with pytest.raises(OutputError, match=r"cannot change .* \(.+\); an index is changed where it can be written"):
+        store.delete(["d0"])
+    assert ArrayStore.open(tmp_path).ids == ["d0", "d1"]
+
+
 def test_a_layout_that_cannot_be() -> None:
     with pytest.raises(OptionError, match="heads to be a positive integer, got 0"):
         Layout(0, 1, 1)

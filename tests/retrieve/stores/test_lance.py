@@ -65,6 +65,16 @@ def test_sums_of_another_version_or_a_broken_file_are_computed_again(tmp_path: P
     same(store, other, keys(2, 3, "q"), 6)
 
 
+def test_what_cannot_be_written_is_searched_all_the_same(tmp_path: Path) -> None:
+    store, other = LanceStore(HEADS, DIM, WIDTH, folder=tmp_path), ArrayStore(HEADS, DIM, WIDTH)
+    for one in (store, other):
+        one.add(keys(0, 20))
+    (tmp_path / "sums.npz").unlink(missing_ok=True)
+    (tmp_path / "sums.npz").mkdir()  # as in a folder that is only read, which binds no superuser
+    np.testing.assert_allclose(LanceStore.open(tmp_path).spaces().units, other.spaces().units, rtol=1e-5, atol=1e-6)
+    same(LanceStore.open(tmp_path), other, keys(2, 3, "q"), 6)
+
+
 def test_ties_at_the_cut_go_to_the_item_added_first(tmp_path: Path) -> None:
     store, other, one = LanceStore(HEADS, DIM, WIDTH, folder=tmp_path), ArrayStore(HEADS, DIM, WIDTH), keys(0, 1)
     copies = Keys(tuple(f"c{n}" for n in range(50)), np.repeat(one.heads, 50, 0), np.repeat(one.standard, 50, 0))

@@ -90,7 +90,7 @@ class Folder:
             yield
             self._write()
             return
-        with FileLock(self.path / ".lock"):
+        with locked(self.path):
             self._load()
             try:
                 yield
@@ -179,6 +179,28 @@ class Folder:
             if segment.file:
                 with suppress(OSError):  # Windows keeps a file that somebody has mapped
                     segment.file.unlink()
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of an index, so that nobody else changes it.
+
+    Args:
+        path: Its folder.
+
+    Raises:
+        OutputError: If the folder cannot be written.
+    """
+    lock = FileLock(path / ".lock")
+    try:
+        lock.acquire()
+    except OSError as error:
+        raise OutputError(f"cannot change {path} ({error.strerror or error}); an index is changed where it can be "
+                          "written, and searched anywhere") from error  # fmt: skip
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _require_fit(segment: Segment, layout: Layout) -> None:

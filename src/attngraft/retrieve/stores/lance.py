@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from attngraft._core.checks import positive
@@ -34,7 +33,7 @@ from attngraft.retrieve.rank import Neighbours
 from attngraft.retrieve.spaces import HeadSpaces, unit
 from attngraft.retrieve.stores.base import Space, in_space, require_described, require_fit
 from attngraft.retrieve.stores.columns import Columns
-from attngraft.retrieve.stores.folder import Layout
+from attngraft.retrieve.stores.folder import Layout, locked
 from attngraft.retrieve.stores.nearest import Nearest
 from attngraft.retrieve.stores.sums import Sums
 
@@ -232,7 +231,7 @@ class LanceStore:
     @contextmanager
     def _changing(self) -> Iterator[None]:
         """Change the table as the only process that does, from what others left."""
-        with FileLock(self._folder / ".lock"):
+        with locked(self._folder):
             self._table.checkout_latest()
             self._columns = Columns.of(self._table.schema, self._folder)
             yield

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 
+from attngraft._core.errors import OutputError
 from attngraft._core.files import write_whole
 from attngraft.retrieve.spaces import HeadSpaces
 
@@ -83,4 +85,5 @@ class Sums:
         for name, of in self._known.items():
             arrays |= {f"{name}/count": np.array(of.count), f"{name}/norms": of.norms, f"{name}/units": of.units,
                        f"{name}/keys": of.keys}  # fmt: skip
-        write_whole(self._file, lambda partial: np.savez(partial, **arrays))
+        with suppress(OutputError):  # what cannot be kept is computed again: a folder that is only read is searched too
+            write_whole(self._file, lambda partial: np.savez(partial, **arrays))
