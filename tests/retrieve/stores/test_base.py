@@ -148,3 +148,16 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(make: Make) -> None:
     with pytest.raises(OptionError, match="where names 'spilt', which no item has; did you mean split"):
         store.nearest(keys(1, 1), 1, where="spilt = 'val'")
     assert list(store.ids) == ["d0", "d1", "d2", "d3"]
+
+
+def test_a_value_that_is_no_number_is_none_at_all(make: Make) -> None:
+    store = make()
+    store.add(keys(0, 3), [{"year": 1990.0}, {"year": float("nan")}, {"year": 2001.0}])
+
+    def found(where: str) -> list[str]:
+        nearest = store.nearest(keys(1, 1), 3, where=where)
+        return sorted(nearest.ids[row] for row in nearest.rows[0, 0] if row >= 0)
+
+    assert found("year > 1980") == ["d0", "d2"]
+    assert found("year is null") == ["d1"]
+    assert store.fields(["d1"]) == [{"year": None}]

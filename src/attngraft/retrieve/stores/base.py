@@ -140,4 +140,12 @@ def require_described(keys: Keys, fields: Sequence[Mapping[str, Value]]) -> list
         raise DataError(f"{len(keys)} items came with the fields of {len(described)}; give each its own")
     if len(set(keys.ids)) < len(keys):
         raise DataError("two of the items have the same id; every item needs an id of its own")
-    return described
+    return [kept(of) for of in described]
+
+
+def kept(fields: Mapping[str, Value]) -> dict[str, Value]:
+    """Return fields as they are stored: NaN is no value.
+
+    Tables such as those of pandas write it where there is none, and every database compares it in its own way.
+    """
+    return {name: None if value != value else value for name, value in fields.items()}
