@@ -106,8 +106,24 @@ def test_long_texts_lose_their_end_and_prompts_nothing() -> None:
     assert encoder().max_tokens == 32
     assert encoder("xlm-r").max_tokens == 32  # of 34 positions it leaves out two
     made(encoder("xlm-r"), [Item("q", text=" ".join(TEXTS * 9))])
-    with pytest.raises(OptionError, match="the prompt alone has 6 tokens of at most 5"):
-        made(encoder(prompt="tide : {text} ? .", max_tokens=5), [Item("q", text="moon")], queries=True)
+
+
+def test_a_prompt_that_leaves_no_room_is_refused_before_anything_is_encoded() -> None:
+    with pytest.raises(OptionError, match="the prompt alone has 6 tokens of at most 6; shorten it, or leave out the p"):
+        encoder(prompt="tide : {text} ? .", max_tokens=6)
+    with pytest.raises(OptionError, match="the prompt alone has 6 tokens of at most 6"):
+        encoder(document="tide : {text} ? .", max_tokens=6)
+    with pytest.raises(OptionError, match="the prompt alone has 25 tokens of at most 16"):
+        encoder(preset="paper", max_tokens=16)
+
+
+def test_a_long_text_is_cut_without_a_warning_of_errors_to_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    logged: list[str] = []
+    monkeypatch.setattr("transformers.tokenization_utils_base.logger.warning", lambda text, *_: logged.append(text))
+    reader = encoder()
+    reader.tokenizer.model_max_length = 32
+    made(reader, [Item("q", text=" ".join(TEXTS * 9))])
+    assert logged == []
 
 
 def test_a_fingerprint_sees_weights_and_every_option() -> None:

@@ -33,6 +33,25 @@ def require_template(name: str, template: str) -> str:
     return template
 
 
+def require_room(tokenizer: Any, template: str, limit: int) -> None:
+    """Require a template that leaves room for a text.
+
+    Args:
+        tokenizer: A tokenizer of transformers.
+        template: The template.
+        limit: Most tokens.
+
+    Raises:
+        OptionError: If it leaves none.
+    """
+    alone = len(_read(tokenizer, template, ""))
+    if alone >= limit:
+        raise OptionError(
+            f"the prompt alone has {alone} tokens of at most {limit}; shorten it, or leave out the paper's with "
+            "preset=none"
+        )
+
+
 def tokens(tokenizer: Any, template: str, text: str, limit: int) -> tuple[list[int], bool]:
     """Return the tokens of a text in a template, and whether the text was cut to fit.
 
@@ -43,19 +62,18 @@ def tokens(tokenizer: Any, template: str, text: str, limit: int) -> tuple[list[i
         tokenizer: A tokenizer of transformers.
         template: The template.
         text: The text.
-        limit: Most tokens.
-
-    Raises:
-        OptionError: If the template alone leaves no room.
+        limit: Most tokens, more than the template alone has.
     """
-    found = list(tokenizer(template.replace(PLACE, text))["input_ids"])
+    found = _read(tokenizer, template, text)
     if len(found) <= limit:
         return found, False
-    empty = list(tokenizer(template.replace(PLACE, ""))["input_ids"])
-    if len(empty) >= limit:
-        raise OptionError(f"the prompt alone has {len(empty)} tokens of at most {limit}; shorten it")
-    tail = _shared_end(found, empty)
+    tail = _shared_end(found, _read(tokenizer, template, ""))
     return found[: limit - tail] + found[len(found) - tail :], True
+
+
+def _read(tokenizer: Any, template: str, text: str) -> list[int]:
+    """Return tokens, however many: of too many, transformers warns of what does not come, as they are cut."""
+    return list(tokenizer(template.replace(PLACE, text), verbose=False)["input_ids"])
 
 
 def _shared_end(one: Sequence[int], other: Sequence[int]) -> int:

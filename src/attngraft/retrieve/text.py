@@ -22,7 +22,7 @@ from attngraft.retrieve import keys as key_file
 from attngraft.retrieve.items import Item
 from attngraft.retrieve.keys import Json, Keys, Kind
 from attngraft.retrieve.projections import find_projections, reading
-from attngraft.retrieve.prompts import PAPER, PLACE, require_template, tokens
+from attngraft.retrieve.prompts import PAPER, PLACE, require_room, require_template, tokens
 
 POOLINGS = ("last", "mean", "first")
 PRECISIONS = ("float32", "bfloat16", "float16", "auto")
@@ -96,6 +96,8 @@ class TextEncoder:
         is_pair = getattr(network.config, "is_encoder_decoder", False)
         self.network = (network.get_encoder() if is_pair else network).eval()
         self.max_tokens = _limit(self.network, self.tokenizer, max_tokens)
+        for template in (self.document, self.prompt):  # before hours of documents that no query could be asked of
+            require_room(self.tokenizer, template, self.max_tokens)
         found = find_projections(self.network, self._try_out)
         self.layers = _chosen(len(found), layers)
         chosen = [found[layer] for layer in self.layers]
