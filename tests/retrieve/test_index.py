@@ -169,6 +169,23 @@ def test_the_same_call_completes_what_is_missing(tmp_path: Path, store: str) -> 
         Index.build(DOCS, model=Letters(), path=tmp_path / "i", store=other)
 
 
+def test_the_same_call_takes_fields_that_have_changed(tmp_path: Path, store: str) -> None:
+    before = Index.build(DOCS, model=Letters(), path=tmp_path / "i", store=store)
+    importance, keys = before.importance(), before.store.keys(["d3"])
+    now = [{**one, "shelf": float("nan")} for one in DOCS]
+    now[3] = {**DOCS[3], "shelf": 7}
+    encoder, said = Letters(), Said()
+    index = Index.build(now, model=encoder, path=tmp_path / "i", store=store, progress=said)
+    assert encoder.encoded == []
+    assert said.lines == ["23 of 23 items have other fields now, which are taken"]
+    assert [hit.id for hit in index.search("tide", where="shelf = 7")] == ["d3"]
+    np.testing.assert_allclose(index.store.keys(["d3"]).heads, keys.heads, rtol=1e-6)
+    np.testing.assert_allclose(index.importance(), importance, rtol=1e-6)
+    said.lines.clear()
+    again = Index.build(now, model=encoder, path=tmp_path / "i", store=store, progress=said)
+    assert (said.lines, encoder.encoded, len(again)) == ([], ["query"], 23)
+
+
 class Pictures(Letters):
     """Letters that takes images, and reads none."""
 
@@ -182,7 +199,8 @@ def test_another_part_of_the_same_image_is_another_item(tmp_path: Path, store: s
     part = Item("a#1", path=tmp_path / "a.png", fields=box)
     Index.build([whole, part], model=Pictures(), path=tmp_path / "i", store=store)
     again = Item("a#1", path=tmp_path / "a.png", fields={**box, "n": 2.0, "left": 0})
-    assert len(Index.build([whole, again], model=Pictures(), path=tmp_path / "i", store=store)) == 2
+    index = Index.build([whole, again], model=Pictures(), path=tmp_path / "i", store=store)
+    assert (len(index), index.store.fields(["a#1"])[0]["n"]) == (2, 2.0)
     moved = Item("a#1", path=tmp_path / "a.png", fields={**box, **changed})
     with pytest.raises(DataError, match=r"'a#1' is not what the index has under this id \(1 items changed\)"):
         Index.build([whole, moved], model=Pictures(), path=tmp_path / "i", store=store)

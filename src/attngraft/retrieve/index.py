@@ -20,11 +20,13 @@ from attngraft.retrieve.encoders import encoder_of, rebuilt
 from attngraft.retrieve.items import CUT, SIDES, Item, Source, Value, ids_of, read_items
 from attngraft.retrieve.keys import Encoder, Keys
 from attngraft.retrieve.rank import HeadVote, vote
-from attngraft.retrieve.stores.base import Store
+from attngraft.retrieve.stores.base import Store, kept
 from attngraft.retrieve.stores.opening import create, open_store
 
 DIGEST = "_digest"
 """The field that tells whether an item is still what it was; names with this first sign are ours."""
+AT_ONCE = 16384
+"""Items whose keys are held in memory at once when their fields change."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,9 @@ class Index:
                 f"standard={standard} and dtype={dtype}; use the same, or build another index"
             )
         index = cls(encoder, opened, description, folder)
-        index._add(_missing(items, opened), progress)
+        missing = _missing(items, opened)
+        index._describe(items, progress)
+        index._add(missing, progress)
         return index
 
     @classmethod
@@ -259,7 +263,8 @@ class Index:
         weights = self._weights(settings, progress)
         ranked = vote(found, np.tile(weights, len(keys)), n=n, rule=settings.rule)[0]
         if len(ranked) < n:
-            reason = f"{len(self)} items" if len(ranked) == len(self) else f"{len(ranked)} that the filter lets pass"
+            items = "1 item" if len(self) == 1 else f"{len(self)} items"
+            reason = items if len(ranked) == len(self) else f"{len(ranked)} that the filter lets pass"
             progress.line(f"asked for {n}, and the index has {reason}")
         fields = self.store.fields([one.id for one in ranked])
         return [
@@ -324,6 +329,28 @@ class Index:
             self.store.add(keys, [{**by_id[name].fields, DIGEST: digest(by_id[name])} for name in keys.ids])
             done += len(keys)
             progress.started(f"encoding: {done} of {len(items)} items")
+        self._compact()
+
+    def _describe(self, items: Sequence[Item], progress: Progress) -> None:
+        """Give items that are stored already the fields that they have now; their keys stay.
+
+        Whoever is killed in between finds them again among what is missing.
+        """
+        known = set(self.ids)
+        there = [item for item in items if item.id in known]
+        stored = self.store.fields(ids_of(there))
+        wanted = [{**kept(item.fields), DIGEST: of.get(DIGEST)} for item, of in zip(there, stored, strict=True)]
+        changed = [at for at, (now, of) in enumerate(zip(wanted, stored, strict=True)) if now != of]
+        for start in range(0, len(changed), AT_ONCE):
+            some = changed[start : start + AT_ONCE]
+            keys = self.store.keys(ids_of([there[at] for at in some]))
+            self.store.delete(keys.ids)
+            self.store.add(keys, [wanted[at] for at in some])
+        if changed:
+            progress.line(f"{len(changed)} of {len(there)} items have other fields now, which are taken")
+            self._compact()
+
+    def _compact(self) -> None:
         compact = getattr(self.store, "compact", None)
         if compact is not None:
             compact()
