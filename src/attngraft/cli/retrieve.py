@@ -68,7 +68,8 @@ def index(words: tuple[str, ...], output: Path | None) -> None:
 
     with _progress() as progress:
         built = Index.build(str(source), model=str(model), path=folder, progress=progress, **_for_encoder(options))
-    click.echo(f"attngraft: {folder} holds {len(built)} items, {built.store.heads} heads x {built.store.dim}")
+    items = "1 item" if len(built) == 1 else f"{len(built)} items"
+    click.echo(f"attngraft: {folder} holds {items}, {built.store.heads} heads x {built.store.dim}")
 
 
 @retrieve.command()

@@ -92,7 +92,8 @@ def _table(results: Results) -> Table:
     table = Table(box=None, title=f"documents among the first {results.setting.n}", title_justify="left")
     table.add_column("row")
     for group in bands:
-        table.add_column("all" if group.name == "all" else f"{group.name} aspects", justify="right")
+        said = "all" if group.name == "all" else f"{group.name} aspect{'' if group.name == '1' else 's'}"
+        table.add_column(said, justify="right")
     if results.setting.categories:
         table.add_column("categories", justify="right")
     further = list(results.rows[-1].further)
