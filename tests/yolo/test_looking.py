@@ -13,6 +13,7 @@ from packaging.version import Version
 from PIL import Image
 from ultralytics import RTDETR
 from ultralytics import YOLO as StockYOLO
+from ultralytics.utils.ops import xywhr2xyxyxyxy
 
 from attngraft import maps
 from attngraft._core.errors import MapError
@@ -56,10 +57,26 @@ def test_finds_what_the_host_finds(name: str) -> None:
         scores = torch.tensor([d.score for d in own])
         assert (scores[:, None] - theirs.conf).abs().amin(0).max() < 1e-5
         assert scores.tolist() == sorted(scores.tolist(), reverse=True)
+        boxes = torch.tensor([d.box for d in own])
         if result.obb is None:  # the host cuts boxes to the image
-            boxes = torch.minimum(torch.tensor([d.box for d in own]).clamp(min=0), torch.tensor([96, 64, 96, 64]))
-            apart = (boxes[:, None] - theirs.xyxy[None]).abs().amax(2)
-            assert apart.amin(0).max() < 0.01
+            boxes = torch.minimum(boxes.clamp(min=0), torch.tensor([96, 64, 96, 64]))
+        apart = (boxes[:, None] - theirs.xyxy[None]).abs().amax(2)
+        assert apart.amin(0).max() < 0.01
+
+
+def test_oriented_boxes_of_an_end_to_end_head() -> None:
+    """Its rows hold a centre and a size, where those of other end-to-end heads hold corners."""
+    network = opened("yolo26n-obb").model.eval()
+    if not network.model[-1].end2end:  # the newer default of the host
+        network.model[-1].end2end = True
+    images = torch.rand(1, 3, 64, 96)
+    watched = Watched(network)
+    rows = network(images)[0][0].detach()  # centre, size, score, class and angle
+    corners = xywhr2xyxyxyxy(torch.cat((rows[:, :4], rows[:, 6:]), 1))
+    theirs = torch.cat((corners.amin(1), corners.amax(1)), 1)[rows[:, 4] > 0.05]
+    boxes = torch.tensor([d.box for d in watched.find(images, confidence=0.01)[0]])
+    assert len(theirs) > 3
+    assert (boxes[:, None] - theirs[None]).abs().amax(2).amin(0).max() < 0.01
 
 
 @pytest.mark.parametrize("name", [*HEADS, "rtdetr-resnet50", "yolo11n-cls"])
@@ -108,6 +125,17 @@ def test_prepares_as_the_host_does(name: str) -> None:
         assert prepared.tensor.shape == (1, 3, 64, 64)
         assert prepared.back((0, prepared.offset[1])) == pytest.approx((0, 0), abs=1e-6)
         assert prepared.back((64, prepared.offset[1] + 50 * prepared.scale[1])) == pytest.approx((90, 50))
+
+
+def test_boxes_of_a_thin_image_lie_where_its_pixels_do() -> None:
+    """Of 3 rows at a scale of 0.24, 0.72 rows would be left: the host makes it one, so that 1 pixel stands for 3."""
+    watched = Watched(opened("yolo11n"))
+    image = np.zeros((3, 400, 3), np.uint8)
+    prepared = watched.prepare(image, 96)
+    assert prepared.scale == (96 / 400, 1 / 3)
+    (rows,) = (prepared.tensor[0, 0, :, 0] < 0.1).nonzero(as_tuple=True)  # black; the padding is grey
+    assert [float(edge) for edge in (rows[0], rows[-1] + 1)] == [prepared.offset[1], prepared.offset[1] + 1]
+    assert prepared.back((0, rows[0], 96, rows[-1] + 1)) == pytest.approx((0, 0, 400, 3))
 
 
 def test_prepares_for_a_grayscale_model_as_the_host_does(gray_model: Path, tmp_path: Path) -> None:

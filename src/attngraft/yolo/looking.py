@@ -137,9 +137,10 @@ class Watched:
             scales, offsets = (width / image.shape[1], height / image.shape[0]), (0.0, 0.0)
         else:
             ratio = min(height / image.shape[0], width / image.shape[1])
-            inner = [round(side * ratio) for side in image.shape[1::-1]]
+            inner = [max(round(side * ratio), 1) for side in image.shape[1::-1]]
             left, top = ((whole - part) / 2 for whole, part in zip(padded.shape[1::-1], inner, strict=True))
-            scales, offsets = (ratio, ratio), (round(left - 0.1), round(top - 0.1))
+            scales = (inner[0] / image.shape[1], inner[1] / image.shape[0])  # each side is rounded for itself
+            offsets = (round(left - 0.1), round(top - 0.1))
         return Prepared(tensor[:, :channels].to(weight), scales, offsets)
 
     def predict(self, images: Tensor) -> Predictions:
@@ -167,8 +168,10 @@ class Watched:
             boxes = xywh2xyxy(raw[0].squeeze(0)) * images.new_tensor([W, H, W, H])
             return Predictions(boxes, raw[1].squeeze(0).sigmoid())
         boxes, scores, *extra = decoded.transpose(1, 2).tensor_split((4, 4 + self.head.nc), 2)
-        if not (self.head.end2end or self.head.xyxy):
-            boxes = _upright(boxes, extra[0][..., -1:]) if self.task == "obb" else xywh2xyxy(boxes)
+        if self.task == "obb":  # whose head decodes a centre and a size whatever form it is asked for
+            boxes = _upright(boxes, extra[0][..., -1:])
+        elif not (self.head.end2end or self.head.xyxy):
+            boxes = xywh2xyxy(boxes)
         return Predictions(boxes, scores)
 
     @torch.no_grad()
