@@ -117,7 +117,7 @@ MUTATIONS = [
     Mutation(
         "cascaded_group", "scale dropped", "at_least_single(queries) * self.key_dim**-0.5", "at_least_single(queries)"
     ),
-    Mutation("cascaded_group", "relu dropped", "self.mixed(found).relu()", "self.mixed(found)"),
+    Mutation("cascaded_group", "relu dropped", "self.proj(found.relu())", "self.proj(found)"),
     Mutation("mha", "scale dropped", "attention(q, k, v)", "attention(q, k, v, scale=1.0)"),
     Mutation("mha", "query and key swapped", "attention(q, k, v)", "attention(k, q, v)"),
     Mutation("mha", "bias dropped", "self.proj(gathered)", "gathered @ self.proj.weight.T"),

@@ -70,13 +70,10 @@ def what_ran(name: str, module: nn.Module, x: Tensor) -> Tensor:
     attention = module.get_submodule(INNER.get(name, ""))
     mixture = attention.mixture
     caught: dict[str, Tensor] = {}
+    parts: list[Tensor] = []  # one, or one for each head
     reader = attention.get_submodule(mixture.enters)
     beside = BESIDE.get("psa_attention" if name == "psa_block" else name)
-    handles = [
-        reader.register_forward_hook(
-            lambda _m, inputs, out: caught.update(mixture=inputs[0] if mixture.enters else out)
-        )
-    ]
+    handles = [reader.register_forward_hook(lambda _m, inputs, out: parts.append(inputs[0] if mixture.enters else out))]
     if beside:
         handles.append(
             attention.get_submodule(beside).register_forward_hook(lambda _m, _i, out: caught.update(beside=out))
@@ -84,7 +81,7 @@ def what_ran(name: str, module: nn.Module, x: Tensor) -> Tensor:
     module(x)
     for handle in handles:
         handle.remove()
-    gathered = as_tokens(caught["mixture"], mixture, x.shape[2:])
+    gathered = as_tokens(parts[0] if len(parts) == 1 else torch.cat(parts, 1), mixture, x.shape[2:])
     if beside:
         gathered = gathered - caught["beside"][:, :, : x.shape[2], : x.shape[3]].flatten(2).transpose(1, 2)
     return gathered

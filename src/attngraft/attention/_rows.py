@@ -31,7 +31,8 @@ class Mixture(NamedTuple):
     """Where what a module mixed can be read off while it runs.
 
     Attributes:
-        enters: Path of the child whose input carries it; empty for the module's own output.
+        enters: Path of the child whose input carries it; empty for the module's own output. A child that is called once
+            for each head, in their order, is given each head's share, so that a head may depend on the one before.
         layout: ``"map"`` for ``(B, C, H, W)``, ``"cells"`` for ``(B, H, W, C)``, ``"tokens"`` for ``(B, N, C)``,
             ``"pooled"`` for one vector ``(B, C)`` that all cells share.
     """

@@ -113,7 +113,7 @@ class CascadedGroupAttention(Attention):
         self.qkv = nn.ModuleList(conv_norm(self.head_dim, 2 * key_dim + self.head_dim) for _ in sizes)
         self.local = nn.ModuleList(conv_norm(key_dim, key_dim, size, groups=key_dim) for size in sizes)
         self.table = nn.Parameter(torch.zeros(heads, window, window))  # by the distances along y and x
-        self.mixed = nn.Identity()  # where what was mixed can be read off
+        self.mixed = nn.Identity()  # where what each head mixed can be read off, before the next head takes it
         self.proj = conv_norm(channels, channels)
         if zero_init:
             nn.init.zeros_(self.proj.get_parameter("1.weight"))
@@ -133,8 +133,8 @@ class CascadedGroupAttention(Attention):
         """Return the projected results of all heads."""
         self.check(x)
         H, W = x.shape[2:]
-        found = torch.cat([out for *_, out in self._cascade(x)], 1)
-        projected: Tensor = self.proj(self.mixed(found).relu())
+        found = torch.cat([out for *_, out in self._cascade(x, self.mixed)], 1)
+        projected: Tensor = self.proj(found.relu())
         return projected[:, :, :H, :W]
 
     def attention_rows(self, x: Tensor, cells: Cells = None) -> Tensor:
@@ -167,8 +167,13 @@ class CascadedGroupAttention(Attention):
         values = [v[:, :, :H, :W].flatten(2) for _, _, v, _ in self._cascade(x)]
         return torch.stack(values, 1).transpose(2, 3)
 
-    def _cascade(self, x: Tensor) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
-        """Return queries, keys, values and results of each head, as maps; with ``border="zero"`` padded ones."""
+    def _cascade(self, x: Tensor, mixed: nn.Module | None = None) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """Return queries, keys, values and results of each head, as maps; with ``border="zero"`` padded ones.
+
+        Args:
+            x: The input.
+            mixed: What each result passes through.
+        """
         if self.border == "zero":
             x = pad_end(x.permute(0, 2, 3, 1), self.window, 0.0).permute(0, 3, 1, 2)
         widths = (self.key_dim, self.key_dim, self.head_dim)
@@ -176,7 +181,8 @@ class CascadedGroupAttention(Attention):
         for head, share in enumerate(x.chunk(self.heads, 1)):
             q, k, v = self.qkv[head](share + found[-1][3] if found else share).split_with_sizes(widths, 1)
             q = self._convolved(q, head)
-            found.append((q, k, v, self._attend(q, k, v, head)))
+            out = self._attend(q, k, v, head)
+            found.append((q, k, v, mixed(out) if mixed else out))
         return found
 
     def _convolved(self, q: Tensor, head: int) -> Tensor:

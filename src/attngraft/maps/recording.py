@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain, islice
 from typing import Any
 
 import torch
@@ -34,8 +35,8 @@ class RecordedAttention:
         self.module: nn.Module = how.module
         self._how = how
         self._kept: tuple[Any, ...] | None = None
-        self._mixed: Tensor | None = None
-        self._entered: Tensor | None = None
+        self._mixed: list[Tensor] = []  # in one part, or in one for each head
+        self._entered: list[Tensor] = []
 
     @property
     def grid(self) -> Grid | None:
@@ -80,9 +81,9 @@ class RecordedAttention:
             MapError: If the module has not run while it was recorded, or does not say where its mixture is.
         """
         kept = self._call()
-        if self._how.mixture is None or self._entered is None:
+        if self._how.mixture is None or not self._entered:
             raise MapError(f"{self.name} does not say where its mixture is read off; give its class a `mixture`")
-        return self._how.mixed(_as_weights(self.module, self._entered), kept)
+        return self._how.mixed(_as_weights(self.module, self.joined(self._entered)), kept)
 
     def weighted(self, score: Tensor, cells: Cells = None) -> Tensor:
         """Return each weight times the derivative of a score with respect to it.
@@ -115,8 +116,8 @@ class RecordedAttention:
         index = query_cells(cells, len(upstream), upstream.shape[2], upstream.device)
         return rows * (choose(upstream, index) @ values.transpose(2, 3)).to(rows.dtype)
 
-    def carrier(self) -> Tensor:
-        """Return the tensor that carries the mixture, with its graph.
+    def carriers(self) -> list[Tensor]:
+        """Return the tensors that carry the mixture, with their graph: one, or one for each head after the other.
 
         Raises:
             MapError: If the pass ran without gradients, or the module does not say where its mixture is.
@@ -124,12 +125,17 @@ class RecordedAttention:
         self._call()
         if self._how.mixture is None:
             raise MapError(f"{self.name} does not say where its mixture is read off; give its class a `mixture`")
-        if self._mixed is None or not self._mixed.requires_grad:
+        if not self._mixed or not all(part.requires_grad for part in self._mixed):
             raise MapError(
                 f"{self.name} was recorded without gradients; run the model outside torch.no_grad(), "
                 "on an input with requires_grad"
             )
         return self._mixed
+
+    def joined(self, parts: Sequence[Tensor]) -> Tensor:
+        """Put the parts of a mixture, or of its gradient, beside each other along its channels."""
+        assert self._how.mixture is not None
+        return parts[0] if len(parts) == 1 else torch.cat(list(parts), 1 if self._how.mixture.layout == "map" else -1)
 
     def _call(self) -> tuple[Any, ...]:
         if self._kept is None:
@@ -147,14 +153,17 @@ def mixture_gradients(attentions: Sequence[RecordedAttention], score: Tensor) ->
     Raises:
         MapError: If the pass ran without gradients, or the score does not depend on one of them.
     """
-    mixed = [attention.carrier() for attention in attentions]
-    if not mixed:
+    carriers = [attention.carriers() for attention in attentions]
+    if not carriers:
         return []
-    gradients = torch.autograd.grad(score, mixed, retain_graph=True, allow_unused=True)
-    for attention, gradient in zip(attentions, gradients, strict=True):
-        if gradient is None:
+    gradients = iter(torch.autograd.grad(score, list(chain(*carriers)), retain_graph=True, allow_unused=True))
+    joined = []
+    for attention, parts in zip(attentions, carriers, strict=True):
+        found = [gradient for gradient in islice(gradients, len(parts)) if gradient is not None]
+        if len(found) < len(parts):
             raise MapError(f"the score does not depend on {attention.name}")
-    return list(gradients)
+        joined.append(attention.joined(found))
+    return joined
 
 
 class RecordedGate:
@@ -311,7 +320,7 @@ def _watch_attention(attention: RecordedAttention) -> list[Any]:
     how = attention._how
 
     def note(_module: nn.Module, args: Any, kwargs: Any) -> None:
-        attention._kept, attention._mixed, attention._entered = how.keep(args, kwargs), None, None
+        attention._kept, attention._mixed, attention._entered = how.keep(args, kwargs), [], []
 
     handles = [attention.module.register_forward_pre_hook(note, with_kwargs=True)]
     if how.mixture is not None:
@@ -325,13 +334,14 @@ def _watch_mixture(attention: RecordedAttention, enters: str) -> Any:
     if enters and not isinstance(child, nn.MultiheadAttention):
 
         def before(_module: nn.Module, args: Any) -> None:
-            attention._mixed, attention._entered = args[0], args[0].detach()
+            attention._mixed.append(args[0])
+            attention._entered.append(args[0].detach())
 
         return child.register_forward_pre_hook(before)
 
     def after(_module: nn.Module, _args: Any, output: Any) -> None:
-        attention._mixed = output[0] if isinstance(output, tuple) else output
-        attention._entered = attention._mixed.detach().clone()  # what comes after may overwrite it in place
+        attention._mixed.append(output[0] if isinstance(output, tuple) else output)
+        attention._entered.append(attention._mixed[-1].detach().clone())  # what comes after may overwrite it in place
 
     return child.register_forward_hook(after, prepend=True)  # before a graft on this module changes its output
 
