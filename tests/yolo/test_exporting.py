@@ -347,5 +347,11 @@ def test_an_opset_that_is_too_old_is_said_before_anything_is_written() -> None:
     assert {file.name for file in Path.cwd().iterdir()} <= {"cache"}
 
 
+def test_an_opset_that_the_host_refuses_for_a_decoder_is_said_before_anything_is_written() -> None:
+    with pytest.raises(OptionError, match=r"Ultralytics writes RT-DETR from ONNX opset 16 on; got opset=15$"):
+        export("rtdetr-resnet50.yaml", format="onnx", imgsz=64, images=1, opset=15)
+    assert {file.name for file in Path.cwd().iterdir()} <= {"cache"}
+
+
 def test_the_older_name_of_an_option_is_taken() -> None:
     assert export(MICRO, imgsz=64, pictures=1).images == "1 generated images"

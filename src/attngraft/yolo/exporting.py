@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from ultralytics.engine.exporter import export_formats
 from ultralytics.nn.autobackend import AutoBackend
+from ultralytics.nn.modules import RTDETRDecoder
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 from attngraft._core.calls import tensors
@@ -38,13 +39,15 @@ from attngraft.yolo.recipe import Recipe
 from attngraft.yolo.workshop import take_place, workshop
 
 SCHEMA = "attngraft.export/3"
-"""Since version 2 with ``sure``; since version 3 ``images`` in place of ``images``."""
+"""Since version 2 with ``sure``; since version 3 ``images`` in place of ``pictures``."""
 OWN_FORMATS = {"torchscript": "*.torchscript", "onnx": "*.onnx", "openvino": "*.xml"}
 PRECISIONS: Mapping[str, Precision] = {
     "8": "int8", "int8": "int8", "w8a8": "int8", "16": "fp16", "fp16": "fp16", "w16a16": "fp16",
 }  # fmt: skip
 """What ``quantize`` of Ultralytics stands for; anything else is compared as fp32: no deviation passes unseen."""
 
+DECODER_OPSET = 16
+"""The oldest ONNX opset that Ultralytics takes for RT-DETR, whose decoder samples maps by ``GridSample``."""
 SHARE_OF_WEIGHTS: Mapping[Precision, float] = {"fp32": 1.0, "fp16": 0.5, "int8": 0.25}
 """Bytes that a file takes at least, by those of the weights in float32."""
 
@@ -131,7 +134,7 @@ def export(
         format: The word of Ultralytics, such as ``onnx``, ``openvino`` or ``torchscript``.
         source: Images to compare on, a file or a folder; None takes those of ``data``, or generated ones.
         data: The data file of Ultralytics; int8 is calibrated on it.
-        images: How many to compare on; ``images`` is taken for it too.
+        images: How many to compare on; ``pictures`` is taken for it too.
         check: Whether a file over its bound is put aside and raises; else the record alone says so.
         output: The file to write, or the folder to put it in; None writes it beside the model.
         **options: The export options of Ultralytics.
@@ -222,6 +225,8 @@ def _require_opset(network: Any, options: Mapping[str, Any]) -> None:
         raise OptionError(f"export takes opset as a number, such as opset=12, got opset={asked!r}")
     if asked > OPSET and (newest := newest_opset(asked)) < asked:
         raise OptionError(f"PyTorch {torch.__version__} writes no ONNX opset {asked}; the newest is opset={newest}")
+    if asked < DECODER_OPSET and isinstance(network.model[-1], RTDETRDecoder):
+        raise OptionError(f"Ultralytics writes RT-DETR from ONNX opset {DECODER_OPSET} on; got opset={asked}")
     if asked >= OPSET:
         return
     side = 2 * largest_stride(network)
