@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.utils import prune
 from torch.utils.flop_counter import FlopCounterMode
 
 import attngraft.attention as zoo
@@ -38,6 +39,38 @@ def gradients(module: nn.Module, x: Tensor) -> dict[str, Tensor]:
     module.zero_grad()
     module(x.requires_grad_()).square().mean().backward()
     return {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
+
+
+class Doubled(nn.Module):
+    """A layer in an adapter, as LoRA's: it acts in the call, and still shows the layer's own weight."""
+
+    def __init__(self, base: nn.Module) -> None:
+        super().__init__()
+        self.base = base
+        self.weight, self.bias = base.weight, base.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * self.base(x)
+
+
+def double_by_a_hook(module: nn.Module, path: str) -> None:
+    module.get_submodule(path).register_forward_hook(lambda _module, _inputs, output: 2 * output)
+
+
+def double_by_an_adapter(module: nn.Module, path: str) -> None:
+    module.set_submodule(path, Doubled(module.get_submodule(path)))
+
+
+def double_by_the_instance(module: nn.Module, path: str) -> None:
+    layer = module.get_submodule(path)
+    usual = layer.forward
+    layer.forward = lambda x: 2 * usual(x)
+
+
+def layers(module: nn.Module) -> list[str]:
+    """Return the paths of the layers that have weights, convolutions, linear layers and norms."""
+    kinds = (nn.Conv2d, nn.Conv1d, nn.Linear, nn.GroupNorm, nn.LayerNorm, nn.BatchNorm1d, nn.BatchNorm2d)
+    return [path for path, layer in module.named_modules() if isinstance(layer, kinds) and layer.weight is not None]
 
 
 BACKEND = "aot_eager" if torch.__version__ >= (2, 10) else "inductor"
@@ -131,6 +164,40 @@ class TestContract:
             found.append([y, x.grad, *(p.grad for p in twin.parameters())])
         for usual, other in zip(*found, strict=True):
             torch.testing.assert_close(other, usual, atol=1e-9, rtol=1e-9)
+
+    @pytest.mark.parametrize("double", [double_by_a_hook, double_by_an_adapter, double_by_the_instance])
+    def test_what_is_added_to_a_layer_acts(self, name: str, double: Callable[[nn.Module, str], None]) -> None:
+        module = build(name).double().eval()
+        x = torch.randn(2, 64, 7, 5, dtype=torch.float64)
+        for path in layers(module):
+            heavy, changed = copy.deepcopy(module), copy.deepcopy(module)
+            with torch.no_grad():
+                for parameter in heavy.get_submodule(path).parameters():
+                    parameter.mul_(2)
+            double(changed, path)
+            torch.testing.assert_close(changed(x), heavy(x), atol=1e-9, rtol=1e-9, msg=path)
+
+    def test_a_pruned_layer_trains(self, name: str) -> None:
+        """Pruning sets the weight in each call: one that was read before the call is that of the step before."""
+        module = build(name).double().eval()
+        for path in layers(module):
+            pruned, usual = copy.deepcopy(module), copy.deepcopy(module)
+            mask = torch.rand_like(usual.get_submodule(path).weight).round()
+            prune.custom_from_mask(pruned.get_submodule(path), "weight", mask)
+            pruned.get_submodule(path).weight_orig.register_hook(lambda gradient, mask=mask: gradient * mask)
+            with torch.no_grad():
+                usual.get_submodule(path).weight.mul_(mask)
+            for step in range(2):
+                outputs = []
+                for twin in (pruned, usual):
+                    x = torch.randn(2, 64, 7, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(step))
+                    outputs.append(twin(x))
+                    twin.zero_grad()
+                    outputs[-1].square().mean().backward()
+                torch.testing.assert_close(*outputs, atol=1e-9, rtol=1e-9, msg=path)
+                usual.get_submodule(path).weight.grad.mul_(mask)
+                for twin in (pruned, usual):
+                    torch.optim.SGD(twin.parameters(), 0.1).step()
 
     def test_survives_pickle_and_deepcopy(self, name: str) -> None:
         module = build(name)

@@ -163,6 +163,20 @@ def is_transformed() -> bool:
     return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
 
 
+def is_as_built(layer: nn.Module, kind: type[nn.Module]) -> bool:
+    """Tell whether calling a layer does what its weights say, so that they may be read in place of the call.
+
+    They may not where the layer is pruned, hooked, parametrised, quantised or wrapped by an adapter such as LoRA: what
+    was added acts only in the call, and reading past it would drop it without a word.
+
+    Args:
+        layer: The child of a mechanism.
+        kind: The class that the mechanism built.
+    """
+    added = (layer._forward_pre_hooks, layer._forward_hooks, layer._backward_pre_hooks, layer._backward_hooks)
+    return type(layer) is kind and "forward" not in layer.__dict__ and not any(len(hooks) for hooks in added)
+
+
 def feature_map(module: nn.Module, channels: int, x: Tensor) -> None:
     """Require a floating-point map ``(B, channels, H, W)`` with no empty axis, of the module's own type.
 

@@ -7,7 +7,10 @@ layer before it are then wrong, and nothing says so (2.13, 2.14.1).
 
 from __future__ import annotations
 
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attngraft._core.checks import is_as_built
 
 
 def to_tokens(x: Tensor) -> Tensor:
@@ -48,3 +51,21 @@ def to_heads(tokens: Tensor, heads: int) -> Tensor:
     """
     B, N, _ = tokens.shape
     return tokens.reshape(B, N, heads, -1).transpose(1, 2)
+
+
+def convolve_heads(layer: nn.Module, x: Tensor, heads: int) -> Tensor:
+    """Convolve the channels of each head by the same filters.
+
+    Args:
+        layer: A depth-wise ``Conv2d`` over the d channels of a head, with a bias.
+        x: A map ``(B, heads * d, H, W)``.
+        heads: Number of heads.
+
+    Returns:
+        The convolved map, ``(B, heads * d, H, W)``.
+    """
+    if isinstance(layer, nn.Conv2d) and is_as_built(layer, nn.Conv2d) and layer.bias is not None:
+        weight, bias = layer.weight.repeat(heads, 1, 1, 1), layer.bias.repeat(heads)
+        return F.conv2d(x, weight, bias, padding=layer.padding, groups=x.shape[1])
+    convolved: Tensor = layer(x.reshape(-1, x.shape[1] // heads, *x.shape[2:]))
+    return convolved.reshape(x.shape)

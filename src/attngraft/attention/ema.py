@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attngraft._core.checks import divides, largest_divisor
+from attngraft._core.checks import divides, is_as_built, largest_divisor
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
 
@@ -35,9 +35,9 @@ from attngraft.attention._base import Attention
 class EMA(Attention):
     """Gate the cells of each group of channels by cross-spatial attention.
 
-    All groups share one set of weights. The 3x3 convolution is never made in full: it is needed only as a weighted sum
+    All groups share one set of weights. The 3x3 convolution is not made in full: it is needed only as a weighted sum
     of its channels, for which the filters are summed first, and as its mean, which follows from means over the map and
-    its borders.
+    its borders. It is where it or the norm was changed after it was built, by pruning, a hook or an adapter.
 
     Args:
         channels: Number of channels C.
@@ -86,12 +86,22 @@ class EMA(Attention):
     def _cell_gate(self, grouped: Tensor) -> Tensor:
         """Return the gate of each cell, ``(B·g, 1, H, W)``, of groups ``(B·g, n, H, W)``."""
         rows, columns = grouped.mean(3), grouped.mean(2)  # (B·g, n, H), (B·g, n, W)
-        first = self._normalise(grouped * self._strip_gates(rows, columns))  # (B·g, n, H, W)
+        gated = grouped * self._strip_gates(rows, columns)
+        if not (is_as_built(self.conv3x3, nn.Conv2d) and is_as_built(self.gn, nn.GroupNorm)):
+            return self._gate_as_written(self.gn(gated), self.conv3x3(grouped))
+        first = self._normalise(gated)  # (B·g, n, H, W)
         first_weight = self.gn.bias.softmax(0)  # (n,), for the mean of each channel of `first` is its bias
         second_weight = self._mean_of_conv3x3(grouped, rows).softmax(1)  # (B·g, n)
         logits = (second_weight.unsqueeze(1) @ first.flatten(2)).view(-1, 1, *grouped.shape[2:])  # (B·g, 1, H, W)
         logits = logits + self._sum_of_conv3x3(grouped, first_weight)
         return logits.sigmoid()
+
+    @staticmethod
+    def _gate_as_written(first: Tensor, second: Tensor) -> Tensor:
+        """Return the gate of each cell from the maps of both branches, ``(B·g, n, H, W)`` each, by the paper."""
+        weights = [branch.mean((2, 3)).softmax(1).unsqueeze(1) for branch in (first, second)]  # (B·g, 1, n)
+        logits = weights[0] @ second.flatten(2) + weights[1] @ first.flatten(2)
+        return torch.unflatten(logits, 2, first.shape[2:]).sigmoid()
 
     def _strip_gates(self, rows: Tensor, columns: Tensor) -> Tensor:
         """Return the product of both strip gates, ``(B·g, n, H, W)``."""

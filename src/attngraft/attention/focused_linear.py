@@ -23,6 +23,7 @@ from attngraft._core.registry import register
 from attngraft.attention._base import Attention
 from attngraft.attention._precision import no_autocast
 from attngraft.attention._rows import Cells, Mixture, choose, query_cells
+from attngraft.attention._tokens import convolve_heads
 
 EPSILON = 1e-6
 """What the authors' code adds to each feature after the ReLU, and again to the denominator."""
@@ -108,7 +109,7 @@ class FocusedLinearAttention(Attention):
         self.check(x)
         q, k, v = self._vectors(x)
         mixed = self._attend(q.flatten(2), k.flatten(2), v.flatten(2)).view_as(x).to(v.dtype)
-        attended: Tensor = self.proj(mixed + self._convolve(v))
+        attended: Tensor = self.proj(mixed + convolve_heads(self.dwc, v, self.heads))
         return attended
 
     def attention_rows(self, x: Tensor, cells: Cells = None) -> Tensor:
@@ -168,12 +169,6 @@ class FocusedLinearAttention(Attention):
         sharp = x**self.focusing_factor
         stretch = x.square().sum(2, keepdim=True) / sharp.square().sum(2, keepdim=True)
         return torch.unflatten(sharp.flatten(1, 2), 1, (self.heads, -1)), largest * stretch.sqrt()
-
-    def _convolve(self, v: Tensor) -> Tensor:
-        """Return the depthwise convolution of the values, the same in every head, ``(B, C, H, W)``."""
-        assert self.dwc.bias is not None
-        weight, bias = self.dwc.weight.repeat(self.heads, 1, 1, 1), self.dwc.bias.repeat(self.heads)
-        return F.conv2d(v, weight, bias, padding=self.kernel_size // 2, groups=self.channels)
 
 
 def two_sizes(who: str, sizes: tuple[int, int]) -> tuple[int, int]:

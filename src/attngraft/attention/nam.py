@@ -60,7 +60,7 @@ class NAM(Attention):
 
     def gate_map(self, x: Tensor) -> Tensor:
         """Return the gate, ``(B, C, H, W)``."""
+        normed: Tensor = self.norm(x)  # before its weight is read: pruning sets that in the call
         scales = self.norm.weight.detach() if self.detach else self.norm.weight
         shares = F.normalize(scales.abs(), p=1.0, dim=0)  # (C,), sums to 1
-        gate: Tensor = (self.norm(x) * shares[:, None, None]).sigmoid()
-        return gate
+        return (normed * shares[:, None, None]).sigmoid()

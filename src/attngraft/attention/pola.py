@@ -24,6 +24,7 @@ from attngraft.attention._base import Attention
 from attngraft.attention._official import renamed
 from attngraft.attention._precision import at_least_single, no_autocast, through
 from attngraft.attention._rows import Cells, Mixture, choose, query_cells
+from attngraft.attention._tokens import convolve_heads
 from attngraft.attention.focused_linear import two_sizes
 
 EPSILON = 1e-6
@@ -124,7 +125,7 @@ class PolaLinearAttention(Attention):
                 for half, queries in zip(halves, (same, opposite), strict=True)
             ]
         mixed = self.mixed(torch.cat(parts, 2).reshape(x.shape).to(self.proj.weight.dtype))
-        return through(self.proj, mixed + self._convolve(v), gate)
+        return through(self.proj, mixed + convolve_heads(self.local, v, self.heads), gate)
 
     def attention_rows(self, x: Tensor, cells: Cells = None) -> Tensor:
         """Return the weights with which chosen cells gathered all values, ``(B, 2h, Q, N)``.
@@ -161,12 +162,6 @@ class PolaLinearAttention(Attention):
         q, k = (self._heads(at_least_single(t) * inverse) for t in (q, k))
         (q_plus, q_minus), (k_plus, k_minus) = ((t.relu() ** power, (-t).relu() ** power) for t in (q, k))
         return torch.cat((q_plus, q_minus), 2), torch.cat((q_minus, q_plus), 2), torch.cat((k_plus, k_minus), 2)
-
-    def _convolve(self, v: Tensor) -> Tensor:
-        """Return the depth-wise convolution of the values, the same in every head, ``(B, C, H, W)``."""
-        assert self.local.bias is not None
-        weight, bias = self.local.weight.repeat(self.heads, 1, 1, 1), self.local.bias.repeat(self.heads)
-        return F.conv2d(v, weight, bias, padding=self.kernel_size // 2, groups=self.channels)
 
 
 def from_official(state: Mapping[str, Tensor], map_size: tuple[int, int] | None = None) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from attngraft._core.checks import one_of, positive
+from attngraft._core.checks import is_as_built, one_of, positive
 from attngraft._core.errors import OptionError
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
@@ -108,7 +108,7 @@ class PolarizedSelfAttention(Attention):
     def channel_gate(self, x: Tensor) -> Tensor:
         """Return one weight a channel, ``(B, C, 1, 1)``."""
         cells = x.flatten(2)  # (B, C, N)
-        attention = _project(self.channel_q.weight, self.channel_q.bias, cells).softmax(2)  # (B, 1, N)
+        attention = _project(self.channel_q, cells).softmax(2)  # (B, 1, N)
         pooled = (cells @ attention.transpose(1, 2)).squeeze(2)  # (B, C); the weights sum to 1, so W_v may come after
         gate: Tensor = self.channel_z(self.channel_v(pooled)).sigmoid()  # (B, C)
         return gate[:, :, None, None]
@@ -117,14 +117,12 @@ class PolarizedSelfAttention(Attention):
         """Return one weight a cell, ``(B, 1, H, W)``."""
         cells = x.flatten(2)  # (B, C, N)
         query: Tensor = self.spatial_q(x.mean((2, 3))).unsqueeze(1)  # (B, 1, C/2)
-        weight, bias = self.spatial_v.weight, self.spatial_v.bias
         if self.form == "official" and self.order == "sequential":
-            logits = query @ (weight @ cells).softmax(2)  # (B, 1, N)
+            logits = query @ _project(self.spatial_v, cells).softmax(2)  # (B, 1, N)
         elif self.form == "official":
-            logits = (query @ weight @ cells).softmax(2)  # (B, 1, N)
+            logits = _weighted_sum(query, self.spatial_v, cells).softmax(2)  # (B, 1, N)
         else:
-            query = query.softmax(2)
-            logits = _project(query @ weight, (query * bias).sum(2, keepdim=True), cells)  # (B, 1, N)
+            logits = _weighted_sum(query.softmax(2), self.spatial_v, cells)  # (B, 1, N)
         return torch.unflatten(logits, 2, x.shape[2:]).sigmoid()  # (B, 1, H, W)
 
     def macs(self, height: int, width: int) -> int:
@@ -136,7 +134,18 @@ class PolarizedSelfAttention(Attention):
         return (2 * C + half * C + half) * N + vectors
 
 
-def _project(weight: Tensor, bias: Tensor | None, cells: Tensor) -> Tensor:
-    """Return ``weight x + bias`` at every cell."""
-    logits = torch.matmul(weight, cells)
-    return logits if bias is None else logits + bias
+def _project(layer: nn.Module, cells: Tensor) -> Tensor:
+    """Return what a linear layer makes of every cell, ``(B, c, N)``, of cells ``(B, C, N)``."""
+    if isinstance(layer, nn.Linear) and is_as_built(layer, nn.Linear):
+        projected = torch.matmul(layer.weight, cells)
+        return projected if layer.bias is None else projected + layer.bias[:, None]
+    called: Tensor = layer(cells.transpose(1, 2))
+    return called.transpose(1, 2)
+
+
+def _weighted_sum(query: Tensor, layer: nn.Module, cells: Tensor) -> Tensor:
+    """Return the sum of a linear layer's outputs at every cell, weighted by ``(B, 1, c)``, without making them."""
+    if not (isinstance(layer, nn.Linear) and is_as_built(layer, nn.Linear)):
+        return query @ _project(layer, cells)
+    logits = query @ layer.weight @ cells  # (B, 1, N)
+    return logits if layer.bias is None else logits + (query * layer.bias).sum(2, keepdim=True)

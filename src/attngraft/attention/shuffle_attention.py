@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attngraft._core.checks import largest_divisor, multiple_of, nearest_divisors, positive
+from attngraft._core.checks import is_as_built, largest_divisor, multiple_of, nearest_divisors, positive
 from attngraft._core.errors import OptionError
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
@@ -101,6 +101,9 @@ class ShuffleAttention(Attention):
 
     def _cell_gate(self, v: Tensor) -> Tensor:
         """Return ``sigmoid(cell_weight * norm(v) + cell_bias)``, both affine maps in one: a pass less over the map."""
+        if not is_as_built(self.norm, GroupNorm):
+            weight, bias = self.cell_weight[:, None, None], self.cell_bias[:, None, None]
+            return torch.addcmul(bias, self.norm(v), weight).sigmoid()
         weight = self.norm.weight * self.cell_weight
         bias = torch.addcmul(self.cell_bias, self.norm.bias, self.cell_weight)
         return torch.group_norm(v, self.norm.num_groups, weight, bias, self.norm.eps).sigmoid()
