@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from attngraft._core.errors import DataError, OptionError, OutputError
+from attngraft._core.lettering import CHINESE_FONTS
 
 Rgb = tuple[int, int, int]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -29,13 +30,6 @@ PALETTE: tuple[Rgb, ...] = (
 )
 """Colours of the classes, told apart by most colour-blind readers; white text is legible on each."""
 
-FONTS = (
-    ("NotoSansCJK-Regular.ttc", 2), ("NotoSansCJKsc-Regular.otf", 0), ("NotoSansSC-Regular.otf", 0),
-    ("SourceHanSansSC-Regular.otf", 0), ("wqy-microhei.ttc", 0), ("wqy-zenhei.ttc", 0),
-    ("DroidSansFallbackFull.ttf", 0), ("msyh.ttc", 0), ("simhei.ttf", 0), ("simsun.ttc", 0), ("PingFang.ttc", 0),
-    ("Hiragino Sans GB.ttc", 0), ("STHeiti Light.ttc", 0), ("Arial Unicode.ttf", 0),
-)  # fmt: skip
-"""Fonts with Chinese characters that systems have, and which of a file's fonts is the one of simplified Chinese."""
 _WIDE = ("DejaVuSans.ttf", "LiberationSans-Regular.ttf", "Arial.ttf", "arial.ttf")
 """Fonts with the letters of other alphabets, where there is none with Chinese characters, which have those too."""
 _DEFAULT_HAS = frozenset("…·‘’“”")
@@ -86,7 +80,7 @@ def font_for(text: str, size: float) -> Font:
 @cache
 def chinese_font(size: float) -> Font | None:
     """Return a font of this system with Chinese characters; None where there is none."""
-    return _installed(FONTS, size)
+    return _installed([(file, index) for _, file, index in CHINESE_FONTS], size)
 
 
 def _installed(fonts: Sequence[tuple[str, int]], size: float) -> Font | None:

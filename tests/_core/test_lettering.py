@@ -27,7 +27,7 @@ def saved(figure: Figure, *, as_text: bool = False) -> list[str]:
 
 
 def test_a_name_without_a_font_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lettering, "FAMILIES", ())
+    monkeypatch.setattr(lettering, "CHINESE_FONTS", ())
     (said,) = saved(named("注意力机制"))
     assert said.startswith("a name has characters that no font of this system has")
     assert saved(named("注意力机制"), as_text=True) == []  # a browser has fonts of its own
@@ -37,7 +37,7 @@ def test_a_name_without_a_font_is_said_once(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_name_is_drawn_by_a_font_of_this_system() -> None:
     from matplotlib.font_manager import fontManager
 
-    if not {font.name for font in fontManager.ttflist} & set(lettering.FAMILIES):
+    if not {font.name for font in fontManager.ttflist} & {name for name, _, _ in lettering.CHINESE_FONTS}:
         pytest.skip("needs a font with Chinese characters, such as Noto Sans CJK")
     assert saved(named("注意力机制")) == []
 

@@ -75,7 +75,7 @@ def test_an_svg_and_a_png_follow_the_locale(seen: Look, tmp_path: Path, monkeypa
     speak(monkeypatch, LANG="zh_CN.UTF-8")
     assert "ODAM：类别" in seen.save(tmp_path / "zh.svg").read_text(encoding="utf-8")
     assert np.array_equal(np.asarray(seen.figure()), english) == (not language.has_font("zh"))
-    monkeypatch.setattr(drawing, "FONTS", (("no-such-font.ttf", 0),))
+    monkeypatch.setattr(drawing, "CHINESE_FONTS", (("No Such Font", "no-such-font.ttf", 0),))
     drawing.chinese_font.cache_clear()
     assert np.array_equal(np.asarray(seen.figure()), english)  # nobody asked for Chinese
     monkeypatch.setattr(seen, "language", "zh")

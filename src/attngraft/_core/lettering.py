@@ -7,12 +7,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-FAMILIES = (
-    "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Source Han Sans SC", "WenQuanYi Micro Hei",
-    "WenQuanYi Zen Hei", "Droid Sans Fallback", "Microsoft YaHei", "SimHei", "SimSun", "PingFang SC",
-    "Hiragino Sans GB", "Arial Unicode MS",
+CHINESE_FONTS = (
+    ("Noto Sans CJK SC", "NotoSansCJKsc-Regular.otf", 0), ("Noto Sans CJK JP", "NotoSansCJK-Regular.ttc", 2),
+    ("Noto Sans SC", "NotoSansSC-Regular.otf", 0), ("Source Han Sans SC", "SourceHanSansSC-Regular.otf", 0),
+    ("WenQuanYi Micro Hei", "wqy-microhei.ttc", 0), ("WenQuanYi Zen Hei", "wqy-zenhei.ttc", 0),
+    ("Droid Sans Fallback", "DroidSansFallbackFull.ttf", 0), ("Microsoft YaHei", "msyh.ttc", 0),
+    ("SimHei", "simhei.ttf", 0), ("SimSun", "simsun.ttc", 0), ("PingFang SC", "PingFang.ttc", 0),
+    ("Hiragino Sans GB", "Hiragino Sans GB.ttc", 0), ("STHeiti", "STHeiti Light.ttc", 0),
+    ("Arial Unicode MS", "Arial Unicode.ttf", 0),
 )  # fmt: skip
-"""Fonts with Chinese characters that systems have."""
+"""Fonts with Chinese characters that systems have: the family by which matplotlib knows one, the file by which Pillow
+does, and which of the file's fonts is the one of simplified Chinese."""
 
 
 @contextmanager
@@ -30,7 +35,7 @@ def lettered(figure: Any, *, as_text: bool = False) -> Iterator[None]:
     from matplotlib.text import Text
 
     known = {font.name for font in fontManager.ttflist}
-    families = [*matplotlib.rcParams["font.family"], *(name for name in FAMILIES if name in known)]
+    families = [*matplotlib.rcParams["font.family"], *(name for name, _, _ in CHINESE_FONTS if name in known)]
     for text in figure.findobj(Text):
         text.set_fontfamily(families)
     with warnings.catch_warnings(record=True) as caught:
