@@ -185,9 +185,7 @@ def test_a_frozen_backbone_trains_its_grafts_and_their_norms_alone_also_resumed(
 
     model.add_callback("on_train_epoch_start", stop)
     with pytest.raises(KeyboardInterrupt):
-        model.train(
-            data=tiny_data("detect"), project=str(Path.cwd()), name="run", freeze=4, nbs=4, **{**TRAIN, "epochs": 2}
-        )
+        model.train(data=tiny_data("detect"), project=str(Path.cwd()), name="run", freeze=4, **{**TRAIN, "epochs": 2})
     resumed = StockYOLO("run/weights/last.pt")
     gates = {key: value.clone() for key, value in resumed.model.state_dict().items() if key.endswith("gamma")}
     resumed.train(resume=True)

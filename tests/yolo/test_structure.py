@@ -15,7 +15,7 @@ from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 
 from attngraft._core.errors import AttngraftError, CheckpointError, ModelYamlError
 from attngraft.yolo.model import open_stock
-from attngraft.yolo.structure import misplaced, require_model
+from attngraft.yolo.structure import misplaced, require_model_yaml
 
 GOOD: dict[str, Any] = {
     "nc": 2,
@@ -60,20 +60,20 @@ def changed(path: list[Any], value: Any) -> dict[str, Any]:
     ],
 )
 def test_a_slip_names_its_row(path: list[Any], value: Any, message: str) -> None:
-    require_model(GOOD, "m.yaml")
+    require_model_yaml(GOOD, "m.yaml")
     with pytest.raises(ModelYamlError, match=message):
-        require_model(changed(path, value), "m.yaml")
+        require_model_yaml(changed(path, value), "m.yaml")
 
 
 def test_a_row_behind_the_head_is_named() -> None:
     model = copy.deepcopy(yaml_model_load("yolo11n.yaml"))
     model["head"].append([-1, 1, "SE", []])
     with pytest.raises(ModelYamlError, match=r"m.yaml ends in row 24 \(SE\), behind its head, row 23 \(Detect\)"):
-        require_model(model, "m.yaml")
+        require_model_yaml(model, "m.yaml")
     model["head"][-1] = [-1, 1, "MyDetect", ["nc"]]
-    require_model(model, "m.yaml")  # a head of the user's own
+    require_model_yaml(model, "m.yaml")  # a head of the user's own
     model["head"][-2:] = [[-1, 1, "nn.ConvTranspose2d", [64, 64]], [-1, 1, "MyHead", []]]
-    require_model(model, "m.yaml")
+    require_model_yaml(model, "m.yaml")
 
 
 def test_a_model_without_a_head_says_what_is_missing() -> None:
@@ -129,7 +129,7 @@ def test_every_stock_yaml_passes() -> None:
     files = sorted((Path(ultralytics.__file__).parent / "cfg" / "models").rglob("*.yaml"))
     assert len(files) > 50
     for file in files:
-        require_model(yaml_model_load(str(file)), str(file))
+        require_model_yaml(yaml_model_load(str(file)), str(file))
         assert misplaced(yaml_model_load(str(file))) == "", file
 
 
@@ -208,7 +208,7 @@ def test_the_activation_of_a_file_runs_no_program(activation: str) -> None:
         open_stock("bad.yaml")
     assert not Path("ran").exists()
     for good in ("nn.ReLU()", "torch.nn.LeakyReLU(0.1, inplace=True)"):
-        require_model(changed(["activation"], good), "m.yaml")
+        require_model_yaml(changed(["activation"], good), "m.yaml")
 
 
 def test_files_that_are_based_on_each_other_are_named() -> None:

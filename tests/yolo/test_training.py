@@ -225,9 +225,8 @@ def test_a_run_that_equals_its_baseline_says_why() -> None:
 
 
 def test_a_training_notes_how_far_its_grafts_came(tiny_data: Data) -> None:
-    options = {**TRAIN, "nbs": 4, "batch": 4}
     runs = {
-        name: train(recipe, tiny_data("detect"), seed=0, folder=Path(name).resolve(), options={**options, **more})
+        name: train(recipe, tiny_data("detect"), seed=0, folder=Path(name).resolve(), options={**TRAIN, **more})
         for name, recipe, more in (
             ("stock", "attngraft-micro.yaml", {}),
             ("moves", "attngraft-micro.yaml+se@P3+eca(init=paper)@1", {}),
