@@ -1,4 +1,4 @@
-"""The options of a training: checked before anything is built, every default written out."""
+"""The options of a training run: checked before anything is built, every default written out."""
 
 from __future__ import annotations
 

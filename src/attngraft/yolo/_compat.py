@@ -23,7 +23,7 @@ the globals of ``nn.tasks`` (added to)
 ``nn.tasks.Index`` (named in rows)
     Rows that take one map from a backbone's list. Relies on the arguments ``[channels, index]``.
 ``utils.torch_utils.get_flops`` (wrapped)
-    ``model.info()`` and the summary of a training print it. Ultralytics profiles by hooks and stride-sized proxies:
+    ``model.info()`` and the summary of a training run print it. Ultralytics profiles by hooks and stride-sized proxies:
     24 times too low for attention at P3 in 8.4.0 to 8.4.100, blind to kernels of an own autograd function in every
     release, and silently 0.0 where the unrelated package ``thop`` is installed. Ours counts what is dispatched at the
     size itself, for grafted and stock models alike, so that two summaries compare. Relies on the signature
@@ -168,7 +168,7 @@ def _parse_model(wrapped: Callable[..., Any], _instance: None, args: Any, kwargs
     call.apply_defaults()
     d, channels, verbose = dict(call.arguments["d"]), call.arguments["ch"], call.arguments["verbose"]
     where = str(d.get("yaml_file") or "the model YAML")
-    structure.require_model(d, where)
+    structure.require_model_yaml(d, where)
     structure.drop_anchors(d)
     specs = rows.take_grafts(d)
     host_names = wrapped.__globals__

@@ -94,11 +94,11 @@ def require_model(file: Path, loaded: Any) -> None:
     tensors = max(sum(isinstance(value, torch.Tensor) for value in one.values()) for one in held)
     if not tensors:
         raise CheckpointError(
-            f"{file} holds a {type(loaded).__name__} and no model; give the best.pt or last.pt of a training"
+            f"{file} holds a {type(loaded).__name__} and no model; give the best.pt or last.pt of a training run"
         )
     raise CheckpointError(
-        f"{file} holds {tensors} tensors and no model (a state dict); give the best.pt or last.pt of the training, or "
-        "load it into the model that it belongs to: model = attngraft.YOLO('yolo11n.yaml'); "
+        f"{file} holds {tensors} tensors and no model (a state dict); give the best.pt or last.pt of the training run, "
+        "or load it into the model that it belongs to: model = attngraft.YOLO('yolo11n.yaml'); "
         "model.model.load_state_dict(torch.load(FILE)); model.save('best.pt')"
     )
 

@@ -81,7 +81,7 @@ class YOLO(StockYOLO):
                 "init=paper converges faster"
             )
         if not from_weights:
-            self.overrides["pretrained"] = False  # train() then builds from the YAML under the seed of the training
+            self.overrides["pretrained"] = False  # train() then builds from the YAML under the seed of the run
 
 
 def graft(base: str, grafts: str, out: str | Path, *, overwrite: bool = False) -> Path:
@@ -133,7 +133,7 @@ def _build(base: str, *, task: str | None, verbose: bool) -> Any:
         ModelYamlError: If it cannot be built.
     """
     model_yaml = load_yaml(base)
-    structure.require_model(model_yaml, base)
+    structure.require_model_yaml(model_yaml, base)
     head = getattr(tasks, model_yaml["head"][-1][2], None)
     try:
         if isinstance(head, type) and issubclass(head, RTDETRDecoder):

@@ -32,7 +32,7 @@ ACTIVATION_HOMES = ("nn", "torch.nn")
 """Where the class of an activation lies; Ultralytics evaluates the text, which could be any program."""
 
 
-def require_model(model_yaml: Any, where: str) -> None:
+def require_model_yaml(model_yaml: Any, where: str) -> None:
     """Require a mapping with a backbone and a head whose rows can be read.
 
     Args:
@@ -90,7 +90,7 @@ def misplaced(model_yaml: Mapping[str, Any]) -> str:
     In every stock YAML each row is read by one behind it, and the last row reads no bare `Concat` or upsampling.
 
     Args:
-        model_yaml: The parsed YAML, of a form that `require_model` takes.
+        model_yaml: The parsed YAML, of a form that `require_model_yaml` takes.
 
     Returns:
         A clause that names the rows; an empty text where nothing looks so.
