@@ -6,6 +6,7 @@ import hashlib
 import re
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -85,6 +86,15 @@ def checksum(name: str) -> str:
             f"the source of {name} cannot be read ({error.strerror or error}), and records keep a checksum of it; "
             "define its class in a file"
         ) from error
+
+
+def checksums() -> dict[str, str]:
+    """Return the checksums of all mechanisms that are not attngraft's own, plugins' too, of which one can be had."""
+    found = {}
+    for name in mechanisms():
+        with suppress(OptionError):  # whoever asks for it is told by `checksum`
+            found[name] = checksum(name)
+    return {name: one for name, one in found.items() if one}
 
 
 def require_buildable(given: Iterable[str], instrument: Instrument) -> None:

@@ -27,10 +27,12 @@ def serve(orders: TextIO, answers: TextIO, sources: Sequence[str] = ()) -> None:
     import torch
 
     from attngraft.probe.instrument import Instrument, ProbeRun, train
-    from attngraft.probe.names import checksum, enter
+    from attngraft.probe.names import checksums, enter
 
     torch.set_num_threads(1)
-    checksums = {name: checksum(name) for name in map(enter, sources)}  # of what was imported, whatever is edited later
+    for source in sources:
+        enter(source)
+    of_files = checksums()  # of what was imported, whatever is edited later
 
     def answer(**content: Any) -> None:
         answers.write(json.dumps(content) + "\n")
@@ -45,7 +47,7 @@ def serve(orders: TextIO, answers: TextIO, sources: Sequence[str] = ()) -> None:
             traceback.print_exc()
             answer(error=first_line(error))
         else:
-            answer(record=asdict(replace(record, source=checksums.get(run.mechanism.partition("(")[0], ""))))
+            answer(record=asdict(replace(record, source=of_files.get(run.mechanism.partition("(")[0], ""))))
 
 
 def main() -> None:
