@@ -326,3 +326,13 @@ def test_an_index_of_images_is_built_reopened_and_searched_by_image_object_and_c
     assert {hit.id for hit in tiles} <= {f"{number}.png" for number in range(5)}
     with pytest.raises(DataError, match="either texts or images"):
         Index.build([Item("a", path=images / "0.png"), "words"], model=tmp_path / "best.pt")
+
+
+def test_an_index_by_a_recipe_is_searched_when_it_is_opened_again(tmp_path: Path, images: Path) -> None:
+    before = torch.get_rng_state()
+    built = Index.build(images, model="attngraft-micro.yaml+mhsa(init=paper)@P3", path=tmp_path / "i", imgsz=64)
+    asked = next(iter(sorted(images.rglob("*.png"))))
+    found = [hit.id for hit in built.search(asked, 2)]
+    torch.rand(1)  # whatever was drawn since
+    assert [hit.id for hit in Index.open(tmp_path / "i").search(asked, 2)] == found
+    torch.set_rng_state(before)

@@ -65,7 +65,10 @@ class Detector:
         if isinstance(model, (str, Path)):
             from attngraft.yolo import YOLO
 
-            model = YOLO(model)
+            # What a recipe draws at random has to be the same numbers again when a query comes.
+            with torch.random.fork_rng(devices=()):
+                torch.manual_seed(0)
+                model = YOLO(model)
         self.watched = Watched(model)
         self.network: nn.Module = self.watched.network.requires_grad_(False)
         self.names = self.watched.names
