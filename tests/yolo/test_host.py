@@ -160,3 +160,16 @@ def test_without_a_network_nothing_of_ours_asks_for_one(fresh: Callable[..., str
     said = fresh(TRACE, YOLO_OFFLINE="")
     assert "OURS []" in said
     assert "SAID yolo11n.pt was not found, and there is no network to download it; put the file here" in said
+
+
+@pytest.mark.parametrize(
+    ("names", "said"), [("", "key missing. either 'names' or 'nc' are required"), ("names: []", "0-class dataset")]
+)
+def test_a_data_file_without_classes_is_told_what_it_lacks(tmp_path: Path, names: str, said: str) -> None:
+    file = tmp_path / "data.yaml"
+    file.write_text(f"train: images\nval: images\n{names}\n")
+    with pytest.raises(DataError, match=said) as raised:
+        host.read_data(str(file))
+    assert "\n" not in str(raised.value)
+    assert str(raised.value).startswith(str(file))
+    assert "❌" not in str(raised.value)

@@ -118,9 +118,16 @@ def read_data(file: str) -> dict[str, Any]:
 
     Args:
         file: Path of the data file.
+
+    Raises:
+        DataError: If it lacks a key, or has no class.
     """
     require_data(file)
-    found: dict[str, Any] = check_det_dataset(file, autodownload=False)
+    try:
+        found: dict[str, Any] = check_det_dataset(file, autodownload=False)
+    except (SyntaxError, KeyError) as error:  # which key it is stands in the second line
+        said = " ".join(str(error.args[0] if error.args else error).replace("❌", "").replace(" .", ".").split())
+        raise DataError(said if file in said else f"{file}: {said}") from error
     return found
 
 
