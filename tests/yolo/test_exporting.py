@@ -320,6 +320,12 @@ def test_an_opened_model_is_exported_as_well() -> None:
     assert export(attngraft.YOLO(MICRO), imgsz=64, images=1).deviation.within
 
 
+def test_a_decoder_that_lacks_a_setting_of_the_export_is_compared() -> None:
+    record = export("yolov8n-rtdetr.yaml+mhsa(init=paper)@P5", imgsz=64, images=1)
+    assert record.deviation.within
+    assert {o.name for o in record.deviation.outputs} >= {"scores"}
+
+
 def test_an_old_opset_is_exported_where_the_arithmetic_allows_it() -> None:
     onnx = pytest.importorskip("onnx", reason="needs the [export] extra")
     record = export("attngraft-micro.yaml+dat(init=paper)@P3", format="onnx", imgsz=64, images=1, opset=12)

@@ -118,7 +118,7 @@ def reference(network: Any, settings: Mapping[str, Any] | None = None) -> nn.Mod
     module: Any = deepcopy(network).float().cpu().eval()
     head = module.model[-1]
     for name, value in (settings or {}).items():
-        if getattr(head, name) != value:  # of older releases end2end can be read only
+        if getattr(head, name, None) != value:  # a decoder may lack it; of older releases end2end can be read only
             setattr(head, name, value)
     module = module.fuse(verbose=False)
     for part in module.modules():
