@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from ultralytics import YOLO as StockYOLO
 from ultralytics.nn.modules import RTDETRDecoder, head
 
 import attngraft
@@ -324,6 +325,22 @@ def test_a_decoder_that_lacks_a_setting_of_the_export_is_compared() -> None:
     record = export("yolov8n-rtdetr.yaml+mhsa(init=paper)@P5", imgsz=64, images=1)
     assert record.deviation.within
     assert {o.name for o in record.deviation.outputs} >= {"scores"}
+
+
+@pytest.mark.parametrize(
+    ("opened", "called"),
+    [
+        (lambda: StockYOLO("attngraft-micro.yaml"), "attngraft-micro.yaml"),
+        (lambda: attngraft.YOLO("yolov8n-rtdetr.yaml"), "yolov8n-rtdetr.yaml"),  # an RTDETR, which is no YOLO
+    ],
+    ids=["stock", "rtdetr"],
+)
+def test_a_model_that_the_host_opened_is_exported_by_its_name(opened: Callable[[], Any], called: str) -> None:
+    record = export(opened(), imgsz=64, images=1, output=Path("out"))
+    assert record.deviation.within
+    assert record.model == json.loads(record.record_file.read_text())["model"] == called
+    assert record.file.parent == Path("out").absolute()
+    assert record.file.stem == Path(called).stem
 
 
 def test_an_old_opset_is_exported_where_the_arithmetic_allows_it() -> None:

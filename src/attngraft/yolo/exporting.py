@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from ultralytics.engine.exporter import export_formats
+from ultralytics.engine.model import Model
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.nn.modules import RTDETRDecoder
 from ultralytics.utils import DEFAULT_CFG_DICT
@@ -34,6 +35,7 @@ from attngraft.yolo import export_images
 from attngraft.yolo.deviations import HEAD_SETTINGS, SURE, Comparison, Precision, compare, reference
 from attngraft.yolo.host import packages_named
 from attngraft.yolo.imgsz import largest_stride
+from attngraft.yolo.looking import title
 from attngraft.yolo.model import YOLO
 from attngraft.yolo.recipe import Recipe
 from attngraft.yolo.workshop import take_place, workshop
@@ -113,7 +115,7 @@ class ExportRecord:
 
 
 def export(
-    model: str | Path | YOLO,
+    model: str | Path | Model,
     *,
     format: str = "torchscript",
     source: str | Path | None = None,
@@ -130,7 +132,7 @@ def export(
     ``FILE.parity.json`` in either case. With ``dynamic=True`` sizes other than the exported one are compared too.
 
     Args:
-        model: A recipe, a checkpoint, or an opened model.
+        model: A recipe, a checkpoint, or an opened model: a `YOLO`, or any other of Ultralytics.
         format: The word of Ultralytics, such as ``onnx``, ``openvino`` or ``torchscript``.
         source: Images to compare on, a file or a folder; None takes those of ``data``, or generated ones.
         data: The data file of Ultralytics; int8 is calibrated on it.
@@ -198,16 +200,14 @@ def export(
     return record
 
 
-def _opened(model: str | Path | YOLO, output: str | Path | None) -> tuple[YOLO, str]:
+def _opened(model: str | Path | Model, output: str | Path | None) -> tuple[Model, str]:
     """Open a model whose export goes to the output, beside the checkpoint, or here; return it with its name."""
-    if isinstance(model, YOLO):
-        opened, name = model, str(getattr(model, "ckpt_path", None) or model)
-    else:
-        opened, name = YOLO(model), str(model)
+    opened: Model = model if isinstance(model, Model) else YOLO(model)  # an opened RT-DETR or YOLO-World is no YOLO
     network: Any = opened.model
+    name = str(model) if opened is not model else str(getattr(model, "ckpt_path", None) or title(model, network))
     if output is not None:
         network.pt_path = str(_beside(Path(output), name))
-    elif not isinstance(model, YOLO) and Recipe.parse(name).grafts and getattr(network, "pt_path", None):
+    elif opened is not model and Recipe.parse(name).grafts and getattr(network, "pt_path", None):
         network.pt_path = str(Path.cwd() / Path(network.pt_path).name)  # and not in the cache of seed checkpoints
     return opened, name
 
@@ -258,7 +258,7 @@ class _Noted:
 
 
 @contextmanager
-def _noted(model: YOLO) -> Iterator[_Noted]:
+def _noted(model: Model) -> Iterator[_Noted]:
     """Note what the exporter of Ultralytics settles inside."""
     noted = _Noted()
 
@@ -295,7 +295,7 @@ def _precise(options: Mapping[str, Any]) -> tuple[dict[str, Any], Precision]:
     return said, precision
 
 
-def _write(model: YOLO, kind: str, precision: Precision, options: Mapping[str, Any]) -> Path:
+def _write(model: Model, kind: str, precision: Precision, options: Mapping[str, Any]) -> Path:
     """Let Ultralytics export; it would install what is missing, so that is looked for first."""
     if kind == "onnx":
         extra_package("onnx", "export")

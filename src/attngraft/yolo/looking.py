@@ -60,7 +60,7 @@ class Watched:
             raise MapError(f"a head {type(self.head).__name__} has no boxes or classes to explain; use a detector")
         self.task = str(getattr(model, "task", None) or getattr(self.network, "task", "detect"))
         self.names: dict[int, str] = dict(self.network.names)
-        self.title = _title(model, network)
+        self.title = title(model, network)
         self._grids: list[tuple[int, int]] = []
 
     @property
@@ -240,7 +240,7 @@ class Watched:
         return decoded, raw
 
 
-def _title(model: Any, network: Any) -> str:
+def title(model: Any, network: Any) -> str:
     """Return the name of the file that a model came from; of one made here its base and grafts."""
     file = getattr(model, "ckpt_path", None)
     description = getattr(network, "yaml", None) or {}
