@@ -28,6 +28,23 @@ def test_images_of_a_folder_are_read_as_opencv_reads_them(tmp_path: Path) -> Non
     assert red[0, 0].tolist() == [0, 0, 255]
 
 
+def test_images_of_a_classifiers_folder_are_those_of_its_validation(tmp_path: Path) -> None:
+    for split, grey in (("train", 10), ("val", 200)):
+        (tmp_path / split / "cat").mkdir(parents=True)
+        Image.new("RGB", (8, 6), (grey,) * 3).save(tmp_path / split / "cat" / "0.png")
+    (image,) = images(None, str(tmp_path), 4)
+    assert image[0, 0].tolist() == [200, 200, 200]
+
+
+def test_images_of_a_list_may_have_spaces_and_start_from_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "my images").mkdir()
+    for name, grey in (("my images/a b.png", 10), ("c.png", 200)):
+        Image.new("RGB", (8, 6), (grey,) * 3).save(tmp_path / name)
+    (tmp_path / "val.txt").write_text(f"{tmp_path}/my images/a b.png\n\n./c.png\n")
+    (tmp_path / "data.yaml").write_text(f"path: {tmp_path}\ntrain: val.txt\nval: val.txt\nnames: [cell]\n")
+    assert [int(image[0, 0, 0]) for image in images(None, str(tmp_path / "data.yaml"), 4)] == [10, 200]
+
+
 def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_text("no image")
     with pytest.raises(DataError, match=r"broken\.png is no image that can be read; fix or remove it"):

@@ -17,6 +17,9 @@ from attngraft._core.errors import DataError
 from attngraft.data.scenes import beacon_scene, generator
 from attngraft.export.exported import Array
 
+SPLITS = ("val", "validation", "test", "train")
+"""Folders of a classifier's data, as Ultralytics names them, the one to compare on first."""
+
 
 def images(source: str | Path | None, data: str | None, count: int) -> Iterator[Array]:
     """Yield images as OpenCV reads them."""
@@ -24,7 +27,7 @@ def images(source: str | Path | None, data: str | None, count: int) -> Iterator[
         for index in range(count):
             yield beacon_scene(generator(0, index)).picture[..., ::-1]
         return
-    files = _files(source or check_det_dataset(data, autodownload=False)["val"])
+    files = _files(source or _split(str(data)))
     if not files:
         raise DataError(f"there are no images in {source or data}; name an image, a folder or a data file")
     for file in files[:count]:
@@ -34,11 +37,26 @@ def images(source: str | Path | None, data: str | None, count: int) -> Iterator[
         yield image
 
 
+def _split(data: str) -> Any:
+    """Return where the images of a data set's ``val`` are: of a data file, or of a classifier's folder of splits."""
+    splits = [Path(data, name) for name in SPLITS]
+    here = [folder for folder in splits if folder.is_dir()]
+    if here and not list(Path(data).glob("*.y*ml")):
+        return here[0]
+    return check_det_dataset(data, autodownload=False)["val"]
+
+
 def _files(source: Any) -> list[Path]:
     places = [Path(place) for place in (source if isinstance(source, list) else [source])]
-    listed = [Path(line) for place in places if place.suffix == ".txt" for line in place.read_text().split()]
+    listed = [file for place in places if place.suffix == ".txt" for file in _listed(place)]
     inside = [file for place in places if place.is_dir() for file in sorted(place.rglob("*"))]
     return [file for file in [*places, *listed, *inside] if file.suffix[1:].lower() in IMG_FORMATS]
+
+
+def _listed(file: Path) -> list[Path]:
+    """Return the images that a file names, one a line; ``./`` is the file's own folder, as Ultralytics reads it."""
+    lines = filter(None, map(str.strip, file.read_text(encoding="utf-8").splitlines()))
+    return [file.parent / line[2:] if line.startswith("./") else Path(line) for line in lines]
 
 
 def other_sizes(sides: tuple[int, int], step: int) -> list[tuple[int, int]]:
