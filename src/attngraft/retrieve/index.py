@@ -259,14 +259,16 @@ class Index:
         settings = self._settings(center=center, rule=rule, depth=depth)
         keys = self.keys_of(query, parts, progress=progress)
         progress.started(f"searching {len(self)} items")
-        found = self.store.nearest(keys, max(n, settings.depth or n), center=settings.center, where=where).as_parts()
-        weights = self._weights(settings, progress)
-        ranked = vote(found, np.tile(weights, len(keys)), n=n, rule=settings.rule)[0]
+        with self.store.steady():
+            deep = max(n, settings.depth or n)
+            found = self.store.nearest(keys, deep, center=settings.center, where=where).as_parts()
+            weights = self._weights(settings, progress)
+            ranked = vote(found, np.tile(weights, len(keys)), n=n, rule=settings.rule)[0]
+            fields = self.store.fields([one.id for one in ranked])
         if len(ranked) < n:
             items = "1 item" if len(self) == 1 else f"{len(self)} items"
             reason = items if len(ranked) == len(self) else f"{len(ranked)} that the filter lets pass"
             progress.line(f"asked for {n}, and the index has {reason}")
-        fields = self.store.fields([one.id for one in ranked])
         return [
             Hit(one.id, one.votes, _of_heads(one.by_head, self.store.heads), _shown(of))
             for one, of in zip(ranked, fields, strict=True)

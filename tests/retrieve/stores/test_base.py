@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ import pytest
 from attngraft._core.errors import DataError, OptionError, ShapeError
 from attngraft.retrieve.keys import Keys
 from attngraft.retrieve.rank import Neighbours
+from attngraft.retrieve.stores.arrays import ArrayStore
 from attngraft.retrieve.stores.base import in_space
+from attngraft.retrieve.stores.lance import LanceStore
 from tests.retrieve.stores.conftest import DIM, HEADS, WIDTH, Make, keys
 
 FIELDS = [{"split": "val" if n % 3 == 0 else "train", "n": n} for n in range(40)]
@@ -161,3 +164,23 @@ def test_a_value_that_is_no_number_is_none_at_all(make: Make) -> None:
     assert found("year > 1980") == ["d0", "d2"]
     assert found("year is null") == ["d1"]
     assert store.fields(["d1"]) == [{"year": None}]
+
+
+def test_what_is_read_steadily_fits_together_whoever_deletes_meanwhile(make: Make) -> None:
+    store = make()
+    store.add(keys(0, 8), [{"n": n} for n in range(8)])
+    before = store.spaces().importance()
+    with store.steady():
+        found = store.nearest(keys(1, 1), 3)
+        names = [found.ids[row] for row in found.rows[0, 0]]
+        other = Thread(target=store.delete, args=(names,)) if isinstance(store, ArrayStore) else None
+        if other is not None:  # in LanceDB, threads take turns, and processes do not
+            other.start()
+            other.join()
+        else:
+            LanceStore.open(store._folder).delete(names)
+        assert [of["n"] for of in store.fields(names)] == [int(name[1:]) for name in names]
+        assert len(store.ids) == len(store.keys()) == 8
+        np.testing.assert_allclose(store.spaces().importance(), before)
+    assert len(store.ids) == 5
+    assert not set(names) & {store.nearest(keys(1, 1), 3).ids[row] for row in store.nearest(keys(1, 1), 3).rows[0, 0]}

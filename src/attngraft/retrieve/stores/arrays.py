@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from attngraft.retrieve.stores.folder import Folder, Layout
 from attngraft.retrieve.stores.nearest import Nearest
 from attngraft.retrieve.stores.segments import Segment
 from attngraft.retrieve.stores.view import View
+
+_STEADY: ContextVar[tuple[object, View] | None] = ContextVar("_STEADY", default=None)
+"""The store that this thread reads steadily, and the items as it began."""
 
 
 class ArrayStore:
@@ -87,7 +91,21 @@ class ArrayStore:
     @property
     def ids(self) -> Sequence[str]:
         """Return the ids of all items, in the order in which they were added."""
-        return self._view.ids
+        return self._seen.ids
+
+    @contextmanager
+    def steady(self) -> Iterator[None]:
+        """Read the items as they are now, whoever changes them meanwhile; see `Store.steady`."""
+        before = _STEADY.set((self, self._seen))
+        try:
+            yield
+        finally:
+            _STEADY.reset(before)
+
+    @property
+    def _seen(self) -> View:
+        held = _STEADY.get()
+        return held[1] if held is not None and held[0] is self else self._view
 
     def add(self, keys: Keys, fields: Sequence[Mapping[str, Value]] = ()) -> None:
         """Add items; see `Store.add`."""
@@ -122,23 +140,24 @@ class ArrayStore:
         """Return the fields of some items; see `Store.fields`."""
         names = list(ids)
         found: list[Mapping[str, Value]] = [{}] * len(names)
-        for segment, rows, wanted in self._view.chosen(names):
+        for segment, rows, wanted in self._seen.chosen(names):
             for row, at in zip(rows, wanted, strict=True):
                 found[at] = segment.fields[row]
         return found
 
     def keys(self, ids: Sequence[str] | None = None) -> Keys:
         """Return the keys of some items, or of all, as they are stored; see `Store.keys`."""
-        names = tuple(self.ids if ids is None else ids)
+        view = self._seen
+        names = tuple(view.ids if ids is None else ids)
         heads = np.empty((len(names), self.heads, self.dim), np.float32)
         standard = np.empty((len(names), self.width), np.float32)
-        for segment, rows, wanted in self._view.chosen(names):
+        for segment, rows, wanted in view.chosen(names):
             heads[wanted], standard[wanted] = segment.heads[rows], segment.standard[rows]
         return Keys(names, heads, standard)
 
     def spaces(self, space: Space = "heads", *, center: bool = False) -> HeadSpaces:
         """Return the sums over all keys of a space; see `Store.spaces`."""
-        return self._view.spaces(space, center=center)
+        return self._seen.spaces(space, center=center)
 
     def nearest(
         self, queries: Keys, n: int, *, space: Space = "heads", center: bool = False, where: str | None = None
@@ -146,13 +165,13 @@ class ArrayStore:
         """Return the n nearest items of every query and head, by looking at all; see `Store.nearest`."""
         positive("nearest", n=n)
         require_fit(queries, self.heads, self.dim, 0 if space in ("heads", "joined") else self.width)
-        view = self._view
+        view = self._seen
         allowed = None if where is None else view.allowed(where)
         compared = in_space(space, queries.heads, queries.standard)
         best = Nearest(unit(compared - view.mean(space) if center else compared), n)
         for block in view.units(space, center=center):
             best.see(block, allowed)
-        return Neighbours(self.ids, best.rows, best.similarity)
+        return Neighbours(view.ids, best.rows, best.similarity)
 
     def compact(self) -> None:
         """Merge all files into one, without what was deleted."""

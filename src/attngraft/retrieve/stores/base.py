@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Literal, Protocol, get_args
 
 from numpy.typing import NDArray
@@ -44,6 +45,12 @@ class Store(Protocol):
     @property
     def ids(self) -> Sequence[str]:
         """Return the ids of all items, in the order in which they were added."""
+
+    def steady(self) -> AbstractContextManager[None]:
+        """Read the items as they are now as long as this is open, whatever other threads and processes change.
+
+        What one thread reads in it fits together: what is found is there when its fields are asked for.
+        """
 
     def add(self, keys: Keys, fields: Sequence[Mapping[str, Value]] = ()) -> None:
         """Add items.

@@ -13,6 +13,7 @@ the same files. The names of items are held in memory; their keys are not.
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -94,6 +95,7 @@ class LanceStore:
     def _start(self, folder: Path, table: Any, columns: Columns) -> None:
         self._folder, self._table, self._columns = folder, table, columns
         self._sums = Sums(folder / "sums.npz")
+        self._reading, self._steady = threading.RLock(), 0
         self._known: tuple[int, list[str], list[int]] | None = None
         self.probes: int | None = PROBES
 
@@ -121,6 +123,23 @@ class LanceStore:
     def ids(self) -> Sequence[str]:
         """Return the ids of all items, in the order in which they were added."""
         return self._names()[0]
+
+    @contextmanager
+    def steady(self) -> Iterator[None]:
+        """Read the items as they are now, whoever changes them meanwhile; see `Store.steady`."""
+        with self._reading:  # the threads of a process have one table, which stands at one version
+            if not self._steady:
+                self._see()
+            self._steady += 1
+            try:
+                yield
+            finally:
+                self._steady -= 1
+
+    def _see(self) -> None:
+        """Take the table as others left it."""
+        self._table.checkout_latest()
+        self._columns = Columns.of(self._table.schema, self._folder)
 
     def add(self, keys: Keys, fields: Sequence[Mapping[str, Value]] = ()) -> None:
         """Add items; see `Store.add`."""
@@ -157,31 +176,33 @@ class LanceStore:
 
     def fields(self, ids: Iterable[str]) -> list[Mapping[str, Value]]:
         """Return the fields of some items; see `Store.fields`."""
-        rows = self._rows_of(list(ids))
         found: dict[int, Mapping[str, Value]] = {}
-        for start in range(0, len(rows), BLOCK):
-            wanted = self._table.search().where(_among(rows[start : start + BLOCK])).select(["_row", "_fields"])
-            for one in wanted.to_arrow().to_pylist():
-                found[one["_row"]] = json.loads(one["_fields"])
+        with self.steady():
+            rows = self._rows_of(list(ids))
+            for start in range(0, len(rows), BLOCK):
+                wanted = self._table.search().where(_among(rows[start : start + BLOCK])).select(["_row", "_fields"])
+                for one in wanted.to_arrow().to_pylist():
+                    found[one["_row"]] = json.loads(one["_fields"])
         return [found[row] for row in rows]
 
     def keys(self, ids: Sequence[str] | None = None) -> Keys:
         """Return the keys of some items, or of all, as they are stored; see `Store.keys`."""
-        names = tuple(self.ids if ids is None else ids)
-        place = {row: at for at, row in enumerate(self._rows_of(names))}
-        heads = np.empty((len(names), self.heads, self.dim), np.float32)
-        standard = np.empty((len(names), self.width), np.float32)
-        wanted = sorted(place)
-        for start in range(0, len(wanted), BLOCK):
-            for _, rows, of_heads, of_standard in self._read(_among(wanted[start : start + BLOCK])):
-                at = [place[row] for row in rows]
-                heads[at], standard[at] = of_heads, of_standard
+        with self.steady():
+            names = tuple(self.ids if ids is None else ids)
+            place = {row: at for at, row in enumerate(self._rows_of(names))}
+            heads = np.empty((len(names), self.heads, self.dim), np.float32)
+            standard = np.empty((len(names), self.width), np.float32)
+            wanted = sorted(place)
+            for start in range(0, len(wanted), BLOCK):
+                for _, rows, of_heads, of_standard in self._read(_among(wanted[start : start + BLOCK])):
+                    at = [place[row] for row in rows]
+                    heads[at], standard[at] = of_heads, of_standard
         return Keys(names, heads, standard)
 
     def spaces(self, space: Space = "heads", *, center: bool = False) -> HeadSpaces:
         """Return the sums over all keys of a space; see `Store.spaces`."""
-        self._table.checkout_latest()
-        return self._sums.of(self._version, space, center, lambda: self._summed(space, center=center))
+        with self.steady():
+            return self._sums.of(self._version, space, center, lambda: self._summed(space, center=center))
 
     def nearest(
         self, queries: Keys, n: int, *, space: Space = "heads", center: bool = False, where: str | None = None
@@ -192,15 +213,14 @@ class LanceStore:
         """
         positive("nearest", n=n)
         require_fit(queries, self.heads, self.dim, 0 if space in ("heads", "joined") else self.width)
-        self._table.checkout_latest()
-        self._columns = Columns.of(self._table.schema, self._folder)
-        condition = None if where is None else self._condition(where)
-        compared = in_space(space, queries.heads, queries.standard)
-        if center or space in ("joined", "split"):
-            mean = self.spaces(space).mean.astype(np.float32) if center else np.zeros(1, np.float32)
-            return self._scanned(unit(compared - mean), n, space, mean, condition)
-        names = self._columns.heads if space == "heads" else ["_standard"]
-        return self._asked(unit(compared), n, names, condition)
+        with self.steady():
+            condition = None if where is None else self._condition(where)
+            compared = in_space(space, queries.heads, queries.standard)
+            if center or space in ("joined", "split"):
+                mean = self.spaces(space).mean.astype(np.float32) if center else np.zeros(1, np.float32)
+                return self._scanned(unit(compared - mean), n, space, mean, condition)
+            names = self._columns.heads if space == "heads" else ["_standard"]
+            return self._asked(unit(compared), n, names, condition)
 
     def index(self, partitions: int | None = None) -> None:
         """Make an index (IVF) for each head and the standard key, so that a search looks at some partitions alone.
@@ -231,18 +251,21 @@ class LanceStore:
     @contextmanager
     def _changing(self) -> Iterator[None]:
         """Change the table as the only process that does, from what others left."""
-        with locked(self._folder):
-            self._table.checkout_latest()
-            self._columns = Columns.of(self._table.schema, self._folder)
-            yield
+        with locked(self._folder), self._reading:
+            self._see()
+            self._steady += 1
+            try:
+                yield
+            finally:
+                self._steady -= 1
 
     def _names(self) -> tuple[list[str], list[int]]:
         """Return the ids of all items and their numbers, which rise in the order in which items were added."""
-        self._table.checkout_latest()
-        if self._known is None or self._known[0] != self._version:
-            found = self._table.search().select(["_id", "_row"]).to_arrow().sort_by("_row")
-            self._known = self._version, found["_id"].to_pylist(), found["_row"].to_pylist()
-        return self._known[1], self._known[2]
+        with self.steady():
+            if self._known is None or self._known[0] != self._version:
+                found = self._table.search().select(["_id", "_row"]).to_arrow().sort_by("_row")
+                self._known = self._version, found["_id"].to_pylist(), found["_row"].to_pylist()
+            return self._known[1], self._known[2]
 
     def _rows_of(self, ids: Sequence[str]) -> list[int]:
         """Return the numbers of items.
@@ -300,14 +323,15 @@ class LanceStore:
     def _asked(self, queries: NDArray[np.float32], n: int, columns: Sequence[str], condition: str | None) -> Neighbours:
         """Ask a column for each head, several at the same time."""
         found: dict[int, str] = {}
+        total = len(self.ids)
 
         def ask(head: int) -> list[tuple[list[int], list[float]]]:
-            return self._column(columns[head], queries[:, head], n, condition, found)
+            return self._column(columns[head], queries[:, head], n, condition, found, total)
 
         with ThreadPoolExecutor(AT_ONCE) as pool:
             of_heads = list(pool.map(ask, range(len(columns))))
         place = {row: at for at, row in enumerate(sorted(found))}
-        rows = np.full((len(queries), len(columns), min(n, len(self.ids))), -1, np.int64)
+        rows = np.full((len(queries), len(columns), min(n, total)), -1, np.int64)
         similarity = np.full(rows.shape, -np.inf, np.float32)
         for head, of_queries in enumerate(of_heads):
             for query, (numbers, alike) in enumerate(of_queries):
@@ -316,14 +340,19 @@ class LanceStore:
         return Neighbours([found[row] for row in sorted(found)], rows, similarity)
 
     def _column(
-        self, column: str, queries: NDArray[np.float32], n: int, condition: str | None, found: dict[int, str]
+        self,
+        column: str,
+        queries: NDArray[np.float32],
+        n: int,
+        condition: str | None,
+        found: dict[int, str],
+        total: int,
     ) -> list[tuple[list[int], list[float]]]:
         """Return numbers and cosines of the items nearest to each query in one column; ties go to the item added first.
 
         One more than n is asked for, and more while the last of them tie, so that the cut is never Lance's choice.
         """
         best: list[tuple[list[int], list[float]]] = []
-        total = len(self.ids)
         for query, hits in enumerate(self._search(column, queries, n + 1, condition)):
             asked = n + 1
             while len(hits) == asked < total and _cosines(hits)[n - 1] == _cosines(hits)[-1]:
