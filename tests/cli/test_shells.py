@@ -28,7 +28,8 @@ def command(tmp_path: Path) -> dict[str, str]:
         "print(*(f'[{word}]' for word in sys.argv[1:]), sep='')\n"
     )
     file.chmod(0o755)
-    Path("tiny.yaml").touch()
+    for name in ("tiny.yaml", "two words (1).yaml"):
+        Path(name).touch()
     return {**os.environ, "PATH": f"{home}:{os.environ['PATH']}", "TERM": "dumb", "HOME": str(tmp_path), "PS1": "$ "}
 
 
@@ -84,6 +85,7 @@ TYPED = [
     ("train model=yolo11n+mhs\t", "mhsa", ["train", "model=yolo11n+mhsa"]),
     ("train model=yolo11n+mhsa@P5+simam@N4,n6\t", "N6 ", ["train", "model=yolo11n+mhsa@P5+simam@N4,N6"]),
     ("train data=tin\t", "tiny.yaml ", ["train", "data=tiny.yaml"]),
+    ("train data=two\t", ".yaml ", ["train", "data=two words (1).yaml"]),
     ("study stat\t", "us ", ["study", "status"]),
     ("graft yolo11n.pt mhsa@P5 --overw\t", "--overwrite ", ["graft", "yolo11n.pt", "mhsa@P5", "--overwrite"]),
 ]  # fmt: skip
@@ -139,6 +141,9 @@ def test_fish_completes_what_is_typed(command: dict[str, str]) -> None:
         ("attngraft train 'model=yolo11n+eca(k", "=:@", ["model=yolo11n+eca(kernel_size="]),
         ("attngraft train model='yolo11n+eca(k", "=:@", ["yolo11n+eca(kernel_size="]),
         ("FOO=1 attngraft expo", "=:@", ["export"]),
+        ("attngraft train data=tw", "=:@", [r"two\ words\ \(1\).yaml"]),
+        (r"attngraft train data=two\ w", "=:@", [r"two\ words\ \(1\).yaml"]),
+        ('attngraft train "data=tw', "=:@", ["data=two words (1).yaml"]),
         ("attngraft study resu", "=:@", ["resume", "resume="]),
     ],
 )

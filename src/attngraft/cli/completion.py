@@ -82,7 +82,7 @@ def files(*suffixes: str) -> Callable[[str], list[Item]]:
             return []
         fitting = [e for e in entries if e.name.startswith(name) and (name.startswith(".") or e.name[0] != ".")]
         return [
-            Item(f"{before}{slash}{entry.name}{'/' if entry.is_dir() else ''}")
+            Item(f"{before}{slash}{entry.name}{'/' if entry.is_dir() else ''}", type="path")
             for entry in fitting
             if entry.is_dir() or entry.suffix in suffixes
         ]

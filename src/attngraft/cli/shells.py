@@ -102,7 +102,8 @@ class Bash(BashComplete):
         """Write a line of the answer: the part that replaces what bash takes for the word."""
         if not os.environ.get("ATTNGRAFT_LINE"):
             return f"plain,{item.value}"
-        return f"{'open' if is_open(item) else 'plain'},{item.value[self._left_out :]}"
+        value = _quoted(item, item.value[self._left_out :], os.environ["ATTNGRAFT_LINE"])
+        return f"{'open' if is_open(item) else 'plain'},{value}"
 
 
 class Zsh(ZshComplete):
@@ -114,7 +115,8 @@ class Zsh(ZshComplete):
     def format_completion(self, item: Item) -> str:
         """Write the three lines of an answer."""
         kind = "open" if is_open(item) else "plain"
-        return f"{kind}\n{item.value}\n{item.help or '_'}"
+        value = _quoted(item, item.value, os.environ.get("COMP_WORDS", ""))
+        return f"{kind}\n{value}\n{item.help or '_'}"
 
 
 class Fish(FishComplete):
@@ -126,6 +128,22 @@ class Fish(FishComplete):
     def format_completion(self, item: Item) -> str:
         """Write the line of an answer."""
         return f"{item.value}\t{item.help}" if item.help else item.value
+
+
+def _quoted(item: Item, value: str, line: str) -> str:
+    """Write a value as it stands on a command line: what the name of a file holds may mean something to a shell.
+
+    Args:
+        item: What is completed; of paths alone, as recipes stand in quotes that are typed.
+        value: What of it is written.
+        line: What is typed before.
+    """
+    quote = _in_quotes(line)
+    if item.type != "path":
+        return value
+    if quote == "'":
+        return value.replace("'", "'\\''")
+    return re.sub(r'(["$`\\])' if quote else r"""([\s\\'"$`&;|<>()\[\]{}*?!#])""", r"\\\1", value)
 
 
 def _in_quotes(line: str) -> str:
