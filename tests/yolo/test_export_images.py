@@ -54,6 +54,7 @@ def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
 def test_other_sizes_are_a_smaller_portrait_and_a_larger_landscape_one() -> None:
     assert other_sizes((640, 640), 32) == [(640, 640), (608, 320), (640, 704)]
     assert other_sizes((32, 32), 32) == [(32, 32), (32, 32), (32, 96)]
+    assert other_sizes((640, 640), 32, lambda size: size[0] > 700) == [(640, 640), (704, 320), (640, 704)]
 
 
 @pytest.mark.parametrize(("channels", "batch", "shapes"), [(3, 2, [(2, 3, 32, 64)] * 2), (1, 3, [(3, 1, 32, 64)])])

@@ -321,6 +321,15 @@ def test_an_opened_model_is_exported_as_well() -> None:
     assert export(attngraft.YOLO(MICRO), imgsz=64, images=1).deviation.within
 
 
+def test_a_small_dynamic_file_of_an_end_to_end_head_is_compared_where_it_has_candidates() -> None:
+    """It keeps 300 of 336 candidates at 128 x 128, and an image of 96 x 64 pixels has 126."""
+    pytest.importorskip("onnxruntime", reason="needs the [export] extra")
+    opened = attngraft.YOLO("yolov10n.yaml")
+    record = export(opened, format="onnx", imgsz=128, images=1, dynamic=True, nms=False)
+    assert record.deviation.within
+    assert record.sizes == ((1, 3, 128, 128), (1, 3, 256, 64), (1, 3, 128, 192))
+
+
 def test_a_decoder_that_lacks_a_setting_of_the_export_is_compared() -> None:
     record = export("yolov8n-rtdetr.yaml+mhsa(init=paper)@P5", imgsz=64, images=1)
     assert record.deviation.within

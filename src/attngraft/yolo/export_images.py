@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from attngraft._core.errors import DataError
 from attngraft.data.scenes import beacon_scene, generator
 from attngraft.export.exported import Array
 
+Size = tuple[int, int]
+"""Height and width in pixels."""
 SPLITS = ("val", "validation", "test", "train")
 """Folders of a classifier's data, as Ultralytics names them, the one to compare on first."""
 
@@ -59,10 +61,19 @@ def _listed(file: Path) -> list[Path]:
     return [file.parent / line[2:] if line.startswith("./") else Path(line) for line in lines]
 
 
-def other_sizes(sides: tuple[int, int], step: int) -> list[tuple[int, int]]:
-    """Return the exported size, a smaller portrait one and a larger landscape one."""
+def other_sizes(sides: Size, step: int, fits: Callable[[Size], bool] = lambda _: True) -> list[Size]:
+    """Return the exported size, a smaller portrait one and a larger landscape one.
+
+    Args:
+        sides: Height and width that the file was exported at.
+        step: What sides are multiples of.
+        fits: Whether the file takes a size; the portrait one grows until it does.
+    """
     height, width = sides
-    return [sides, (max(step, height - step), max(step, width // 2 // step * step)), (height, width + 2 * step)]
+    tall, narrow = max(step, height - step), max(step, width // 2 // step * step)
+    while not fits((tall, narrow)):
+        tall += step
+    return [sides, (tall, narrow), (height, width + 2 * step)]
 
 
 def batches(found: Sequence[Array], size: tuple[int, int], batch: int, network: Any) -> Iterator[Tensor]:

@@ -170,7 +170,11 @@ def export(
     with workshop(network, kind, weight_bytes(network) * SHARE_OF_WEIGHTS[precision]) as folder:
         with _noted(opened) as noted:
             made = _write(opened, kind, precision, options)
-        sides = export_images.other_sizes(noted.sides, largest_stride(network)) if dynamic else [noted.sides]
+        sides = [noted.sides]
+        if dynamic:
+            sides = export_images.other_sizes(
+                noted.sides, largest_stride(network), lambda size: noted.fits(size, network)
+            )
         batch = int(options.get("batch") or 1)
         inputs = [x for size in sides for x in export_images.batches(found, size, batch, network)]
         run, reason = _runner(made, kind, options)
@@ -255,6 +259,14 @@ class _Noted:
 
     sides: tuple[int, int] = (0, 0)
     head: dict[str, Any] = field(default_factory=dict)
+
+    def fits(self, size: tuple[int, int], network: Any) -> bool:
+        """Tell whether a size has a candidate for each detection that an end-to-end head's file keeps the number of."""
+        cells, exported = (
+            sum(height // int(step) * (width // int(step)) for step in network.stride)
+            for height, width in (size, self.sides)
+        )
+        return not self.head.get("end2end") or cells >= min(self.head["max_det"], exported)
 
 
 @contextmanager
