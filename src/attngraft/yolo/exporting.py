@@ -41,7 +41,7 @@ from attngraft.yolo.recipe import Recipe
 from attngraft.yolo.workshop import take_place, workshop
 
 SCHEMA = "attngraft.export/3"
-"""Since version 2 with ``sure``; since version 3 ``images`` in place of ``pictures``."""
+"""Since version 2 with ``sure``; since version 3 ``images`` has that name."""
 OWN_FORMATS = {"torchscript": "*.torchscript", "onnx": "*.onnx", "openvino": "*.xml"}
 PRECISIONS: Mapping[str, Precision] = {
     "8": "int8", "int8": "int8", "w8a8": "int8", "16": "fp16", "fp16": "fp16", "w16a16": "fp16",
@@ -136,7 +136,7 @@ def export(
         format: The word of Ultralytics, such as ``onnx``, ``openvino`` or ``torchscript``.
         source: Images to compare on, a file or a folder; None takes those of ``data``, or generated ones.
         data: The data file of Ultralytics; int8 is calibrated on it.
-        images: How many to compare on; ``pictures`` is taken for it too.
+        images: How many to compare on; its older name is taken too.
         check: Whether a file over its bound is put aside and raises; else the record alone says so.
         output: The file to write, or the folder to put it in; None writes it beside the model.
         **options: The export options of Ultralytics.
