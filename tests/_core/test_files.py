@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from attngraft._core.errors import OutputError
-from attngraft._core.files import free_path, write_bytes, write_text, write_whole
+from attngraft._core.files import free_path, require_writable, write_bytes, write_text, write_whole
 
 
 def mode(file: Path) -> int:
@@ -154,3 +154,14 @@ def test_a_free_path_is_the_first(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run-2").mkdir()
     assert free_path(tmp_path / "run") == tmp_path / "run-3"
+
+
+def test_what_cannot_be_made_is_known_before(tmp_path: Path) -> None:
+    require_writable(tmp_path / "new" / "folder")
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=r"cannot write .*file.page.html in .*file; choose another folder"):
+        require_writable(tmp_path / "file" / "page.html")
+    if os.name == "posix" and os.geteuid():
+        tmp_path.chmod(0o500)
+        with pytest.raises(OutputError, match="cannot write"):
+            require_writable(tmp_path / "page.html")

@@ -100,3 +100,13 @@ def test_bad_input_is_one_sentence(index: Path, benchmark: Path, tmp_path: Path)
         assert code == status, output
         assert said in output
         assert "Traceback" not in output
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_work(benchmark: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    code, said = run("eval", tmp_path / "no.index", f"beir={benchmark}", "-o", tmp_path / "file" / "report.html")
+    assert (code, said.split("cannot write ")[1].split("; ")[1]) == (1, "choose another folder\n")
+    mined = run("mine", "model=no.pt", "source=gone", "like=gone.txt", "-o", tmp_path / "file" / "mined")
+    assert "cannot write" in mined[1]
+    benched = CliRunner().invoke(main, ["bench", "model=no.pt", "-o", str(tmp_path / "file" / "bench")])
+    assert "cannot write" in benched.output

@@ -14,6 +14,20 @@ from attngraft._core.escape import whole
 from attngraft._core.shortage import shortage
 
 
+def require_writable(path: Path) -> None:
+    """Find out before the work whether what comes of it can be written.
+
+    Args:
+        path: The file or folder that is to be made.
+
+    Raises:
+        OutputError: If it cannot be made where it is to be.
+    """
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise OutputError(f"cannot write {path} in {folder}; choose another folder")
+
+
 def write_text(file: Path, text: str) -> None:
     """Write a text file in one step.
 

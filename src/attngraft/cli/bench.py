@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from attngraft._core.errors import MissingExtraError
-from attngraft._core.files import free_path
+from attngraft._core.files import free_path, require_writable
 from attngraft.bench import Bench, bench, draw
 from attngraft.cli import pairs
 from attngraft.cli.output import console as new_console
@@ -44,6 +44,7 @@ def run_bench(words: Sequence[str], output: Path | None = None) -> None:
     options = pairs.parse(keyed)
     out = Path(pairs.take(options, "bench", "output", "out", given=output) or OUTPUT)
     pairs.require_known("bench", options, (*KEYS, "output"))
+    require_writable(out)
     if not models:
         raise click.UsageError("say what to measure, as in: attngraft bench model=yolo11n model=yolo11n+mhsa@P5")
     if "backends" in options:

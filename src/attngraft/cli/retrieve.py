@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from attngraft._core.errors import suggest
+from attngraft._core.files import require_writable
 from attngraft.cli import pairs
 from attngraft.cli.groups import Verbs
 from attngraft.cli.groups import output as output_option
@@ -165,6 +166,7 @@ def mine(words: tuple[str, ...], output: Path | None) -> None:
             "say the model, the images to search and the misses, as in: "
             "attngraft retrieve mine model=best.pt source=unlabelled/ like=data.yaml"
         )
+    require_writable(folder)
     from attngraft.retrieve.contact import said_misses
     from attngraft.retrieve.mining import mine as run
 

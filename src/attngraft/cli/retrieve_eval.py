@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from attngraft._core.errors import OptionError
+from attngraft._core.files import require_writable
 from attngraft.cli import pairs
 from attngraft.cli.output import console as new_console
 from attngraft.cli.progress import StatusLine
@@ -45,6 +46,7 @@ def run_eval(words: Sequence[str], output: Path | None = None) -> Path:
         )
     if target.suffix.lower() not in (".html", ".json", ""):
         raise OptionError(f"-o takes a page (.html), results (.json) or a folder, got {target.name}")
+    require_writable(target)
     asked = {key: value for key, value in options.items() if value is not None}
     asked |= {key: _listed(asked[key]) for key in LISTS if key in asked}
     screen = new_console()
