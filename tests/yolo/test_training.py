@@ -198,7 +198,7 @@ def test_the_stock_yolo_command_trains_validates_predicts(tiny_data: Data, fresh
     file = attngraft.graft("yolo11n.yaml", "se@P5", "grafted.pt")
     data = tiny_data("detect")
     common = f"data={data} imgsz=64 device=cpu workers=0 plots=False"
-    short = f"epochs=1 batch=4 amp=False optimizer=SGD lr0=0.1 project={Path.cwd()} name=run"
+    short = f"epochs=1 batch=4 nbs=4 amp=False optimizer=SGD lr0=0.1 project={Path.cwd()} name=run"
     for command in (
         f"detect train model={file} {common} {short}",
         f"detect val model=run/weights/best.pt {common} batch=4",

@@ -159,6 +159,8 @@ class GroupNorm(nn.GroupNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the normalised tensor."""
+        if is_transformed():
+            x = x.clone(memory_format=torch.contiguous_format)  # PyTorch 2.6 takes no part of a map as it lies
         return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 
 
