@@ -49,7 +49,10 @@ def test_a_perturbed_copy_shows_what_a_zero_gate_hides(subject: DetectorSubject)
 def test_an_untrained_detector_is_examined_where_rounding_is_far_below_what_images_change(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Were it not, two right files would differ by more than the bound: 0.38 pixels where 0.1 pass."""
+    """Were it not, two right files would differ by more than the bound: 0.38 pixels where 0.1 pass.
+
+    Two that round as much in opposite directions differ by twice the rounding, so half the bound is the limit.
+    """
     monkeypatch.chdir(tmp_path)
     bound = {part: BOUNDS["fp32"][part].absolute for part in ("boxes", "scores")}
     with quiet(), torch.random.fork_rng(), torch.no_grad():
@@ -58,8 +61,8 @@ def test_an_untrained_detector_is_examined_where_rounding_is_far_below_what_imag
         model, x = reference(found.perturbed()), found.images(96, 160)
         y, exact = model(x)[0], copy.deepcopy(model).double()(x.double())[0]
     rounding = (y - exact).abs()
-    assert float(rounding[:, :4].max()) < bound["boxes"] / 3
-    assert float(rounding[:, 4:].max()) < bound["scores"] / 3
+    assert float(rounding[:, :4].max()) < bound["boxes"] / 2
+    assert float(rounding[:, 4:].max()) < bound["scores"] / 2
     change = (y[0] - y[1]).abs()
     assert float(change[:4].mean()) > 10 * bound["boxes"]
     assert float(change[4:].mean()) > 10 * bound["scores"]
