@@ -18,7 +18,7 @@ TRAIN = {
     "epochs": 1, "imgsz": 64, "batch": 4, "device": "cpu", "workers": 0, "plots": False, "verbose": False,
     "amp": False, "optimizer": "SGD", "lr0": 0.1, "warmup_epochs": 0, "nbs": 4,
 }  # fmt: skip
-"""Host arguments of a training that ends in seconds and moves every parameter.
+"""Host arguments of a training run that ends in seconds and moves every parameter.
 
 ``nbs`` lets each batch take a step: the host gathers 64 images for one, and its older releases take none where an epoch
 ends before.

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeGuard, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from attngraft._core.errors import DtypeError, OptionError, ShapeError, suggest
+
+Layer = TypeVar("Layer", bound=nn.Module)
 
 
 def positive(who: str, **options: int) -> None:
@@ -163,7 +166,7 @@ def is_transformed() -> bool:
     return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
 
 
-def is_as_built(layer: nn.Module, kind: type[nn.Module]) -> bool:
+def is_as_built(layer: nn.Module, kind: type[Layer]) -> TypeGuard[Layer]:
     """Tell whether calling a layer does what its weights say, so that they may be read in place of the call.
 
     They may not where the layer is pruned, hooked, parametrised, quantised or wrapped by an adapter such as LoRA: what

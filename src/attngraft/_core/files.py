@@ -14,18 +14,20 @@ from attngraft._core.escape import whole
 from attngraft._core.shortage import shortage
 
 
-def require_writable(path: Path) -> None:
+def require_writable(path: Path, *, as_file: bool = False, advice: str = "choose another folder") -> None:
     """Find out before the work whether what comes of it can be written.
 
     Args:
         path: The file or folder that is to be made.
+        as_file: Whether it is to be a file, which no folder can be replaced by.
+        advice: What to do where it cannot be made.
 
     Raises:
         OutputError: If it cannot be made where it is to be.
     """
     folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise OutputError(f"cannot write {path} in {folder}; choose another folder")
+    if not folder.is_dir() or not os.access(folder, os.W_OK) or (as_file and path.is_dir()):
+        raise OutputError(f"cannot write {path} in {folder}; {advice}")
 
 
 def write_text(file: Path, text: str) -> None:

@@ -64,7 +64,7 @@ def convolve_heads(layer: nn.Module, x: Tensor, heads: int) -> Tensor:
     Returns:
         The convolved map, ``(B, heads * d, H, W)``.
     """
-    if isinstance(layer, nn.Conv2d) and is_as_built(layer, nn.Conv2d) and layer.bias is not None:
+    if is_as_built(layer, nn.Conv2d) and layer.bias is not None:
         weight, bias = layer.weight.repeat(heads, 1, 1, 1), layer.bias.repeat(heads)
         return F.conv2d(x, weight, bias, padding=layer.padding, groups=x.shape[1])
     convolved: Tensor = layer(x.reshape(-1, x.shape[1] // heads, *x.shape[2:]))

@@ -136,7 +136,7 @@ class PolarizedSelfAttention(Attention):
 
 def _project(layer: nn.Module, cells: Tensor) -> Tensor:
     """Return what a linear layer makes of every cell, ``(B, c, N)``, of cells ``(B, C, N)``."""
-    if isinstance(layer, nn.Linear) and is_as_built(layer, nn.Linear):
+    if is_as_built(layer, nn.Linear):
         projected = torch.matmul(layer.weight, cells)
         return projected if layer.bias is None else projected + layer.bias[:, None]
     called: Tensor = layer(cells.transpose(1, 2))
@@ -145,7 +145,7 @@ def _project(layer: nn.Module, cells: Tensor) -> Tensor:
 
 def _weighted_sum(query: Tensor, layer: nn.Module, cells: Tensor) -> Tensor:
     """Return the sum of a linear layer's outputs at every cell, weighted by ``(B, 1, c)``, without making them."""
-    if not (isinstance(layer, nn.Linear) and is_as_built(layer, nn.Linear)):
+    if not is_as_built(layer, nn.Linear):
         return query @ _project(layer, cells)
     logits = query @ layer.weight @ cells  # (B, 1, N)
     return logits if layer.bias is None else logits + (query * layer.bias).sum(2, keepdim=True)

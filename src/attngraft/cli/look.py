@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,9 +9,8 @@ from typing import Any
 
 import click
 
-from attngraft._core.errors import OutputError
 from attngraft._core.escape import whole
-from attngraft._core.files import free_file
+from attngraft._core.files import free_file, require_writable
 from attngraft.cli import pairs
 from attngraft.cli.output import console as new_console
 from attngraft.cli.progress import StatusLine
@@ -167,7 +165,4 @@ def _require_writable(file: Path) -> None:
     Raises:
         OutputError: If it cannot.
     """
-    target = free_file(file)
-    folder = next(parent for parent in target.absolute().parents if parent.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK) or target.is_dir():
-        raise OutputError(f"cannot write {target} in {folder}; choose another file with -o")
+    require_writable(free_file(file), as_file=True, advice="choose another file with -o")

@@ -16,6 +16,7 @@ from ultralytics.data.utils import IMG_FORMATS, check_det_dataset
 from attngraft._core.errors import DataError
 from attngraft.data.scenes import beacon_scene, generator
 from attngraft.export.exported import Array
+from attngraft.yolo.splits import listed
 
 Size = tuple[int, int]
 """Height and width in pixels."""
@@ -50,15 +51,9 @@ def _split(data: str) -> Any:
 
 def _files(source: Any) -> list[Path]:
     places = [Path(place) for place in (source if isinstance(source, list) else [source])]
-    listed = [file for place in places if place.suffix == ".txt" for file in _listed(place)]
+    named = [file for place in places if place.suffix == ".txt" for file in listed(place)]
     inside = [file for place in places if place.is_dir() for file in sorted(place.rglob("*"))]
-    return [file for file in [*places, *listed, *inside] if file.suffix[1:].lower() in IMG_FORMATS]
-
-
-def _listed(file: Path) -> list[Path]:
-    """Return the images that a file names, one a line; ``./`` is the file's own folder, as Ultralytics reads it."""
-    lines = filter(None, map(str.strip, file.read_text(encoding="utf-8").splitlines()))
-    return [file.parent / line[2:] if line.startswith("./") else Path(line) for line in lines]
+    return [file for file in [*places, *named, *inside] if file.suffix[1:].lower() in IMG_FORMATS]
 
 
 def other_sizes(sides: Size, step: int, fits: Callable[[Size], bool] = lambda _: True) -> list[Size]:

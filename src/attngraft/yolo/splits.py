@@ -21,7 +21,7 @@ def split_images(data: str, split: str) -> list[Path]:
     """
     given = check_det_dataset(data, autodownload=False).get(split) or []
     homes = [Path(home) for home in (given if isinstance(given, list) else [given])]
-    found = (path for home in homes for path in (_listed(home) if home.is_file() else _below(home)))
+    found = (path for home in homes for path in (listed(home) if home.is_file() else _below(home)))
     return sorted(path for path in found if path.suffix[1:].lower() in IMG_FORMATS)
 
 
@@ -36,8 +36,12 @@ def _below(folder: Path) -> Iterator[Path]:
     return map(Path, glob.glob(str(folder / "**" / "*.*"), recursive=True))
 
 
-def _listed(file: Path) -> Iterator[Path]:
-    """Yield what a text file lists, one path a line; those that start with ``./`` are relative to the file."""
+def listed(file: Path) -> Iterator[Path]:
+    """Yield what a text file lists, one path a line; those that start with ``./`` are relative to the file.
+
+    Args:
+        file: The text file.
+    """
     for line in file.read_text(encoding="utf-8-sig").splitlines():
         if name := line.strip():
             yield file.parent / name[2:] if name.startswith("./") else Path(name)

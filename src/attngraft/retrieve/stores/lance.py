@@ -130,11 +130,17 @@ class LanceStore:
         with self._reading:  # the threads of a process have one table, which stands at one version
             if not self._steady:
                 self._see()
-            self._steady += 1
-            try:
+            with self._held():
                 yield
-            finally:
-                self._steady -= 1
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """Keep the table at its version, but for what this thread itself changes."""
+        self._steady += 1
+        try:
+            yield
+        finally:
+            self._steady -= 1
 
     def _see(self) -> None:
         """Take the table as others left it."""
@@ -253,11 +259,8 @@ class LanceStore:
         """Change the table as the only process that does, from what others left."""
         with locked(self._folder), self._reading:
             self._see()
-            self._steady += 1
-            try:
+            with self._held():
                 yield
-            finally:
-                self._steady -= 1
 
     def _names(self) -> tuple[list[str], list[int]]:
         """Return the ids of all items and their numbers, which rise in the order in which items were added."""
