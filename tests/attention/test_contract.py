@@ -177,6 +177,23 @@ class TestContract:
             double(changed, path)
             torch.testing.assert_close(changed(x), heavy(x), atol=1e-9, rtol=1e-9, msg=path)
 
+    @pytest.mark.parametrize("batch", [1, 3])
+    @pytest.mark.parametrize("size", [(7, 5), (9, 9), (8, 20)], ids=str)
+    def test_watched_layers_give_the_same_gradients(self, name: str, size: tuple[int, int], batch: int) -> None:
+        """A hook changes the form that some mechanisms run; the batch norm before them sees the gradient's layout."""
+        norm, usual = nn.BatchNorm2d(64).double(), build(name).double()
+        watched = copy.deepcopy(usual)
+        for path in layers(watched):
+            watched.get_submodule(path).register_forward_hook(lambda *_: None)
+        x, weight = torch.randn(2, batch, 64, *size, dtype=torch.float64)
+        found = []
+        for module in (usual, watched):
+            before, image = copy.deepcopy(norm), x.clone().requires_grad_()
+            (module(before(image)) * weight).sum().backward()
+            found.append([image.grad, *(p.grad for p in before.parameters()), *(p.grad for p in module.parameters())])
+        for expected, came in zip(*found, strict=True):
+            torch.testing.assert_close(came, expected, atol=1e-9, rtol=1e-9)
+
     def test_a_pruned_layer_trains(self, name: str) -> None:
         """Pruning sets the weight in each call: one that was read before the call is that of the step before."""
         module = build(name).double().eval()
