@@ -14,7 +14,7 @@ from typing import Annotated
 import torch
 from pydantic import Field, PositiveInt
 
-from attngraft._core.processor import described
+from attngraft._core.processor import described, processor
 
 PACKAGES = ("attngraft", "torchvision", "ultralytics", "numpy", "onnx", "onnxruntime", "openvino", "tensorrt")
 """Distributions whose versions can change a figure; looked up by name, never imported."""
@@ -28,7 +28,8 @@ class Environment:
         date: When, in UTC, ISO 8601.
         python: Version of the interpreter.
         system: Operating system and architecture.
-        device: Name of the processor or accelerator.
+        device: Name of the accelerator, or of the processor with the vector instructions that PyTorch uses of it, since
+            one name is sold over generations: ``"AMD EPYC (AVX512)"``.
         cores: Logical processors that this process may use.
         threads: Threads that PyTorch may use inside one operator.
         versions: Version of PyTorch with its build, and of each installed package of `PACKAGES`.
@@ -65,12 +66,13 @@ def environment(device: torch.device | str = "cpu") -> Environment:
 
 
 def device_name(device: torch.device) -> str:
-    """Name the hardware behind a device, as its maker does where that can be read."""
+    """Name the hardware behind a device, as its maker does where that can be read; see `Environment`."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type != "cpu":
         return str(device)
-    return described("model name") or platform.processor() or platform.machine()
+    name, vectors = described("model name") or platform.processor() or platform.machine(), processor().vectors
+    return name if vectors == "DEFAULT" else f"{name} ({vectors})"
 
 
 def _cores() -> int:
