@@ -42,7 +42,7 @@ def test_images_of_a_list_may_have_spaces_and_start_from_its_folder(tmp_path: Pa
         Image.new("RGB", (8, 6), (grey,) * 3).save(tmp_path / name)
     (tmp_path / "val.txt").write_text(f"{tmp_path}/my images/a b.png\n\n./c.png\n")
     (tmp_path / "data.yaml").write_text(f"path: {tmp_path}\ntrain: val.txt\nval: val.txt\nnames: [cell]\n")
-    assert [int(image[0, 0, 0]) for image in images(None, str(tmp_path / "data.yaml"), 4)] == [10, 200]
+    assert [int(image[0, 0, 0]) for image in images(None, str(tmp_path / "data.yaml"), 4)] == [200, 10]
 
 
 def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:

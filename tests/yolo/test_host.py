@@ -163,7 +163,12 @@ def test_without_a_network_nothing_of_ours_asks_for_one(fresh: Callable[..., str
 
 
 @pytest.mark.parametrize(
-    ("names", "said"), [("", "key missing. either 'names' or 'nc' are required"), ("names: []", "0-class dataset")]
+    ("names", "said"),
+    [
+        ("", "key missing. either 'names' or 'nc' are required"),
+        ("names: []", "0-class dataset"),
+        ("names: cat", "'names' must be list or dict, not str"),
+    ],
 )
 def test_a_data_file_without_classes_is_told_what_it_lacks(tmp_path: Path, names: str, said: str) -> None:
     file = tmp_path / "data.yaml"

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 from ultralytics.data.augment import LetterBox
-from ultralytics.data.utils import IMG_FORMATS, check_det_dataset
+from ultralytics.data.utils import IMG_FORMATS
 
 from attngraft._core.errors import DataError
 from attngraft.data.scenes import beacon_scene, generator
 from attngraft.export.exported import Array
-from attngraft.yolo.splits import listed
+from attngraft.yolo.splits import listed, split_images
 
 Size = tuple[int, int]
 """Height and width in pixels."""
@@ -30,7 +30,7 @@ def images(source: str | Path | None, data: str | None, count: int) -> Iterator[
         for index in range(count):
             yield beacon_scene(generator(0, index)).picture[..., ::-1]
         return
-    files = _files(source or _split(str(data)))
+    files = _split(str(data)) if source is None else _files(Path(source))
     if not files:
         raise DataError(f"there are no images in {source or data}; name an image, a folder or a data file")
     for file in files[:count]:
@@ -40,20 +40,19 @@ def images(source: str | Path | None, data: str | None, count: int) -> Iterator[
         yield image
 
 
-def _split(data: str) -> Any:
-    """Return where the images of a data set's ``val`` are: of a data file, or of a classifier's folder of splits."""
+def _split(data: str) -> list[Path]:
+    """Return the images of a data set's ``val``: of a data file, or of a classifier's folder of splits."""
     splits = [Path(data, name) for name in SPLITS]
     here = [folder for folder in splits if folder.is_dir()]
     if here and not list(Path(data).glob("*.y*ml")):
-        return here[0]
-    return check_det_dataset(data, autodownload=False)["val"]
+        return _files(here[0])
+    return split_images(data, "val")
 
 
-def _files(source: Any) -> list[Path]:
-    places = [Path(place) for place in (source if isinstance(source, list) else [source])]
-    named = [file for place in places if place.suffix == ".txt" for file in listed(place)]
-    inside = [file for place in places if place.is_dir() for file in sorted(place.rglob("*"))]
-    return [file for file in [*places, *named, *inside] if file.suffix[1:].lower() in IMG_FORMATS]
+def _files(place: Path) -> list[Path]:
+    """Return an image, the images that a text file lists, or those anywhere in a folder."""
+    inside = sorted(place.rglob("*")) if place.is_dir() else listed(place) if place.suffix == ".txt" else [place]
+    return [file for file in inside if file.suffix[1:].lower() in IMG_FORMATS]
 
 
 def other_sizes(sides: Size, step: int, fits: Callable[[Size], bool] = lambda _: True) -> list[Size]:

@@ -120,12 +120,13 @@ def read_data(file: str) -> dict[str, Any]:
         file: Path of the data file.
 
     Raises:
-        DataError: If it lacks a key, or has no class.
+        DataError: If it lacks a key, gives one a value of another kind, or has no class.
+        FileNotFoundError: If it, or the images of its ``val``, are not here.
     """
     require_data(file)
     try:
         found: dict[str, Any] = check_det_dataset(file, autodownload=False)
-    except (SyntaxError, KeyError) as error:  # which key it is stands in the second line
+    except (SyntaxError, KeyError, TypeError) as error:  # which key it is stands in the second line
         said = " ".join(str(error.args[0] if error.args else error).replace("❌", "").replace(" .", ".").split())
         raise DataError(said if file in said else f"{file}: {said}") from error
     return found

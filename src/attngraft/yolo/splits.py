@@ -6,7 +6,9 @@ import glob
 from collections.abc import Iterator
 from pathlib import Path
 
-from ultralytics.data.utils import IMG_FORMATS, check_det_dataset
+from ultralytics.data.utils import IMG_FORMATS
+
+from attngraft.yolo.host import read_data
 
 
 def split_images(data: str, split: str) -> list[Path]:
@@ -18,17 +20,23 @@ def split_images(data: str, split: str) -> list[Path]:
 
     Returns:
         Their paths; none where the data file does not name the split.
+
+    Raises:
+        DataError: As `read_data` does.
     """
-    given = check_det_dataset(data, autodownload=False).get(split) or []
+    given = read_data(data).get(split) or []
     homes = [Path(home) for home in (given if isinstance(given, list) else [given])]
     found = (path for home in homes for path in (listed(home) if home.is_file() else _below(home)))
     return sorted(path for path in found if path.suffix[1:].lower() in IMG_FORMATS)
 
 
 def class_names(data: str) -> dict[int, str]:
-    """Return the names of a data file's classes by their index."""
-    found: dict[int, str] = check_det_dataset(data, autodownload=False)["names"]
-    return dict(found)
+    """Return the names of a data file's classes by their index.
+
+    Raises:
+        DataError: As `read_data` does.
+    """
+    return dict(read_data(data)["names"])
 
 
 def _below(folder: Path) -> Iterator[Path]:
