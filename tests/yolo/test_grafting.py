@@ -420,10 +420,10 @@ class TestInnerAttention:
         assert {zoo.mechanism(name).cls for name in ("mhsa", "ema")} <= kinds
 
     def test_attention_on_tokens_elsewhere_says_that_it_stays(self) -> None:
-        backbone = [[-1, 1, "Conv", [16, 3, 2]], [-1, 1, "C3TR", [16]]]
-        model = DetectionModel({"nc": 2, "backbone": backbone, "head": [[[1], 1, "Detect", ["nc"]]]}, verbose=False)
+        backbone = [*[[-1, 1, "Conv", [16, 3, 2]]] * 4, [-1, 1, "C3TR", [16]]]
+        model = DetectionModel({"nc": 2, "backbone": backbone, "head": [[[4], 1, "Detect", ["nc"]]]}, verbose=False)
         with pytest.raises(PlaceError, match="only that of an encoder layer on a map, such as AIFI"):
-            graft_model(model, parse_grafts("mhsa(mode=replace)@1.attention"))
+            graft_model(model, parse_grafts("mhsa(mode=replace)@4.attention"))
 
 
 def test_a_mechanism_that_starts_as_the_identity_gets_no_gamma() -> None:

@@ -43,12 +43,12 @@ def test_advice_is_a_range_that_holds_what_is_right() -> None:
     rng = np.random.default_rng(0)
     held = 0
     right = seeds_for(0.3, 0.42)
-    for _ in range(200):
+    for _ in range(50):
         values = rng.normal(0.3, 0.42, 6)
         now = Estimate(6, float(values.mean()), float(values.std(ddof=1)), 0.0)
         found = seeds_range(now, Criterion(sesoi=1e-6))
         held += found is not None and 6 + found[0] <= right and (found[1] is None or right <= 6 + found[1])
-    assert held > 120
+    assert held > 40  # nine in ten
 
 
 def test_images_that_a_verdict_takes_in_closed_form() -> None:
