@@ -46,6 +46,8 @@ def test_trec_qrels_have_an_iteration(tmp_path: Path) -> None:
         ("q0\tgone\t1\n", "name document gone of query q0, which is not in the corpus"),
         ("gone\td0\t1\n", "name query gone, which queries.jsonl does not have"),
         ("q0\td0\t1\nq0\td1\tyes\n", "line 2: expected query, document and grade"),
+        ("q0\td0\t0.5\nq0\td1\t1\n", "line 1: expected query, document and grade, got 'q0.td0.t0.5'"),
+        ("q0 d0 1\nq0\td1\t1\n", "line 1: expected query, document and grade, got 'q0 d0 1'"),
         ("q0\td0\t0\n", "names no relevant document"),
         ("", "names no relevant document"),
     ],

@@ -78,7 +78,8 @@ def _judged(file: Path) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
     for number, line in enumerate(lines, start=1):
         cells = line.split("\t")
-        if not line.strip() or (number == 1 and not cells[-1].strip().lstrip("-").isdecimal()):
+        heading = number == 1 and len(cells) > 2 and any(sign.isalpha() for sign in cells[-1])
+        if heading or not line.strip():
             continue
         try:
             query, document, grade = (cells[0], *cells[-2:])  # TREC's own form has an iteration between
