@@ -1,7 +1,7 @@
 """Whole detectors with a mechanism beside the stock one: parameters, FLOPs, memory, inference and training step.
 
     python benchmarks/detectors.py            about 5 minutes of one free core
-    python benchmarks/detectors.py --quick    small images and few rounds, nothing written
+    python benchmarks/detectors.py --quick    two grafts, small images and few rounds, nothing written
 
 The work of `attngraft bench`; its JSON and figure are the results.
 """
@@ -26,7 +26,7 @@ GRAFTS = ("eca@P5", "se@P5", "ema@P5", "mlca@P5", "mhsa@P5", "mhsa@P4")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--quick", action="store_true", help="small images and few rounds; writes to another folder only"
+        "--quick", action="store_true", help="two grafts, small images, few rounds; writes to another folder only"
     )
     parser.add_argument("--device", default="cpu", help="a torch device (default: %(default)s)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder to write to (default: %(default)s)")
@@ -36,7 +36,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     side, rounds = (128, 3) if options.quick else (options.imgsz, options.rounds)
-    models = [BASE, *(f"{BASE}+{graft}" for graft in GRAFTS)]
+    models = [BASE, *(f"{BASE}+{graft}" for graft in (GRAFTS[-2:] if options.quick else GRAFTS))]
     backends = ["eager"] if options.quick else options.backends.split(",")
     found = attngraft.bench(models, imgsz=side, rounds=rounds, train=True, backends=backends, device=options.device)
     for m in found.measurements:
