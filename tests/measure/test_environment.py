@@ -20,7 +20,7 @@ def test_the_environment_names_device_and_versions() -> None:
     assert found.date.endswith("+00:00")
 
 
-@pytest.mark.parametrize(("vectors", "name"), [("AVX2", "Chip (AVX2)"), ("AVX512", "Chip (AVX512)"), ("DEFAULT", "Chip")])
+@pytest.mark.parametrize(("vectors", "name"), [("AVX2", "Chip (AVX2)"), ("DEFAULT", "Chip")])
 def test_a_processor_is_named_with_its_vectors(monkeypatch: pytest.MonkeyPatch, vectors: str, name: str) -> None:
     environment = import_module("attngraft.measure.environment")  # the package's name is the function
     monkeypatch.setattr(environment, "described", {"model name": "Chip"}.get)
