@@ -76,7 +76,7 @@ ANSWERS: dict[str, Callable[..., float | set[str]]] = {
     "mechanisms": lambda found, _: len(whole(found)),
     "runs": lambda found, _: found.runs,
     "parameters": lambda found, name: found.mechanism(name).parameters,
-    "reaches": lambda found, name: found.mechanism(name).reached(found.instrument.learned) or 0,
+    "reaches": lambda found, name: found.mechanism(name).reaches[0] or 0,
     "accuracy": lambda found, name, probe: of(found, name, probe).accuracy,
     "steps": lambda found, name, probe: of(found, name, probe).steps or 0,
     "seeds": lambda found, name, probe: of(found, name, probe).seeds,

@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 
 from attngraft._core.errors import UnknownNameError
 from attngraft.probe.instrument import Instrument
-from attngraft.probe.tally import SCHEMA, Distance, schema, tally
+from attngraft.probe.tally import SCHEMA, Distance, reached, schema, tally
 from tests.probe.conftest import Make
 
 
@@ -44,19 +44,21 @@ def test_distances_are_pooled_over_seeds_and_controls_do_not_count(made: Make) -
     ]
     found = tally(Instrument(), records).mechanism("mhsa")
     assert found.reach == (Distance(0, 7, 20, 20), Distance(8, 15, 20, 18), Distance(16, 23, 20, 15))
-    assert found.reached(0.9) == 15
-    assert found.reached(0.99) == 7
-    assert tally(Instrument(), [made(reach=((0, 10, 3), (8, 10, 10)))]).mechanism("mhsa").reached(0.9) is None
 
 
-def test_two_errors_in_one_bin_do_not_end_a_reach(made: Make) -> None:
-    seen = tally(Instrument(), [made(reach=((0, 20, 20), (8, 20, 17), (16, 20, 20), (24, 20, 9)))]).mechanism("mhsa")
-    assert seen.reached(0.9) == 23
-    blind = tally(Instrument(), [made(reach=((0, 20, 20), (8, 20, 17), (16, 20, 18), (24, 20, 9)))]).mechanism("mhsa")
-    assert blind.reached(0.9) == 7
+def test_a_run_that_learned_nothing_hides_no_reach_of_others(made: Make) -> None:
+    far, near, nothing = ((0, 10, 10), (8, 10, 10)), ((0, 10, 10), (8, 10, 5)), ((0, 10, 3), (8, 10, 10))
+    runs = [made(seed=seed, reach=reach) for seed, reach in enumerate((nothing, near, far))]
+    found = tally(Instrument(), [*runs, made(control=True, reach=far)]).mechanism("mhsa")
+    assert found.reaches == (15, 7, None)
 
 
-def test_reach_is_read_from_isotonic_regression(made: Make) -> None:
+def test_two_errors_in_one_bin_do_not_end_a_reach() -> None:
+    assert reached(((0, 20, 20), (8, 20, 17), (16, 20, 20), (24, 20, 9)), 0.9) == 23
+    assert reached(((0, 20, 20), (8, 20, 17), (16, 20, 18), (24, 20, 9)), 0.9) == 7
+
+
+def test_reach_is_read_from_isotonic_regression() -> None:
     isotonic = pytest.importorskip("sklearn.isotonic")
     draw = np.random.default_rng(0)
     for _ in range(20):
@@ -66,9 +68,8 @@ def test_reach_is_read_from_isotonic_regression(made: Make) -> None:
             range(9), right / objects, sample_weight=objects
         )
         bins = tuple((8 * at, int(objects[at]), int(right[at])) for at in range(9))
-        found = tally(Instrument(), [made(reach=bins)]).mechanism("mhsa")
         for least in (0.6, 0.75, 0.9):
-            assert found.reached(least) == max((8 * at + 7 for at in range(9) if fitted[at] >= least), default=None)
+            assert reached(bins, least) == max((8 * at + 7 for at in range(9) if fitted[at] >= least), default=None)
 
 
 def test_none_stands_first_and_probes_in_their_order(made: Make) -> None:

@@ -139,12 +139,12 @@ def _reach(found: Tally) -> str:
     rows = []
     for m in ran:
         at = {one.low: f"{one.right / one.objects:.2f}".removeprefix("0") for one in m.reach}
-        far = m.reached(found.instrument.learned)
-        rows.append([f"`{m.name}`", *(at.get(low, "") for low in lows), "–" if far is None else f"{far} px"])
+        ends = ", ".join("–" if end is None else str(end) for end in m.reaches)
+        rows.append([f"`{m.name}`", *(at.get(low, "") for low in lows), ends])
     about = (
-        "Pixels between the object and the square that tells its class, edge to edge; over all seeds. *reaches*: the "
-        f"last pixel up to which the accuracy is {found.instrument.learned:g}, by the fit that never rises with "
-        "distance: one bin has few objects, and what sees far sees nearer, too."
+        "Pixels between the object and the square that tells its class, edge to edge; over all seeds. *reaches*: of "
+        f"each run, the last pixel up to which the accuracy is {found.instrument.learned:g}, by the fit that never "
+        "rises with distance: one bin has few objects, and what sees far sees nearer, too."
     )
     return f"{about}\n\n{markdown(head, rows)}"
 

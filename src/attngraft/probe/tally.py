@@ -69,26 +69,20 @@ class MechanismTally:
         parameters: Of the mechanism in that detector.
         scores: Of each probe and control that it was run on.
         reach: Accuracy by distance, on the probe of that name.
+        reaches: The last pixel up to which a run on it has the accuracy that counts as learned, the farthest run
+            first; None where a run has it nowhere. By run, since one that learned nothing would hide in the mean how
+            far the others see.
     """
 
     name: str
     parameters: int
     scores: tuple[ProbeScore, ...]
     reach: tuple[Distance, ...]
+    reaches: tuple[int | None, ...]
 
     def score(self, probe: str, *, control: bool = False) -> ProbeScore | None:
         """Return the score of a probe; None where it was not run."""
         return next((one for one in self.scores if (one.probe, one.control) == (probe, control)), None)
-
-    def reached(self, least: float) -> int | None:
-        """Return the last pixel up to which the mechanism has an accuracy; None where it has it nowhere.
-
-        What sees far sees nearer, too. So a bin counts by the accuracies that fit the counts best, by least squares,
-        without rising with distance (isotonic regression): two errors of luck in one bin end no reach if farther
-        bins are right.
-        """
-        falling = _falling([(one.right, one.objects) for one in self.reach])
-        return max((one.high for one, fitted in zip(self.reach, falling, strict=True) if fitted >= least), default=None)
 
 
 @dataclass(frozen=True)
@@ -154,6 +148,22 @@ def tally(instrument: Instrument, records: Iterable[ProbeRecord]) -> Tally:
     )
 
 
+def reached(bins: Sequence[tuple[int, int, int]], least: float) -> int | None:
+    """Return the last pixel up to which a run has an accuracy; None where it has it nowhere.
+
+    What sees far sees nearer, too. So a bin counts by the accuracies that fit the counts best, by least squares,
+    without rising with distance (isotonic regression): two errors of luck in one bin end no reach if farther bins are
+    right.
+
+    Args:
+        bins: First pixel, objects and how many of them were right, as in `ProbeRecord.reach`.
+        least: The accuracy.
+    """
+    falling = _falling([(right, objects) for _, objects, right in bins])
+    seen = [low + BIN - 1 for (low, _, _), fitted in zip(bins, falling, strict=True) if fitted >= least]
+    return max(seen, default=None)
+
+
 def _falling(counts: Sequence[tuple[int, int]]) -> list[float]:
     """Fit shares ``right / all`` by least squares that never rise, weighted by how many each is of.
 
@@ -174,12 +184,14 @@ def _of_mechanism(name: str, records: Sequence[ProbeRecord], instrument: Instrum
     scores = tuple(_score(*kind, group, instrument.learned) for kind, group in groups.items() if group)
     objects: Counter[int] = Counter()
     right: Counter[int] = Counter()
-    for record in records:
-        for low, count, good in () if record.control else record.reach:
-            objects[low] += count
-            right[low] += good
+    far = [record.reach for record in records if record.reach and not record.control]
+    for low, count, good in (one for run in far for one in run):
+        objects[low] += count
+        right[low] += good
     reach = tuple(Distance(low, low + BIN - 1, objects[low], right[low]) for low in sorted(objects))
-    return MechanismTally(name, max(record.parameters for record in records), scores, reach)
+    ends = sorted((reached(run, instrument.learned) for run in far), key=lambda end: -1 if end is None else end)
+    parameters = max(record.parameters for record in records)
+    return MechanismTally(name, parameters, scores, reach, tuple(reversed(ends)))
 
 
 def _score(probe: str, control: bool, records: Sequence[ProbeRecord], least: float) -> ProbeScore:
