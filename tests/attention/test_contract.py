@@ -216,6 +216,14 @@ class TestContract:
                 for twin in (pruned, usual):
                     torch.optim.SGD(twin.parameters(), 0.1).step()
 
+    def test_a_parametrised_mechanism_is_described_as_itself(self, name: str) -> None:
+        """`parametrize` makes a subclass of the module whose parameter it changes, and so may a user."""
+        module = build(name)
+        usual, before = type(module), repr(module)
+        module.__class__ = type(f"Parametrized{usual.__name__}", (usual,), {})
+        assert repr(module) == before.replace(usual.__name__, type(module).__name__, 1)
+        assert module.macs(6, 7) == build(name).macs(6, 7)
+
     def test_survives_pickle_and_deepcopy(self, name: str) -> None:
         module = build(name)
         x = torch.randn(2, 64, 6, 7)

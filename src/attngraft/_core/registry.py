@@ -214,6 +214,19 @@ info = mechanism
 """`mechanism` under the name that the package shows: ``attngraft.info("mhsa")``."""
 
 
+def record_of(cls: type[nn.Module]) -> Mechanism:
+    """Look up the record of a class, or of the nearest that it derives from: `parametrize` makes a class of its own.
+
+    Args:
+        cls: The class of a module.
+
+    Raises:
+        UnknownNameError: If there is none; names the nearest.
+    """
+    known = {record.cls.__name__ for record in mechanisms().values()}
+    return mechanism(next((base.__name__ for base in cls.__mro__ if base.__name__ in known), cls.__name__))
+
+
 def fitted(cls: type[nn.Module], channels: int) -> dict[str, Any]:
     """Return the options to change from a class's defaults so that it works at a width: none without a ``fit``.
 
