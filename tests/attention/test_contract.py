@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import prune
 from torch.utils.flop_counter import FlopCounterMode
@@ -313,6 +314,16 @@ class TestContract:
         torch.testing.assert_close(found[0], x.grad, atol=1e-9, rtol=1e-9)
         for key, parameter in module.named_parameters():
             torch.testing.assert_close(found[1][key].sum(0), parameter.grad, atol=1e-9, rtol=1e-9)
+
+    def test_forward_mode_agrees_with_backward_mode(self, name: str) -> None:
+        if name == "dat":
+            pytest.skip("PyTorch has no forward mode for grid_sample")
+        module = build(name, 16).double().eval()
+        x, direction, weight = torch.randn(3, 2, 16, 7, 5, dtype=torch.float64)
+        with sdpa_kernel(SDPBackend.MATH), forward_ad.dual_level():  # the fused kernels have no forward mode either
+            tangent = forward_ad.unpack_dual(module(forward_ad.make_dual(x, direction))).tangent
+        (module(x.requires_grad_()) * weight).sum().backward()
+        torch.testing.assert_close((tangent * weight).sum(), (x.grad * direction).sum(), atol=1e-9, rtol=1e-9)
 
     @pytest.mark.parametrize("form", ["onnx static", "onnx", "openvino", "torchscript"])
     def test_exports_with_equal_numbers_at_other_sizes(self, name: str, form: str, tmp_path: Path) -> None:

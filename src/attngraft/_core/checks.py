@@ -7,6 +7,7 @@ from typing import TypeGuard, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from attngraft._core.errors import DtypeError, OptionError, ShapeError, suggest
 
@@ -162,8 +163,10 @@ def is_tracing() -> bool:
 
 
 def is_transformed() -> bool:
-    """Tell whether a transform of `torch.func` runs, such as ``grad`` or ``vmap``: it takes no function of our own."""
-    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+    """Tell whether a transform of `torch.func` runs, such as ``grad``, or forward mode: neither takes our functions."""
+    if torch.compiler.is_compiling():
+        return False
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
 def is_as_built(layer: nn.Module, kind: type[Layer]) -> TypeGuard[Layer]:

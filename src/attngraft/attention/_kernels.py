@@ -223,7 +223,7 @@ def _choice(device: torch.device, N: int, d: int, e: int, *, positions: bool) ->
     if is_tracing():
         return KernelChoice("sliced" if device.type == "cpu" else "factored", "a graph is traced for export")
     if is_transformed():
-        return KernelChoice("factored", "a transform of torch.func runs, which takes plain operators alone")
+        return KernelChoice("factored", "torch.func or forward mode runs, which takes plain operators alone")
     if torch.compiler.is_compiling():
         return KernelChoice("augmented", "torch.compile builds a graph")
     if device.type == "meta":
