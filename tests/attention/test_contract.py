@@ -62,6 +62,11 @@ def double_by_an_adapter(module: nn.Module, path: str) -> None:
     module.set_submodule(path, Doubled(module.get_submodule(path)))
 
 
+def double_behind_a_sequence(module: nn.Module, path: str) -> None:
+    """Show nothing of the layer: neither weights nor their type."""
+    module.set_submodule(path, nn.Sequential(Doubled(module.get_submodule(path))))
+
+
 def double_by_the_instance(module: nn.Module, path: str) -> None:
     layer = module.get_submodule(path)
     usual = layer.forward
@@ -166,8 +171,12 @@ class TestContract:
         for usual, other in zip(*found, strict=True):
             torch.testing.assert_close(other, usual, atol=1e-9, rtol=1e-9)
 
-    @pytest.mark.parametrize("double", [double_by_a_hook, double_by_an_adapter, double_by_the_instance])
+    @pytest.mark.parametrize(
+        "double", [double_by_a_hook, double_by_an_adapter, double_behind_a_sequence, double_by_the_instance]
+    )
     def test_what_is_added_to_a_layer_acts(self, name: str, double: Callable[[nn.Module, str], None]) -> None:
+        if name == "nam" and double is double_behind_a_sequence:
+            pytest.skip("it gates by the very weights of its norm")
         module = build(name).double().eval()
         x = torch.randn(2, 64, 7, 5, dtype=torch.float64)
         for path in layers(module):
@@ -253,6 +262,14 @@ class TestContract:
         assert y.isfinite().all()
         assert x.grad is not None
         assert x.grad.isfinite().all()
+
+    def test_runs_in_half_precision_under_autocast_too(self, name: str) -> None:
+        module = build(name).bfloat16().eval()
+        x = torch.randn(2, 64, 9, 8).bfloat16().requires_grad_()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            y = module(x)
+        y.float().sum().backward()
+        torch.testing.assert_close(y.to(x.dtype), module(x), atol=0.1, rtol=0.1)
 
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
     def test_stays_finite_in_mixed_precision_on_a_strong_map(self, name: str, dtype: torch.dtype) -> None:

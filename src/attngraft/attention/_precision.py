@@ -18,13 +18,21 @@ def at_least_single(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+def own_type(layer: nn.Module, x: Tensor) -> torch.dtype:
+    """Return the type of a layer's parameters, which an adapter may hold deeper, or that of a tensor without any."""
+    return next(layer.parameters(), x).dtype
+
+
 def through(layer: nn.Module, one: Tensor, other: Tensor) -> Tensor:
     """Apply a layer to the product of two maps.
 
     It grows with the square of the input, which half precision cannot hold: under autocast it is computed in single
-    precision, and elsewhere in the type of the module.
+    precision, and the layer in its own, and elsewhere in the type of the module.
     """
-    mixed = not one.is_meta and torch.is_autocast_enabled(one.device.type)
-    with no_autocast(one) if mixed else nullcontext():
-        product: Tensor = layer(one.float() * other.float() if mixed else one * other)
-    return product
+    if one.is_meta or not torch.is_autocast_enabled(one.device.type):
+        plain: Tensor = layer(one * other)
+        return plain
+    with no_autocast(one):
+        product = at_least_single(one) * at_least_single(other)
+        applied: Tensor = layer(product.to(own_type(layer, product)))
+    return applied

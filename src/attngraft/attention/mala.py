@@ -21,7 +21,7 @@ from attngraft._core.errors import OptionError
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
 from attngraft.attention._official import renamed
-from attngraft.attention._precision import at_least_single, no_autocast
+from attngraft.attention._precision import at_least_single, no_autocast, own_type
 from attngraft.attention._rows import Cells, Mixture, choose, query_cells
 
 EPSILON = 1e-6
@@ -91,7 +91,7 @@ class MALA(Attention):
         """Return the attended map."""
         self.check(x)
         with no_autocast(x):  # the output grows with the fourth power of the input, which half precision cannot hold
-            x = x.to(self.proj.weight.dtype)
+            x = x.to(own_type(self.proj, x))
             q, k, v, gate = self.qkvo(x).chunk(4, 1)  # (B, C, H, W)
             q, turned_q, turned_k, sums, factor = self._features(q, k)
             values = self._heads(v)  # (B, h, d, N)

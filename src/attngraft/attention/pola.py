@@ -22,7 +22,7 @@ from attngraft._core.errors import CheckpointError, OptionError
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
 from attngraft.attention._official import renamed
-from attngraft.attention._precision import at_least_single, no_autocast, through
+from attngraft.attention._precision import at_least_single, no_autocast, own_type, through
 from attngraft.attention._rows import Cells, Mixture, choose, query_cells
 from attngraft.attention._tokens import convolve_heads
 from attngraft.attention.focused_linear import two_sizes
@@ -124,7 +124,7 @@ class PolaLinearAttention(Attention):
                 (half @ keys) @ queries / ((queries * means).sum(2, keepdim=True) + EPSILON)  # (B, h, d / 2, N)
                 for half, queries in zip(halves, (same, opposite), strict=True)
             ]
-        mixed = self.mixed(torch.cat(parts, 2).reshape(x.shape).to(self.proj.weight.dtype))
+        mixed = self.mixed(torch.cat(parts, 2).reshape(x.shape).to(own_type(self.proj, x)))
         return through(self.proj, mixed + convolve_heads(self.local, v, self.heads), gate)
 
     def attention_rows(self, x: Tensor, cells: Cells = None) -> Tensor:
