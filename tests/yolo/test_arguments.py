@@ -116,6 +116,12 @@ def test_a_class_is_read_by_its_own_arguments(called: str, values: list[Any], op
     assert read_row(info("shuffle_attention"), Widths(C, 0.25, 1024), values, called) == options
 
 
+def test_a_width_that_equals_the_sides_of_its_map_is_left_out_once() -> None:
+    """P3 of the n models has 64 channels, and 64 x 64 cells at imgsz 512."""
+    read = read_row(info("mhsa"), Widths(64, 0.25, 1024), [64, 64, 64, 4])
+    assert read == {"heads": 4, "size": (64, 64)}
+
+
 def test_what_a_class_does_not_take_is_refused() -> None:
     with pytest.raises(OptionError, match=r"takes \[groups\], got \[1024, 48\]"):
         read_row(info("sa_layer"), Widths(C, 0.25, 1024), [1024, 48], "sa_layer")
@@ -141,6 +147,7 @@ def test_a_width_of_another_map_is_reported_and_the_maps_own_is_not(caplog: pyte
         ("bra", [1024, 8, 7, 4], "takes .heads, regions."),  # 4 is an inner width or topk, and no scale
         ("mlca", [1024, 5, 2, 0.5], "takes .local_size, gamma, offset, local_weight."),
         ("mhsa", [14, 14, 4, "none"], "takes .width, height, heads, pos_emb."),
+        ("mhsa", [1024, 20, 4], "takes .width, height, heads, pos_emb."),  # a side and heads
         ("se", [{"ratio": 3}], "no option ratio; there are: reduction"),
     ],
 )

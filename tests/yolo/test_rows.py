@@ -196,7 +196,7 @@ def test_rows_that_cannot_be_read_say_what_they_take() -> None:
         ("LSKBlock", "LSK"), ("NAMAttention", "NAM"), ("BiLevelRoutingAttention", "BRA"), ("DAttention", "DAT"),
         ("iRMB", "IRMB"), ("mhsa", "MHSA"), ("attngraft.CoordAtt", "CoordAttention"),
         ("SE_Block", "SE"), ("ECA_layer", "ECA"), ("EMA_Attention", "EMA"), ("SimAM_module", "SimAM"),
-        ("PSAModule", "EPSA"),
+        ("PSAModule", "EPSA"), ("ECA_block", "ECA"), ("AAttn", "AreaAttention"),
     ],
 )  # fmt: skip
 def test_names_that_circulate_build_the_mechanism(name: str, cls: str) -> None:
@@ -228,6 +228,12 @@ def test_a_row_is_read_in_the_order_of_the_class_that_it_names(name: str, groups
         ("MultiHeadSelfAttention", "did you mean MHSA"),
         ("GlobalAttentionMechanism", "did you mean GAM"),
         ("C2f_SA", "did you mean ShuffleAttention"),
+        ("CA_Block", "did you mean CoordAttention"),
+        ("SK_Block", "did you mean SelectiveKernel or SKAttention"),
+        ("LSKModule", "did you mean LSK or"),
+        ("CoorAttention", "did you mean CoordAttention"),
+        ("BiFormerBlock", "attngraft list shows the mechanisms"),
+        ("C3CA", "C3 is a block of Ultralytics, and no mechanism is called 'CA'; did you mean CoordAttention"),
         ("Totally", "attngraft list shows the mechanisms"),
         ("C2f_Mine", "C2f is a block of Ultralytics, and no mechanism is called 'Mine'"),
         ("nn.Nothing", "row 11 names nn.Nothing"),
@@ -259,6 +265,7 @@ class TestBlocks:
             ("C3k2_MHSA", "yolo11n.yaml", 6, ["6.m.0.m.0.cv2.grafts.0", "6.m.0.m.1.cv2.grafts.0"]),
             ("C2f_CoordAtt", "yolov8n.yaml", 4, ["4.m.0.cv2.grafts.0", "4.m.1.cv2.grafts.0"]),
             ("C3_SE", "yolov5n.yaml", 4, ["4.m.0.cv2.grafts.0", "4.m.1.cv2.grafts.0"]),
+            ("ResNetLayer_SE", "rtdetr-resnet50.yaml", 1, [f"1.layer.{i}.cv3.grafts.0" for i in range(3)]),
             ("C2PSA_MHSA", "yolo11n.yaml", 10, ["10.m.0.attn"]),
             ("C2TSSA", "yolo11n.yaml", 10, ["10.m.0.attn"]),
             ("A2C2f_EMA", "yolo12n.yaml", 8, [f"8.m.{a}.{b}.attn" for a in (0, 1) for b in (0, 1)]),
@@ -307,7 +314,9 @@ class TestBlocks:
         assert [type(bottleneck.cv2.grafts[0]).__name__ for bottleneck in block.m] == ["DAT", "DAT"]
         assert all(bottleneck.add for bottleneck in block.m)
 
-    @pytest.mark.parametrize("values", [[1024, 14, 14, 4], [1024, True, 14, 14, 4], [1024, True, True]], ids=str)
+    @pytest.mark.parametrize(
+        "values", [[1024, 14, 14, 4], [1024, True, 14, 14, 4], [1024, True, True], [1024, 8]], ids=str
+    )
     def test_a_value_that_the_block_does_not_take_is_refused(self, values: list[Any]) -> None:
         description = copy.deepcopy(yaml_model_load("yolov8n.yaml"))
         description["backbone"][8] = [-1, 3, "C2f_MHSA", values]

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import copyreg
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -175,8 +175,13 @@ def first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
-def suggest(name: str, known: Iterable[str]) -> str:
+def suggest(name: str, known: Iterable[str], key: Callable[[str], str] = str.lower) -> str:
     """Say which of the ``known`` names are close to ``name``, or list them all.
+
+    Args:
+        name: What was asked for.
+        known: What there is; of those with one ``key`` the first is named.
+        key: What is compared of a name.
 
     Example:
         >>> suggest("msha", ["ema", "mhsa", "mlca"])
@@ -191,9 +196,9 @@ def suggest(name: str, known: Iterable[str]) -> str:
         'there is none'
     """
     names = list(known)
-    spelled = {known_name.lower(): known_name for known_name in names}
-    close = difflib.get_close_matches(name.lower(), spelled, n=9, cutoff=0.6)
-    close.sort(key=lambda match: sorted(match) != sorted(name.lower()))  # letters swapped: the likeliest slip
+    spelled = {key(known_name): known_name for known_name in reversed(names)}
+    close = difflib.get_close_matches(key(name), spelled, n=9, cutoff=0.6)
+    close.sort(key=lambda match: sorted(match) != sorted(key(name)))  # letters swapped: the likeliest slip
     if close:
         return f"did you mean {' or '.join(spelled[match] for match in close[:3])}?"
     return f"there are: {', '.join(names)}" if names else "there is none"

@@ -30,6 +30,7 @@ from attngraft.attention._tokens import to_heads, to_map, to_tokens
     formula="BN W_o (softmax_strip(q k^T / sqrt(d)) v + DW7(v))",
     cost="(4 * C**2 + kernel_size**2 * C) * N + 2 * C * area * ceiling(N / area)**2",
     row=("heads", "area"),
+    aliases=("AAttn",),
     growth="N",
 )
 class AreaAttention(Attention):

@@ -23,7 +23,7 @@ from attngraft.attention._base import Attention
     formula="x * sigmoid(conv1d_k(mean_HW(x)))",
     cost="kernel_size * C",
     row=("kernel_size",),
-    aliases=("ECAAttention", "ECALayer", "eca_layer", "EfficientChannelAttention"),
+    aliases=("ECAAttention", "ECALayer", "eca_layer", "ECABlock", "EfficientChannelAttention"),
     growth="N",
 )
 class ECA(Attention):

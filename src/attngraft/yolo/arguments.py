@@ -48,6 +48,9 @@ HEAD_WIDTH = "head_width"
 
 LEFT_OUT = (IGNORED, OWN_WIDTH, STRIDE, HEAD_WIDTH)
 
+SLIMMEST = 3
+"""Two lone numbers of which one is as many times the other, as in ``[20, 4]``, are no sides of one map."""
+
 FEWEST_CELLS = 9
 """A lone number below this counts heads, and is no side of a map."""
 
@@ -148,7 +151,8 @@ def _fits(record: Mechanism, channels: int, names: Sequence[str], values: list[A
     pairs = list(zip(names, values, strict=False))
     if any(len({str(value) for name, value in pairs if name == twice}) > 1 for twice in names if twice != IGNORED):
         return False
-    if len({value is None for name, value in pairs if name in MAP_SIDES}) > 1:
+    sides = [value for name, value in pairs if name in MAP_SIDES]
+    if len({value is None for value in sides}) > 1 or (len(values) == len(sides) and _are_unlike(sides)):
         return False
     lone = len(values) == 1
     return all(_is_plausible(record, name, value, channels, lone=lone) for name, value in pairs)
@@ -183,6 +187,10 @@ def _is_plausible(record: Mechanism, name: str, value: Any, channels: int, *, lo
     if isinstance(default, tuple):
         return isinstance(value, (list, tuple))
     return _is_small(value) if _is_integer(default) or _is_integer(value) else isinstance(value, (float, list, tuple))
+
+
+def _are_unlike(sides: list[Any]) -> bool:
+    return len(sides) > 1 and all(map(_is_integer, sides)) and bool(max(sides) >= SLIMMEST * min(sides))
 
 
 def _is_integer(value: Any) -> bool:

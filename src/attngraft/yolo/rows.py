@@ -8,6 +8,7 @@ becomes Ultralytics' block; the mechanism is put inside when it is built (`attng
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +33,9 @@ HOST_VARIABLES = ["ch", "f", "width", "max_channels"]
 
 PSA_BLOCK = "C2PSA"
 """Block of Ultralytics from which the copied classes ``C2TSSA`` and ``C2BRA`` derive."""
+
+ENDINGS = re.compile(r"(attention|block|layer|module)+\Z")
+"""What copied classes append to the name of a mechanism."""
 
 PLUGIN_HINT = "a class of your own is given with: attngraft --plugin FILE.py ..."
 
@@ -251,6 +255,11 @@ def _initials(name: str) -> str:
     return "".join(letter for letter in name if letter.isupper())
 
 
+def _stem(name: str) -> str:
+    """Return a name as `spelled`, without what any of them may end in: ``ECA_block`` is ``eca``."""
+    return ENDINGS.sub("", spelled(name)) or spelled(name)
+
+
 def _is_map_size(value: Any) -> bool:
     """Tell whether a value is the size of the map, which copied blocks of fixed tables take, as in ``[80, 80]``."""
     return isinstance(value, list) and len(value) == 2 and all(type(side) is int and side > 0 for side in value)
@@ -258,11 +267,14 @@ def _is_map_size(value: Any) -> bool:
 
 def _not_the_blocks(block: type[nn.Module], given: list[Any]) -> str:
     """Say which values of a row cannot be those that its block takes behind the width; empty where all can be."""
-    options = [option for option in inspect.signature(block).parameters.values() if option.name != "c1"]
-    unrepeated = [option for option in options if option.name != "n"]  # Ultralytics gives most blocks the repeats
-    if any(_fit(names, given) for names in (unrepeated, options)):
+    every = list(inspect.signature(block).parameters.values())
+    options = [option for option in every if option.name != "c1"]
+    forms = [options, every]  # a ResNetLayer's row has the width that comes in
+    if [option.name for option in options[:2]] == ["c2", "n"]:  # Ultralytics gives these the repeats
+        forms = [[option for option in options if option.name != "n"]]
+    if any(_fit(form, given) for form in forms):
         return ""
-    return f"takes the values of {block.__name__}, [{', '.join(option.name for option in unrepeated)}], got {given}"
+    return f"takes the values of {block.__name__}, [{', '.join(option.name for option in forms[0])}], got {given}"
 
 
 def _fit(options: list[inspect.Parameter], given: list[Any]) -> bool:
@@ -298,10 +310,11 @@ def _modules(host_names: Mapping[str, Any]) -> list[str]:
 
 def _unknown(index: int, name: str, host_names: Mapping[str, Any]) -> str:
     ours = [word for record in mechanisms().values() for word in (record.cls.__name__, *record.aliases)]
-    blocks = [block for block in _modules(host_names) if name.startswith(f"{block}_")]
+    inside = {block: name.removeprefix(block) for block in _modules(host_names) if name.startswith(block)}
+    blocks = [block for block, rest in inside.items() if rest.startswith("_") or rest.isupper()]
     if blocks:
         block = max(blocks, key=len)
-        word = name.removeprefix(f"{block}_")
+        word = inside[block].removeprefix("_")
         return (
             f"row {index} names {name}: {block} is a block of Ultralytics, and no mechanism is called {word!r}; "
             f"{_nearest(word, ours)} ({PLUGIN_HINT})"
@@ -312,8 +325,10 @@ def _unknown(index: int, name: str, host_names: Mapping[str, Any]) -> str:
 
 def _nearest(name: str, known: list[str]) -> str:
     """Name the words like a name: with its letters as their capitals, as CA is CoordAtt, or spelled alike."""
-    short = [word for word in known if name in (word, _initials(word)) or (word == _initials(name) and len(word) > 1)]
-    if short and name.isalnum():
+    stem = _stem(name)
+    short = [word for word in known if stem in (_stem(word), _initials(word).lower()) and len(stem) > 1]
+    short = short or [word for word in known if word == _initials(name) and len(word) > 1]
+    if short:
         return f"did you mean {' or '.join(dict.fromkeys(short[:3]))}?"
-    close = suggest(name, known)
+    close = suggest(name, known, key=_stem)
     return close if close.startswith("did you mean") else "attngraft list shows the mechanisms"
