@@ -76,3 +76,17 @@ def test_a_model_that_takes_more_than_a_picture_is_left_to_the_host() -> None:
     from ultralytics.utils.torch_utils import get_flops
 
     assert get_flops(torch.nn.Bilinear(2, 2, 2), 32) == 0.0
+
+
+def test_a_graft_takes_nothing_of_one_of_another_mechanism(caplog: pytest.LogCaptureFixture) -> None:
+    trained = attngraft.YOLO("attngraft-micro.yaml+ema@P3").model
+    torch.nn.init.ones_(trained.model[3].grafts[0].gamma)
+    other = attngraft.YOLO("attngraft-micro.yaml+se@P3").model
+    drawn = {name: value.clone() for name, value in other.state_dict().items() if "grafts" in name}
+    other.load(trained, verbose=False)
+    assert all(torch.equal(other.state_dict()[name], value) for name, value in drawn.items())
+    assert torch.equal(other.model[0].conv.weight, trained.model[0].conv.weight)
+    assert "another mechanism at model.3.grafts.0; this model's starts as it was built" in caplog.text
+    same = attngraft.YOLO("attngraft-micro.yaml+ema@P3").model
+    same.load(trained, verbose=False)
+    assert torch.equal(same.model[3].grafts[0].gamma, trained.model[3].grafts[0].gamma)

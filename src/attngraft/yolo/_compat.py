@@ -197,16 +197,22 @@ def _load(wrapped: Callable[..., Any], model: Any, args: Any, kwargs: Any) -> An
     """Load weights as Ultralytics does, and say where rows of ours moved layers away from theirs.
 
     A graft that was never trained starts under the training run's seed, as a base without weights does: what a trainer
-    has just built is kept of it. `YOLO` gives its models arguments, a trainer has not yet.
+    has just built is kept of it. `YOLO` gives its models arguments, a trainer has not yet. A graft takes nothing of one
+    of another mechanism, whose ``gamma`` has its name and shape.
     """
     weights = args[0] if args else kwargs["weights"]
     source = (weights.get("ema") or weights["model"]) if isinstance(weights, dict) else weights
     given = {name: value.shape for name, value in source.state_dict().items()}
     before, after = len(getattr(source, "model", ())), len(model.model)
+    others = grafting.of_another(model, source)
     anew = set() if hasattr(model, "args") else grafting.untrained(source)
+    anew.update(*others.values())
     drawn = {name: value.clone() for name, value in model.state_dict().items() if name in anew}
     result = wrapped(*args, **kwargs)
     model.load_state_dict(drawn, strict=False)
+    if others:
+        at = ", ".join(others)
+        log.warning(f"attngraft: the weights have another mechanism at {at}; this model's starts as it was built")
     names, grafts = rows.as_grafts(model.yaml, wrapped.__globals__) if after > before else ([], "")
     if names:
         found = sum(given.get(name) == value.shape for name, value in model.state_dict().items())

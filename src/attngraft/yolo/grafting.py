@@ -237,6 +237,21 @@ def untrained(model: nn.Module) -> set[str]:
     return set(names) if all(name in now for name in names) and _checksum(now, names) == drawn else set()
 
 
+def of_another(model: nn.Module, source: nn.Module) -> dict[str, list[str]]:
+    """Name the grafts of a model in whose place another model has another mechanism, and the tensors of each.
+
+    Args:
+        model: A host model such as ``DetectionModel``.
+        source: Another one.
+    """
+    theirs = {path: type(part.mechanism) for path, part in source.named_modules() if isinstance(part, Graft)}
+    return {
+        path: [f"{path}.{name}" for name in part.state_dict()]
+        for path, part in model.named_modules()
+        if isinstance(part, Graft) and theirs.get(path, type(part.mechanism)) is not type(part.mechanism)
+    }
+
+
 def _checksum(state: Mapping[str, Tensor], names: Iterable[str]) -> int:
     total = 0
     for name in names:
