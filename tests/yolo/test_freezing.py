@@ -96,6 +96,8 @@ def test_stock_layers_freeze_and_their_grafts_do_not(freeze: Any) -> None:
         (["cbam"], "model.3."),
         ("cbam", "model.3."),
         ("se", "model.0.grafts.0."),
+        (["SE"], "model.0.grafts.0."),
+        ("SEAttention", "model.0.grafts.0."),
         ([3], "model.3."),
         (["2.m.0.cv2"], "model.2.m.0.cv2."),
         (["2.m.0.cv1.grafts"], "model.2.m.0.cv1.grafts.0."),

@@ -2,7 +2,8 @@
 
 Ultralytics freezes every parameter whose name holds one of its ``freeze_layer_names``, and the norms that it finds so.
 Those names are replaced by the full names of Ultralytics' own parameters and norms wherever a graft lies among them. A
-graft trains unless it is named itself: by its path (``freeze=[3.grafts]``), or by its mechanism (``freeze=mhsa``).
+graft trains unless it is named itself: by its path (``freeze=[3.grafts]``), or by its mechanism (``freeze=mhsa``, or
+``MHSA`` as rows call it).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from attngraft._core.registry import mechanisms
 from attngraft.yolo.backbones import Backbone
 from attngraft.yolo.grafting import BoTConv, Graft, TokenEncoder
 from attngraft.yolo.placing import CHILD
+from attngraft.yolo.rows import by_row_name
 
 ATTRIBUTE = "freeze_layer_names"
 """The trainer's attribute, a list that Ultralytics sets and reads in this order."""
@@ -113,7 +115,9 @@ def narrowed(model: nn.Module, names: Iterable[str], freeze: Any) -> list[str]:
             wanted.append(name)
             continue
         word = layer.group(1).strip("'\"")
-        by_name = [path for path, mechanism in grafts.items() if word in (mechanism, CHILD)]
+        record = by_row_name(word)
+        called = record.name if record else word
+        by_name = [path for path, mechanism in grafts.items() if called in (mechanism, CHILD)]
         inside = [path for path in grafts if _holds(word, path, itself=isinstance(freeze, int))]
         if by_name:
             wanted += [f"{path}." for path in by_name]
