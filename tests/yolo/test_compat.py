@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import ultralytics.nn.tasks  # noqa: F401  # loaded by what it joins itself, the joint would meet itself half made
 
 import attngraft
 from attngraft._core.errors import HostError
