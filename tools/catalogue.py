@@ -15,7 +15,7 @@ import attngraft.attention as zoo
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDTH, SIDE = 256, 20
-SPEED = "circulated-amd-epyc"
+SPEED = "circulated-amd-epyc-avx512"
 TIMED = "40x40, 256 channels, batch 8"
 
 COLUMNS = ("Name", "Class", "Year", "Attends over", "Role", "Parameters", "Multiply-adds", "Memory", "Speed")
