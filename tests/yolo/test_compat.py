@@ -91,3 +91,7 @@ def test_a_graft_takes_nothing_of_one_of_another_mechanism(caplog: pytest.LogCap
     same = attngraft.YOLO("attngraft-micro.yaml+ema@P3").model
     same.load(trained, verbose=False)
     assert torch.equal(same.model[3].grafts[0].gamma, trained.model[3].grafts[0].gamma)
+    trained.model[3].grafts[0].mechanism.__class__ = type("EMA", (torch.nn.Module,), {})  # a file read again
+    anew = attngraft.YOLO("attngraft-micro.yaml+ema@P3").model
+    anew.load(trained, verbose=False)
+    assert torch.equal(anew.model[3].grafts[0].gamma, trained.model[3].grafts[0].gamma)

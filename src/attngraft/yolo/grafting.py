@@ -244,12 +244,18 @@ def of_another(model: nn.Module, source: nn.Module) -> dict[str, list[str]]:
         model: A host model such as ``DetectionModel``.
         source: Another one.
     """
-    theirs = {path: type(part.mechanism) for path, part in source.named_modules() if isinstance(part, Graft)}
+    theirs = {path: part.mechanism for path, part in source.named_modules() if isinstance(part, Graft)}
     return {
         path: [f"{path}.{name}" for name in part.state_dict()]
         for path, part in model.named_modules()
-        if isinstance(part, Graft) and theirs.get(path, type(part.mechanism)) is not type(part.mechanism)
+        if isinstance(part, Graft) and path in theirs and not _are_alike(part.mechanism, theirs[path])
     }
+
+
+def _are_alike(one: nn.Module, other: nn.Module) -> bool:
+    """Tell whether a class derives from the other's, by name: a file that was read again defines its class anew."""
+    kinds = [[kind.__name__ for kind in type(module).__mro__] for module in (one, other)]
+    return kinds[0][0] in kinds[1] or kinds[1][0] in kinds[0]
 
 
 def _checksum(state: Mapping[str, Tensor], names: Iterable[str]) -> int:
