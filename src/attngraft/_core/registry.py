@@ -214,7 +214,7 @@ info = mechanism
 """`mechanism` under the name that the package shows: ``attngraft.info("mhsa")``."""
 
 
-def record_of(cls: type[nn.Module]) -> Mechanism:
+def mechanism_of(cls: type[nn.Module]) -> Mechanism:
     """Look up the record of a class, or of the nearest that it derives from: `parametrize` makes a class of its own.
 
     Args:

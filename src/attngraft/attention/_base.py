@@ -14,7 +14,7 @@ from attngraft._core import opsets
 from attngraft._core.annotations import annotated_options
 from attngraft._core.checks import feature_map
 from attngraft._core.errors import OptionError
-from attngraft._core.registry import record_of
+from attngraft._core.registry import mechanism_of
 
 opsets.install()  # whatever exports a mechanism, the command or torch.onnx itself
 
@@ -83,7 +83,7 @@ class Attention(nn.Module):
         Raises:
             OptionError: If there are more values than the row has names.
         """
-        names = record_of(cls).row
+        names = mechanism_of(cls).row
         if len(values) > len(names):
             takes = f"[{', '.join(names)}]" if names else "no values"
             raise OptionError(f"a row of {cls.__name__} takes {takes}, got {list(values)}; leave the channels out")
@@ -111,10 +111,10 @@ class Attention(nn.Module):
 
         sizes = {"C": self.channels, "H": height, "W": width, "N": height * width}
         attributes = {k: v for k, v in vars(self).items() if isinstance(v, (int, float))}
-        value = sympy.sympify(record_of(type(self)).cost, locals={**attributes, **sizes})
+        value = sympy.sympify(mechanism_of(type(self)).cost, locals={**attributes, **sizes})
         return int(value)
 
     def extra_repr(self) -> str:
         """Name the options in ``print(module)``."""
-        options = record_of(type(self)).options
+        options = mechanism_of(type(self)).options
         return ", ".join([str(self.channels), *(f"{name}={getattr(self, name)!r}" for name in options)])

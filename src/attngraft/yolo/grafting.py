@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from attngraft._core.errors import CheckpointError, ModelYamlError, PlaceError
-from attngraft._core.registry import Role, fitted
+from attngraft._core.registry import Role, fitted, mechanism_of
 from attngraft.yolo.placing import CHILD, REPLACED, REPLACEMENT, HostLayer, Layout, layout
 from attngraft.yolo.recipe import GraftSpec, print_grafts
 from attngraft.yolo.rows import YAML_KEY, BlockRow
@@ -248,14 +248,10 @@ def of_another(model: nn.Module, source: nn.Module) -> dict[str, list[str]]:
     return {
         path: [f"{path}.{name}" for name in part.state_dict()]
         for path, part in model.named_modules()
-        if isinstance(part, Graft) and path in theirs and not _are_alike(part.mechanism, theirs[path])
+        if isinstance(part, Graft)
+        and path in theirs
+        and mechanism_of(type(part.mechanism)) is not mechanism_of(type(theirs[path]))
     }
-
-
-def _are_alike(one: nn.Module, other: nn.Module) -> bool:
-    """Tell whether a class derives from the other's, by name: a file that was read again defines its class anew."""
-    kinds = [[kind.__name__ for kind in type(module).__mro__] for module in (one, other)]
-    return kinds[0][0] in kinds[1] or kinds[1][0] in kinds[0]
 
 
 def _checksum(state: Mapping[str, Tensor], names: Iterable[str]) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from attngraft._core.extras import extra_package
-from attngraft._core.registry import record_of
+from attngraft._core.registry import mechanism_of
 from attngraft._core.streams import silenced
 from attngraft.data import beacons
 from attngraft.doctor.comparing import CLOSE, distance
@@ -87,7 +87,7 @@ def memory_of_exports(subject: DetectorSubject) -> Outcome:
         part = subject.mechanisms[path]
         cells = (shape[2] * subject.side // subject.small) * (shape[3] * subject.side // subject.small)
         if need := _pairs(part, shape[1], cells):
-            name = record_of(type(part)).name
+            name = mechanism_of(type(part)).name
             sliced = sliced_in_files(copy.deepcopy(part).float(), shape[1])
             found.append((need, sliced, f"{name} at {path.removeprefix('model.')}, {cells:,} cells"))
     if not found:
@@ -106,7 +106,7 @@ def memory_of_exports(subject: DetectorSubject) -> Outcome:
 
 def _pairs(part: Any, channels: int, cells: int) -> float:
     """Return the bytes of a mechanism's N x N attention matrix: by the record of ours, by measuring another."""
-    record = record_of(type(part))
+    record = mechanism_of(type(part))
     if record.cls.__module__.startswith(OURS):
         related = record.family == "global self-attention"
         return 4.0 * getattr(part, "heads", 1) * cells**2 if related else 0.0
