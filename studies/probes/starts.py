@@ -11,53 +11,35 @@ printed.
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 
-from attngraft.probe import instrument as probing
+from attngraft.probe.instrument import Instrument, ProbeRun, train
+from attngraft.probe.ledger import Ledger
 
 FILE = Path(__file__).with_name("starts.jsonl")
-RECORDS = Path(__file__).with_name("records.jsonl")
 MECHANISMS = ("area_attention", "bam", "cbam", "msla")
 """Of those that learn ``relation`` at the first and third seed and not at the second: four that share little."""
 
 
-def start(mechanism: str, probe: str, weights: int, order: int, settings: probing.Instrument) -> dict[str, Any]:
-    """Train a mechanism on a probe, and return the line of it.
-
-    Args:
-        mechanism: As recipes write it.
-        probe: Name of a probe.
-        weights: Seed of the initial weights.
-        order: Seed of the order of the images and their flips.
-        settings: Of the instrument.
-    """
-    detector = functools.partial(_seeded, probing.ArrayDetector, weights)
-    with mock.patch.object(probing, "ArrayDetector", detector):
-        record = probing.train(probing.ProbeRun(mechanism, probe, False, order), settings, lambda *_: None)
-    found = {"mechanism": mechanism, "probe": probe, "weights": weights, "order": order}
-    return found | {"accuracy": record.accuracy, "steps": record.steps, "device": record.device}
-
-
-def _seeded(kind: Any, weights: int, *arguments: Any, **options: Any) -> Any:
-    return kind(*arguments, **{**options, "seed": weights})
-
-
-def lines(file: Path) -> list[dict[str, Any]]:
-    """Read the lines of a file; none where it is not there."""
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+def lines() -> list[dict[str, Any]]:
+    """Read the lines that are there."""
+    return [json.loads(line) for line in FILE.read_text().splitlines()] if FILE.is_file() else []
 
 
 def accuracies(mechanism: str, probe: str) -> dict[tuple[int, int], float]:
     """Return the accuracy of each pair of seeds, of the weights and of the order, that was trained."""
-    one_seed = [{**one, "weights": one["seed"], "order": one["seed"]} for one in lines(RECORDS) if not one["control"]]
-    both = [one for one in [*one_seed, *lines(FILE)] if (one["mechanism"], one["probe"]) == (mechanism, probe)]
-    return {(one["weights"], one["order"]): one["accuracy"] for one in both}
+    known = Ledger(FILE.parent).records()
+    one_seed = {
+        (run.seed, run.seed): record.accuracy
+        for run, record in known.items()
+        if (run.mechanism, run.probe, run.control) == (mechanism, probe, False)
+    }
+    two = [one for one in lines() if (one["mechanism"], one["probe"]) == (mechanism, probe)]
+    return one_seed | {(one["weights"], one["order"]): one["accuracy"] for one in two}
 
 
 def table(of: dict[tuple[int, int], float], mechanism: str, probe: str) -> str:
@@ -83,7 +65,10 @@ def main() -> None:
     for mechanism, weights, order in pairs[part::parts]:
         if (weights, order) in accuracies(mechanism, options.probe):
             continue
-        line = start(mechanism, options.probe, weights, order, probing.Instrument())
+        run = ProbeRun(mechanism, options.probe, False, order)
+        record = train(run, Instrument(), lambda *_: None, start=weights)
+        line = {"mechanism": mechanism, "probe": options.probe, "weights": weights, "order": order}
+        line |= {"accuracy": record.accuracy, "steps": record.steps, "device": record.device}
         with FILE.open("a") as file:  # one write of one line: processes that share the work do not mix
             file.write(json.dumps(line) + "\n")
         print(line, flush=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -28,17 +27,11 @@ def test_the_report_is_that_of_the_records() -> None:
 
 def test_the_start_counts_and_not_the_order() -> None:
     """What the README says of ``starts.jsonl``, with the runs of one seed from the records."""
+    from studies.probes.starts import MECHANISMS, accuracies
 
-    def lines(name: str) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (FOLDER / name).read_text(encoding="utf-8").splitlines()]
-
-    starts = lines("starts.jsonl")
-    names = {one["mechanism"] for one in starts}
-    same = [{**one, "weights": one["seed"], "order": one["seed"]} for one in lines("records.jsonl") if one["seed"] < 3]
-    runs = [*starts, *(one for one in same if one["mechanism"] in names and one["probe"] == "relation")]
-    runs = [one for one in runs if not one.get("control")]
-    assert len(runs) == 9 * len(names)
-    learned = {name: [0, 0, 0] for name in names}
-    for one in runs:
-        learned[one["mechanism"]][one["weights"]] += one["accuracy"] >= 0.9
+    learned = {}
+    for name in MECHANISMS:
+        of = {pair: accuracy for pair, accuracy in accuracies(name, "relation").items() if max(pair) < 3}
+        assert len(of) == 9
+        learned[name] = [sum(of[weights, order] >= 0.9 for order in range(3)) for weights in range(3)]
     assert learned == {"area_attention": [3, 2, 3], "bam": [3, 1, 3], "cbam": [3, 0, 3], "msla": [3, 0, 3]}

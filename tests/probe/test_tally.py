@@ -44,6 +44,10 @@ def test_distances_are_pooled_over_seeds_and_controls_do_not_count(made: Make) -
     ]
     found = tally(Instrument(), records).mechanism("mhsa")
     assert found.reach == (Distance(0, 7, 20, 20), Distance(8, 15, 20, 18), Distance(16, 23, 20, 15))
+    pooled = [(one.low, one.objects, one.right) for one in found.reach]
+    assert reached(pooled, 0.9) == 15
+    assert reached(pooled, 0.99) == 7
+    assert reached(((0, 10, 3), (8, 10, 10)), 0.9) is None
 
 
 def test_a_run_that_learned_nothing_hides_no_reach_of_others(made: Make) -> None:

@@ -237,13 +237,16 @@ def has_distance(probe: Probe) -> bool:
     return probe.name == "reach"
 
 
-def train(run: ProbeRun, instrument: Instrument, told: Callable[[int, float], None]) -> ProbeRecord:
+def train(
+    run: ProbeRun, instrument: Instrument, told: Callable[[int, float], None], *, start: int | None = None
+) -> ProbeRecord:
     """Carry out a run.
 
     Args:
         run: Which.
         instrument: How.
         told: Called after each epoch with its number, from 1, and the accuracy.
+        start: Seed of the initial weights; None takes the run's, which then is that of the order alone.
 
     Raises:
         RecipeError: If the mechanism cannot be read.
@@ -253,7 +256,8 @@ def train(run: ProbeRun, instrument: Instrument, told: Callable[[int, float], No
     """
     started = time.process_time()
     parts = [] if run.mechanism == NONE else [one_graft(instrument.base, run.mechanism, instrument.place)]
-    detector = ArrayDetector(instrument.base, parts, classes=2, seed=run.seed, gains=instrument.gains)
+    seed = run.seed if start is None else start
+    detector = ArrayDetector(instrument.base, parts, classes=2, seed=seed, gains=instrument.gains)
     seen = drawn(run.probe, 1, instrument.validation)
     right, curve = torch.zeros(0), []
     for epoch in _epochs(detector, run, instrument):
