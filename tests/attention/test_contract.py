@@ -265,11 +265,16 @@ class TestContract:
 
     def test_runs_in_half_precision_under_autocast_too(self, name: str) -> None:
         module = build(name).bfloat16().eval()
-        x = torch.randn(2, 64, 9, 8).bfloat16().requires_grad_()
+        exact = copy.deepcopy(module).double()
+        x = torch.randn(1, 64, 9, 7).bfloat16().requires_grad_()
         with torch.autocast("cpu", dtype=torch.bfloat16):
             y = module(x)
-        y.float().sum().backward()
         torch.testing.assert_close(y.to(x.dtype), module(x), atol=0.1, rtol=0.1)
+        weight, given = torch.randn(y.shape), x.detach().double().requires_grad_()
+        ours = torch.autograd.grad((y.float() * weight).sum(), [x, *module.parameters()])
+        right = torch.autograd.grad((exact(given) * weight).sum(), [given, *exact.parameters()])
+        flat, wanted = (torch.cat([one.double().flatten() for one in found]) for found in (ours, right))
+        assert torch.cosine_similarity(flat, wanted, dim=0) > 0.99
 
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
     def test_stays_finite_in_mixed_precision_on_a_strong_map(self, name: str, dtype: torch.dtype) -> None:
