@@ -1,4 +1,4 @@
-"""The usual public forms of the zoo's mechanisms, written from the equations with stock layers.
+"""Reference implementations of the zoo's mechanisms, as usually published: from the equations, with stock layers.
 
 They say what blog posts and papers' repositories say: whole convolutions where only a projection of their result is
 used, `unfold` for windows, adaptive pools, normalised copies, all N x N weights of an attention at once. They are what
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 
 class Usual(nn.Module):
-    """A usual form that computes with the weights of one of our modules."""
+    """A reference implementation that computes with the weights of one of our modules."""
 
     def __init__(self, ours: nn.Module, form: Callable[[nn.Module, Tensor], Tensor]) -> None:
         super().__init__()

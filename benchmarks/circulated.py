@@ -1,10 +1,10 @@
-"""The usual public forms beside the zoo's: the same numbers, how much faster, and in how much memory.
+"""Reference implementations beside the zoo's: the same numbers, how much faster, and in how much memory.
 
     python benchmarks/circulated.py            about 10 minutes of one free core
     python benchmarks/circulated.py --quick    small maps, a second each, nothing written
     python benchmarks/circulated.py --only simam --channels 256 --size 40 --batch 4
 
-`_usual.py` says what a usual form is. Mechanisms that are the same few layers however they are written are left out:
+`_usual.py` says what they are. Mechanisms that are the same few layers however they are written are left out:
 CAA, CAB, CPCA, DAT, EPSA, GAM, LSK, LSKA, PSABlock and SCSA; BRA's reference gathers as ours does.
 """
 
@@ -55,11 +55,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "halo": {"window": 8, "border": "zero"},
 }
 SHAPES = [(1, 256, 40), (8, 256, 40), (8, 512, 13)]
-"""Batch, channels and side of the map: P4 of one picture and of eight at 640 pixels, and P5 of eight at 416."""
+"""Batch, channels and side of the map: P4 of one image and of eight at 640 pixels, and P5 of eight at 416."""
 
 
 def pairs(channels: int, size: int) -> dict[str, Callable[[], Pair]]:
-    """Return what makes the usual form and ours, for every mechanism that has one."""
+    """Return what makes the reference implementation and ours, for every mechanism that has one."""
 
     def from_ours(name: str) -> Callable[[], Pair]:
         def make() -> Pair:
@@ -97,7 +97,7 @@ def pairs(channels: int, size: int) -> dict[str, Callable[[], Pair]]:
 
 
 def with_weights(theirs: nn.Module, ours: nn.Module) -> Pair:
-    """Give the usual form the weights of ours; position tables, laid out differently, are zero."""
+    """Give the reference implementation the weights of ours; position tables, laid out differently, are zero."""
     with torch.no_grad():
         for parameter, source in zip(theirs.parameters(), ours.parameters(), strict=True):
             parameter.copy_(source.reshape(parameter.shape))
@@ -115,7 +115,7 @@ def case(name: str, pair: Pair, shape: tuple[int, int, int], seconds: float) -> 
     x = torch.randn(batch, channels, size, size, requires_grad=True)
     require_equal(*pair, x)
     theirs, ours = (module.train() for module in pair)
-    contenders = [Contender("usual form", theirs, x), Contender("attngraft", ours, x)]
+    contenders = [Contender("reference implementation", theirs, x), Contender("attngraft", ours, x)]
     return compare(f"{name}, {size}x{size}, {channels} channels, batch {batch}", contenders, seconds=seconds)
 
 
@@ -137,7 +137,7 @@ def main() -> None:
             windowed = name in ("hab", "ocab", "halo") and shape[2] % 8
             ragged = name == "area_attention" and shape[2] ** 2 % 4
             if options.only not in name or windowed or ragged:
-                continue  # the usual forms do not take such maps at all
+                continue  # the reference implementations do not take such maps at all
             cases.append(case(name, make(), shape, 0.5 if options.quick else 4))
             print(table(cases[-1]), flush=True)
     if not (options.quick or options.only or options.channels):

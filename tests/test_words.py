@@ -18,8 +18,8 @@ PAGES = [
     "CONTRIBUTING.md",
     "docs/*.md",
     "docs/decisions/*.md",
-    "studies/README.md",
-    "benchmarks/README.md",
+    "studies/**/*.md",
+    "benchmarks/**/*.md",
     "examples/*.py",
 ]
 AVOIDED = {

@@ -24,7 +24,7 @@ SEED = 0
 
 
 def train(rule: str, folder: Path, device: str) -> dict[str, torch.Tensor]:
-    """Train on one rule and return the weights of the last epoch's average, as the host saves them."""
+    """Train on one rule and return the weights of the last epoch's average, as Ultralytics saves them."""
     data = beacons(folder / rule, rule=rule)  # type: ignore[arg-type]
     model = YOLO(f"{BASE}+{ARM}")
     model.train(
@@ -38,7 +38,7 @@ def train(rule: str, folder: Path, device: str) -> dict[str, torch.Tensor]:
 def main() -> None:
     """Train both and write their files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu", help="the host's device, such as cpu or 0")
+    parser.add_argument("--device", default="cpu", help="Ultralytics' device, such as cpu or 0")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         for rule in ("global", "local"):

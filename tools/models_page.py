@@ -182,7 +182,7 @@ def row(record: ModelRecord) -> str:
 
 
 def side_of(record: ModelRecord, net: nn.Module) -> int | None:
-    """Return the side of the picture that the work is counted on; None where it depends on what is seen."""
+    """Return the side of the image that the work is counted on; None where it depends on what is seen."""
     if record.task not in SIDES:
         return None
     own = getattr(net, "image_size", SIDES[record.task])

@@ -54,7 +54,7 @@ def main(data: Path) -> None:
         f"{PICTURES['train']} fluorescence images of nuclei at {RECIPE['imgsz']} pixels, from scratch in "
         f"{RECIPE['epochs']} epochs with preset `small`: Mask R-CNN on backbones of width 16 instead of 64, one seed. "
         f"COCO's numbers on {PICTURES['test']} test images, in per cent, at most "
-        f"{RECIPE['model.box_detections_per_img']} nuclei a picture, of the weights that were best on "
+        f"{RECIPE['model.box_detections_per_img']} nuclei an image, of the weights that were best on "
         f"{PICTURES['val']} validation images. One seed does not tell which backbone is better.",
         list(rows["botnet50"]),
         rows,

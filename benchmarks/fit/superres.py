@@ -1,6 +1,6 @@
 """A small HAT enlarges photographs twice, beside bicubic enlargement: python benchmarks/fit/superres.py DATA.
 
-The data set is a folder with train, val and test of large pictures; the small ones are made of them. A picture and a
+The data set is a folder with train, val and test of large images; the small ones are made of them. An image and a
 folder as further words take an enlargement of it.
 """
 
@@ -49,9 +49,9 @@ def main(data: Path) -> None:
     write(
         "superres",
         f"Twice enlargement of photographs by a HAT of {parameters:,} parameters (16 channels, a group of two blocks, "
-        f"windows of 8), from scratch on 90 pictures in {RECIPE['epochs']} epochs with preset `small`, one seed. PSNR"
+        f"windows of 8), from scratch on 90 images in {RECIPE['epochs']} epochs with preset `small`, one seed. PSNR"
         " in decibels and SSIM on luma, a border of 2 cut off; the test images are from another source. Small "
-        "pictures are made by antialiased bicubic resampling.",
+        "images are made by antialiased bicubic resampling.",
         ["psnr", "ssim"],
         rows,
     )
