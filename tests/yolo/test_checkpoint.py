@@ -153,6 +153,22 @@ def test_a_checkpoint_of_version_0_1_gives_its_numbers() -> None:
         torch.testing.assert_close(model(seen["image"] / 255)[0], seen["output"], atol=1e-3, rtol=1e-4)
 
 
+def test_activations_that_a_rebuild_replaces_are_counted_when_grafting(caplog: pytest.LogCaptureFixture) -> None:
+    import logging
+
+    logging.getLogger("ultralytics").propagate = True
+    stock = StockYOLO("yolo11n.yaml")
+    parts = [part for part in stock.model.modules() if isinstance(getattr(part, "act", None), torch.nn.SiLU)]
+    for part in parts:
+        part.act = torch.nn.ReLU()
+    stock.save("relu.pt")
+    grafted = attngraft.YOLO("relu.pt+se@P5").model
+    assert f"{len(parts)} layers of relu.pt, such as ReLU at model.0.act, are of another class" in caplog.text
+    assert type(grafted.model[0].act) is torch.nn.ReLU, "prediction keeps them"
+    rebuilt = type(grafted)(copy.deepcopy(grafted.yaml), nc=80, verbose=False)
+    assert type(rebuilt.model[0].act) is torch.nn.SiLU
+
+
 def test_tensors_that_a_rebuild_drops_are_counted_when_grafting(caplog: pytest.LogCaptureFixture) -> None:
     import logging
 
@@ -166,6 +182,7 @@ def test_tensors_that_a_rebuild_drops_are_counted_when_grafting(caplog: pytest.L
     assert "3 of the 500 pretrained tensors of edited.pt, such as model.9.cv1.conv.bias" in caplog.text
     rebuilt = type(model)(copy.deepcopy(model.yaml), nc=80, verbose=False).state_dict()
     assert sum(rebuilt[k].shape != v.shape if k in rebuilt else True for k, v in model.state_dict().items()) == 3
+    assert "of another class" not in caplog.text
     caplog.clear()
     StockYOLO("yolo11n.yaml").save("whole.pt")
     attngraft.YOLO("whole.pt+se@P5")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 from ultralytics import YOLO as StockYOLO
 from ultralytics.nn.tasks import DetectionModel
 
@@ -100,6 +101,7 @@ def test_stock_layers_freeze_and_their_grafts_do_not(freeze: Any) -> None:
         ("SEAttention", "model.0.grafts.0."),
         ([3], "model.3."),
         (["2.m.0.cv2"], "model.2.m.0.cv2."),
+        (["bot"], "model.2.m.0.cv2."),
         (["2.m.0.cv1.grafts"], "model.2.m.0.cv1.grafts.0."),
     ],
     ids=str,
@@ -110,6 +112,18 @@ def test_a_graft_that_is_named_freezes(freeze: Any, graft: str) -> None:
     assert {name for name, _ in model.named_parameters() if name.startswith(graft)} <= parameters
     others = {f"{path}." for path in graft_paths(model)} - {graft}
     assert not {name for name in parameters if name.startswith(tuple(others))}
+
+
+def test_a_parametrised_mechanism_freezes_by_its_name() -> None:
+    model = DetectionModel({**BASE, "head": [[-1, 1, "GRN", []], [[4], 1, "Detect", ["nc"]]]}, verbose=False)
+    graft_model(model, parse_grafts("grn@0"))
+    paths = ["model.4", "model.0.grafts.0"]
+    for part in (model.get_submodule(paths[0]), model.get_submodule(f"{paths[1]}.mechanism")):
+        weight_norm(part, "scale", dim=None)
+    assert graft_paths(model) == dict.fromkeys(paths, "grn") | {"model.3": "cbam"}
+    parameters, _ = frozen(model, ["GRN"])
+    assert parameters == {n for n, _ in model.named_parameters() if n.startswith((*paths,)) or ".dfl" in n}
+    assert sum("parametrizations" in name for name in parameters) == 4
 
 
 @pytest.mark.parametrize("freeze", [3.0, True, {"layer": 3}, b"3"], ids=str)

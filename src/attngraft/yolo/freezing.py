@@ -2,8 +2,8 @@
 
 Ultralytics freezes every parameter whose name holds one of its ``freeze_layer_names``, and the norms that it finds so.
 Those names are replaced by the full names of Ultralytics' own parameters and norms wherever a graft lies among them. A
-graft trains unless it is named itself: by its path (``freeze=[3.grafts]``), or by its mechanism (``freeze=mhsa``, or
-``MHSA`` as rows call it).
+graft trains unless it is named itself: by its path (``freeze=[3.grafts]``), or by its mechanism (``freeze=mhsa``,
+``MHSA`` as rows call it, or ``bot``).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from attngraft._core.registry import mechanisms
 from attngraft.yolo.backbones import Backbone
 from attngraft.yolo.grafting import BoTConv, Graft, TokenEncoder
 from attngraft.yolo.placing import CHILD
+from attngraft.yolo.recipe import BOT
 from attngraft.yolo.rows import by_row_name
 
 ATTRIBUTE = "freeze_layer_names"
@@ -76,6 +77,11 @@ def graft_paths(model: nn.Module) -> dict[str, str]:
         model: The model.
     """
     classes = {record.cls: record.name for record in mechanisms().values()}
+
+    def named(part: nn.Module) -> str:
+        # `parametrize` makes a class of its own, which derives from that of the mechanism.
+        return next((classes[base] for base in type(part).__mro__ if base in classes), "")
+
     found: dict[str, str] = {}
     hidden: list[str] = []
     for path, part in model.named_modules():
@@ -84,11 +90,11 @@ def graft_paths(model: nn.Module) -> dict[str, str]:
         if isinstance(part, Backbone):
             hidden.append(path)
         elif isinstance(part, (Graft, BoTConv)):
-            found[path] = classes.get(type(part.mechanism), type(part.mechanism).__name__)
+            found[path] = named(part.mechanism) or type(part.mechanism).__name__
         elif isinstance(part, TokenEncoder):
-            found[f"{path}.mechanism"] = classes.get(type(part.mechanism), type(part.mechanism).__name__)
-        elif type(part) in classes:
-            found[path] = classes[type(part)]
+            found[f"{path}.mechanism"] = named(part.mechanism) or type(part.mechanism).__name__
+        elif name := named(part):
+            found[path] = name
     return found
 
 
@@ -118,6 +124,8 @@ def narrowed(model: nn.Module, names: Iterable[str], freeze: Any) -> list[str]:
         record = by_row_name(word)
         called = record.name if record else word
         by_name = [path for path, mechanism in grafts.items() if called in (mechanism, CHILD)]
+        if called.lower() == BOT:
+            by_name = [path for path in grafts if isinstance(model.get_submodule(path), BoTConv)]
         inside = [path for path in grafts if _holds(word, path, itself=isinstance(freeze, int))]
         if by_name:
             wanted += [f"{path}." for path in by_name]

@@ -277,16 +277,28 @@ def rebuilt(model: Any) -> Any:
     return again
 
 
-def dropped_by_rebuild(model: Any) -> list[str]:
-    """List the tensors of a checkpoint that Ultralytics drops when it rebuilds the model from its YAML to train it.
+def changed_by_rebuild(model: Any) -> tuple[list[str], list[str]]:
+    """List what Ultralytics loses of a checkpoint when it rebuilds the model from its YAML to train it.
 
     A checkpoint may differ from its own YAML: it was edited, or written by another release.
 
     Args:
         model: A host model such as ``DetectionModel``.
+
+    Returns:
+        The tensors that are dropped, and the layers without tensors, such as activations, that another class replaces.
     """
-    there = {name: tensor.shape for name, tensor in rebuilt(model).state_dict().items()}
-    return [name for name, tensor in model.state_dict().items() if there.get(name) != tensor.shape]
+    again = rebuilt(model)
+    there = {name: tensor.shape for name, tensor in again.state_dict().items()}
+    dropped = [name for name, tensor in model.state_dict().items() if there.get(name) != tensor.shape]
+    # Ultralytics' convolutions share one activation, which stands at the path of each.
+    classes = {path: type(part) for path, part in again.named_modules(remove_duplicate=False)}
+    replaced = [
+        path
+        for path, part in model.named_modules(remove_duplicate=False)
+        if not part.state_dict() and classes.get(path, type(part)) is not type(part)
+    ]
+    return dropped, replaced
 
 
 def join_blocks(layers: nn.Sequential, blocks: Iterable[BlockRow], *, backbone: int, channels: int) -> list[str]:

@@ -19,7 +19,7 @@ from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_as
 
 from attngraft._core.errors import AttngraftError, CheckpointError, ModelYamlError, OutputError, first_line
 from attngraft.yolo import checkpoint, structure
-from attngraft.yolo.grafting import dropped_by_rebuild, graft_model
+from attngraft.yolo.grafting import changed_by_rebuild, graft_model
 from attngraft.yolo.recipe import Recipe
 from attngraft.yolo.yamls import is_ours
 
@@ -230,12 +230,19 @@ def _write(stock: Any, recipe: Recipe, file: Path) -> None:
 
 
 def _warn_of_other_yaml(model: Any, base: str) -> None:
-    dropped = dropped_by_rebuild(model)
+    dropped, replaced = changed_by_rebuild(model)
     if dropped:
         log.warning(
             f"attngraft: {len(dropped)} of the {len(model.state_dict())} pretrained tensors of {base}, such as "
             f"{dropped[0]}, are not those of its own YAML ({model.yaml.get('yaml_file')}): Ultralytics rebuilds from "
             "that to train and drops them, with or without grafts. Prediction, validation and export keep them"
+        )
+    if replaced:
+        first = type(model.get_submodule(replaced[0])).__name__
+        log.warning(
+            f"attngraft: {len(replaced)} layers of {base}, such as {first} at {replaced[0]}, are of another class than "
+            f"in its own YAML ({model.yaml.get('yaml_file')}): Ultralytics rebuilds from that to train and takes the "
+            "YAML's, with or without grafts. Prediction, validation and export keep them"
         )
 
 
