@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor
 
 from attngraft import maps
@@ -114,11 +115,25 @@ class TestJudge:
         assert "does not beat the box map" in str(beaten["box"])
         assert json.loads(json.dumps(beaten["box"].row()))["images"] == 20
 
-    def test_images_are_resampled_whole(self) -> None:
-        """A hundred detections of two images are two witnesses: the interval is as wide as their difference."""
+    def test_an_image_counts_once(self) -> None:
+        """A hundred detections of two images are two witnesses: Student's t of two, 12.706 / sqrt(2) deviations."""
         values = {"m": [[1.0] * 50, [0.0] * 50], "random": [[0.5] * 50, [0.5] * 50]}
         (verdict,) = maps.judge("pointing", values)
-        assert (verdict.low, verdict.high) == (-0.5, 0.5)
+        assert verdict.high == pytest.approx(12.7062 / 2**0.5 * 0.5**0.5, abs=1e-4)
+        assert verdict.low == -verdict.high
+
+    def test_the_interval_is_students_of_the_pairs(self) -> None:
+        drawn = torch.rand(2, 6, generator=torch.Generator().manual_seed(2)).tolist()
+        (verdict,) = maps.judge("pointing", {"m": [[v] for v in drawn[0]], "box": [[v] for v in drawn[1]]})
+        right = stats.ttest_rel(*drawn).confidence_interval()
+        assert (verdict.low, verdict.high) == pytest.approx((right.low, right.high), abs=1e-6)
+
+    @pytest.mark.parametrize("images", [2, 3, 5])
+    def test_few_images_are_not_called_better_too_often(self, images: int) -> None:
+        """Of 400 methods that are as good as the control, 10 may be said to beat it; 24 are beyond luck (4.4 sigma)."""
+        drawn = torch.rand(400, 2, images, 1, generator=torch.Generator().manual_seed(images))
+        beaten = sum(maps.judge("pointing", {"m": m, "box": box})[0].beats for m, box in drawn.tolist())
+        assert 0 < beaten < 24
 
     def test_bad_input(self) -> None:
         with pytest.raises(MapError, match="two images with detections, got 1"):

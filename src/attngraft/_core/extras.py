@@ -12,7 +12,6 @@ from attngraft._core.errors import MissingExtraError
 BROUGHT_BY = {
     "jinja2": "study",
     "matplotlib": "study",
-    "scipy": "study",
     "hotcoco": "coco",
     "onnx": "export",
     "onnxruntime": "export",

@@ -26,7 +26,6 @@ Fill = Literal["blur", "mean"]
 Direction = Literal["deletion", "insertion"]
 CONTROLS = ("random", "gaussian", "box")
 HIGHER_IS_BETTER = {"deletion": False, "insertion": True, "pointing": True, "mask_iou": True}
-RESAMPLES = 2000
 
 
 def score_of(predictions: Predictions, detection: Detection) -> Tensor:
@@ -212,17 +211,18 @@ class Verdict:
 
 
 def judge(
-    metric: str, scores: Mapping[str, Sequence[Sequence[float]]], *, controls: Sequence[str] = CONTROLS, seed: int = 0
+    metric: str, scores: Mapping[str, Sequence[Sequence[float]]], *, controls: Sequence[str] = CONTROLS
 ) -> list[Verdict]:
     """Compare methods with controls on the same detections, with an interval over images.
 
-    Images are resampled whole, with all their detections: those of one image are no independent witnesses.
+    An image counts once, by the mean of its detections, which are no independent witnesses. The interval is Student's t
+    of the paired differences, as few images are usual: a percentile bootstrap calls a map better that is not in 24 % of
+    trials with two images and 8 % with five, where 2.5 % are promised.
 
     Args:
         metric: One of `HIGHER_IS_BETTER`, and after a blank what else tells it, such as ``deletion blur``.
         scores: Of each method and control, the scores of each image's detections; images without any are left out.
         controls: Which of them are controls.
-        seed: Seed of the resampling.
 
     Returns:
         A verdict for each method and control.
@@ -239,18 +239,18 @@ def judge(
     images = len(next(iter(means.values())))
     if images < 2:
         raise MapError(f"an interval over images needs two images with detections, got {images}")
-    generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randint(images, (RESAMPLES, images), generator=generator)
+    from scipy import stats  # heavy, and only maps that are scored need it
+
+    quantile = float(stats.t.ppf(0.975, images - 1))
     verdicts = []
     for method in means.keys() - set(controls):
         for other in (name for name in controls if name in means):
             better = sign * (means[method] - means[other]).double()
-            resampled = better[drawn].mean(1)
-            low, high = (float(q) for q in resampled.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)))
+            difference, half = float(better.mean()), quantile * float(better.std()) / images**0.5
             verdicts.append(
                 Verdict(
                     metric, method, other, float(means[method].mean()), float(means[other].mean()),
-                    float(better.mean()), low, high, images, low > 0,
+                    difference, difference - half, difference + half, images, difference > half,
                 )
             )  # fmt: skip
     return sorted(verdicts, key=lambda v: (v.method, list(controls).index(v.control)))
@@ -274,7 +274,7 @@ def scorecard(
         fills: What replaces pixels.
         steps: Into how many parts the pixels are cut.
         batch: Changed images in one run.
-        seed: Seed of ties, random controls and resampling.
+        seed: Seed of ties and random controls.
 
     Returns:
         A verdict for each metric, method and control; `Verdict` prints as a sentence.
@@ -294,7 +294,7 @@ def scorecard(
             for metric, of_one in _metrics(predict, image, fills, steps, batch, seed).items():
                 scored = [of_one(heat, detection) for heat, detection in zip(maps, detections, strict=True)]
                 found.setdefault(metric, {}).setdefault(method, []).append(scored)
-    return [verdict for metric, scored in found.items() for verdict in judge(metric, scored, seed=seed)]
+    return [verdict for metric, scored in found.items() for verdict in judge(metric, scored)]
 
 
 def _metrics(

@@ -11,7 +11,6 @@ from filelock import FileLock, Timeout
 
 from attngraft._core.checks import positive
 from attngraft._core.errors import OptionError, OutputError, PlanError
-from attngraft._core.extras import extra_package
 from attngraft._core.progress import SILENT, Progress
 from attngraft.attention import names
 from attngraft.data.probes import PROBES, probe_named
@@ -78,7 +77,6 @@ def probe(
     _check(seeds, controls, parallel)
     asked, sources = _read(mechanisms)
     wanted = planned(asked, _probes(probes), seeds, controls)
-    extra_package("scipy", "study")
     instrument = _instrument(epochs, images)
     ledger = Ledger(Path(folder))
     require_buildable(asked, instrument)
