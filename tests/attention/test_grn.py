@@ -52,3 +52,12 @@ def test_parameter_count_is_the_closed_form() -> None:
 def test_eps_of_zero_is_refused() -> None:
     with pytest.raises(ValueError, match="GRN needs eps above 0, got 0; the paper's code uses 1e-6"):
         GRN(4, eps=0)
+
+
+def test_norms_of_a_large_map_are_kept_in_half_precision() -> None:
+    """At 160 x 160 cells of standard deviation 500 a channel's norm is 80,000, which fp16 does not hold."""
+    module = GRN(8)
+    with torch.no_grad():
+        module.scale.fill_(0.5)
+    x = torch.randn(1, 8, 160, 160) * 500
+    torch.testing.assert_close(module.half()(x.half()).float(), module.float()(x), rtol=2e-3, atol=0.5)

@@ -91,3 +91,10 @@ def test_options_that_cannot_work_are_refused() -> None:
         SimAM(64, e_lambda=0)
     with pytest.raises(ValueError, match=r"SimAM needs correction to be 0 .* or 1 .* got 2"):
         SimAM(64, correction=2)
+
+
+def test_the_variance_of_a_strong_map_is_kept_in_half_precision() -> None:
+    """Of standard deviation 1000: its square is infinite in fp16, and then every gate would be sigmoid(1/2)."""
+    x = torch.randn(1, 4, 160, 160) * 1000
+    torch.testing.assert_close(SimAM(4).gate_map(x.half()).float(), SimAM(4).gate_map(x), rtol=2e-3, atol=2e-3)
+    torch.testing.assert_close(SimAM(4)(x.half()).float(), SimAM(4)(x), rtol=3e-3, atol=1.0)

@@ -21,6 +21,7 @@ from attngraft._core.errors import OptionError
 from attngraft._core.registry import register
 from attngraft._core.sizes import round_up
 from attngraft.attention._base import Attention
+from attngraft.attention._precision import no_autocast
 from attngraft.attention._rows import Cells, Mixture, both, choose, near_rows, pairs, query_cells
 from attngraft.attention._tokens import to_heads
 from attngraft.attention._windows import inside, pad_end
@@ -197,6 +198,8 @@ class BRA(Attention):
     def _route(self, q: Tensor, k: Tensor, on_map: Tensor) -> Tensor:
         """Choose for each region the regions with the best product of means; one without a cell on the map is last."""
         count = on_map.sum(1)[:, None]  # (R, 1)
-        query_mean, key_mean = (t.sum(2) / count.clamp(min=1) for t in (q, k))  # (B, R, C)
-        affinity = query_mean @ key_mean.transpose(1, 2)  # (B, R, R)
+        single = torch.promote_types(q.dtype, torch.float32)  # products of a strong map are infinite in half precision
+        query_mean, key_mean = (t.sum(2, dtype=single) / count.clamp(min=1) for t in (q, k))  # (B, R, C)
+        with no_autocast(q):
+            affinity = query_mean @ key_mean.transpose(1, 2)  # (B, R, R)
         return affinity.masked_fill(count[:, 0] == 0, -torch.inf).topk(self.topk).indices

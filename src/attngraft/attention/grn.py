@@ -66,6 +66,7 @@ class GRN(Attention):
 
     def gate_map(self, x: Tensor) -> Tensor:
         """Return the factor of each channel, ``(B, C, 1, 1)``; it has no bounds, and the offset is added after it."""
-        norms = torch.linalg.vector_norm(x, dim=(2, 3), keepdim=True)  # (B, C, 1, 1)
+        single = torch.promote_types(x.dtype, torch.float32)  # half precision cannot hold the norm of a large map
+        norms = torch.linalg.vector_norm(x, dim=(2, 3), keepdim=True, dtype=single)  # (B, C, 1, 1)
         share = norms / (norms.mean(1, keepdim=True) + self.eps)
         return 1 + self.scale[:, None, None] * share.to(x.dtype)

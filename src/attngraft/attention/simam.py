@@ -83,12 +83,15 @@ class SimAM(Attention):
 def _stand_out(x: Tensor, degrees: int, e_lambda: float, *, in_place: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Return each cell's distance from its channel's mean over ``2 sqrt(var + lambda)``, one over that, and the gate.
 
-    Scaled before it is squared: the square of a half-precision distance can overflow, that of the ratio cannot. In
-    place it makes two maps less, and has no gradient of its own.
+    Scaled before it is squared, and the variance in single precision: the square of a half-precision distance can
+    overflow, that of the ratio cannot. In place it makes two maps less, and has no gradient of its own.
     """
+    single = torch.promote_types(x.dtype, torch.float32)
     distance = x - x.mean((2, 3), keepdim=True)
-    deviation = torch.linalg.vector_norm(distance, dim=(2, 3), keepdim=True) / degrees**0.5  # (B, C, 1, 1)
-    inverse = 0.5 * (deviation.square() + e_lambda).rsqrt()
+    deviation = (
+        torch.linalg.vector_norm(distance, dim=(2, 3), keepdim=True, dtype=single) / degrees**0.5
+    )  # (B, C, 1, 1)
+    inverse = (0.5 * (deviation.square() + e_lambda).rsqrt()).to(x.dtype)
     if not in_place:
         scaled = distance * inverse
         return scaled, inverse, (scaled.square() + 0.5).sigmoid()
