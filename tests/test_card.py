@@ -14,6 +14,8 @@ from attngraft import YOLO
 from attngraft._core.errors import CheckpointError, DataError
 from attngraft.card import card
 from attngraft.cli import main
+from attngraft.study.existing.records import judge_records
+from attngraft.study.reporting.words import headline
 
 BEACONS = Path(__file__).parents[1] / "studies/beacons"
 
@@ -64,6 +66,35 @@ def test_the_verdict_of_a_study_and_which_arm(model: Path, tmp_path: Path) -> No
     assert said.endswith("\n\nJudged by AP of boxes in 5 pairs of runs.\n\n")
     with pytest.raises(DataError, match=r"the study has the arms .*name the model's as arm="):
         card(model, study=judged, arm="se@P3")
+
+
+def test_of_two_arms_of_which_one_name_begins_and_ends_the_other_the_right_one_is_quoted(tmp_path: Path) -> None:
+    """Arms eca@P3, eca@P3+se@P3 and se@P3+eca@P3, with the numbers of three of the study on beacons."""
+    names = {
+        "mlca(init=paper)@P3": "eca@P3",
+        "ema(init=paper)@P3": "eca@P3+se@P3",
+        "mhsa(init=paper)@P3": "se@P3+eca@P3",
+    }
+    study = tmp_path / "study"
+    study.mkdir()
+    for file in ("plan.yaml", "records.jsonl"):
+        text = (BEACONS / file).read_text(encoding="utf-8")
+        for old, new in names.items():
+            text = text.replace(old, new)
+        (study / file).write_text(text, encoding="utf-8")
+    results = judge_records(study)
+    saved = results.save(tmp_path)
+    shown = {}
+    for name in names.values():
+        file = tmp_path / "best.pt"
+        YOLO(f"attngraft-micro.yaml+{name}").save(file)
+        found = card(file, study=saved)
+        assert found.verdict is not None
+        shown[name] = found.verdict.name
+        said = found.markdown().partition("## Did the attention help?\n\n")[2].splitlines()[0]
+        assert said in headline(results)
+        assert said.startswith((f"{name} is ", f"{name} makes ", f"{name}: "))
+    assert shown == {name: name for name in names.values()}
 
 
 OWN = """

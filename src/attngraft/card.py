@@ -11,13 +11,13 @@ from typing import Any
 import torch
 import yaml
 
-from attngraft._core.errors import CheckpointError, DataError
+from attngraft._core.errors import CheckpointError, DataError, RecipeError
 from attngraft._core.imports import file_of
 from attngraft.measure import flops, parameters
 from attngraft.study.judging.results import FILE, ArmResult, Results
 from attngraft.study.reporting import words
 from attngraft.yolo import YOLO, GraftSpec
-from attngraft.yolo.recipe import parse_grafts
+from attngraft.yolo.recipe import Recipe, parse_grafts
 from attngraft.yolo.rows import YAML_KEY
 
 PIPELINES = {
@@ -157,7 +157,7 @@ class Card:
                 "`attngraft study` compares the recipe with its baseline over several seeds.\n"
             )
         arm, setting = self.verdict, self.study.setting
-        said = next((line for line in words.headline(self.study) if line.startswith(arm.name)), words.verdict(arm))
+        said = words.answer(arm, self.study)
         of = f" of {words.compared(setting)}" if setting.task else ""
         pairs = f"{arm.estimate.seeds} pair{'' if arm.estimate.seeds == 1 else 's'} of runs"
         return f"## Did the attention help?\n\n{said}\n\nJudged by {setting.metric}{of} in {pairs}.\n"
@@ -251,14 +251,21 @@ def _arm(results: Results, name: str | None, grafts: tuple[GraftSpec, ...]) -> A
         DataError: If there is none, or more than one.
     """
     own = "+".join(map(str, grafts))
-    wanted = name or own
-    found = [arm for arm in results.asked if arm.name == wanted or (name is None and arm.model.endswith(f"+{own}"))]
+    found = [arm for arm in results.asked if (_grafts(arm) == grafts if name is None else arm.name == name)]
     if len(found) != 1:
         raise DataError(
             f"the study has the arms {', '.join(arm.name for arm in results.asked) or 'none'}, and none of them is "
             f"{name or own or 'a model without grafts'!r}; name the model's as arm="
         )
     return found[0]
+
+
+def _grafts(arm: ArmResult) -> tuple[GraftSpec, ...] | None:
+    """Return an arm's grafts; None where its model is no recipe that can be read here."""
+    try:
+        return Recipe.parse(arm.model).grafts
+    except RecipeError:
+        return None
 
 
 def _metric(name: str) -> str:

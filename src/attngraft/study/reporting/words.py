@@ -52,11 +52,19 @@ def percent(level: float) -> str:
 
 def headline(results: Results) -> list[str]:
     """Answer the question of the study, a sentence an arm."""
-    return [_sentence(arm, arm.verdict, results) for arm in results.arms if arm.verdict is not None]
+    return [answer(arm, results) for arm in results.arms if arm.verdict is not None]
 
 
-def _sentence(arm: ArmResult, found: Verdict, results: Results) -> str:
-    setting = results.setting
+def answer(arm: ArmResult, results: Results) -> str:
+    """Answer the question of the study for one arm, in a sentence or two.
+
+    Args:
+        arm: One of the study's.
+        results: The study's.
+    """
+    found, setting = arm.verdict, results.setting
+    if found is None:
+        return f"{arm.name}: {verdict(arm)}."
     numbers = _numbers(arm, found, setting)
     if arm.interim:
         of = f"{arm.estimate.seeds} of {setting.seeds} planned pairs"
