@@ -387,3 +387,14 @@ def test_an_opset_that_the_host_refuses_for_a_decoder_is_said_before_anything_is
 
 def test_the_older_name_of_an_option_is_taken() -> None:
     assert export(MICRO, imgsz=64, pictures=1).images == "1 generated images"
+
+
+def test_an_opened_model_is_left_where_it_was(tmp_path: Path) -> None:
+    """The next export without ``output`` goes beside the checkpoint, and not where the last one went."""
+    model = attngraft.YOLO(MICRO)
+    model.save("mine.pt")
+    model = attngraft.YOLO("mine.pt")
+    first = export(model, format="torchscript", imgsz=64, output=tmp_path / "elsewhere" / "other.torchscript")
+    second = export(model, format="torchscript", imgsz=64)
+    assert first.file == tmp_path / "elsewhere" / "other.torchscript"
+    assert second.file == Path("mine.torchscript").absolute()

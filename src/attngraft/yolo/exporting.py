@@ -163,11 +163,14 @@ def export(
         options["data"] = data
     dynamic = bool(options.get("dynamic"))
     found = list(export_images.images(source, data, images))
-    opened, name = _opened(model, output)
-    network: Any = opened.model
-    if kind == "onnx":
-        _require_opset(network, options)
-    with workshop(network, kind, weight_bytes(network) * SHARE_OF_WEIGHTS[precision]) as folder:
+    share = SHARE_OF_WEIGHTS[precision]
+    with (
+        _opened(model, output) as (opened, name),
+        workshop(opened.model, kind, weight_bytes(opened.model) * share) as folder,
+    ):
+        network: Any = opened.model
+        if kind == "onnx":
+            _require_opset(network, options)
         with _noted(opened) as noted:
             made = _write(opened, kind, precision, options)
         sides = [noted.sides]
@@ -204,16 +207,25 @@ def export(
     return record
 
 
-def _opened(model: str | Path | Model, output: str | Path | None) -> tuple[Model, str]:
-    """Open a model whose export goes to the output, beside the checkpoint, or here; return it with its name."""
+@contextmanager
+def _opened(model: str | Path | Model, output: str | Path | None) -> Iterator[tuple[Model, str]]:
+    """Open a model whose export goes to the output, beside the checkpoint, or here, for as long as it is exported.
+
+    Yields:
+        The model, and its name.
+    """
     opened: Model = model if isinstance(model, Model) else YOLO(model)  # an opened RT-DETR or YOLO-World is no YOLO
     network: Any = opened.model
     name = str(model) if opened is not model else str(getattr(model, "ckpt_path", None) or title(model, network))
+    kept = getattr(network, "pt_path", None)
     if output is not None:
         network.pt_path = str(_beside(Path(output), name))
-    elif opened is not model and Recipe.parse(name).grafts and getattr(network, "pt_path", None):
-        network.pt_path = str(Path.cwd() / Path(network.pt_path).name)  # and not in the cache of seed checkpoints
-    return opened, name
+    elif opened is not model and Recipe.parse(name).grafts and kept:
+        network.pt_path = str(Path.cwd() / Path(kept).name)  # and not in the cache of seed checkpoints
+    try:
+        yield opened, name
+    finally:
+        network.pt_path = kept
 
 
 def _require_opset(network: Any, options: Mapping[str, Any]) -> None:
