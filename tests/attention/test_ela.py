@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from attngraft.attention import ELA
+from attngraft.attention.ela import VARIANTS
 from tests.attention.slow import conv1d, counted_macs, group_norm, parameters, randomise, sigmoid
 
 
@@ -69,3 +70,11 @@ def test_widths_that_cannot_work_are_refused() -> None:
         ELA(12, variant="S", norm_groups=4)
     with pytest.raises(ValueError, match="ELA needs variant to be one of 'T', 'B', 'S', 'L', got 'XL'"):
         ELA(64, variant="XL")
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("channels", [16, 48, 80, 128])
+def test_a_graft_fits_every_variant(variant: str, channels: int) -> None:
+    module = ELA(channels, **{**ELA.fit(channels), "variant": variant})
+    assert channels % module.norm_groups == 0
+    assert ELA(channels, **ELA.fit(channels)).norm_groups == 16, "B keeps the paper's where they divide"

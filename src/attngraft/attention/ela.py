@@ -75,8 +75,8 @@ class ELA(Attention):
 
     @classmethod
     def fit(cls, channels: int) -> dict[str, Any]:
-        """Take fewer ``norm_groups`` where the default does not divide the width."""
-        return {"norm_groups": largest_divisor(channels, 16)} if channels % 16 else {}
+        """Take fewer ``norm_groups`` where those of some variant, 32 in T, do not divide the width."""
+        return {"norm_groups": largest_divisor(channels, 16)} if channels % 32 else {}
 
     @classmethod
     def from_row(cls, channels: int, *values: Any) -> dict[str, Any]:
