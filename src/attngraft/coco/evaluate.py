@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +24,6 @@ from attngraft.coco.libraries import Dataset, Task, library
 from attngraft.coco.matches import CONFIDENCE, IOU_THRESHOLDS, SIZES, Matches
 from attngraft.coco.metrics import RECALLS, metric_values
 from attngraft.coco.truth import uniform
-
-if TYPE_CHECKING:
-    pass
 
 BATCH = 100
 """Images whose matches are taken out of the library at once; hotcoco's records weigh about 1 MB an image."""

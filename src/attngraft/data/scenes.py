@@ -74,7 +74,7 @@ class Scene:
     """One image and what is on it.
 
     Attributes:
-        image: The pixels.
+        picture: The pixels.
         things: The objects.
         cues: The far cues that are no objects themselves.
     """

@@ -64,7 +64,7 @@ class PairingLog:
     Attributes:
         file: Where it is kept.
         weights: Checksum of the initial weights outside grafts, and how many tensors that were.
-        images: Checksum of the training files' names and sizes, and how many there were.
+        pictures: Checksum of the training files' names and sizes, and how many there were.
         batches: Checksum of each epoch's batches, in order.
         batch: Images in a batch; Ultralytics lowers it when memory runs out.
         resumed: The epochs, counted from 0, at which a killed training went on.

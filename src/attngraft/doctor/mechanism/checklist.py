@@ -1,4 +1,4 @@
-"""The table of checks on a mechanism, cheap ones first; `detector_checks` has that of whole detectors."""
+"""The table of checks on a mechanism, cheap ones first; `attngraft.doctor.detector` has that of whole detectors."""
 
 from __future__ import annotations
 
