@@ -44,5 +44,5 @@ def test_biases_are_added_in_both_layers() -> None:
 
 
 def test_a_reduction_that_leaves_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="at most channels=8, got 16"):
+    with pytest.raises(ValueError, match="reduction of at most 8 .* channels=8, got 16"):
         SE(8, reduction=16)

@@ -7,10 +7,22 @@ layer before it are then wrong, and nothing says so (2.13, 2.14.1).
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attngraft._core.checks import is_as_built
+from attngraft._core.checks import is_as_built, largest_divisor
+
+
+def fit_heads(channels: int, default: int) -> dict[str, Any]:
+    """Return the override with the most heads up to the default where that does not divide the width.
+
+    Example:
+        >>> fit_heads(256, 8), fit_heads(60, 8)
+        ({}, {'heads': 6})
+    """
+    return {"heads": largest_divisor(channels, default)} if channels % default else {}
 
 
 def to_tokens(x: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attngraft._core.checks import divides, largest_divisor, odd, positive
+from attngraft._core.checks import divides, is_tracing, largest_divisor, odd, positive
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
 from attngraft.attention._conv import conv_norm
@@ -108,9 +108,8 @@ class AreaAttention(Attention):
         """Attend inside each strip: ``(B, N, 3C)`` to ``(B, N, C)``."""
         B, N, _ = tokens.shape
         length = (N + self.area - 1) // self.area
-        tracing = torch.jit.is_tracing()  # type: ignore[no-untyped-call, attr-defined]
         # A graph for any size must take the strips to be ragged.
-        whole = self.area == 1 or (not tracing and N % self.area == 0)
+        whole = self.area == 1 or (not is_tracing() and N % self.area == 0)
         if not whole:
             tokens = F.pad(tokens, (0, 0, 0, self.area - 1))[:, : length * self.area]
         strips = tokens.reshape(B * self.area, length, -1)

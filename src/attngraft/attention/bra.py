@@ -16,14 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attngraft._core.checks import divides, largest_divisor, odd, one_of, positive
+from attngraft._core.checks import divides, odd, one_of, positive
 from attngraft._core.errors import OptionError
 from attngraft._core.registry import register
 from attngraft._core.sizes import round_up
 from attngraft.attention._base import Attention
 from attngraft.attention._precision import no_autocast
 from attngraft.attention._rows import Cells, Mixture, both, choose, near_rows, pairs, query_cells
-from attngraft.attention._tokens import to_heads
+from attngraft.attention._tokens import fit_heads, to_heads
 from attngraft.attention._windows import inside, pad_end
 
 
@@ -107,7 +107,7 @@ class BRA(Attention):
     @classmethod
     def fit(cls, channels: int) -> dict[str, Any]:
         """Take the largest number of heads up to the default that divides the width."""
-        return {"heads": largest_divisor(channels, 8)} if channels % 8 else {}
+        return fit_heads(channels, 8)
 
     def macs(self, height: int, width: int) -> int:
         """Count the multiply-adds of one image; with ``border="zero"`` those of the padded map."""

@@ -18,11 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attngraft._core.checks import divides, largest_divisor, one_of
+from attngraft._core.checks import divides, one_of
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
 from attngraft.attention._official import renamed
 from attngraft.attention._precision import at_least_single, no_autocast
+from attngraft.attention._tokens import fit_heads
 
 TAPS = 9
 """Mixtures of the queries, keys and values of all heads, from which the convolution reads."""
@@ -80,7 +81,7 @@ class CAFM(Attention):
     @classmethod
     def fit(cls, channels: int) -> dict[str, Any]:
         """Take the largest number of heads up to the default that divides the width."""
-        return {"heads": largest_divisor(channels, 8)} if channels % 8 else {}
+        return fit_heads(channels, 8)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what the channels gathered, plus the convolution."""

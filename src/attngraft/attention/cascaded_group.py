@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attngraft._core.checks import divides, is_tracing, largest_divisor, odd, one_of, positive
+from attngraft._core.checks import divides, is_tracing, odd, one_of, positive
 from attngraft._core.errors import OptionError
 from attngraft._core.registry import register
 from attngraft._core.sizes import round_up
@@ -26,6 +26,7 @@ from attngraft.attention._conv import conv_norm
 from attngraft.attention._official import renamed
 from attngraft.attention._precision import at_least_single, no_autocast
 from attngraft.attention._rows import Cells, Mixture, both, choose, near_rows, pairs, query_cells
+from attngraft.attention._tokens import fit_heads
 from attngraft.attention._windows import cut, join, pad_end
 
 
@@ -121,7 +122,7 @@ class CascadedGroupAttention(Attention):
     @classmethod
     def fit(cls, channels: int) -> dict[str, Any]:
         """Take the largest number of heads up to the default that divides the width."""
-        return {"heads": largest_divisor(channels, 4)} if channels % 4 else {}
+        return fit_heads(channels, 4)
 
     def macs(self, height: int, width: int) -> int:
         """Count the multiply-adds of one image; with ``border="zero"`` those of the padded map."""

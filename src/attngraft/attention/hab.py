@@ -17,14 +17,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attngraft._core.checks import divides, is_tracing, largest_divisor, positive
+from attngraft._core.checks import divides, is_tracing, positive
 from attngraft._core.errors import OptionError
 from attngraft._core.registry import register
 from attngraft._core.sizes import round_up
 from attngraft.attention._base import Attention
 from attngraft.attention._blocks import MLP, DropPath
 from attngraft.attention._rows import Cells, Mixture, both, chosen_logits, near_rows, pairs
-from attngraft.attention._tokens import to_heads
+from attngraft.attention._tokens import fit_heads, to_heads
 from attngraft.attention._windows import (
     BLOCKED,
     attend,
@@ -120,8 +120,7 @@ class HAB(Attention):
     @classmethod
     def fit(cls, channels: int) -> dict[str, Any]:
         """Take the largest number of heads up to the default that divides the width, and CAB's own changes."""
-        heads = {"heads": largest_divisor(channels, 6)} if channels % 6 else {}
-        return {**heads, **CAB.fit(channels)}
+        return {**fit_heads(channels, 6), **CAB.fit(channels)}
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the transformed map, laid out channels-last so that a stack of blocks copies nothing between them."""

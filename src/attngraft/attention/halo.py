@@ -20,14 +20,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attngraft._core.checks import divides, largest_divisor, one_of, positive
+from attngraft._core.checks import divides, one_of, positive
 from attngraft._core.errors import OptionError
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
 from attngraft.attention._official import renamed
 from attngraft.attention._precision import at_least_single, no_autocast
 from attngraft.attention._rows import Cells, Mixture, both, choose, near_rows, pairs, query_cells
-from attngraft.attention._tokens import to_heads
+from attngraft.attention._tokens import fit_heads, to_heads
 from attngraft.attention._windows import cut, cut_overlapping, join, pad_end
 
 
@@ -104,7 +104,7 @@ class HaloAttention(Attention):
     @classmethod
     def fit(cls, channels: int) -> dict[str, Any]:
         """Take the largest number of heads up to the default that divides the width."""
-        return {"heads": largest_divisor(channels, 8)} if channels % 8 else {}
+        return fit_heads(channels, 8)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what each cell gathers from its block and the band around it."""

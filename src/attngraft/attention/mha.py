@@ -13,11 +13,11 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attngraft._core.checks import divides, largest_divisor
+from attngraft._core.checks import divides
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
 from attngraft.attention._rows import Cells, Mixture, chosen_logits, softmax
-from attngraft.attention._tokens import to_heads, to_map, to_tokens
+from attngraft.attention._tokens import fit_heads, to_heads, to_map, to_tokens
 
 
 @register(
@@ -66,7 +66,7 @@ class MHA(Attention):
     @classmethod
     def fit(cls, channels: int) -> dict[str, Any]:
         """Take fewer heads where the default does not divide the width."""
-        return {"heads": largest_divisor(channels, 8)} if channels % 8 else {}
+        return fit_heads(channels, 8)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what each cell gathered from the map."""

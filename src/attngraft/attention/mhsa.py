@@ -18,13 +18,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attngraft._core.checks import divides, largest_divisor, one_of, positive
+from attngraft._core.checks import divides, one_of, positive
 from attngraft._core.errors import OptionError
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
 from attngraft.attention._kernels import Offsets, attend
 from attngraft.attention._positions import resample
 from attngraft.attention._rows import Cells, Mixture, choose, query_cells, softmax
+from attngraft.attention._tokens import fit_heads
 
 POSITIONS = ("relative", "absolute", "circulated", "none")
 
@@ -125,7 +126,7 @@ class MHSA(Attention):
     @classmethod
     def fit(cls, channels: int) -> dict[str, Any]:
         """Lower ``heads`` where 4 does not divide the width."""
-        return {"heads": largest_divisor(channels, 4)} if channels % 4 else {}
+        return fit_heads(channels, 4)
 
     @classmethod
     def from_row(cls, channels: int, *values: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attngraft._core.checks import positive
+from attngraft._core.checks import is_tracing, positive
 from attngraft._core.errors import OptionError
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
@@ -75,14 +75,13 @@ class MLCA(Attention):
         self.check(x)
         s = self.local_size
         H, W = x.shape[2:]
-        tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-        if not tracing and H % s == 0 and W % s == 0:
+        if not is_tracing() and H % s == 0 and W % s == 0:
             blocks = torch.unflatten(x, 2, (s, H // s))  # (B, C, s, H/s, W)
             pooled = torch.unflatten(blocks.mean(3), 3, (s, W // s)).mean(4)  # (B, C, s, s)
             gate = self.gate(pooled).repeat_interleave(W // s, 3).unsqueeze(3)  # (B, C, s, 1, W)
             return (blocks * gate).flatten(2, 3)
         # A graph that serves every size can hold products, but no adaptive pool.
-        pooled = _averages(s, H, x) @ x @ _averages(s, W, x).t() if tracing else F.adaptive_avg_pool2d(x, s)
+        pooled = _averages(s, H, x) @ x @ _averages(s, W, x).t() if is_tracing() else F.adaptive_avg_pool2d(x, s)
         return x * (_averages(H, s, x) @ self.gate(pooled) @ _averages(W, s, x).t())
 
     def gate_map(self, x: Tensor) -> Tensor:

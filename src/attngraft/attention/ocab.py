@@ -17,14 +17,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attngraft._core.checks import divides, largest_divisor, one_of, positive
+from attngraft._core.checks import divides, one_of, positive
 from attngraft._core.errors import OptionError
 from attngraft._core.registry import register
 from attngraft._core.sizes import round_up
 from attngraft.attention._base import Attention
 from attngraft.attention._blocks import MLP
 from attngraft.attention._rows import Cells, Mixture, both, chosen_logits, near_rows, pairs
-from attngraft.attention._tokens import to_heads
+from attngraft.attention._tokens import fit_heads, to_heads
 from attngraft.attention._windows import (
     attend,
     cut,
@@ -117,7 +117,7 @@ class OCAB(Attention):
     @classmethod
     def fit(cls, channels: int) -> dict[str, Any]:
         """Take the largest number of heads up to the default that divides the width."""
-        return {"heads": largest_divisor(channels, 6)} if channels % 6 else {}
+        return fit_heads(channels, 6)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the transformed map, laid out channels-last so that a stack of blocks copies nothing between them."""

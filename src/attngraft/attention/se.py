@@ -11,10 +11,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from attngraft._core.checks import positive
-from attngraft._core.errors import OptionError
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
+from attngraft.attention._gates import fit_reduction, hidden_channels
 
 
 @register(
@@ -51,20 +50,16 @@ class SE(Attention):
 
     def __init__(self, channels: int, *, reduction: int = 16, bias: bool = False) -> None:
         super().__init__(channels)
-        positive("SE", channels=channels, reduction=reduction)
-        if reduction > channels:
-            raise OptionError(
-                f"SE needs reduction of at most channels={channels}, got {reduction}; use {channels} or less"
-            )
+        hidden = hidden_channels("SE", channels, reduction)
         self.reduction = reduction
         self.bias = bias
-        self.squeeze = nn.Linear(channels, channels // reduction, bias=bias)
-        self.excite = nn.Linear(channels // reduction, channels, bias=bias)
+        self.squeeze = nn.Linear(channels, hidden, bias=bias)
+        self.excite = nn.Linear(hidden, channels, bias=bias)
 
     @classmethod
     def fit(cls, channels: int) -> dict[str, Any]:
         """Lower ``reduction`` on maps narrower than its default."""
-        return {"reduction": channels} if channels < 16 else {}
+        return fit_reduction(channels, 16)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the gated map."""

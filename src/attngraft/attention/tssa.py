@@ -15,11 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attngraft._core.checks import divides, largest_divisor
+from attngraft._core.checks import divides
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
 from attngraft.attention._official import renamed
 from attngraft.attention._precision import at_least_single, no_autocast
+from attngraft.attention._tokens import fit_heads
 
 SMALLEST_NORM = 1e-12
 """By which at least a channel of the projected map is divided, as PyTorch's `normalize` does."""
@@ -69,7 +70,7 @@ class TSSA(Attention):
     @classmethod
     def fit(cls, channels: int) -> dict[str, Any]:
         """Take the largest number of heads up to the default that divides the width."""
-        return {"heads": largest_divisor(channels, 8)} if channels % 8 else {}
+        return fit_heads(channels, 8)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the rescaled and projected map."""
