@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attngraft import maps
-from attngraft._core.errors import DataError, MapError, OptionError
+from attngraft._core.errors import CheckpointError, DataError, MapError, OptionError
 from attngraft.attention import mechanisms
 from attngraft.retrieve import Index
 from attngraft.retrieve.images import ImageEncoder
@@ -336,3 +338,62 @@ def test_an_index_by_a_recipe_is_searched_when_it_is_opened_again(tmp_path: Path
     torch.rand(1)  # whatever was drawn since
     assert [hit.id for hit in Index.open(tmp_path / "i").search(asked, 2)] == found
     torch.set_rng_state(before)
+
+
+class Payload:
+    """What runs a command where it is unpickled."""
+
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch {Path('ran').absolute()}",)
+
+
+class Note:
+    """A class of the user's own, harmless, and known to nobody."""
+
+
+class TestAnIndexOfSomebodyElse:
+    @pytest.mark.parametrize(
+        "named", ["evil.pt", "evil.pt+mhsa(init=paper)@P3", "evil.ckpt", "evil.pt.txt", "plain.pt"]
+    )
+    def test_nothing_that_it_names_is_run(
+        self, named: str, tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        model = YOLO("attngraft-micro.yaml+mhsa(init=paper)@P3")
+        model.save("best.pt")
+        Index.build(images, model="best.pt", path="my.index", imgsz=64)
+        content = torch.load("best.pt", weights_only=False)
+        for name in ("evil.pt", "evil.ckpt", "evil.pt.txt"):
+            torch.save({**content, "note": Payload()}, name)
+        torch.save({"model": Payload()}, "plain.pt")
+        file = Path("my.index/index.json")
+        described = json.loads(file.read_text())
+        described["encoder"]["model"] = named
+        file.write_text(json.dumps(described))
+        with pytest.raises((CheckpointError, MapError)) as caught:
+            Index.open("my.index").search(images / "0.png")
+        assert not Path("ran").exists()
+        if "txt" not in named:
+            assert "cannot be opened as data" in str(caught.value)
+            assert "name the model yourself with model= if you trust it" in str(caught.value)
+
+    def test_a_model_that_is_more_than_data_is_opened_by_the_users_word(
+        self, tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        model = YOLO("attngraft-micro.yaml+mhsa(init=paper)@P3")
+        model.model.note = Note()
+        model.save("best.pt")
+        Index.build(images, model="best.pt", path="my.index", imgsz=64)
+        with pytest.raises(CheckpointError, match="best.pt, which the index names, cannot be opened as data"):
+            Index.open("my.index").search(images / "0.png")
+        assert Index.open("my.index", model="best.pt").search(images / "0.png")[0].id == "0.png"
+
+    def test_what_names_no_model_is_damaged(self, tmp_path: Path, images: Path) -> None:
+        Index.build(images, model=net("mha"), path=tmp_path / "my.index", imgsz=32)
+        file = tmp_path / "my.index/index.json"
+        described = json.loads(file.read_text())
+        for encoder in ({"kind": "images"}, {**described["encoder"], "model": 5}, "best.pt"):
+            file.write_text(json.dumps({**described, "encoder": encoder}))
+            with pytest.raises(DataError, match=r"index.json is damaged \(it names no model\)"):
+                Index.open(tmp_path / "my.index")

@@ -14,6 +14,9 @@ import importlib.metadata
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -46,9 +49,22 @@ SAFE = "ULTRALYTICS_SAFE_LOAD"
 log = logging.getLogger("attngraft")
 
 
+_AS_DATA: ContextVar[bool] = ContextVar("_AS_DATA", default=False)
+
+
 def safe_loading() -> bool:
-    """Tell whether the user asked for checkpoints to be read as data, with ``ULTRALYTICS_SAFE_LOAD=1``."""
-    return os.environ.get(SAFE, "").strip().lower() in {"1", "true", "yes", "on", "y", "t"}
+    """Tell whether checkpoints are read as data: ``ULTRALYTICS_SAFE_LOAD=1`` asks for it, or `as_data` is open."""
+    return _AS_DATA.get() or os.environ.get(SAFE, "").strip().lower() in {"1", "true", "yes", "on", "y", "t"}
+
+
+@contextmanager
+def as_data() -> Iterator[None]:
+    """Read checkpoints as data while this is open, for one that a file names and nobody gave."""
+    before = _AS_DATA.set(True)
+    try:
+        yield
+    finally:
+        _AS_DATA.reset(before)
 
 
 def load_plugin(source: str | Path) -> ModuleType:

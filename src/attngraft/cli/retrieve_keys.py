@@ -35,7 +35,7 @@ SEARCH_KEYS = {
     "rule": "How heads vote: decay, equal, rrf or max.",
     "depth": "How many items each head votes for at least.",
     "query": "The text, or the image.",
-    "model": "The model, where it is no longer at the place that the index names.",
+    "model": "The model, where it is no longer at the place that the index names, or more than data.",
     "output": "File to write, one hit a line in JSON.",
 }
 EVAL_KEYS = {
@@ -49,7 +49,7 @@ EVAL_KEYS = {
     "measures": "Further measures of ir_measures, such as nDCG@10,RR.",
     "seed": "Seed of the bootstrap.",
     "split": "Which qrels/SPLIT.tsv is read where there is no qrels.tsv.",
-    "model": "The model, where it is no longer at the place that the index names.",
+    "model": "The model, where it is no longer at the place that the index names, or more than data.",
     "output": "A page (.html), results (.json), or a folder for both and the run files.",
 }
 

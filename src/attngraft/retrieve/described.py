@@ -102,6 +102,7 @@ class Description:
             found = json.loads(file.read_text(encoding="utf-8"))
             schema = found.pop("schema", None)
             if schema == SCHEMA:
+                _require_model(found["encoder"])
                 return cls(**{**found, "settings": Settings(**found["settings"])})
         except OSError as error:
             raise DataError(f"{folder} is no index ({FILE}: {error.strerror or error})") from error
@@ -141,3 +142,8 @@ class Description:
         for key, value in before.items():
             if now[key] != value:
                 raise OptionError(f"{name} was built with {key}={value}, got {key}={now[key]}; build another index")
+
+
+def _require_model(encoder: Any) -> None:
+    if not isinstance(encoder, dict) or not isinstance(encoder.get("model"), str):
+        raise TypeError("it names no model")

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from attngraft._core import plugins
 from attngraft._core.checks import known_options
-from attngraft._core.errors import OptionError
+from attngraft._core.errors import CheckpointError, OptionError, first_line
 from attngraft.retrieve.keys import Encoder, Json, Kind
 
 
@@ -49,12 +50,28 @@ def _class(kind: Kind) -> Any:
 def rebuilt(description: Mapping[str, Json], model: Any = None) -> Encoder:
     """Make the encoder of an index again.
 
+    A model that the description alone names is read as data, as under safe loading: whoever searches an index has not
+    said that its model may run anything.
+
     Args:
         description: What `Encoder.describe` said.
         model: The model, where it is not what the description names: it was moved, or never had a name.
+
+    Raises:
+        CheckpointError: If the description's model is not there, or is more than data.
     """
     options = {key: value for key, value in description.items() if key not in ("kind", "model")}
     kind: Kind = "images" if description.get("kind") == "images" else "text"
     if hasattr(model, "fingerprint") and hasattr(model, "keys"):
         return encoder_of(kind, model)
-    return encoder_of(kind, description["model"] if model is None else model, **options)
+    if model is not None:
+        return encoder_of(kind, model, **options)
+    named = description["model"]
+    with plugins.as_data():
+        try:
+            return encoder_of(kind, named, **options)
+        except (CheckpointError, TypeError) as error:  # Ultralytics says by a TypeError what it refuses
+            raise CheckpointError(
+                f"{named}, which the index names, cannot be opened as data ({first_line(error)}); name the model "
+                "yourself with model= if you trust it"
+            ) from error

@@ -135,7 +135,8 @@ class Index:
 
         Args:
             path: The folder.
-            model: The model or encoder, where it is no longer at the place that the index names.
+            model: The model or encoder, where it is no longer at the place that the index names, or is more than data:
+                without a word of yours, the model is read as under safe loading, and nothing in it is run.
 
         Raises:
             DataError: If the folder holds no index, or a damaged one.
@@ -164,6 +165,7 @@ class Index:
 
         Raises:
             OptionError: If it is not the one that the index was built with.
+            CheckpointError: If the index names one that is not there, or is more than data.
         """
         if self._encoder is None:
             made = rebuilt(self.description.encoder, self._model)

@@ -17,7 +17,7 @@ the globals of ``nn.tasks`` (added to)
     Our YAMLs are found by name. Relies on the signature ``(path)`` and on the keys ``scale`` and ``yaml_file``.
 ``nn.tasks.torch_safe_load`` (wrapped)
     Checkpoints whose copied classes are not to be had, or were pasted over Ultralytics' own, load with ours in their
-    place. Relies on a file as the first argument and on the result ``(checkpoint, file)``.
+    place. Relies on a file as the first argument, on ``safe_only`` and on the result ``(checkpoint, file)``.
 ``nn.modules.block.MHSA`` and ``nn.modules.conv.MHSA`` (added)
     Checkpoints trained with the circulated class name these paths. Relies on Ultralytics having none of that name.
 ``nn.tasks.Index`` (named in rows)
@@ -254,6 +254,8 @@ def _torch_safe_load(wrapped: Callable[..., Any], _instance: None, args: Any, kw
     """Load a checkpoint of copied classes with ours in their place; any other as Ultralytics does."""
     call = inspect.signature(wrapped).bind(*args, **kwargs)
     file, asked = Path(str(call.args[0])), call.arguments.get("safe_only")
+    if asked is None and plugins.safe_loading():  # Ultralytics looked at its variable once, when it was imported
+        asked, args, kwargs = True, call.args[:1], {"safe_only": True}
     is_safe = wrapped.__globals__.get("SAFE_LOAD", False) if asked is None else asked
     missing = checkpoint.missing_classes(file) if file.is_file() and not is_safe else []
     if not missing or not all(map(copied.may_be_ours, missing)):
