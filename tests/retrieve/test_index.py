@@ -186,6 +186,19 @@ def test_the_same_call_takes_fields_that_have_changed(tmp_path: Path, store: str
     assert (said.lines, encoder.encoded, len(again)) == ([], ["query"], 23)
 
 
+def test_items_stay_whose_new_fields_cannot_be_stored(tmp_path: Path, store: str) -> None:
+    Index.build(DOCS, model=Letters(), path=tmp_path / "i", store=store)
+    too_large = [{**one, "n": 10**400} for one in DOCS]
+    if store == "arrays":
+        last = json.loads((tmp_path / "i/manifest.json").read_text())["last"]
+        (tmp_path / f"i/keys-{last + 1:06d}.safetensors").mkdir()  # where the next file goes
+    with pytest.raises((DataError, OutputError), match=r"too large for LanceDB|safetensors is a folder"):
+        Index.build(too_large, model=Letters(), path=tmp_path / "i", store=store)
+    opened = Index.open(tmp_path / "i", model=Letters())
+    assert sorted(opened.ids) == sorted(of["_id"] for of in DOCS)
+    assert opened.search("text number 7", 1)[0].fields == {"split": "train", "n": 7}
+
+
 class Pictures(Letters):
     """Letters that takes images, and reads none."""
 

@@ -26,7 +26,7 @@ from attngraft.retrieve.stores.opening import create, open_store
 DIGEST = "_digest"
 """The field that tells whether an item is still what it was; names with this first sign are ours."""
 AT_ONCE = 16384
-"""Items whose keys are held in memory at once when their fields change."""
+"""Items that are given other fields in one step; their keys are held in memory."""
 
 
 @dataclass(frozen=True)
@@ -347,9 +347,7 @@ class Index:
         changed = [at for at, (now, of) in enumerate(zip(wanted, stored, strict=True)) if now != of]
         for start in range(0, len(changed), AT_ONCE):
             some = changed[start : start + AT_ONCE]
-            keys = self.store.keys(ids_of([there[at] for at in some]))
-            self.store.delete(keys.ids)
-            self.store.add(keys, [wanted[at] for at in some])
+            self.store.describe(ids_of([there[at] for at in some]), [wanted[at] for at in some])
         if changed:
             progress.line(f"{len(changed)} of {len(there)} items have other fields now, which are taken")
             self._compact()

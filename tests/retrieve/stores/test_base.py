@@ -9,7 +9,7 @@ from threading import Thread
 import numpy as np
 import pytest
 
-from attngraft._core.errors import DataError, OptionError, ShapeError
+from attngraft._core.errors import DataError, OptionError, OutputError, ShapeError
 from attngraft.retrieve.keys import Keys
 from attngraft.retrieve.rank import Neighbours
 from attngraft.retrieve.stores.arrays import ArrayStore
@@ -184,3 +184,43 @@ def test_what_is_read_steadily_fits_together_whoever_deletes_meanwhile(make: Mak
         np.testing.assert_allclose(store.spaces().importance(), before)
     assert len(store.ids) == 5
     assert not set(names) & {store.nearest(keys(1, 1), 3).ids[row] for row in store.nearest(keys(1, 1), 3).rows[0, 0]}
+
+
+def test_items_get_other_fields_and_keep_their_keys(make: Make) -> None:
+    store, stored, queries = make(), keys(9, 12), keys(10, 4, "q")
+    store.add(stored.take(range(7)), FIELDS[:7])
+    store.add(stored.take(range(7, 12)), FIELDS[7:12])
+    before, importance = store.keys(stored.ids), store.spaces().importance()
+    store.describe(["d8", "d2"], [{"n": 88.5, "shelf": "top"}, {"n": 22, "split": True}])
+    assert store.fields(["d2", "d8", "d3"]) == [{"n": 22, "split": True}, {"n": 88.5, "shelf": "top"}, FIELDS[3]]
+    assert sorted(store.ids) == sorted(stored.ids)
+    np.testing.assert_array_equal(store.keys(stored.ids).heads, before.heads)
+    np.testing.assert_array_equal(store.keys(stored.ids).standard, before.standard)
+    np.testing.assert_allclose(store.spaces().importance(), importance, rtol=1e-6)
+    assert names(store.nearest(queries, 5)) == slow_nearest(stored, queries, 5)
+    allowed = [n in (2, 8) or n > 10 for n in range(12)]
+    assert names(store.nearest(queries, 5, where="n > 10")) == slow_nearest(stored, queries, 3, allowed=allowed)
+    store.describe([], [])
+    assert len(store.ids) == 12
+
+
+def test_fields_that_cannot_be_stored_leave_everything_as_it_was(make: Make) -> None:
+    store, stored = make(), keys(11, 6)
+    store.add(stored, FIELDS[:6])
+    for ids, fields, said in [
+        (["d1", "gone"], [{}, {}], r"has no item 'gone' \(1 of 2"),
+        (["d1", "d1"], [{}, {}], "same id"),
+        (["d1", "d2"], [{}], "2 items came with the fields of 1"),
+    ]:
+        with pytest.raises(DataError, match=said):
+            store.describe(ids, fields)
+    if isinstance(store, LanceStore):
+        with pytest.raises(DataError, match="the field 'n' holds a number that is too large for LanceDB"):
+            store.describe(["d1", "d2"], [{"n": 1}, {"n": 10**400}])
+    elif store._folder.path is not None:
+        (store._folder.path / "keys-000002.safetensors").mkdir()  # where the next file goes
+        with pytest.raises(OutputError, match=r"keys-000002.safetensors is a folder"):
+            store.describe(["d1", "d2"], [{"n": 1}, {"n": 2}])
+    assert list(store.ids) == list(stored.ids)
+    assert store.fields(store.ids) == FIELDS[:6]
+    np.testing.assert_allclose(store.keys().heads, stored.heads, rtol=1e-6)

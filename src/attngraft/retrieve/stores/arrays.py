@@ -17,7 +17,7 @@ from attngraft.retrieve.items import Value
 from attngraft.retrieve.keys import Keys
 from attngraft.retrieve.rank import Neighbours
 from attngraft.retrieve.spaces import HeadSpaces, unit
-from attngraft.retrieve.stores.base import Space, in_space, require_described, require_fit
+from attngraft.retrieve.stores.base import Space, in_space, require_described, require_fields, require_fit
 from attngraft.retrieve.stores.folder import Folder, Layout
 from attngraft.retrieve.stores.nearest import Nearest
 from attngraft.retrieve.stores.segments import Segment
@@ -136,6 +136,19 @@ class ArrayStore:
         if before.sums is not None:
             self._view.sums = before.sums.without(gone)
 
+    def describe(self, ids: Sequence[str], fields: Sequence[Mapping[str, Value]]) -> None:
+        """Give items other fields; see `Store.describe`. They count as added last."""
+        described = require_fields(ids, fields)
+        if not described:
+            return
+        with self._changing() as before:
+            keys = _taken(before, tuple(ids), self._folder.layout)
+            segment = Segment(ids, described, keys.heads.astype(self.dtype), keys.standard.astype(self.dtype))
+            for old, rows, _ in before.chosen(ids):
+                old.alive[rows] = False
+            self._folder.append(segment)
+        self._view.sums = before.sums
+
     def fields(self, ids: Iterable[str]) -> list[Mapping[str, Value]]:
         """Return the fields of some items; see `Store.fields`."""
         names = list(ids)
@@ -148,12 +161,7 @@ class ArrayStore:
     def keys(self, ids: Sequence[str] | None = None) -> Keys:
         """Return the keys of some items, or of all, as they are stored; see `Store.keys`."""
         view = self._seen
-        names = tuple(view.ids if ids is None else ids)
-        heads = np.empty((len(names), self.heads, self.dim), np.float32)
-        standard = np.empty((len(names), self.width), np.float32)
-        for segment, rows, wanted in view.chosen(names):
-            heads[wanted], standard[wanted] = segment.heads[rows], segment.standard[rows]
-        return Keys(names, heads, standard)
+        return _taken(view, tuple(view.ids if ids is None else ids), self._folder.layout)
 
     def spaces(self, space: Space = "heads", *, center: bool = False) -> HeadSpaces:
         """Return the sums over all keys of a space; see `Store.spaces`."""
@@ -216,3 +224,12 @@ class ArrayStore:
                 f"the keys of {keys.ids[beyond[0]]} are beyond what {self.dtype} holds; build the index with float32"
             )
         return found
+
+
+def _taken(view: View, names: tuple[str, ...], layout: Layout) -> Keys:
+    """Return the keys of some items, as they are stored."""
+    heads = np.empty((len(names), layout.heads, layout.dim), np.float32)
+    standard = np.empty((len(names), layout.width), np.float32)
+    for segment, rows, wanted in view.chosen(names):
+        heads[wanted], standard[wanted] = segment.heads[rows], segment.standard[rows]
+    return Keys(names, heads, standard)

@@ -71,6 +71,18 @@ class Store(Protocol):
             DataError: If one is not there; nothing is deleted then.
         """
 
+    def describe(self, ids: Sequence[str], fields: Sequence[Mapping[str, Value]]) -> None:
+        """Give items other fields in one step; their keys stay, and a failure changes nothing.
+
+        Args:
+            ids: The items.
+            fields: All fields that each of them has from now on.
+
+        Raises:
+            DataError: If one is not there, is named twice, or a field cannot be stored.
+            OutputError: If nothing can be written.
+        """
+
     def fields(self, ids: Iterable[str]) -> list[Mapping[str, Value]]:
         """Return the fields of some items."""
 
@@ -142,10 +154,18 @@ def require_described(keys: Keys, fields: Sequence[Mapping[str, Value]]) -> list
     Raises:
         DataError: If there are others than items, or two of the items have the same id.
     """
-    described = list(fields) or [{}] * len(keys)
-    if len(described) != len(keys):
-        raise DataError(f"{len(keys)} items came with the fields of {len(described)}; give each its own")
-    if len(set(keys.ids)) < len(keys):
+    return require_fields(keys.ids, list(fields) or [{}] * len(keys))
+
+
+def require_fields(ids: Sequence[str], described: Sequence[Mapping[str, Value]]) -> list[Mapping[str, Value]]:
+    """Return the fields of items as they are stored.
+
+    Raises:
+        DataError: If there are others than items, or two of the items have the same id.
+    """
+    if len(described) != len(ids):
+        raise DataError(f"{len(ids)} items came with the fields of {len(described)}; give each its own")
+    if len(set(ids)) < len(ids):
         raise DataError("two of the items have the same id; every item needs an id of its own")
     return [kept(of) for of in described]
 

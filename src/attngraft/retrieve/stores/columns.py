@@ -128,13 +128,28 @@ class Columns:
         columns: dict[str, Any] = {
             "_id": arrow.array(keys.ids, arrow.string()),
             "_row": arrow.array(numbers, arrow.int64()),
-            "_fields": arrow.array([json.dumps(dict(of)) for of in described], arrow.string()),
             "_norms": self._listed("_norms", norms.astype(np.float32)),
         }
         units = unit(keys.heads)
         columns |= {name: self._listed(name, units[:, head]) for head, name in enumerate(self.heads)}
         if layout.width:
             columns["_standard"] = self._listed("_standard", unit(standard))
+        return arrow.table({**columns, **self._of_fields(described)}, schema=self.schema)
+
+    def described(self, rows: Any, described: Sequence[Mapping[str, Value]]) -> Any:
+        """Return rows of an Arrow table with the keys that they have and other fields.
+
+        Raises:
+            DataError: If a field holds a number that is too large to compare.
+        """
+        found = self._of_fields(described)
+        kept = {name: rows[name] for name in self.schema.names if name not in found}
+        return _arrow().table({**kept, **found}, schema=self.schema)
+
+    def _of_fields(self, described: Sequence[Mapping[str, Value]]) -> dict[str, Any]:
+        """Return the columns that hold fields."""
+        arrow = _arrow()
+        columns = {"_fields": arrow.array([json.dumps(dict(of)) for of in described], arrow.string())}
         for name, kind in self._fields():
             values = [of.get(name) for of in described]
             kept = [value if _kind(value) == kind else None for value in values]
@@ -143,7 +158,7 @@ class Columns:
                 columns[column] = arrow.array(kept, self.schema.field(column).type)
             except (arrow.ArrowInvalid, OverflowError) as error:
                 raise DataError(f"the field {name!r} holds a number that is too large for LanceDB: {error}") from error
-        return arrow.table(columns, schema=self.schema)
+        return columns
 
     def _listed(self, name: str, vectors: Floats) -> Any:
         arrow = _arrow()

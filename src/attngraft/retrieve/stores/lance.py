@@ -32,7 +32,7 @@ from attngraft.retrieve.items import Value
 from attngraft.retrieve.keys import Keys
 from attngraft.retrieve.rank import Neighbours
 from attngraft.retrieve.spaces import HeadSpaces, unit
-from attngraft.retrieve.stores.base import Space, in_space, require_described, require_fit
+from attngraft.retrieve.stores.base import Space, in_space, require_described, require_fields, require_fit
 from attngraft.retrieve.stores.columns import Columns
 from attngraft.retrieve.stores.folder import Layout, locked
 from attngraft.retrieve.stores.nearest import Nearest
@@ -179,6 +179,23 @@ class LanceStore:
             version = self._version
             self._table.delete(_among(rows))
             self._sums.changed(version, self._version, deleted=gone)
+
+    def describe(self, ids: Sequence[str], fields: Sequence[Mapping[str, Value]]) -> None:
+        """Give items other fields; see `Store.describe`. They stay where they are in the order."""
+        described = require_fields(ids, fields)
+        if not described:
+            return
+        with self._changing():
+            fields_of = dict(zip(self._rows_of(ids), described, strict=True))
+            columns, missing = self._columns.with_fields(described)
+            chosen = ["_id", "_row", "_norms", *columns.vectors(heads=True, standard=bool(self.width))]
+            found = self._table.search().where(_among(list(fields_of))).select(chosen).to_arrow()
+            data = columns.described(found, [fields_of[row] for row in found["_row"].to_pylist()])
+            if missing:
+                self._table.add_columns(missing)
+            self._columns, version = columns, self._version
+            self._table.merge_insert("_row").when_matched_update_all().execute(data)
+            self._sums.changed(version, self._version)
 
     def fields(self, ids: Iterable[str]) -> list[Mapping[str, Value]]:
         """Return the fields of some items; see `Store.fields`."""
