@@ -310,6 +310,7 @@ def test_a_description_that_is_damaged(tmp_path: Path) -> None:
     for wrong, said in [
         ("{", "is damaged"),
         ("[]", "is damaged"),
+        ("[" * 100_000, r"is damaged \(its brackets are nested too deep\)"),
         (json.dumps({**whole, "schema": "attngraft.retrieve/9"}), "has the schema 'attngraft.retrieve/9'"),
         (json.dumps({**whole, "more": 1}), "is damaged"),
         (json.dumps({**whole, "settings": {"rule": "borda"}}), "is damaged"),

@@ -79,6 +79,7 @@ def test_sequences_of_texts_paths_dictionaries_and_items(tmp_path: Path) -> None
     [
         ([], r"docs.jsonl is empty; give it at least one text or image"),
         ([{"_id": "a", "text": "x"}, "{no"], r"docs.jsonl, line 2 is not JSON"),
+        (["[" * 100_000], r"docs.jsonl, line 1 is not JSON \(its brackets are nested too deep\)"),
         (["[1]"], r"line 1 holds a list; write an object with _id and text"),
         ([{"text": "x"}], r"line 1 has no _id"),
         ([{"_id": "a", "title": "x"}], r"line 1 \(a\) has no text"),

@@ -1,4 +1,4 @@
-"""JSON that every reader takes: no NaN, which Python alone writes."""
+"""JSON that every reader takes, without the NaN that Python alone writes, and JSON that anybody wrote."""
 
 from __future__ import annotations
 
@@ -20,6 +20,21 @@ def json_text(content: Any, indent: int | None = None) -> str:
         '{"APs": null, "AP": [0.5, 1]}'
     """
     return json.dumps(_finite(content), indent=indent, allow_nan=False)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return what JSON says; brackets without end, too, are an error that a reader expects.
+
+    Args:
+        text: The JSON; of bytes the encoding is found, be it UTF-8, UTF-16 or UTF-32.
+
+    Raises:
+        ValueError: If it is none, or nested too deep to be read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("its brackets are nested too deep") from error
 
 
 def _finite(value: Any) -> Any:

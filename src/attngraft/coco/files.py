@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from attngraft._core.errors import DataError
+from attngraft._core.json_text import parse_json
 
 
 def load_json(file: Path) -> Any:
@@ -16,10 +16,10 @@ def load_json(file: Path) -> Any:
         DataError: If it cannot be read, or is none.
     """
     try:
-        return json.loads(file.read_bytes())  # of bytes, json finds the encoding
+        return parse_json(file.read_bytes())
     except OSError as error:
         raise DataError(f"{file} cannot be read ({error.strerror or error}); check the path") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(f"{file} is not a JSON file ({' '.join(str(error).split())}); write it anew") from error
 
 

@@ -12,6 +12,7 @@ from attngraft import __version__
 from attngraft._core.checks import one_of, positive
 from attngraft._core.errors import DataError, OptionError
 from attngraft._core.files import write_text
+from attngraft._core.json_text import parse_json
 from attngraft.retrieve.keys import Encoder, Json
 from attngraft.retrieve.rank import PAPER_DEPTH, RULES
 
@@ -99,7 +100,7 @@ class Description:
         """
         file = folder / FILE
         try:
-            found = json.loads(file.read_text(encoding="utf-8"))
+            found = parse_json(file.read_text(encoding="utf-8"))
             schema = found.pop("schema", None)
             if schema == SCHEMA:
                 _require_model(found["encoder"])

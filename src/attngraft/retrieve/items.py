@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 
 from attngraft._core.errors import DataError
 from attngraft._core.escape import whole
+from attngraft._core.json_text import parse_json
 
 Value = str | int | float | bool | None
 Source = str | os.PathLike[str] | Iterable[Any]
@@ -104,7 +104,7 @@ def _lines(file: Path) -> Iterator[tuple[int, str]]:
 
 def _object(line: str, place: str) -> dict[str, Any]:
     try:
-        found = json.loads(line)
+        found = parse_json(line)
     except ValueError as error:
         raise DataError(f"{place} is not JSON ({error}); write one object a line") from error
     if not isinstance(found, dict):

@@ -117,9 +117,10 @@ def test_results_are_written_as_their_schema_says_and_read_again(done: Evaluatio
     (home / "results.json").write_text('{"schema": "attngraft.retrieval/0"}')
     with pytest.raises(DataError, match="of the form 'attngraft.retrieval/0', and this release reads"):
         Results.load(home / "results.json")
-    (home / "results.json").write_text("[]")
-    with pytest.raises(DataError, match="holds no results"):
-        Results.load(home / "results.json")
+    for wrong in ("[]", "[" * 100_000):
+        (home / "results.json").write_text(wrong)
+        with pytest.raises(DataError, match="holds no results"):
+            Results.load(home / "results.json")
 
 
 def test_a_run_file_is_a_row_like_the_others(done: Evaluation, index: SmallIndex, benchmark: Benchmark,

@@ -144,6 +144,13 @@ def test_folders_that_hold_no_index_or_one_already(tmp_path: Path) -> None:
     for wrong, said in [
         ("{", "is damaged"),
         ("[]", "has the schema None"),
+        ("[" * 100_000, r"manifest.json is damaged \(its brackets are nested too deep\)"),
+        *(
+            (json.dumps({**whole, "revision": one}), f"is damaged .revision is {one!r} and no number from 0")
+            for one in ("3", "abc", 1.5, -1, True, None)
+        ),
+        (json.dumps({**whole, "last": "1"}), "is damaged .last is '1' and no number from 0"),
+        (json.dumps({**whole, "segments": [{"file": "keys-000001.safetensors", "deleted": ["a"]}]}), "is damaged"),
         (
             json.dumps({**whole, "schema": "attngraft.retrieve.arrays/9"}),
             "has the schema 'attngraft.retrieve.arrays/9'",

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,8 @@ def test_files_of_others_are_refused_and_run_nothing(tmp_path: Path) -> None:
         b"PK\x03\x04 an archive",
         struct.pack("<Q", 1 << 60) + b"{}",
         header([]),
+        struct.pack("<Q", 100_000) + b"[" * 100_000,
+        header({"heads": {**entry, "shape": [float("inf"), 1, 1]}, "standard": entry, "items": entry}),
         header({"heads": entry}) + b"1234",
         header({"heads": {**entry, "shape": [1 << 40, 1 << 40, 1]}, "standard": entry, "items": entry}),
         header({"heads": {**entry, "data_offsets": [-4, 0]}, "standard": entry, "items": entry}) + b"1234",
@@ -76,6 +79,10 @@ def test_files_of_others_are_refused_and_run_nothing(tmp_path: Path) -> None:
     tensors = {"heads": np.ones((2, 1, 1), np.float32), "standard": np.ones((1, 1), np.float32)}
     save_file({**tensors, "items": np.frombuffer(b"no zlib", np.uint8)}, file)
     with pytest.raises(DataError, match="is not a file of keys"):
+        read_segment(file)
+    heads, deep = np.ones((1, 1, 1), np.float32), np.frombuffer(zlib.compress(b"[" * 100_000), np.uint8)
+    save_file({"heads": heads, "standard": np.ones((1, 1), np.float32), "items": deep}, file)
+    with pytest.raises(DataError, match="its brackets are nested too deep"):
         read_segment(file)
     with pytest.raises(DataError, match="No such file"):
         read_segment(tmp_path / "none")

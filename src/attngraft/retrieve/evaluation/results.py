@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 
 from attngraft._core.errors import DataError
 from attngraft._core.files import write_text
+from attngraft._core.json_text import parse_json
 from attngraft._core.schemas import json_schema
 from attngraft.retrieve.evaluation.intervals import Interval
 
@@ -257,7 +258,7 @@ class Results:
             DataError: If it is none, or of another format.
         """
         try:
-            values = json.loads(file.read_text(encoding="utf-8"))
+            values = parse_json(file.read_text(encoding="utf-8"))
             found = values.pop("schema", None)
             results = _adapter().validate_python(values) if found == SCHEMA else None
         except (OSError, ValueError, AttributeError, TypeError) as error:

@@ -20,6 +20,7 @@ from filelock import FileLock
 from attngraft._core.checks import one_of, positive
 from attngraft._core.errors import DataError, OptionError, OutputError
 from attngraft._core.files import write_text
+from attngraft._core.json_text import parse_json
 from attngraft.retrieve.stores.segments import DTYPES, Segment, merged, read_segment
 
 SCHEMA = "attngraft.retrieve.arrays/1"
@@ -133,7 +134,7 @@ class Folder:
         """Read the manifest, and map the files that are new in it."""
         assert self.path is not None
         manifest = _read_manifest(self.path)
-        while manifest.get("revision") != self.revision:
+        while manifest["revision"] != self.revision:
             try:
                 self._take(self.path, manifest)
             except DataError:
@@ -159,13 +160,14 @@ class Folder:
                 alive[np.array(entry["deleted"], np.intp)] = False
                 _require_fit(segment, layout)
                 segments.append((segment, alive))
-            last, revision = int(manifest["last"]), int(manifest["revision"])
-        except (KeyError, TypeError, IndexError, OptionError) as error:
+        except DataError:
+            raise
+        except (KeyError, TypeError, IndexError, ValueError, OverflowError) as error:
             raise DataError(f"{path / MANIFEST} is damaged ({error}); build the index again") from error
         for segment, alive in segments:
             segment.alive = alive
         self.layout, self.segments = layout, [segment for segment, _ in segments]
-        self._last, self.revision = last, revision
+        self._last, self.revision = manifest["last"], manifest["revision"]
 
     def _write(self) -> None:
         self.revision += 1
@@ -216,7 +218,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     """
     file = folder / MANIFEST
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
+        manifest = parse_json(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{folder} holds no index ({file.name}: {error.strerror or error})") from error
     except ValueError as error:
@@ -224,4 +226,9 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     schema = manifest.get("schema") if isinstance(manifest, dict) else None
     if schema != SCHEMA:
         raise DataError(f"{file} has the schema {schema!r}, and this release reads {SCHEMA!r}; build the index again")
+    for count in ("revision", "last"):
+        if type(manifest.get(count)) is not int or manifest[count] < 0:
+            raise DataError(
+                f"{file} is damaged ({count} is {manifest.get(count)!r} and no number from 0); build the index again"
+            )
     return dict(manifest)

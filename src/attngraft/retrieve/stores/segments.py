@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from attngraft._core.errors import DataError
 from attngraft._core.extras import extra_package
 from attngraft._core.files import write_whole
+from attngraft._core.json_text import parse_json
 from attngraft.retrieve.items import Value
 
 Fields = Mapping[str, Value]
@@ -95,12 +96,12 @@ def read_segment(file: Path) -> Segment:
     """
     try:
         arrays = _mapped(file)
-        items = json.loads(_unpacked(arrays["items"].tobytes()))
+        items = parse_json(_unpacked(arrays["items"].tobytes()))
         ids, fields = [str(name) for name, _ in items], [dict(of) for _, of in items]
         heads, standard = arrays["heads"], arrays["standard"]
         if heads.ndim != 3 or standard.ndim != 2 or not len(heads) == len(standard) == len(ids):
             raise ValueError("its arrays do not fit each other")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, zlib.error) as error:
+    except (OSError, ValueError, OverflowError, KeyError, TypeError, AttributeError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise DataError(f"{file} is not a file of keys, or a damaged one ({reason}); build the index again") from error
     return Segment(ids, fields, heads, standard, file)
@@ -113,7 +114,7 @@ def _mapped(file: Path) -> dict[str, NDArray[Any]]:
         length = int.from_bytes(opened.read(8), "little")
         if not 0 < length <= min(LONGEST, size - 8):
             raise ValueError("its header has no sensible length")
-        header = json.loads(opened.read(length))
+        header = parse_json(opened.read(length))
     return {name: _array(file, entry, 8 + length, size) for name, entry in header.items() if name != "__metadata__"}
 
 
