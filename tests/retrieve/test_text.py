@@ -13,7 +13,7 @@ from attngraft._core.errors import DataError, OptionError
 from attngraft._core.progress import Silent
 from attngraft.retrieve import Index, Item, Keys
 from attngraft.retrieve.prompts import PAPER
-from attngraft.retrieve.text import TextEncoder
+from attngraft.retrieve.text import TextEncoder, _pooled
 from tests.retrieve import families
 
 TEXTS = ["tide", "moon sea sun ship port rope knot anchor", "storm wind sail", "mast", "sand wave chart coast cliff"]
@@ -39,6 +39,16 @@ def made(made_by: TextEncoder, items: list[Item] = ITEMS, *, queries: bool = Fal
     assert sorted(ids) == sorted(item.id for item in items)
     whole = Keys(tuple(ids), np.concatenate([p.heads for p in parts]), np.concatenate([p.standard for p in parts]))
     return whole.take([ids.index(item.id) for item in items])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_the_mean_of_a_long_text_is_in_the_range_of_its_tokens(dtype: torch.dtype) -> None:
+    """The sum of 8192 tokens of 10 is 81920, and float16 ends at 65504."""
+    x, mask = torch.full((2, 8192, 3), 10.0, dtype=dtype), torch.ones(2, 8192, dtype=torch.long)
+    x[1, 4000:], mask[1, 4000:] = 7.0, 0
+    pooled = _pooled(x, mask, "mean")
+    assert pooled.dtype == dtype
+    assert pooled.tolist() == [[10.0] * 3] * 2
 
 
 @pytest.mark.parametrize("pooling", ["last", "mean", "first"])

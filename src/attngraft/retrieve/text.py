@@ -292,4 +292,5 @@ def _pooled(x: Tensor, mask: Tensor, pooling: str) -> Tensor:
     lengths = mask.sum(1)
     if pooling == "last":
         return x[torch.arange(len(x), device=x.device), lengths - 1]
-    return (x * mask[..., None].to(x.dtype)).sum(1) / lengths[:, None].to(x.dtype)
+    wide = torch.promote_types(x.dtype, torch.float32)  # a sum over thousands of tokens is beyond float16
+    return ((x * mask[..., None].to(x.dtype)).sum(1, dtype=wide) / lengths[:, None]).to(x.dtype)
