@@ -12,6 +12,7 @@ import hotcoco
 import numpy as np
 import pytest
 
+from attngraft._core.errors import DataError
 from attngraft.coco.matches import IOU_THRESHOLDS, SIZES, bits
 from attngraft.study import Matches, average_precision, evaluate
 
@@ -158,9 +159,12 @@ def test_a_table_survives_its_file(problem, tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_no_table_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem) -> None:
-    np.savez(tmp_path / "other.npz", a=np.ones(3))
-    with pytest.raises(ValueError, match="is not a match table"):
-        Matches.load(tmp_path / "other.npz")
+    other = tmp_path / "other.npz"
+    np.savez(other, a=np.ones(3))
+    for wrong in (other.read_bytes(), b"", b"text", other.read_bytes()[:40]):
+        other.write_bytes(wrong)
+        with pytest.raises(DataError, match="is not a match table"):
+            Matches.load(other)
     made = problem(8)
     monkeypatch.setattr("attngraft.coco.matches.FORMAT", 2)
     evaluate(made.truth, made.predictions).matches.save(tmp_path / "new.npz")

@@ -15,9 +15,10 @@ MOST_TIMES = 8
 SPARE = 64 << 20
 """Bytes that an archive may unpack to in any case."""
 
-
 _DAMAGED = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError, KeyError, IndexError)
 """What reading an archive or the operations of a pickle raises where either is damaged."""
+DAMAGED_ARRAYS = (*_DAMAGED, TypeError, AttributeError)
+"""What reading a ``.npz`` raises that is empty, cut short, or holds something else than was written."""
 
 
 def check_unpacked(file: Path) -> None:

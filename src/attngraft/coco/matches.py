@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attngraft._core.archive import DAMAGED_ARRAYS
 from attngraft._core.errors import DataError
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -84,7 +85,9 @@ class Matches:
             with Path(path).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 found = int(file["format"])
                 arrays = {field.name: file[field.name] for field in fields(cls)} if found == FORMAT else {}
-        except (ValueError, KeyError) as error:
+        except FileNotFoundError:
+            raise
+        except DAMAGED_ARRAYS as error:
             raise DataError(f"{path} is not a match table; write it with Matches.save ({error})") from error
         if found != FORMAT:
             raise DataError(

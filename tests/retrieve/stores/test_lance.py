@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -58,8 +59,14 @@ def test_sums_of_another_version_or_a_broken_file_are_computed_again(tmp_path: P
     other.add(keys(0, 20))
     other.add(keys(1, 10, "e"))
     np.testing.assert_allclose(store.spaces().units, other.spaces().units, rtol=1e-5, atol=1e-6)
-    (tmp_path / "sums.npz").write_bytes(b"cut short")
-    np.testing.assert_allclose(LanceStore.open(tmp_path).spaces().keys, other.spaces().keys, rtol=1e-4, atol=1e-5)
+    kept = (tmp_path / "sums.npz").read_bytes()
+    changed = bytearray(kept)
+    changed[100:400] = bytes(300)
+    array = io.BytesIO()
+    np.save(array, np.zeros(3))
+    for broken in (b"", b"cut short", kept[: len(kept) // 2], kept[:30], bytes(changed), array.getvalue()):
+        (tmp_path / "sums.npz").write_bytes(broken)
+        np.testing.assert_allclose(LanceStore.open(tmp_path).spaces().keys, other.spaces().keys, rtol=1e-4, atol=1e-5)
     second.delete(["d3"])
     other.delete(["d3"])
     same(store, other, keys(2, 3, "q"), 6)

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
+from attngraft._core.archive import DAMAGED_ARRAYS
 from attngraft._core.errors import OutputError
 from attngraft._core.files import write_whole
 from attngraft.retrieve.spaces import HeadSpaces
@@ -70,14 +70,14 @@ class Sums:
 
     def _read(self) -> tuple[int, dict[str, HeadSpaces]]:
         try:
-            with np.load(self._file, allow_pickle=False) as arrays:
+            with self._file.open("rb") as raw, np.load(raw, allow_pickle=False) as arrays:
                 names = {name.rpartition("/")[0] for name in arrays.files if "/" in name}
                 found = {
                     name: HeadSpaces(int(arrays[f"{name}/count"]), *(arrays[f"{name}/{part}"] for part in PARTS))
                     for name in names
                 }
                 return int(arrays["version"]), found
-        except (OSError, ValueError, KeyError, BadZipFile):
+        except DAMAGED_ARRAYS:
             return -1, {}  # none yet, or cut short: they are computed again
 
     def _write(self) -> None:
