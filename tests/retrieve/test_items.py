@@ -91,6 +91,13 @@ def test_a_corpus_that_cannot_be_read_is_said_in_one_sentence(tmp_path: Path, li
         read_items(jsonl(tmp_path / "docs.jsonl", *lines))
 
 
+@pytest.mark.parametrize("text", ["a story of tides " * 400 + ".png", "a\0b.png", "\ud800.png"])
+def test_a_text_that_can_be_no_path_is_a_text(text: str) -> None:
+    assert read_items([text]) == [Item("1", text=text)]
+    with pytest.raises(DataError, match="does not exist"):
+        read_items(text)
+
+
 def test_sources_that_are_no_corpus(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("x")
     (tmp_path / "latin.jsonl").write_bytes('{"_id": "a", "text": "é"}'.encode("latin-1"))

@@ -14,6 +14,16 @@ from attngraft._core.escape import whole
 from attngraft._core.shortage import shortage
 
 
+def is_file(path: str | Path) -> bool:
+    """Tell whether a text is the path of a file; one that no path can be, by its length or a NUL, is none.
+
+    Example:
+        >>> is_file("a" * 5000 + ".png")
+        False
+    """
+    return os.path.isfile(path)  # Path.is_file raises for these
+
+
 def require_writable(path: Path, *, as_file: bool = False, advice: str = "choose another folder") -> None:
     """Find out before the work whether what comes of it can be written.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ def encoder_of(kind: Kind, model: Any, **options: Any) -> Encoder:
         if model.kind != kind:
             raise OptionError(f"the items are {kind}, and the encoder reads {model.kind}; give another encoder")
         return model
-    if isinstance(model, (str, Path)) and Path(model).exists():
+    if isinstance(model, (str, Path)) and os.path.exists(model):
         model = str(Path(model).absolute())  # an index is opened from other folders too
     made = _class(kind)
     known_options(made.__name__, options, list(inspect.signature(made).parameters)[1:])

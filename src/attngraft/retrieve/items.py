@@ -10,6 +10,7 @@ from typing import Any
 
 from attngraft._core.errors import DataError
 from attngraft._core.escape import whole
+from attngraft._core.files import is_file
 from attngraft._core.json_text import parse_json
 
 Value = str | int | float | bool | None
@@ -117,11 +118,11 @@ def _read(source: Source) -> Iterator[Item]:
         yield from (_item(one, f"item {number}", number) for number, one in enumerate(source, 1))
         return
     path = Path(source)
-    if path.is_dir() and (path / CORPUS).is_file():
+    if is_file(path / CORPUS):
         path = path / CORPUS
-    if path.is_dir():
+    if os.path.isdir(path):
         yield from (Item(file.relative_to(path).as_posix(), path=file) for file in sorted(_images(path)))
-    elif not path.exists():
+    elif not os.path.exists(path):
         raise DataError(f"{path} does not exist; give a .jsonl file, a folder, or a list of images")
     else:
         yield from _of_file(path)
@@ -174,7 +175,7 @@ def _item(given: Any, place: str, number: int | None) -> Item:
     if isinstance(given, os.PathLike):
         return Item(os.fspath(given), path=Path(given))
     if isinstance(given, str) and number is not None:
-        is_image = Path(given).suffix.lower() in IMAGES and Path(given).is_file()
+        is_image = Path(given).suffix.lower() in IMAGES and is_file(given)
         return Item(given, path=Path(given)) if is_image else Item(str(number), text=given)
     if not isinstance(given, Mapping):
         raise DataError(f"{place} is a {type(given).__name__}; give items, texts, paths or dictionaries")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from attngraft._core.errors import MapError, OptionError
+from attngraft._core.files import is_file
 from attngraft.maps import Detection, Prepared
 from attngraft.maps.recording import require_recordable
 from attngraft.yolo.looking import Watched
@@ -179,7 +180,7 @@ def require_heads(network: nn.Module, found: object) -> None:
 
 
 def _is_fit(path: Path) -> bool:
-    return path.suffix == FIT_CHECKPOINT or (path / "best.ckpt").is_file()
+    return path.suffix == FIT_CHECKPOINT or is_file(path / "best.ckpt")
 
 
 def _is_detection(model: nn.Module) -> bool:

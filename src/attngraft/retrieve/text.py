@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -206,12 +207,13 @@ def _loaded(name: str, precision: str, gguf_file: str | None) -> tuple[Any, Any]
     import transformers
 
     local = Path(name).expanduser()
-    if not local.exists() and (local.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1):
+    is_here = os.path.exists(local)  # Path.exists raises for what is longer than a name can be
+    if not is_here and (local.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1):
         raise DataError(f"{name} does not exist; give the folder of a text model, or a hub id such as ORG/NAME")
     if gguf_file is not None:
         for package in ("gguf", "accelerate"):
             extra_package(package, "retrieve-gguf")
-    place, more = str(local) if local.exists() else name, {} if gguf_file is None else {"gguf_file": gguf_file}
+    place, more = str(local) if is_here else name, {} if gguf_file is None else {"gguf_file": gguf_file}
     dtype = precision if precision == "auto" else getattr(torch, precision)
     try:
         with _quiet():

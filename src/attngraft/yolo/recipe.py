@@ -22,10 +22,10 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from attngraft._core.errors import RecipeError, UnknownNameError, suggest
+from attngraft._core.files import is_file
 from attngraft._core.registry import REFUSED
 from attngraft._core.signs import half_width
 from attngraft.attention import Mechanism, mechanism, names
@@ -102,14 +102,14 @@ class Recipe:
         Raises:
             RecipeError: If it cannot be read; points at the character and names the nearest known word.
         """
-        if _is_file(text):
+        if is_file(text):
             return cls(text)  # whatever signs are in its name
         plain = half_width(text)
         starts = list(GRAFT_START.finditer(plain))
-        files = (match for match in reversed(starts) if _is_file(text[: match.start()].strip()))
+        files = (match for match in reversed(starts) if is_file(text[: match.start()].strip()))
         start = next(files, starts[0] if starts else None)
         end = start.start() if start else len(text)
-        base = (text if _is_file(text[:end].strip()) else plain)[:end].strip()
+        base = (text if is_file(text[:end].strip()) else plain)[:end].strip()
         if not base:
             raise RecipeError("a recipe starts with a base model, such as yolo11n", text, 0)
         return cls(base, _Reader(plain, start.end()).grafts() if start else ())
@@ -298,13 +298,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and math.isfinite(value):
         return value
     raise ValueError(f"not a plain value: {type(value).__name__}")
-
-
-def _is_file(text: str) -> bool:
-    try:
-        return Path(text).is_file()
-    except (OSError, ValueError):  # longer than a name can be, or with a NUL
-        return False
 
 
 def _show(value: Any) -> str:
