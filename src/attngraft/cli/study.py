@@ -25,6 +25,8 @@ RUN_KEYS = ("parallel", "engine", "address", "gpus", "anyway")
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Print arms, runs, time and disk, and run nothing.")
 FOLDER = click.argument("folder", type=Words("study folder"), required=False, metavar="FOLDER")
 
+TRUST = click.option("--trust", is_flag=True, help="Start the program of a plan that was not begun here.")
+
 
 @click.group(cls=Verbs)
 def study() -> None:
@@ -84,13 +86,14 @@ def prepare(words: tuple[str, ...], output: Path | None) -> None:
 @study.command()
 @FOLDER
 @click.option("--run", "number", type=click.IntRange(0), required=True, help="Which run, counted from 0.")
-def work(folder: str | None, number: int) -> None:
+@TRUST
+def work(folder: str | None, number: int, trust: bool) -> None:
     """Carry out one run of a prepared study, such as one task of a SLURM array.
 
     Runs are counted seed by seed, all arms of the first seed first; a run that is finished is left alone. Exits with
     status 1 if it failed.
     """
-    run, why = _opened("work", folder).work(number)
+    run, why = _opened("work", folder, trust=trust).work(number)
     click.echo(f"{run}: {f'failed: {why}' if why else 'finished'}")
     sys.exit(INCOMPLETE if why else COMPLETE)
 
@@ -139,9 +142,10 @@ def status(folder: str | None) -> None:
 @FOLDER
 @words_argument("study resume", "KEY=VALUE ...", required=False)
 @DRY_RUN
-def resume(folder: str | None, words: tuple[str, ...], dry_run: bool) -> None:
+@TRUST
+def resume(folder: str | None, words: tuple[str, ...], dry_run: bool, trust: bool) -> None:
     """Carry out what is missing of a study, whatever stopped it."""
-    begun = _opened("resume", folder)
+    begun = _opened("resume", folder, trust=trust)
     options = _options(words)
     how = _how(options)
     if options:
@@ -245,12 +249,12 @@ def schema(what: str) -> None:
     click.echo(json.dumps(found, indent=2))
 
 
-def _opened(verb: str, folder: str | None) -> Study:
+def _opened(verb: str, folder: str | None, *, trust: bool = False) -> Study:
     from attngraft.study import Study
 
     if folder is None or pairs.is_pair(folder):
         raise click.UsageError(f"say which study, as in: attngraft study {verb} runs/study/plan")
-    return Study.open(folder)
+    return Study.open(folder, trust=trust)
 
 
 def _options(words: Sequence[str]) -> dict[str, Any]:

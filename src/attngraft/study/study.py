@@ -23,6 +23,7 @@ from attngraft.study.relocating import relocate, require_files
 from attngraft.study.running.costs import measure_costs
 from attngraft.study.running.engines import Engine, Local, Ray
 from attngraft.study.running.lock import alone
+from attngraft.study.running.program import require_word
 from attngraft.study.running.records import Record, Run, Store
 from attngraft.study.running.schedule import POLL_SECONDS, carry_out
 
@@ -63,15 +64,22 @@ class Study:
         self.folder = Path(folder) if folder else home(name or Path(plan.data).stem)
         self.store = Store(self.folder.absolute())
         self._results: Results | None = None
+        self._trusted = True  # the user gave the plan
 
     @classmethod
-    def open(cls, folder: str | Path) -> Study:
+    def open(cls, folder: str | Path, *, trust: bool = False) -> Study:
         """Open a study that was begun.
+
+        Args:
+            folder: Its folder.
+            trust: Whether the program that its plan may name is started though the study was not begun here.
 
         Raises:
             PlanError: If the folder holds none.
         """
-        return cls(Fixed.read(Path(folder)).plan, folder=folder)
+        opened = cls(Fixed.read(Path(folder)).plan, folder=folder)
+        opened._trusted = trust
+        return opened
 
     @property
     def begun(self) -> bool:
@@ -156,10 +164,14 @@ class Study:
             The runs that failed, and why; empty when the study is complete.
 
         Raises:
-            PlanError: If another process is carrying it out, or the baseline's first run has learned nothing.
+            PlanError: If another process is carrying it out, the baseline's first run has learned nothing, or the
+                folder is not of here and its plan starts a program that nobody trusted.
             DataError: If the data are not there.
             OutputError: If the folder cannot be written.
         """
+        if require_word(self.plan, self.folder, given=self._trusted):
+            say = partial(console.print, markup=False, highlight=False) if console else print
+            say(f"every run starts: {self.plan.command}")
         with alone(self.store.folder, self.folder):
             self._check_data()
             fixed = self.fixed()
@@ -180,6 +192,7 @@ class Study:
         Raises:
             PlanError: If it cannot be carried out.
         """
+        require_word(self.plan, self.folder, given=self._trusted)
         with alone(self.store.folder, self.folder):
             self._check_data()
             self._fix(self.fixed())
@@ -195,10 +208,11 @@ class Study:
             The run, and why it failed or an empty text.
 
         Raises:
-            PlanError: If the plan is not fixed or has no such run.
+            PlanError: If the plan is not fixed or has no such run, or starts a program that nobody trusted.
         """
         if not self.begun:
             raise PlanError(f"{self.folder} holds no plan; fix it first: attngraft study prepare")
+        require_word(self.plan, self.folder, given=self._trusted)
         runs = self._all_runs()
         if not 0 <= number < len(runs):
             raise PlanError(f"{self.folder} has the runs 0 to {len(runs) - 1}, got {number}")

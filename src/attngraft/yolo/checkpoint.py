@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 from collections.abc import Sequence
 from copy import deepcopy
@@ -13,11 +12,11 @@ from typing import Any
 
 import torch
 import ultralytics
-from platformdirs import user_cache_path
 from torch import nn
 
 from attngraft._core import plugins
 from attngraft._core.archive import check_unpacked, is_torchscript
+from attngraft._core.cache import cache_folder
 from attngraft._core.errors import CheckpointError
 from attngraft._core.files import write_whole
 from attngraft._core.imports import has_attribute
@@ -163,14 +162,8 @@ def save(model: nn.Module, file: Path, *, arguments: dict[str, Any]) -> None:
     write_whole(file, lambda partial: torch.save(checkpoint, partial))
 
 
-def cache_folder() -> Path:
-    """Return the user's cache; the environment variable ``ATTNGRAFT_CACHE`` names another."""
-    named = os.environ.get("ATTNGRAFT_CACHE")
-    return Path(named) if named else user_cache_path("attngraft")
-
-
 def seed_file(recipe: Recipe) -> Path:
-    """Return where in the `cache_folder` the seed checkpoint of a recipe is kept.
+    """Return where in the user's cache the seed checkpoint of a recipe is kept.
 
     Workers of multi-GPU training and of the tuner rebuild a model from a path, so a grafted model needs a file from
     the start.

@@ -19,11 +19,11 @@ from ultralytics.nn.modules.head import Classify, Detect, RTDETRDecoder
 from ultralytics.utils.nms import non_max_suppression
 from ultralytics.utils.ops import xywh2xyxy
 
+from attngraft._core.cache import cache_folder
 from attngraft._core.errors import MapError
 from attngraft.maps import Detection, Predictions, Prepared
 from attngraft.maps.recording import require_recordable
 from attngraft.maps.subject import Side, surest
-from attngraft.yolo.checkpoint import cache_folder
 from attngraft.yolo.imgsz import largest_stride
 from attngraft.yolo.rows import YAML_KEY
 

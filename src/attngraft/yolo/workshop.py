@@ -20,9 +20,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from attngraft._core.cache import cache_folder
 from attngraft._core.errors import OutputError
 from attngraft._core.shortage import shortage
-from attngraft.yolo.checkpoint import cache_folder
 
 FULL_DISK = 1 << 20
 """Bytes: with fewer free, whatever failed to write is said to have met a full disk."""

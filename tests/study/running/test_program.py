@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +93,9 @@ def test_a_study_of_a_program_survives_being_killed(truth: Path, slow: str, tmp_
     Fixed(one := plan(truth, slow, arms="good,slow"), tuple(one.recipes())).write(folder)
     store, fixed = Store(folder), Fixed.read(folder)
     hanging = Run(fixed.arm("slow"), 1)
-    driver = subprocess.Popen([sys.executable, "-m", "attngraft", "study", "resume", str(folder), "parallel=2"])
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "attngraft", "study", "resume", str(folder), "--trust", "parallel=2"]
+    )
     note = store.training(hanging) / "pid"
     until(note.is_file)
     until(lambda: sum(store.has(Run(arm, 0)) for arm in fixed.arms) == 3)
@@ -111,6 +115,49 @@ def test_a_study_of_a_program_survives_being_killed(truth: Path, slow: str, tmp_
     results = Study.open(folder).results
     assert results.arm("good").estimate.difference == pytest.approx(50, abs=5)
     assert results.arm("slow").estimate.difference == pytest.approx(10, abs=2)
+
+
+@pytest.fixture
+def touching(tmp_path: Path) -> Plan:
+    """A plan whose program says where it ran."""
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import sys, pathlib\n"
+        "pathlib.Path(__file__).with_name('ran').touch()\n"
+        "pathlib.Path(sys.argv[3], 'metric.json').write_text(str(len(sys.argv[1]) / 10 + int(sys.argv[2]) / 100))\n"
+    )
+    command = f"{sys.executable} {script} {{arm}} {{seed}} {{folder}}"
+    return Plan.of({"data": "x", "base": "plain", "arms": "good", "seeds": 2, "metric": "top1", "command": command})
+
+
+def test_a_folder_of_somebody_else_starts_nothing_without_a_word(
+    touching: Plan, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Study(touching, folder=tmp_path / "begun").prepare()
+    theirs = Path(shutil.copytree(tmp_path / "begun", tmp_path / "theirs"))
+    refused = r"theirs was not begun here, and its plan starts a program: .*train.py \{arm\} .*say so once with --trust"
+    for ask in (lambda: Study.open(theirs).run(parallel=1), lambda: Study.open(theirs).work(0)):
+        with pytest.raises(PlanError, match=refused):
+            ask()
+    for words in (["resume", str(theirs)], ["work", str(theirs), "--run", "0"]):
+        done = subprocess.run([sys.executable, "-m", "attngraft", "study", *words], capture_output=True, text=True)
+        assert done.returncode
+        assert "was not begun here" in done.stderr
+    assert not (tmp_path / "ran").exists()
+    assert Study.open(theirs, trust=True).run(parallel=1) == {}
+    assert f"every run starts: {touching.command}" in capsys.readouterr().out
+    assert (tmp_path / "ran").exists()
+    assert Study.open(theirs).run(parallel=1) == {}
+
+
+def test_whoever_gave_the_plan_resumes_it_without_a_further_word(touching: Plan, tmp_path: Path) -> None:
+    Study(touching, folder=tmp_path / "mine").prepare()
+    run, why = Study.open(tmp_path / "mine").work(0)
+    assert (run.seed, why) == (0, "")
+    other = replace(touching, command=f"{touching.command} more")
+    Fixed(other, tuple(other.recipes())).write(tmp_path / "mine")
+    with pytest.raises(PlanError, match="mine was not begun here, and its plan starts a program: .* more'"):
+        Study.open(tmp_path / "mine").work(1)
 
 
 @pytest.mark.parametrize(

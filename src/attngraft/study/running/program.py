@@ -11,13 +11,17 @@ runs. A ``metric:`` that COCO does not have, such as ``top1``, is one of those n
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from attngraft._core.errors import DataError, PlanError, suggest
+from attngraft._core.cache import cache_folder
+from attngraft._core.errors import DataError, OutputError, PlanError, suggest
+from attngraft._core.files import write_text
 from attngraft.coco.files import load_json, read_json
 from attngraft.study.commands import split_command
 from attngraft.study.plan import Plan
@@ -28,6 +32,38 @@ if TYPE_CHECKING:
 
 PREDICTIONS = "predictions.json"
 NUMBERS = "metric.json"
+
+
+def require_word(plan: Plan, folder: Path, *, given: bool) -> bool:
+    """Require that a user said that a study may start its program, and remember it for this folder and command.
+
+    A study's folder may be somebody else's, and whoever resumes it has not read its command.
+
+    Args:
+        plan: The plan; one without a command needs no word.
+        folder: The study's folder.
+        given: Whether the user gave the plan, or trusts the folder.
+
+    Returns:
+        Whether the word is new.
+
+    Raises:
+        PlanError: If nobody said it on this machine; shows the command.
+    """
+    if plan.command is None:
+        return False
+    said = hashlib.sha256(f"{folder.resolve()}\n{plan.command}".encode(errors="surrogatepass")).hexdigest()
+    note = cache_folder() / "commands" / said
+    if note.is_file():
+        return False
+    if not given:
+        raise PlanError(
+            f"{folder} was not begun here, and its plan starts a program: {plan.command!r}; read it, and if you trust "
+            "it, say so once with --trust (in Python: Study.open(folder, trust=True))"
+        )
+    with suppress(OutputError):  # then the word is asked for again
+        write_text(note, f"{folder.resolve()}\n{plan.command}\n")
+    return True
 
 
 def words(plan: Plan, run: Run, folder: Path) -> list[str]:
