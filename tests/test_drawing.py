@@ -10,6 +10,7 @@ from PIL import Image
 
 from attngraft._core.errors import DataError, OptionError, OutputError
 from attngraft.drawing import PALETTE, Box, chinese_font, mark, side_by_side
+from tests.limits import largest_file
 
 NAMES = ["red", "green"]
 
@@ -116,6 +117,15 @@ def test_refusals(images: list[Path], tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"cannot write the sheet of images"):
         side_by_side(images, {"m": [[], []]}, images[0] / "s.png", class_names=NAMES)
     assert not out.exists()
+
+
+def test_a_sheet_that_is_cut_short_is_none_and_costs_no_older_one(images: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "sheets").mkdir()
+    out = tmp_path / "sheets" / "s.png"
+    out.write_bytes(b"an older one")
+    with largest_file(100), pytest.raises(OutputError, match=r"cannot write the sheet of images to .*s.png"):
+        side_by_side(images, {"m": [[], []]}, out, class_names=NAMES)
+    assert [(file.name, file.read_bytes()) for file in out.parent.iterdir()] == [("s.png", b"an older one")]
 
 
 @pytest.mark.skipif(chinese_font(15) is None, reason="needs a font with Chinese characters, such as Noto Sans CJK")

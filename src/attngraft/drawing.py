@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from attngraft._core.errors import DataError, OptionError, OutputError
+from attngraft._core.files import write_whole
 from attngraft._core.lettering import CHINESE_FONTS
 
 Rgb = tuple[int, int, int]
@@ -149,9 +150,8 @@ def side_by_side(
 
     out = Path(out)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        sheet.save(out)
-    except (OSError, ValueError) as error:  # ValueError: a suffix that names no image format
+        write_whole(out, sheet.save)
+    except (OutputError, ValueError) as error:  # ValueError: a suffix that names no image format
         raise OutputError(f"cannot write the sheet of images to {out}: {error}") from error
     return out
 

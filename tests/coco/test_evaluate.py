@@ -12,9 +12,10 @@ import hotcoco
 import numpy as np
 import pytest
 
-from attngraft._core.errors import DataError
+from attngraft._core.errors import DataError, OutputError
 from attngraft.coco.matches import IOU_THRESHOLDS, SIZES, bits
 from attngraft.study import Matches, average_precision, evaluate
+from tests.limits import largest_file
 
 BOX = [10.0, 10.0, 50.0, 50.0]
 TRUTH = {
@@ -156,6 +157,14 @@ def test_a_table_survives_its_file(problem, tmp_path: Path) -> None:
     assert again.comparable(matches)
     np.testing.assert_array_equal(average_precision(again), average_precision(matches))
     assert all(getattr(again, name).dtype == getattr(matches, name).dtype for name in vars(matches))
+
+
+def test_a_table_that_is_cut_short_costs_no_older_one(problem, tmp_path: Path) -> None:
+    (tmp_path / "run.npz").write_bytes(b"an older one")
+    matches = evaluate(problem(7).truth, problem(7).predictions).matches
+    with largest_file(100), pytest.raises(OutputError, match=r"run.npz is not written"):
+        matches.save(tmp_path / "run.npz")
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("run.npz", b"an older one")]
 
 
 def test_a_file_that_is_no_table_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from attngraft._core.errors import OutputError
 from attngraft._core.extras import extra_package
+from attngraft._core.files import write_whole
 from attngraft._core.lettering import lettered
 from attngraft.bench.comparison import Bench
 from attngraft.measure import Timing
@@ -58,9 +59,8 @@ def draw(found: Bench, file: str | Path) -> Path:
         f"{found.environment.date[:10]}",
         fontsize=8, color=INK, x=0.01, ha="left",
     )  # fmt: skip
-    file.parent.mkdir(parents=True, exist_ok=True)
     with lettered(figure):
-        figure.savefig(file)
+        write_whole(file, figure.savefig)
     return file
 
 

@@ -26,7 +26,7 @@ def report_left_out(trainer: Any) -> None:
         cache = Path(files[0]).parent.with_suffix(".cache") if files else None
         if cache is None or not cache.is_file():
             continue
-        found = np.load(cache, allow_pickle=True).item()  # Ultralytics wrote it a moment ago
+        found = np.load(cache, allow_pickle=True).item()  # as Ultralytics itself did before, or wrote it
         corrupt, total = found["results"][3:5]
         reasons = [message.partition("ignoring corrupt image/label: ") for message in found["msgs"]]
         left_out = [(where.split(": ")[-2].strip(), why) for where, mark, why in reasons if mark]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from attngraft._core.archive import DAMAGED_ARRAYS
 from attngraft._core.errors import DataError
+from attngraft._core.files import write_whole
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 """COCO's ten thresholds; bit t of a mask of `Matches` belongs to the t-th."""
@@ -69,10 +70,18 @@ class Matches:
     objects: NDArray[np.uint16]
 
     def save(self, path: str | Path) -> None:
-        """Write the table as one compressed ``.npz`` file."""
+        """Write the table as one compressed ``.npz`` file, whole or not at all.
+
+        Raises:
+            OutputError: If it cannot be written.
+        """
         arrays: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        with Path(path).open("wb") as file:
-            np.savez_compressed(file, format=np.int64(FORMAT), **arrays)
+
+        def write(partial: Path) -> None:
+            with partial.open("wb") as file:  # of a path NumPy changes the suffix
+                np.savez_compressed(file, format=np.int64(FORMAT), **arrays)
+
+        write_whole(Path(path), write)
 
     @classmethod
     def load(cls, path: str | Path) -> Matches:
