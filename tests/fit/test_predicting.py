@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from torch import nn
 
 from attngraft._core.errors import DataError, OptionError
 from attngraft.fit import Fit, Trained, load, predict
+from attngraft.fit.predicting import predict_each
 from attngraft.fit.tasks.superres import SuperResolution
 
 DETECT: dict[str, Any] = {"model": "tiny_detector", "imgsz": 64, "batch": 4}
@@ -52,6 +54,25 @@ def test_one_bad_file_costs_no_other_its_prediction(shapes: Path, begin: Callabl
     assert {row["image_id"] for row in rows} == {0, 2, 3, "more/2.png", "name.png"}
     with pytest.raises(DataError, match=r"1.png is not an image"):
         predict(trained, "images/1.png", "out")
+
+
+def test_what_is_predicted_one_by_one_is_held_by_nobody(enlarger: Trained, lines: list[str]) -> None:
+    Path("images").mkdir()
+    for number in range(6):
+        Image.fromarray(np.full((8, 8, 3), 40 * number, np.uint8)).save(f"images/{number}.png")
+    Path("images/3.png").write_bytes(b"no image")
+    whole = predict(enlarger, "images", "whole", say=lines.append)
+    seen: list[weakref.ref[Any]] = []
+    for result, expected in zip(predict_each(enlarger, "images", "out", say=lines.append), whole, strict=True):
+        assert (result is None) == (expected is None)
+        if result is not None:
+            assert torch.equal(result, expected)
+            assert sum(one() is not None for one in seen) <= 1  # the one before, until its name is given away
+            seen.append(weakref.ref(result))
+    assert len(seen) == 5
+    assert [file.name for file in sorted(Path("out").iterdir())] == [f"{n}.png" for n in range(6) if n != 3]
+    with pytest.raises(OptionError, match="confidence is a number from 0 to 1"):
+        predict_each(enlarger, "images", "out", confidence=2)
 
 
 def rows_of(folder: str) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -80,13 +81,12 @@ def predict(words: tuple[str, ...], output: Path | None) -> None:
         raise click.UsageError("fit predict needs source: an image, a folder of images or a COCO JSON")
     trained, rest = _trained(options, "predict")
     from attngraft._core.errors import DataError
-    from attngraft.fit.predicting import predict as predict_with
+    from attngraft.fit.predicting import predict_each
 
     source = str(rest.pop("source"))
-    results = predict_with(trained, source, say=click.echo, **rest)
-    unread = sum(result is None for result in results)
-    if unread:
-        raise DataError(f"{unread} of {len(results)} images in {source} are left out; the lines above name them")
+    done = Counter(result is None for result in predict_each(trained, source, say=click.echo, **rest))
+    if done[True]:
+        raise DataError(f"{done[True]} of {done.total()} images in {source} are left out; the lines above name them")
 
 
 def _options(words: Sequence[str], command: str, output: Path | None = None) -> dict[str, Any]:

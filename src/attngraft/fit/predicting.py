@@ -86,6 +86,32 @@ def predict(
         OutputError: If something cannot be written.
         FitError: If there is no such accelerator.
     """
+    return list(
+        predict_each(
+            trained, source, out, confidence=confidence, batch=batch, tile=tile, overlap=overlap, images=images,
+            accelerator=accelerator, progress=progress, say=say,
+        )
+    )  # fmt: skip
+
+
+def predict_each(
+    trained: Trained,
+    source: str | Path,
+    out: str | Path | None = None,
+    *,
+    confidence: float = 0.5,
+    batch: int = 1,
+    tile: int | None = None,
+    overlap: int | None = None,
+    images: str | Path | None = None,
+    accelerator: str = "auto",
+    progress: Progress | None = None,
+    say: Callable[[str], object] = print,
+) -> Iterator[Any]:
+    """Do as `predict`, and yield each prediction instead of holding all: masks of a folder are beyond memory.
+
+    What is asked is checked at once; ``predictions.csv`` or ``predictions.json`` is written behind the last prediction.
+    """
     if isinstance(confidence, bool) or not isinstance(confidence, (int, float)) or not 0 <= confidence <= 1:
         raise OptionError(f"confidence is a number from 0 to 1, got {confidence!r}")
     positive("fit predict", batch=batch)
@@ -96,8 +122,21 @@ def predict(
     found = _sources(source, images)
     learner.to(device_of(accelerator))
     folder, _ = free_folder(Path(out) if out is not None else trained.path.parent / "predict")
-    results: list[Any] = []
+    return _each(learner, found, source, folder, confidence, batch, progress)
+
+
+def _each(
+    learner: Learner,
+    found: Sequence[Source],
+    source: Path,
+    folder: Path,
+    confidence: float,
+    batch: int,
+    progress: Progress,
+) -> Iterator[Any]:
+    """Yield each prediction, and write them down."""
     rows: list[dict[str, Any]] = []
+    done = 0
     for start in range(0, len(found), batch):
         group = found[start : start + batch]
         progress.started(f"predicting {group[0].path}")
@@ -105,20 +144,18 @@ def predict(
             if isinstance(result, AttngraftError):
                 if one.path == source:
                     raise result
-                results.append(None)
                 progress.line(f"{one.path}: left out: {result}")
+                yield None
                 continue
             result = learner.kept(result, confidence)
             rows += learner.rows(one.id, str(one.path), result)
-            results.append(result)
+            done += 1
             progress.finished(str(one.path), result)
             progress.line(f"{one.path}: {_reported(learner, image, result, folder, one.path.stem)}")
+            yield result
     if learner.file is not None:
         _write_rows(folder / learner.file, rows)
-        progress.line(
-            f"{sum(result is not None for result in results)} of {len(found)} images are in {folder / learner.file}"
-        )
-    return results
+        progress.line(f"{done} of {len(found)} images are in {folder / learner.file}")
 
 
 def _predicted(learner: Learner, group: Sequence[Source]) -> Iterator[tuple[Tensor, Any]]:
