@@ -28,7 +28,8 @@ from attngraft._core.errors import DataError
 from attngraft._core.progress import Lines
 from attngraft.retrieve import Keys, TextEncoder
 from attngraft.retrieve.evaluation import read_benchmark
-from attngraft.retrieve.evaluation.evaluate import gather, part_keys
+from attngraft.retrieve.evaluation.evaluate import part_keys
+from attngraft.retrieve.keys import gather
 
 TOPICS = '{text}\nThe topics of this text in one word: "'
 """Chosen before any result was seen; at the bare last token of a text this small decoder has little to say."""

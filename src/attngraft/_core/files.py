@@ -13,6 +13,9 @@ from attngraft._core.errors import OutputError
 from attngraft._core.escape import whole
 from attngraft._core.shortage import shortage
 
+IMAGES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+"""Suffixes, in small letters, of what is taken for an image in a folder."""
+
 
 def is_file(path: str | Path) -> bool:
     """Tell whether a text is the path of a file; one that no path can be, by its length or a NUL, is none.

@@ -25,8 +25,9 @@ from attngraft._core.extras import extra_package
 from attngraft._core.progress import Progress, Silent
 from attngraft._core.shortage import shortage
 from attngraft.fit.callbacks import Bar, MovingAverage
+from attngraft.fit.files import BEST, LAST
 from attngraft.fit.options import Options
-from attngraft.fit.trained import BEST, LAST, read
+from attngraft.fit.trained import read
 
 UNHELPFUL = (
     ".*does not have many workers.*",  # workers are an option of ours

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from attngraft._core.errors import CheckpointError
+from attngraft.fit.files import BEST
 from attngraft.fit.options import Options
 from attngraft.fit.tasks.learner import MARK, Learner
 from attngraft.fit.tasks.tasks import LEARNERS
 from attngraft.models import load_shared
 
-BEST, LAST = "best.ckpt", "last.ckpt"
 NETWORK = "network."
 
 BROKEN = (

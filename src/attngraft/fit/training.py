@@ -17,6 +17,7 @@ from attngraft._core.files import numbered, write_text
 from attngraft._core.json_text import json_text
 from attngraft._core.progress import Lines, Progress
 from attngraft.fit.callbacks import TRAINING, History, measured
+from attngraft.fit.files import BEST, LAST
 from attngraft.fit.lightning import (
     FirstProcess,
     interruptible,
@@ -29,7 +30,7 @@ from attngraft.fit.lightning import (
 from attngraft.fit.options import FILE, Options
 from attngraft.fit.tasks.learner import Learner
 from attngraft.fit.tasks.tasks import LEARNERS
-from attngraft.fit.trained import BEST, LAST, Trained, begin_from, read
+from attngraft.fit.trained import Trained, begin_from, read
 from attngraft.measure.environment import environment
 
 RUNS = Path("runs/fit")

@@ -11,6 +11,7 @@ from attngraft._core.checks import positive
 from attngraft._core.errors import MapError, OptionError
 from attngraft._core.escape import whole
 from attngraft._core.progress import SILENT, Progress
+from attngraft.fit.files import is_run
 from attngraft.look.collecting import Settings, collect
 from attngraft.look.images import Pixels, read_all
 from attngraft.look.language import checked_language
@@ -139,7 +140,7 @@ def open_subject(model: Any) -> Subject:
         opened: Subject = model
         return opened
     if isinstance(model, (str, Path)):
-        if _is_fit(Path(model)):
+        if is_run(model):
             from attngraft.fit.looking import watched
 
             return watched(model)
@@ -153,11 +154,6 @@ def open_subject(model: Any) -> Subject:
     from attngraft.yolo.looking import Watched
 
     return Watched(model)
-
-
-def _is_fit(path: Path) -> bool:
-    """Tell whether a path is for ``attngraft fit``: it writes ``best.ckpt``, and Ultralytics ``best.pt``."""
-    return path.suffix == ".ckpt" or (path / "best.ckpt").is_file()
 
 
 def _name(given: Any, opened: Subject) -> str:

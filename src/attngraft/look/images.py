@@ -14,9 +14,9 @@ from PIL import Image, ImageOps
 
 from attngraft._core.errors import DataError
 from attngraft._core.escape import whole
+from attngraft._core.files import IMAGES
 from attngraft.drawing import read_image
 
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 Pixels = NDArray[np.uint8]
 
 
@@ -41,7 +41,7 @@ def _read(image: Any, number: int) -> list[tuple[str, str, Pixels]]:
     """Return each image with its name, and with its path, which tells it from one of the same name."""
     if isinstance(image, (str, os.PathLike)):
         path = local(image)
-        files = sorted(f for f in path.iterdir() if f.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
+        files = sorted(f for f in path.iterdir() if f.suffix.lower() in IMAGES) if path.is_dir() else [path]
         return [(whole(file.name), whole(str(file)), read_image(file)) for file in files]
     if isinstance(image, Image.Image):
         return [(f"image {number}", f"image {number}", _upright(image))]

@@ -303,9 +303,7 @@ class Index:
         if not items:
             raise OptionError("a query needs at least one part, got none")
         progress.started("encoding the query")
-        made = list(self.encoder.keys(items, queries=True, progress=progress))
-        ids = tuple(name for one in made for name in one.ids)
-        return Keys(ids, np.concatenate([one.heads for one in made]), np.concatenate([one.standard for one in made]))
+        return Keys.joined(list(self.encoder.keys(items, queries=True, progress=progress)))
 
     def as_retriever(self, n: int = 20, **options: Any) -> Callable[[str], list[Hit]]:
         """Return a plain function from a query to hits, for frameworks that take one.

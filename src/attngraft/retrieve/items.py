@@ -10,12 +10,11 @@ from typing import Any
 
 from attngraft._core.errors import DataError
 from attngraft._core.escape import whole
-from attngraft._core.files import is_file
+from attngraft._core.files import IMAGES, is_file
 from attngraft._core.json_text import parse_json
 
 Value = str | int | float | bool | None
 Source = str | os.PathLike[str] | Iterable[Any]
-IMAGES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 IDS = ("_id", "id", "doc_id")
 CORPUS = "corpus.jsonl"
 """Name of the documents in a folder of the BEIR layout."""

@@ -60,6 +60,14 @@ class Keys:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @classmethod
+    def joined(cls, batches: Sequence[Keys]) -> Keys:
+        """Return the keys of batches, one after the other; of one at least."""
+        ids = tuple(name for one in batches for name in one.ids)
+        return cls(
+            ids, np.concatenate([one.heads for one in batches]), np.concatenate([one.standard for one in batches])
+        )
+
     def take(self, rows: Sequence[int] | NDArray[np.intp]) -> Keys:
         """Return the keys of some items, by their rows."""
         index = np.asarray(rows, np.intp)
@@ -123,6 +131,20 @@ class Encoder(Protocol):
             queries: Whether they are queries, which may have a prompt of their own.
             progress: Whom to tell what is being done.
         """
+
+
+def gather(encoder: Encoder, items: Sequence[Item], progress: Progress = SILENT, *, queries: bool = True) -> Keys:
+    """Return the keys of items in their own order, whatever the order of the encoder's batches.
+
+    Args:
+        encoder: What makes keys.
+        items: The items.
+        progress: Whom to tell what is being done.
+        queries: Whether they are queries.
+    """
+    found = Keys.joined(list(encoder.keys(items, queries=queries, progress=progress)))
+    place = {name: row for row, name in enumerate(found.ids)}
+    return found.take([place[item.id] for item in items])
 
 
 def fingerprint(weights: Mapping[str, Any], options: Mapping[str, Json]) -> str:

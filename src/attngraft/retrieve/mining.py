@@ -18,7 +18,7 @@ from attngraft._core.progress import SILENT, Progress
 from attngraft.retrieve.images import ImageEncoder
 from attngraft.retrieve.index import Index
 from attngraft.retrieve.items import CUT, Item, Source, Value, read_items
-from attngraft.retrieve.keys import Keys
+from attngraft.retrieve.keys import gather
 from attngraft.retrieve.misses import read_misses
 from attngraft.retrieve.parts import box_of
 from attngraft.retrieve.rank import Neighbours, Ranked, vote
@@ -164,7 +164,7 @@ def mine(
         raise DataError(f"{source} has no image besides those of the misses; give unlabelled images")
     index = Index.build(items, model=encoder, preset=None, center=center, progress=progress)
     asked = [_asking(miss, at, parts) for at, miss in enumerate(misses)]
-    keys = _in_order(encoder, asked, progress)
+    keys = gather(encoder, asked, progress)
     found = index.store.nearest(keys, min(n, len(items)), center=center)
     ranked = _chosen(found, index, n, diverse=diverse)
     paths = {item.id: item.path for item in items}
@@ -178,15 +178,6 @@ def _asking(miss: Item, number: int, parts: str) -> Item:
     """Return a miss as it asks: cut out of its image, or inside it."""
     marks: dict[str, Value] = {CUT: True} if parts == "crops" and box_of(miss) else {}
     return replace(miss, id=f"miss {number}", fields={**miss.fields, **marks})
-
-
-def _in_order(encoder: ImageEncoder, items: Sequence[Item], progress: Progress) -> Keys:
-    """Return the keys of items in the order of the items."""
-    made = list(encoder.keys(items, progress=progress))
-    ids = tuple(name for keys in made for name in keys.ids)
-    whole = Keys(ids, np.concatenate([k.heads for k in made]), np.concatenate([k.standard for k in made]))
-    row = {name: at for at, name in enumerate(ids)}
-    return whole.take([row[item.id] for item in items])
 
 
 def _chosen(found: Neighbours, index: Index, n: int, *, diverse: bool) -> list[Ranked]:

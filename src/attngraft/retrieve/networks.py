@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from attngraft._core.errors import MapError, OptionError
-from attngraft._core.files import is_file
+from attngraft.fit.files import is_run
 from attngraft.maps import Detection, Prepared
 from attngraft.maps.recording import require_recordable
 from attngraft.yolo.looking import Watched
 
 Pixels = NDArray[np.uint8]
 Size = int | tuple[int, int]
-FIT_CHECKPOINT = ".ckpt"
 STOCK = "a detector with attention of its own, such as yolo11n.pt or yolo12n.pt"
 
 
@@ -148,7 +147,7 @@ def opened(model: Any) -> Subject:
         OptionError: If nothing can be read from it.
         MapError: If it cannot be recorded.
     """
-    if isinstance(model, (str, Path)) and _is_fit(Path(model)):
+    if isinstance(model, (str, Path)) and is_run(model):
         from attngraft.fit.trained import load
 
         trained = load(model)
@@ -177,10 +176,6 @@ def require_heads(network: nn.Module, found: object) -> None:
             f"cells and train, as in yolo11n+mhsa@P5 (also psa_attention, area_attention, mha, bra, dat, hab), or use "
             f"{STOCK}"
         )
-
-
-def _is_fit(path: Path) -> bool:
-    return path.suffix == FIT_CHECKPOINT or is_file(path / "best.ckpt")
 
 
 def _is_detection(model: nn.Module) -> bool:

@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import attngraft
 from attngraft._core.checks import positive
 from attngraft._core.errors import DataError, OptionError
@@ -22,7 +20,7 @@ from attngraft.retrieve.evaluation.rows import METHODS, Found, Subject, chosen
 from attngraft.retrieve.evaluation.runs import read_run, write_run
 from attngraft.retrieve.evaluation.summary import Scored, summarize
 from attngraft.retrieve.items import Item
-from attngraft.retrieve.keys import Encoder, Keys
+from attngraft.retrieve.keys import Encoder, Keys, gather
 from attngraft.retrieve.rank import PAPER_DEPTH, Ranked
 
 PARTS = {"text": "sentences", "images": "crops"}
@@ -198,22 +196,6 @@ def evaluate_keys(
         if one.found is not None
     }
     return Evaluation(results, rankings)
-
-
-def gather(encoder: Encoder, items: Sequence[Item], progress: Progress = SILENT, *, queries: bool = True) -> Keys:
-    """Return the keys of items in their own order, whatever the order of the encoder's batches.
-
-    Args:
-        encoder: What makes keys.
-        items: The items.
-        progress: Whom to tell what is being done.
-        queries: Whether they are queries.
-    """
-    batches = list(encoder.keys(items, queries=queries, progress=progress))
-    ids = [name for batch in batches for name in batch.ids]
-    place = {name: row for row, name in enumerate(ids)}
-    whole = Keys(tuple(ids), np.concatenate([b.heads for b in batches]), np.concatenate([b.standard for b in batches]))
-    return whole.take([place[item.id] for item in items])
 
 
 def part_keys(encoder: Encoder, queries: Sequence[Item], progress: Progress = SILENT) -> list[Keys]:
