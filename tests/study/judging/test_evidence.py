@@ -123,6 +123,9 @@ def test_folds_take_the_overlap_into_the_error(made_study: Make) -> None:
     assert wider.overlap == pytest.approx(1 / 4)
     assert wider.image_sd == 0
     assert wider.error == pytest.approx(plain.seed_sd * np.sqrt(1 / 4 + 1 / 4))
+    row = folded.breakdown("eca@P3")["AP"]
+    assert (row.overlap, row.difference) == (wider.overlap, pytest.approx(wider.difference))
+    assert row.interval() == pytest.approx(wider.interval())
 
 
 def test_what_can_be_decided_is_said_from_the_first_pair(made_study: Make) -> None:

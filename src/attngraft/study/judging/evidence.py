@@ -210,7 +210,10 @@ class Evidence:
         mine, theirs = (self._broken_down(name, tuple(self.seeds(arm))) for name in (arm, STOCK))
         there = {"AP", "AP50", "AP75", *self.sizes(), *(name for name in mine if "/" in name)}
         pairs = {name: mine[name] - theirs[name] for name in mine if name in there}
-        return {name: estimate(pair) for name, pair in pairs.items() if np.isfinite(pair.observed).all()}
+        overlap = self.rule.overlap
+        return {
+            name: estimate(pair, overlap=overlap) for name, pair in pairs.items() if np.isfinite(pair.observed).all()
+        }
 
     def metrics(self) -> list[str]:
         """List the metrics that are broken down."""
