@@ -30,15 +30,6 @@ def split_images(data: str, split: str) -> list[Path]:
     return sorted(path for path in found if path.suffix[1:].lower() in IMG_FORMATS)
 
 
-def class_names(data: str) -> dict[int, str]:
-    """Return the names of a data file's classes by their index.
-
-    Raises:
-        DataError: As `read_data` does.
-    """
-    return dict(read_data(data)["names"])
-
-
 def _below(folder: Path) -> Iterator[Path]:
     """Yield the files below a folder as Ultralytics does: no hidden ones, and those of linked folders too."""
     return map(Path, glob.glob(str(folder / "**" / "*.*"), recursive=True))

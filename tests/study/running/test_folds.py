@@ -13,6 +13,7 @@ from attngraft.study.plan import Plan
 from attngraft.study.running.folds import deal, fold_data, fold_of
 from attngraft.study.study import Study
 from attngraft.yolo.splits import split_images
+from attngraft.yolo.step import network
 from tests.study.conftest import TINY
 
 NAMES = [f"img{number}.png" for number in range(23)]
@@ -61,6 +62,30 @@ def test_every_image_is_validated_on_once(tmp_path: Path) -> None:
         assert yaml.safe_load(Path(file).read_text())["names"] == {0: "red", 1: "green"}
     assert len(seen) == len(set(seen)) == 13
     assert {path.name: path.read_bytes() for path in data.parent.rglob("*") if path.is_file()} == before
+
+
+def test_a_fold_keeps_what_the_data_file_says_of_the_data(tmp_path: Path) -> None:
+    """Channels, keypoints and keys of the user's own; where the images lie is the fold's own matter."""
+    data = beacons(tmp_path / "data", train=4, val=2)
+    given = yaml.safe_load(data.read_text())
+    own = {"channels": 1, "kpt_shape": [2, 3], "flip_idx": [1, 0], "site": "Lyon"}
+    data.write_text(yaml.safe_dump({**given, **own, "test": "images/val", "download": "bash get.sh"}))
+    plan = Plan.of({**TINY, "data": str(data), "arms": "eca@P3", "folds": 2})
+    laid = yaml.safe_load(Path(fold_data(plan, tmp_path / "study", 0)).read_text())
+    assert laid == {
+        "train": "images/train", "val": "images/val", "names": {0: "red", 1: "green"}, "nc": 2, **own,
+    }  # fmt: skip
+
+
+def test_folds_of_gray_images_are_trained_on_one_channel(tmp_path: Path) -> None:
+    data = beacons(tmp_path / "data", train=4, val=4)
+    data.write_text(f"{data.read_text()}\nchannels: 1\n")
+    keys = {**TINY, "data": str(data), "arms": "eca@P3", "controls": "stock", "seeds": 1, "folds": 2}
+    study = Study(folder=tmp_path / "study", **keys)
+    study.prepare()
+    assert study.work(0)[1] == ""
+    last = study.store.training(study.runs()[0]) / "weights" / "last.pt"
+    assert next(network(last).parameters()).shape[1] == 1
 
 
 def _own_label(link: Path) -> Path:

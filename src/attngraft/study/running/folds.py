@@ -21,6 +21,9 @@ from attngraft._core.errors import DataError
 from attngraft._core.files import write_text
 from attngraft.study.plan import Plan
 
+OWN_PLACES = ("path", "train", "val", "test", "minival", "masks_dir", "download", "yaml_file")
+"""Keys of a data file that say where things lie; a fold has its own. All others, as ``channels``, are the data's."""
+
 
 def fold_of(plan: Plan, seed: int) -> int | None:
     """Return the fold that the runs of a seed are validated on; None where the plan has no folds."""
@@ -113,7 +116,8 @@ def before_fold(name: str) -> str:
 
 
 def _lay_out(plan: Plan, home: Path, fold: int) -> None:
-    from attngraft.yolo.splits import class_names, split_images
+    from attngraft.yolo.host import read_data
+    from attngraft.yolo.splits import split_images
 
     assert plan.folds is not None
     images = [path for split in ("train", "val") for path in split_images(plan.data, split)]
@@ -129,7 +133,8 @@ def _lay_out(plan: Plan, home: Path, fold: int) -> None:
         label = _label(image)
         if label.is_file():
             _link(label, home / "labels" / split / Path(own).with_suffix(".txt"))
-    content = {"train": "images/train", "val": "images/val", "names": class_names(plan.data)}
+    kept = {key: value for key, value in read_data(plan.data).items() if key not in OWN_PLACES}
+    content = {"train": "images/train", "val": "images/val", **kept}
     write_text(home / "data.yaml", yaml.safe_dump(content, allow_unicode=True, sort_keys=False))
 
 
