@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +32,19 @@ def test_records_alone_give_what_the_study_scored(made_study: Callable[..., Stud
     assert judged.breakdown.classes["red"]["eca@P3"].difference == pytest.approx(
         own.breakdown.classes["red"]["eca@P3"].difference
     )
+
+
+def test_an_arm_whose_base_was_moved_is_one_arm(made_study: Callable[..., Study]) -> None:
+    """Records of before and after `study relocate base=` name the base by its two places."""
+    study = made_study({"stock": 0.3, "eca@P3": 0.1, "se@P3": 0.3}, seeds=3, controls="stock")
+    for file in study.store.records.glob("*-s2.json"):
+        moved = json.loads(file.read_text())
+        file.write_text(json.dumps({**moved, "model": f"/new/{moved['model']}"}))
+    study.report()
+    judged, own = judge_records(study.store.folder), study.results
+    assert [arm.name for arm in judged.arms] == [arm.name for arm in own.arms]
+    assert {arm.model[:5] for arm in judged.arms} == {"/new/"}
+    assert [arm.differences for arm in judged.arms] == [pytest.approx(arm.differences) for arm in own.arms]
 
 
 def test_the_published_beacons_study_says_how_often_arms_learned(tmp_path: Path) -> None:

@@ -126,8 +126,8 @@ def _fixed(folder: Path, records: Sequence[Record]) -> Fixed:
     """Return the plan with the arms that the records are of."""
     file = folder / Fixed.FILE
     plan = Fixed.read(folder).plan if "hash" in load(file) else Plan.read(file)
-    models = dict.fromkeys((record.arm, record.model) for record in records)
-    arms = [_arm(name, model, plan) for name, model in models]
+    models = {record.arm: record.model for record in records}  # a base that was moved has two names, and an arm is one
+    arms = [_arm(name, model, plan) for name, model in models.items()]
     return Fixed(plan, tuple(sorted(arms, key=lambda arm: arm.name != STOCK)), records[0].plan)
 
 
