@@ -38,7 +38,7 @@ def test_its_records_are_written_as_strict_json_and_read_back(study: Study) -> N
     file = study.store.folder / "records.jsonl"
     lines = [json.loads(line, parse_constant=pytest.fail) for line in file.read_text(encoding="utf-8").splitlines()]
     assert any(line["numbers"]["APl"] is None for line in lines)  # no object is large
-    for own, again in zip(study.records(), read_records(file), strict=True):
+    for own, again in zip(study.records(), read_records(file)[0], strict=True):
         assert math.isnan(own.numbers["APl"])  # the version before wrote NaN
         assert repr(again.numbers) == repr(own.numbers)
         assert repr(again.per_class) == repr(own.per_class)

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from attngraft._core.errors import DataError, PlanError
 from attngraft._core.files import write_text
+from attngraft._core.json_text import json_text
 from attngraft._core.progress import SILENT, Progress
 from attngraft.coco.metrics import require_classes
 from attngraft.study.fixed import Fixed
@@ -358,7 +359,7 @@ class Study:
     def conclude(self) -> Conclusion:
         """Write the report of what is finished, and return its path with a sentence for each arm.
 
-        ``results.json`` and ``records.jsonl`` are written beside it.
+        ``results.json`` and ``records.jsonl`` are written beside it; the latter names the runs that failed, too.
 
         Raises:
             PlanError: If nothing can be compared yet.
@@ -368,7 +369,8 @@ class Study:
         results, folder = self.results, self.store.folder
         concluded = write_report(results, folder)
         results.save(folder)
-        write_text(folder / "records.jsonl", "".join(f"{one.to_json()}\n" for one in self.records()))
+        lines = [*(one.to_json() for one in self.records()), *map(json_text, self.store.failed())]
+        write_text(folder / "records.jsonl", "".join(f"{line}\n" for line in lines))
         return concluded
 
     def _more(self, fixed: Fixed) -> list[Run]:

@@ -13,6 +13,8 @@ from attngraft._core.errors import DataError
 from attngraft.study import Study
 from attngraft.study.existing.records import judge_records
 from attngraft.study.reporting.report import write_report
+from attngraft.study.reporting.words import unfinished
+from attngraft.study.running.records import Run
 
 STUDIES = Path(__file__).resolve().parents[3] / "studies"
 
@@ -47,6 +49,21 @@ def test_an_arm_whose_base_was_moved_is_one_arm(made_study: Callable[..., Study]
     assert [arm.differences for arm in judged.arms] == [pytest.approx(arm.differences) for arm in own.arms]
 
 
+def test_runs_that_failed_for_good_are_no_reason_to_wait(made_study: Callable[..., Study]) -> None:
+    """Every planned run was finished or tried, so the plan is judged, as the study itself judges it."""
+    study = made_study({"stock": 0.3, "eca@P3": 0.0, "se@P3": 0.3}, seeds=7, controls="stock")
+    failed = Run(study.fixed().arm("eca@P3"), 6)
+    for file in study.store.records.glob(f"{failed.name}.*"):
+        file.unlink()
+    study.store.fail(failed, "OutOfMemoryError: no room")
+    study.report()
+    judged, own = judge_records(study.store.folder), study.results
+    outcomes = [{arm.name: arm.verdict.outcome for arm in one.asked if arm.verdict} for one in (judged, own)]
+    assert outcomes[0] == outcomes[1] == {"eca@P3": "better", "se@P3": "undecided"}
+    assert unfinished(judged) == unfinished(own) == ["eca@P3, seed 6: OutOfMemoryError: no room"]
+    assert judged.complete is own.complete is False
+
+
 def test_the_published_beacons_study_says_how_often_arms_learned(tmp_path: Path) -> None:
     results = judge_records(STUDIES / "beacons")
     counts = {arm.name[:4]: arm.verdict.learning for arm in results.asked if arm.verdict}
@@ -76,6 +93,8 @@ def test_records_that_cannot_be_read_say_why(tmp_path: Path) -> None:
         "{": "line 1 is no record",
         "[]": "line 1 is no record",
         '{"arm": "a"}': "line 1 is no record",
+        '{"arm": "a", "error": "it crashed"}': "line 1 is no record",
+        "[" * 100_000: "line 1 is no record",
         "\n".join(line for line in lines if '"arm": "stock"' not in line): "no seed at which the baseline",
     }.items():
         (folder / "records.jsonl").write_text(text)

@@ -18,7 +18,7 @@ from attngraft.study.judging.breakdown import breakdown
 from attngraft.study.judging.collect import baseline, cost_of, curves, mean_errors, read_json, setting, table
 from attngraft.study.judging.collect import is_complete as complete
 from attngraft.study.judging.evidence import criterion
-from attngraft.study.judging.gather import SEARCH, diverged, extensions, unpaired
+from attngraft.study.judging.gather import SEARCH, diverged, extensions, failed_runs, unpaired
 from attngraft.study.judging.numbers import Recorded, scores
 from attngraft.study.judging.reproducibility import reproducibility
 from attngraft.study.judging.results import Results, RunResult
@@ -43,7 +43,7 @@ def judge_records(folder: Path) -> Results:
         DataError: If the records cannot be read, or hold nothing that can be compared.
         PlanError: If there is no plan.
     """
-    records = read_records(folder / FILE)
+    records, failures = read_records(folder / FILE)
     fixed = _fixed(folder, records)
     costs = read_json(folder / "costs.json")
     by_arm: dict[str, dict[int, Record]] = {arm.name: {} for arm in fixed.arms}
@@ -66,6 +66,7 @@ def judge_records(folder: Path) -> Results:
         fixed,
         tables,
         finished=_finished(by_arm),
+        failed=failed_runs(failures, fixed),
         unpaired=unpaired({(record.arm, record.seed): record for record in records}),
         diverged=diverged(by_arm),
         criterion=rule,
@@ -75,9 +76,10 @@ def judge_records(folder: Path) -> Results:
     arms = table(evidence, costed) if STOCK in tables else []
     if not arms:
         raise DataError(f"{folder / FILE} has no seed at which the baseline and an arm are both finished and a pair")
-    runs = tuple(
+    finished = [
         RunResult(one.arm, one.seed, "finished", scores(one)[metric], dict(one.numbers), one.seconds) for one in records
-    )
+    ]
+    runs = (*finished, *(RunResult(one["arm"], one["seed"], "failed", error=one["error"]) for one in failures))
     names = [STOCK, *(arm.name for arm in arms)]
     return Results(
         fingerprint=fixed.hash,
@@ -97,8 +99,11 @@ def judge_records(folder: Path) -> Results:
     )
 
 
-def read_records(file: Path) -> list[Record]:
-    """Read ``records.jsonl``, seed by seed.
+def read_records(file: Path) -> tuple[list[Record], list[dict[str, Any]]]:
+    """Read ``records.jsonl``.
+
+    Returns:
+        The records, seed by seed, and the arm, seed and error of each run that failed; files of before name none.
 
     Raises:
         DataError: If it is missing, or a line is no record.
@@ -110,16 +115,20 @@ def read_records(file: Path) -> list[Record]:
             f"{file} cannot be read ({error.strerror}); it is what a study writes beside its report"
         ) from error
     known = {one.name for one in fields(Record)}
-    found = []
+    found: list[Record] = []
+    failures: list[dict[str, Any]] = []
     for number, line in enumerate(lines, 1):
         try:
             values: dict[str, Any] = json.loads(line)
-            found.append(Record.of({key: value for key, value in values.items() if key in known}))
-        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            if "error" in values:
+                failures.append({"arm": values["arm"], "seed": int(values["seed"]), "error": str(values["error"])})
+            else:
+                found.append(Record.of({key: value for key, value in values.items() if key in known}))
+        except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
             raise DataError(f"{file}, line {number} is no record of a run") from error
     if not found:
         raise DataError(f"{file} has no records")
-    return sorted(found, key=lambda record: record.seed)
+    return sorted(found, key=lambda record: record.seed), failures
 
 
 def _fixed(folder: Path, records: Sequence[Record]) -> Fixed:

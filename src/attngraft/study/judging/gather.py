@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ def gather(store: Store, fixed: Fixed, *, keep: bool = False) -> Evidence:
         records[run.arm.name][run.seed] = store.record(run)
     kept: dict[str, Any] = {
         "finished": {arm: {seed: one.finished for seed, one in seeds.items()} for arm, seeds in records.items()},
-        "failed": failed_runs(store, fixed),
+        "failed": failed_runs(store.failed(), fixed),
         "diverged": diverged(records),
         "unpaired": unpaired({(arm, seed): one for arm, seeds in records.items() for seed, one in seeds.items()}),
     }
@@ -150,11 +150,15 @@ def all_runs(store: Store, fixed: Fixed) -> list[Run]:
     return [run for seed in seeds for run in at_seed(fixed.arms, seed)]
 
 
-def failed_runs(store: Store, fixed: Fixed) -> dict[str, frozenset[int]]:
-    """Return the seeds at which each arm was tried and failed."""
+def failed_runs(failures: Iterable[Mapping[str, Any]], fixed: Fixed) -> dict[str, frozenset[int]]:
+    """Return the seeds at which each arm was tried and failed.
+
+    Args:
+        failures: The arm and the seed of each, as `Store.failed` returns them.
+        fixed: The plan.
+    """
     found: dict[str, set[int]] = {arm.name: set() for arm in fixed.arms}
-    for file in sorted(store.failures.glob("*.json")):
-        failure = json.loads(file.read_text(encoding="utf-8"))
+    for failure in failures:
         if failure.get("arm") in found:
             found[failure["arm"]].add(int(failure["seed"]))
     return {name: frozenset(seeds) for name, seeds in found.items()}

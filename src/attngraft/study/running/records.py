@@ -264,6 +264,10 @@ class Store:
         file = self.failures / f"{run.name}.json"
         return str(json.loads(file.read_text(encoding="utf-8"))["error"]) if file.is_file() else ""
 
+    def failed(self) -> list[dict[str, Any]]:
+        """Return the arm, the seed and the error of every run that could not be finished when it was last tried."""
+        return [json.loads(file.read_text(encoding="utf-8")) for file in sorted(self.failures.glob("*.json"))]
+
     def parcel(self, run: Run) -> dict[str, bytes]:
         """Pack the files of a run that was carried out elsewhere, by their names in the folder."""
         files = [*self.folder.glob("truth*.json"), self.log(run), self.training(run) / "results.csv"]
