@@ -55,7 +55,8 @@ class Search:
         held_out: The split to confirm on; None takes ``test`` where the data have one, the plan's otherwise.
 
     Raises:
-        PlanError: If there are no more candidates than winners, ``keep`` is below 2, or the plan has folds.
+        PlanError: If there are no more candidates than winners, ``keep`` is below 2, or the plan has folds or a program
+            of the user's.
     """
 
     def __init__(
@@ -69,6 +70,11 @@ class Search:
             raise PlanError(
                 "a search chooses and confirms on different images, and folds give every image every task; leave folds "
                 "out, and study the winners with them afterwards"
+            )
+        if plan.command is not None:
+            raise PlanError(
+                "a search trains candidates for a part of the epochs, and a program of yours (command:) has epochs of "
+                "its own; compare all of them in a study: attngraft study run"
             )
         self.plan, self.folder = plan, Path(folder)
         self.winners, self.keep = winners, keep
@@ -94,7 +100,7 @@ class Search:
             The study of the winners, and the runs of it that failed.
 
         Raises:
-            PlanError: If too few candidates could be trained.
+            PlanError: If no candidate of a rung could be trained.
         """
         arms = list(self.plan.arms)
         tried: list[Mapping[str, Any]] = []
@@ -107,8 +113,8 @@ class Search:
             arms = [name for name, _ in ranking][
                 : rungs[index + 1].candidates if index + 1 < len(rungs) else self.winners
             ]
-        if not arms:
-            raise PlanError(f"no candidate could be trained; why is in {self.folder}/rung-1/failures")
+            if not arms:
+                raise PlanError(f"no candidate could be trained; why is in {study.store.failures}")
         return self._confirm(arms, tried, options)
 
     def _rung(self, index: int, rung: Rung, arms: list[str]) -> Study:
@@ -119,6 +125,7 @@ class Search:
             seeds=1,
             first_seed=self.plan.first_seed + SEARCH_SEEDS + index,
             max_seeds=None,
+            rule="looks",  # a rung is looked at once, and `anytime` is of plans that go on
             train={**self.plan.train, "epochs": rung.epochs},
         )
         return Study(plan, folder=self.folder / f"rung-{index + 1}")
@@ -130,11 +137,11 @@ class Search:
 
     def _ranking(self, study: Study) -> list[tuple[str, float]]:
         """Rank candidates, by the half of the images that chooses where there is no fresh split."""
-        weights = None if self.fresh else self._choosing(study)
+        finished = [run for run in study.runs() if run.arm.name != "stock"]
+        weights = None if self.fresh or not finished else self._choosing(study)
         scored = {
             run.arm.name: float(metric_values(study.store.matches(run), self.plan.metric, weights)[0])
-            for run in study.runs()
-            if run.arm.name != "stock"
+            for run in finished
         }
         return sorted(scored.items(), key=lambda item: -np.nan_to_num(item[1], nan=-1.0))
 
