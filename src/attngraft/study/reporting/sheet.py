@@ -10,7 +10,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from attngraft.drawing import Box, side_by_side
+from attngraft._core.errors import DataError
+from attngraft.drawing import Box, read_image, side_by_side
 from attngraft.study.judging.samples import Sample
 
 THUMBNAIL = 300
@@ -18,17 +19,20 @@ THUMBNAIL = 300
 
 
 def sheet(samples: Sequence[Sample], classes: Sequence[str]) -> str:
-    """Draw the sheet as a data URL; empty where there are no samples, or their files are gone."""
-    if not samples or not all(Path(sample.file).is_file() for sample in samples):
+    """Draw the sheet as a data URL; empty where there are no samples, or their files are gone or cannot be read."""
+    try:
+        images = [Image.fromarray(read_image(sample.file)) for sample in samples]  # upright, as boxes are
+    except DataError:
+        return ""
+    if not images:
         return ""
     with tempfile.TemporaryDirectory() as home:
         files, scales = [], []
-        for index, sample in enumerate(samples):
-            with Image.open(sample.file) as image:
-                scale = min(1.0, THUMBNAIL / max(image.size))
-                size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
-                files.append(Path(home) / f"{index}.png")
-                image.convert("RGB").resize(size).save(files[-1])
+        for index, (sample, image) in enumerate(zip(samples, images, strict=True)):
+            scale = min(1.0, THUMBNAIL / max(image.size))
+            size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+            files.append(Path(home) / f"{index}.png")
+            image.resize(size).save(files[-1])
             scales.append(size[0] / sample.width)
         titles = list(dict.fromkeys(title for sample in samples for title in sample.boxes))
         columns = {
