@@ -57,7 +57,8 @@ def _state(begun: Study, run: RunResult) -> str:
     if run.error:
         return f"failed: {run.error}"
     epochs = len(curve(begun.store.training(Run(begun.fixed().arm(run.arm), run.seed))))
-    return f"epoch {epochs}/{begun.plan.train['epochs']}" if epochs else "missing"
+    planned = begun.plan.train.get("epochs")  # a program of the user's has its own
+    return f"epoch {epochs}{f'/{planned}' if planned else ''}" if epochs else "missing"
 
 
 def print_estimate(screen: Console, begun: Study, parallel: int | None) -> None:

@@ -15,8 +15,10 @@ from typing import Any
 
 import psutil
 import pytest
+from click.testing import CliRunner
 
 from attngraft._core.errors import DataError, PlanError
+from attngraft.cli.main import main
 from attngraft.study.existing.records import judge_records
 from attngraft.study.fixed import Fixed
 from attngraft.study.plan import Plan
@@ -256,6 +258,20 @@ def test_a_program_may_leave_numbers_alone(tmp_path: Path) -> None:
     assert not study.store.has(Run(study.fixed().arm("good"), 1))
     assert study.run(parallel=1) == {}
     assert study.results.arm("good").verdict == arm.verdict
+
+
+def test_the_status_says_how_many_epochs_a_program_has_trained(truth: Path, tmp_path: Path) -> None:
+    """How many there will be is the program's own matter."""
+    study = Study(plan(truth, COMMAND), folder=tmp_path / "study")
+    study.prepare()
+    home = study.store.training(Run(study.fixed().arm("good"), 1))
+    home.mkdir(parents=True)
+    (home / "results.csv").write_text("epoch,loss\n1,0.5\n2,0.4\n")
+    done = CliRunner().invoke(main, ["study", "status", str(study.folder)])
+    assert done.exit_code == 1, done.output
+    assert [line.split("│")[3].strip() for line in done.output.splitlines() if "│ good" in line] == [
+        "missing", "epoch 2", "missing",
+    ]  # fmt: skip
 
 
 def test_an_arm_with_the_numbers_of_the_baseline_stops_the_study(tmp_path: Path) -> None:
