@@ -6,6 +6,7 @@ import json
 from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -229,6 +230,14 @@ def test_keys_go_over_those_of_the_plans_file(tmp_path: Path) -> None:
     plan = Study(file, epochs=5, imgsz=64, seeds=2, train={"batch": 4}).plan
     assert (plan.seeds, plan.train["epochs"], plan.train["imgsz"], plan.train["batch"]) == (2, 5, 64, 4)
     assert Study(file, train={"imgsz": 96}).plan.train["imgsz"] == 96
+
+
+@pytest.mark.parametrize(("in_file", "given"), [("[epochs]", {}), ("[epochs]", {"batch": 4}), ("{}", "epochs"), ("3", {})])
+def test_training_options_that_are_none_are_refused_from_a_file_too(tmp_path: Path, in_file: str, given: Any) -> None:
+    file = tmp_path / "plan.yaml"
+    file.write_text(f"data: fruit.yaml\narms: [eca@P5]\ntrain: {in_file}\n")
+    with pytest.raises(PlanError, match="train: holds training options"):
+        Study(file, seeds=2, train=given)
 
 
 def test_a_list_may_be_written_in_brackets() -> None:

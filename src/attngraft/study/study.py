@@ -402,7 +402,10 @@ def changes(before: Plan, now: Plan) -> str:
 
 def _over(values: Mapping[str, Any], keys: Mapping[str, Any]) -> dict[str, Any]:
     """Put keys over those of a plan's file, wherever a training option stands in either."""
-    train = {**(values.get("train") or {}), **(keys.get("train") or {})}
+    given = [one.get("train") or {} for one in (values, keys)]
+    if wrong := [one for one in given if not isinstance(one, Mapping)]:
+        return {**values, **keys, "train": wrong[0]}  # `Plan.of` says what is wrong with it
+    train = {**given[0], **given[1]}
     flat = {key: value for key, value in keys.items() if key != "train"}
     train |= {key: flat.pop(key) for key in list(flat) if key in train}
     kept = {key: value for key, value in values.items() if key not in train}
