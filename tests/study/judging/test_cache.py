@@ -52,5 +52,8 @@ def test_a_broken_file_is_made_anew(run, tmp_path: Path) -> None:
     cache = Cache(tmp_path, writes=True)
     first = cache.resampled(run, "AP", Draw(20))
     (file,) = tmp_path.glob("*.npz")
-    file.write_bytes(b"half a file")
-    np.testing.assert_array_equal(cache.resampled(run, "AP", Draw(20)).resampled, first.resampled)
+    whole = file.read_bytes()
+    for broken in (b"half a file", b"", whole[: len(whole) // 2]):
+        file.write_bytes(broken)
+        np.testing.assert_array_equal(cache.resampled(run, "AP", Draw(20)).resampled, first.resampled)
+        assert file.read_bytes()[:2] == whole[:2]  # and is whole again

@@ -104,6 +104,7 @@ def test_a_file_of_results_that_is_none_says_so(tmp_path: Path) -> None:
     for text, said in {
         "{": "holds no results",
         "[]": "holds no results",
+        "[" * 100_000: "holds no results",
         '{"schema": "x/9"}': "is of the form 'x/9'",
     }.items():
         (tmp_path / "results.json").write_text(text)

@@ -58,7 +58,9 @@ def test_a_baseline_that_learned_nothing_stops_the_study(made_study: Make) -> No
 
 
 @pytest.mark.parametrize("part", [".json", ".npz", ".detections.json.gz"])
-@pytest.mark.parametrize("content", [b"", b"\x00half", None], ids=["empty", "garbage", "missing"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\x00half", b"[" * 100_000, None], ids=["empty", "garbage", "deep", "missing"]
+)
 def test_a_damaged_run_is_set_aside_and_carried_out_anew(made_study: Make, part: str, content: bytes | None) -> None:
     study = made_study({"stock": 0.3, "eca@P3": 0.1}, seeds=2, controls="stock")
     bad = study.store.records / f"eca@P3-s1{part}"
@@ -107,5 +109,6 @@ def test_a_seed_that_failed_is_not_asked_for_again(made_study: Make) -> None:
 def test_a_status_that_cannot_be_read_is_none(made_study: Make) -> None:
     study = made_study({"stock": 0.3, "eca@P3": 0.1}, seeds=2, controls="stock")
     assert status.read(study.store.folder) == {}
-    (study.store.folder / status.FILE).write_text(json.dumps({})[:1])
-    assert status.read(study.store.folder) == {}
+    for content in ("{", "[" * 100_000):
+        (study.store.folder / status.FILE).write_text(content)
+        assert status.read(study.store.folder) == {}

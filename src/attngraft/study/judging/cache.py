@@ -13,6 +13,7 @@ from attngraft._core.errors import OutputError
 from attngraft._core.files import write_whole
 from attngraft.coco.matches import Matches
 from attngraft.study.judging.bootstrap import Draw, Resampled, resample
+from attngraft.study.running.records import UNREADABLE
 
 FORMAT = 1
 
@@ -69,10 +70,10 @@ def _write(file: Path, found: Resampled) -> None:
 def _read(file: Path) -> Resampled | None:
     """Read what was kept; None where there is nothing, or nothing whole."""
     try:
-        with np.load(file, allow_pickle=False) as kept:
+        with file.open("rb") as raw, np.load(raw, allow_pickle=False) as kept:  # np.load leaves a broken file open
             images, effective, correction = kept["known"].tolist()
             return Resampled(
                 kept["observed"], kept["resampled"], int(images), effective=effective, correction=correction
             )
-    except (OSError, ValueError, KeyError):
+    except UNREADABLE:
         return None

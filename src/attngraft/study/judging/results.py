@@ -311,7 +311,7 @@ class Results:
             values = json.loads(file.read_text(encoding="utf-8"))
             found = values.pop("schema", None)
             results = adapter().validate_python(values) if found == SCHEMA else None
-        except (ValueError, AttributeError, TypeError) as error:
+        except (ValueError, AttributeError, TypeError, RecursionError) as error:
             raise DataError(f"{file} holds no results of a study; write it again: attngraft study report") from error
         if results is None:
             raise DataError(f"{file} is of the form {found!r}, and this release reads {SCHEMA!r}")

@@ -324,7 +324,7 @@ class Store:
         return self.records / f"{run.name}.detections.json.gz"
 
 
-UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error, zipfile.BadZipFile)
+UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, RecursionError, zlib.error, zipfile.BadZipFile)
 """What reading a damaged file ends in."""
 
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from attngraft._core.files import write_text
 from attngraft._core.schemas import json_schema
 from attngraft.study.fixed import Fixed
-from attngraft.study.running.records import Run, Store
+from attngraft.study.running.records import UNREADABLE, Run, Store
 from attngraft.study.running.run import curve
 
 FILE = "status.json"
@@ -179,6 +179,6 @@ def read(folder: Path) -> dict[str, Any]:
     """Read ``status.json`` as plain values; empty where there is none."""
     try:
         found: dict[str, Any] = json.loads((folder / FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except UNREADABLE:
         return {}
     return found
