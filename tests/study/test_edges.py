@@ -21,7 +21,7 @@ from attngraft.study.existing.records import judge_records
 from attngraft.study.fixed import Fixed
 from attngraft.study.plan import Plan
 from attngraft.study.running import engines
-from attngraft.study.running.engines import Local, _far_run
+from attngraft.study.running.engines import Local, _far_run, received
 from attngraft.study.running.folds import fold_data
 from attngraft.study.running.records import Run, Store
 from attngraft.study.running.run import curve
@@ -210,6 +210,19 @@ def test_a_record_that_arrives_ends_a_failure_of_before(tmp_path: Path, made_stu
     study.store.fail(run, "it was too early")
     study.store.receive({name: content for name, content in parcel.items() if not name.startswith("truth")})
     assert study.store.failure(run) == ""
+
+
+def test_a_run_on_other_images_of_another_machine_fails_alone(made_study: Make) -> None:
+    study = made_study(WRONG, seeds=2)
+    run, store = study.runs()[-1], study.store
+    parcel = store.parcel(run)
+    assert received(store, parcel) == ""
+    truth = json.loads(parcel["truth.json"])
+    truth["annotations"][0]["category_id"] ^= 1
+    (store.records / f"{run.name}.json").unlink()
+    why = received(store, {**parcel, "truth.json": json.dumps(truth).encode()})
+    assert why.startswith("its files are left out: the images or labels on another machine")
+    assert not store.has(run)
 
 
 def test_another_machine_is_told_where_files_were_moved(made_study: Make, monkeypatch: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
-from attngraft._core.errors import DataError, PlanError
+from attngraft._core.errors import DataError, OutputError, PlanError
 from attngraft._core.files import write_text
 from attngraft._core.json_text import json_text
 from attngraft._core.progress import SILENT, Progress
@@ -376,7 +377,8 @@ class Study:
     def _more(self, fixed: Fixed) -> list[Run]:
         """Return the runs of the next seed, for the arms that a sequential plan has not decided."""
         if self.comparable():
-            self.results.save(self.store.folder)  # for those who follow the study while it goes on
+            with suppress(OutputError):  # for those who follow the study while it goes on
+                self.results.save(self.store.folder)
         from attngraft.study.judging.gather import undecided
 
         return undecided(self.store, fixed)

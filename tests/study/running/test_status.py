@@ -38,6 +38,18 @@ def test_the_status_follows_the_runs_and_fits_its_schema(made_study: Make) -> No
     assert last["runs"][3]["error"] == "it crashed"
 
 
+def test_a_status_that_cannot_be_written_stops_no_run(made_study: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    study = made_study({"stock": 0.3, "eca@P3": 0.1}, seeds=2, recorded=1, controls="stock")
+    (study.store.folder / status.FILE).mkdir()
+    engine = Pretend(study.store, "eca@P3", lambda run: None)
+    assert [run.name for run in carry_out(study.store, study.fixed(), engine)] == ["stock-s1", "eca@P3-s1"]
+    assert engine.asked == ["stock-s1", "eca@P3-s1"]
+    assert capsys.readouterr().err.count("status.json is not up to date") == 1
+    (study.store.folder / status.FILE).rmdir()
+    carry_out(study.store, study.fixed(), engine)
+    assert status.read(study.store.folder)["state"] == "ended"
+
+
 def test_a_baseline_that_learned_nothing_stops_the_study(made_study: Make) -> None:
     study = made_study({"stock": 1.0, "eca@P3": 0.1}, seeds=2, recorded=1, controls="stock")
     kept = study.store.folder / "kept"

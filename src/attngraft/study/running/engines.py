@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from attngraft._core.errors import DataError, OutputError
 from attngraft.study.fixed import Fixed
 from attngraft.study.running.records import Run, Store
 from attngraft.study.running.run import FAILED, command, end_children, environment, tracked
@@ -178,8 +179,7 @@ class Ray:
             except self.ray.exceptions.RayError as error:
                 yield run, f"Ray: {str(error).strip().splitlines()[-1]}"
                 continue
-            self.store.receive(files)
-            yield run, why
+            yield run, received(self.store, files) or why
 
     def stop(self) -> None:
         """End every run that is going on."""
@@ -205,6 +205,15 @@ def _far_run(folder: str, plan: Mapping[str, bytes], run: Run) -> tuple[str, dic
         engine.processes[run].popen.wait()
         why = next(engine.ended())[1]
         return why, {} if shared else store.parcel(run)
+
+
+def received(store: Store, files: Mapping[str, bytes]) -> str:
+    """Take in the files of a run that was carried out elsewhere; return why they are left out, or an empty text."""
+    try:
+        store.receive(files)
+    except (DataError, OutputError) as error:
+        return f"its files are left out: {error}"
+    return ""
 
 
 def fitting_workers() -> int:

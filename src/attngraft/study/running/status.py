@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
+from attngraft._core.errors import OutputError
 from attngraft._core.files import write_text
 from attngraft._core.schemas import json_schema
 from attngraft.study.fixed import Fixed
@@ -82,7 +84,7 @@ def schema() -> dict[str, Any]:
 
 
 class StatusFile:
-    """Keeps ``status.json`` up to date while a study is carried out.
+    """Keeps ``status.json`` up to date while a study is carried out, as far as it can be written.
 
     Args:
         store: The study's folder.
@@ -97,6 +99,7 @@ class StatusFile:
         self.epochs = None if epochs is None else int(epochs)
         self.workers = workers
         self.runs: dict[Run, RunStatus] = {}
+        self.behind = False
         self.status = Status(store.folder.name, fixed.hash, "running", os.getpid(), "")
 
     def expect(self, runs: list[Run]) -> None:
@@ -152,7 +155,15 @@ class StatusFile:
         left = seconds_left(list(self.runs.values()), self.workers)
         stamp = datetime.now(timezone.utc).isoformat(timespec="seconds")
         self.status = replace(self.status, runs=tuple(self.runs.values()), seconds_left=left, updated=stamp)
-        write_text(self.store.folder / FILE, json.dumps({"schema": SCHEMA, **asdict(self.status)}, indent=1))
+        text = json.dumps({"schema": SCHEMA, **asdict(self.status)}, indent=1)
+        try:
+            write_text(self.store.folder / FILE, text)
+        except OutputError as error:  # a full disk is no reason to stop the runs; the next change is written again
+            if not self.behind:
+                print(f"attngraft: {FILE} is not up to date: {error}", file=sys.stderr)
+            self.behind = True
+        else:
+            self.behind = False
 
 
 def seconds_left(runs: list[RunStatus], workers: int) -> float | None:
