@@ -15,7 +15,7 @@ from typing import Any
 from attngraft._core.errors import DataError, suggest
 from attngraft.study.fixed import Fixed
 from attngraft.study.judging.breakdown import breakdown
-from attngraft.study.judging.collect import baseline, cost_of, curves, mean_errors, read_json, setting, table
+from attngraft.study.judging.collect import baseline, cost_of, costs_on, curves, mean_errors, read_json, setting, table
 from attngraft.study.judging.collect import is_complete as complete
 from attngraft.study.judging.evidence import criterion
 from attngraft.study.judging.gather import SEARCH, diverged, extensions, failed_runs, unpaired
@@ -93,8 +93,8 @@ def judge_records(folder: Path) -> Results:
         curves={name: found for name in names if (found := curves(records, name))},
         reproducibility=reproducibility(records),
         classes=tuple(records[0].classes),
-        costs_on={key: costs["environment"][key] for key in ("device", "threads")} if costs else {},
-        costs_note="" if costs else "costs are not beside these records",
+        costs_on=costs_on(costs),
+        costs_note=costs.get("error", "" if costs else "costs are not beside these records"),
         warnings=() if fixed.plan.folds or not records[0].task else (IMAGES_LEFT_OUT,),
     )
 

@@ -68,7 +68,7 @@ def collect(store: Store, fixed: Fixed, records: Sequence[Record], others: Seque
         samples=samples(store, fixed, shown),
         checkpoints=checkpoints(store, shown),
         classes=tuple(records[0].classes) if records else (),
-        costs_on={key: costs["environment"][key] for key in ("device", "threads")} if "environment" in costs else {},
+        costs_on=costs_on(costs),
         costs_note=costs.get("error", "" if costs else unmeasured(fixed.plan)),
         search=read_json(store.folder / SEARCH),
         others=tuple(others),
@@ -304,6 +304,11 @@ def cost_of(costs: Mapping[str, Any], arm: str) -> Cost:
     timing = row.get("latency")
     latency = (timing["ratio"], timing["ratio_low"], timing["ratio_high"]) if timing else None
     return Cost(row.get("trained_parameters"), row.get("flops"), latency)
+
+
+def costs_on(costs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the device and threads that costs were measured with; empty where they were not."""
+    return {key: costs["environment"][key] for key in ("device", "threads")} if "environment" in costs else {}
 
 
 def read_json(file: Path) -> dict[str, Any]:

@@ -49,16 +49,21 @@ def main(folder: Path) -> None:
 def measure_costs(store: Store) -> dict[str, Any]:
     """Measure what each arm costs, side by side on this machine, once in a study's life.
 
-    A process of its own, so that its threads and its memory are its own.
+    A process of its own, so that its threads and its memory are its own. Where it fails, ``costs.json`` says why, for
+    the report, and the next call measures again.
     """
     file = store.folder / "costs.json"
-    if not file.is_file():
+    if "error" in _read(file, {"error": ""}):
         words = [sys.executable, "-m", "attngraft.study.running.costs", str(store.folder)]
         done = subprocess.run(words, env=environment(store.folder), capture_output=True, text=True, check=False)
         if done.returncode:
-            last = (done.stderr.strip() or "no reason given").splitlines()[-1]
-            return {"error": f"costs could not be measured: {last}", "measurements": []}
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            last = (done.stderr.strip() or f"its process ended with code {done.returncode}").splitlines()[-1]
+            write_text(file, json.dumps({"error": f"costs could not be measured: {last}", "measurements": []}))
+    return _read(file, {})
+
+
+def _read(file: Path, without: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else without
     return found
 
 
