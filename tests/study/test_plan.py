@@ -232,7 +232,9 @@ def test_keys_go_over_those_of_the_plans_file(tmp_path: Path) -> None:
     assert Study(file, train={"imgsz": 96}).plan.train["imgsz"] == 96
 
 
-@pytest.mark.parametrize(("in_file", "given"), [("[epochs]", {}), ("[epochs]", {"batch": 4}), ("{}", "epochs"), ("3", {})])
+@pytest.mark.parametrize(
+    ("in_file", "given"), [("[epochs]", {}), ("[epochs]", {"batch": 4}), ("{}", "epochs"), ("3", {})]
+)
 def test_training_options_that_are_none_are_refused_from_a_file_too(tmp_path: Path, in_file: str, given: Any) -> None:
     file = tmp_path / "plan.yaml"
     file.write_text(f"data: fruit.yaml\narms: [eca@P5]\ntrain: {in_file}\n")
