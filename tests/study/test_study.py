@@ -20,7 +20,8 @@ from attngraft.study.running.controls import WIDTHS, settle
 from attngraft.study.running.lock import alone
 from attngraft.study.running.records import Run
 from attngraft.study.study import Study
-from attngraft.yolo.step import step
+from attngraft.yolo.options import data_channels
+from attngraft.yolo.step import network, step
 from tests.study.conftest import TINY
 
 Make = Callable[..., Study]
@@ -185,3 +186,16 @@ def test_the_conv_control_may_match_by_measured_latency() -> None:
     assert int(said[1]) in WIDTHS
     assert control.model.endswith(f"+plain_conv(width={said[1]})@P3")
     assert control.against == ("mhsa@P3",)
+
+
+def test_latency_is_matched_on_images_of_as_many_channels_as_the_data_have(gray_model: Path, tmp_path: Path) -> None:
+    """Of weights that take one channel, and of a YAML that would take three."""
+    data = tmp_path / "gray.yaml"
+    data.write_text("path: .\ntrain: a\nval: b\nchannels: 1\nnames: [a]\n")
+    for base in (str(gray_model), "attngraft-micro.yaml"):
+        keys = {**TINY, "base": base, "data": str(data), "arms": "se@P3", "match": "latency", "imgsz": 32}
+        assert settle(Plan.of(keys)).arms[-1].note.startswith("measured latency")
+    built = network("attngraft-micro.yaml+mhsa@P3", data_channels(str(data)))
+    assert next(built.parameters()).shape[1] == 1
+    assert [type(part).__name__ for part in built.modules() if type(part).__name__ == "MHSA"] == ["MHSA"]
+    assert next(network("attngraft-micro.yaml", data_channels("x.yaml")).parameters()).shape[1] == 3

@@ -11,6 +11,7 @@ from ultralytics.cfg import CFG_BOOL_KEYS, CFG_FLOAT_KEYS, CFG_FRACTION_KEYS, CF
 from ultralytics.utils.checks import check_file
 
 from attngraft._core.errors import DataError, OptionError, first_line, suggest
+from attngraft._core.yaml_files import read_yaml
 from attngraft.yolo.host import read_data
 from attngraft.yolo.splits import split_images
 from attngraft.yolo.training import training_defaults
@@ -88,6 +89,17 @@ def check_data(data: str, *splits: str) -> list[str]:
         if not images:
             raise DataError(f"the split {split!r} of {data} has no images; name another, or check its path")
     return [str(name) for name in read_data(data)["names"].values()]
+
+
+def data_channels(data: str) -> int:
+    """Return how many channels the images of a data file have: 3 where it does not say, or is not on this machine."""
+    try:
+        file = check_file(data, download=False, hard=False)
+    except (OSError, ValueError):
+        return 3
+    values = read_yaml(Path(file)) if file and Path(file).suffix.lower() in (".yaml", ".yml") else None
+    found = values.get("channels") if isinstance(values, dict) else None
+    return found if isinstance(found, int) else 3
 
 
 def training_schema() -> dict[str, Any]:

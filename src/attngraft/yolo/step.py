@@ -121,13 +121,17 @@ def host_arguments(options: Mapping[str, Any]) -> Any:
     return get_cfg(overrides=dict(options))
 
 
-def network(recipe: str | Path) -> nn.Module:
+def network(recipe: str | Path, channels: int | None = None) -> nn.Module:
     """Return a model as it is deployed: fused, in evaluation mode, on the CPU, in full precision.
 
     Args:
         recipe: A recipe or a checkpoint.
+        channels: Of the images that it is to take; None takes what it has. Where it has others, it is built anew as
+            training does, and its weights are random.
     """
     model: Any = YOLO(recipe).model
+    if channels is not None and channels != model.yaml.get("channels", 3):
+        model = type(model)({**model.yaml, "channels": channels}, ch=channels, verbose=False)
     fused: nn.Module = model.float().fuse(verbose=False).eval()
     return in_place(fused, wanted=True)
 

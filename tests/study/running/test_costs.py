@@ -16,19 +16,23 @@ from attngraft.study.running.records import Run
 
 
 def test_arms_of_grayscale_data_are_measured(gray_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = SimpleNamespace(train={"imgsz": 64, "device": "cpu"}, first_seed=0)
-    fixed = SimpleNamespace(plan=plan, arms=[SimpleNamespace(name="mhsa", model="attngraft-micro.yaml+mhsa@P3")])
-    store = SimpleNamespace(training=lambda run: gray_model.parents[1])
+    plan = SimpleNamespace(data="gray.yaml", train={"imgsz": 64, "device": "cpu"}, first_seed=0)
+    arms = [SimpleNamespace(name=name, model=f"attngraft-micro.yaml+{name}@P3") for name in ("eca", "mhsa")]
+    fixed = SimpleNamespace(plan=plan, arms=arms)
+    kept = {"eca": tmp_path / "none", "mhsa": gray_model.parents[1]}  # the checkpoint of one arm alone is here
+    store = SimpleNamespace(training=lambda run: kept[run.arm.name])
     monkeypatch.setattr(costs.Fixed, "read", lambda folder: fixed)
     monkeypatch.setattr(costs, "Store", lambda folder: store)
     monkeypatch.setattr(costs, "ROUNDS", 2)
     costs.main(tmp_path)
-    (row,) = json.loads((tmp_path / "costs.json").read_text())["measurements"]
-    assert row["name"] == "mhsa"
-    assert row["flops"] > 0
+    rows = json.loads((tmp_path / "costs.json").read_text())["measurements"]
+    assert [row["name"] for row in rows] == ["eca", "mhsa"]
+    assert all(row["flops"] > 0 for row in rows)
 
 
-def test_why_costs_are_missing_is_reported_and_they_are_measured_the_next_time(made_study: Callable[..., Study]) -> None:
+def test_why_costs_are_missing_is_reported_and_they_are_measured_the_next_time(
+    made_study: Callable[..., Study],
+) -> None:
     study = made_study({"stock": 0.3, "eca@P3": 0.1}, seeds=3, controls="stock")
     store = study.store
     (store.folder / "costs.json").unlink()

@@ -18,6 +18,7 @@ import torch
 from attngraft.measure import latency
 from attngraft.study.fixed import Fixed
 from attngraft.study.plan import Arm, Plan
+from attngraft.study.running.run import device_of
 from attngraft.yolo import Recipe
 from attngraft.yolo.recipe import GraftSpec
 
@@ -84,17 +85,18 @@ def _by_parameters(recipe: Recipe, plan: Plan) -> tuple[list[GraftSpec], str]:
 
 
 def _by_latency(recipe: Recipe, plan: Plan) -> tuple[list[GraftSpec], str]:
+    from attngraft.yolo.options import data_channels
     from attngraft.yolo.step import network
 
     def candidate(width: int) -> list[GraftSpec]:
         return [_conv(place, width, spec) for spec in recipe.grafts for place in spec.places]
 
-    side = int(plan.train["imgsz"])
-    picture = torch.rand(1, 3, side, side)
+    side, channels, device = int(plan.train["imgsz"]), data_channels(plan.data), device_of(plan)
+    image = torch.rand(1, channels, side, side, device=device)
     recipes = {0: str(recipe), **{width: str(Recipe(recipe.base, tuple(candidate(width)))) for width in WIDTHS}}
-    models = {width: network(text) for width, text in recipes.items()}
+    models = {width: network(text, channels).to(device) for width, text in recipes.items()}
     with torch.inference_mode():
-        calls = {str(width): (lambda model=model: model(picture)) for width, model in models.items()}
+        calls = {str(width): (lambda model=model: model(image)) for width, model in models.items()}
         timings = {int(t.name): t.ratio for t in latency.compare(calls, rounds=ROUNDS)}
     width = min(WIDTHS, key=lambda width: abs(timings[width] - 1))
     return candidate(width), f"measured latency {100 * (timings[width] - 1):+.1f} % beside its arm's, at width {width}"

@@ -15,7 +15,7 @@ from typing import Any
 from attngraft._core.files import write_text
 from attngraft.study.fixed import Fixed
 from attngraft.study.running.records import Run, Store
-from attngraft.study.running.run import environment
+from attngraft.study.running.run import device_of, environment
 
 ROUNDS = 40
 
@@ -25,19 +25,21 @@ def main(folder: Path) -> None:
     import torch
 
     from attngraft.measure import measure
+    from attngraft.yolo.options import data_channels
     from attngraft.yolo.step import network, parameters
 
     fixed = Fixed.read(folder)
     store = Store(folder)
     side = int(fixed.plan.train["imgsz"])
-    device = "cuda" if torch.cuda.is_available() and fixed.plan.train.get("device") != "cpu" else "cpu"
+    device = device_of(fixed.plan)
+    lasts = {arm.name: store.training(Run(arm, fixed.plan.first_seed)) / "weights" / "last.pt" for arm in fixed.arms}
+    kept: Any = next((network(last) for last in lasts.values() if last.is_file()), None)
+    channels = data_channels(fixed.plan.data) if kept is None else kept.yaml.get("channels", 3)
     models, trained = {}, {}
     for arm in fixed.arms:
-        last = store.training(Run(arm, fixed.plan.first_seed)) / "weights" / "last.pt"
-        models[arm.name] = network(last if last.is_file() else arm.model).to(device)
-        trained[arm.name] = parameters(str(last) if last.is_file() else arm.model)
-    first: Any = next(iter(models.values()))
-    channels = first.yaml.get("channels", 3)  # those of the data, which all arms share
+        model = last if (last := lasts[arm.name]).is_file() else arm.model
+        models[arm.name] = network(model, channels).to(device)
+        trained[arm.name] = parameters(str(model))
     image = torch.rand(1, channels, side, side, device=device)
     report = measure(models, image, train=False, rounds=ROUNDS).to_dict()
     rows: list[dict[str, Any]] = report["measurements"]

@@ -29,6 +29,7 @@ from attngraft.study.running.records import Record, Run, Store
 
 if TYPE_CHECKING:
     from attngraft.coco.matches import Matches
+    from attngraft.study.plan import Plan
     from attngraft.yolo.detecting import Detections
 
 FAILED = 3
@@ -132,7 +133,7 @@ def _perform(store: Store, run: Run, fixed: Fixed) -> None:
         watch=facts,
         truth=scored.truth,
         task=scored.task,
-        environment=asdict(versions(_device(plan.train.get("device")))),
+        environment=asdict(versions(device_of(plan))),
     )
     store.save(run, record, scored.matches, scored.found)
     shutil.rmtree(training / "cache", ignore_errors=True)
@@ -264,9 +265,11 @@ def _trained(training: Path) -> Path:
     return training / "trained"
 
 
-def _device(given: Any) -> str:
+def device_of(plan: Plan) -> str:
+    """Return the kind of device that the runs of a plan are carried out on, on this machine."""
     import torch
 
+    given = plan.train.get("device")
     return "cpu" if given == "cpu" or not torch.cuda.is_available() else "cuda"
 
 
