@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from attngraft._core.errors import OutputError
-from attngraft._core.files import free_path, require_writable, write_bytes, write_text, write_whole
+from attngraft._core.files import free_path, link_or_copy, require_writable, write_bytes, write_text, write_whole
 
 
 def mode(file: Path) -> int:
@@ -148,6 +149,21 @@ class TestFailures:
         assert list(tmp_path.iterdir()) == []
         assert run("much") == ""
         assert file.stat().st_size >= 200_000
+
+
+def test_a_file_is_copied_where_links_need_a_privilege(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "last.pt"
+    source.write_bytes(b"weights")
+    link_or_copy(source, tmp_path / "link.pt")
+    assert (tmp_path / "link.pt").is_symlink()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, "A required privilege is not held by the client")  # Windows' error 1314
+
+    monkeypatch.setattr(os, "symlink", refuse)
+    link_or_copy(source, tmp_path / "copy.pt")
+    assert not (tmp_path / "copy.pt").is_symlink()
+    assert (tmp_path / "copy.pt").read_bytes() == b"weights"
 
 
 def test_a_free_path_is_the_first(tmp_path: Path) -> None:

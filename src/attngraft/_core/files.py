@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
@@ -115,6 +116,19 @@ def _through(device: Path, write: Callable[[Path], object]) -> None:
         partial = Path(folder, f"partial{device.suffix}")
         write(partial)
         device.write_bytes(partial.read_bytes())
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Link a file, or copy it where there are no links: on some file systems, and on Windows without the privilege.
+
+    Args:
+        source: The file.
+        target: Where to; its folder is there.
+    """
+    try:
+        target.symlink_to(source.resolve())
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def numbered(path: Path) -> Iterator[Path]:

@@ -307,3 +307,31 @@ def test_a_run_that_diverges_is_an_outcome(tiny_data: str, tmp_path: Path) -> No
     assert record.watch["diverged"]
     assert record.numbers["AP"] == 0
     assert Store(folder).detections(Run(fixed.arm("stock"), 0)) == []
+
+
+def test_a_run_ends_with_its_study_whatever_process_lies_between(tmp_path: Path) -> None:
+    """A virtual environment's python.exe on Windows is a launcher: the run is then a child of the study's child."""
+    worker = (
+        "import sys, time; from pathlib import Path; from attngraft.study.running.run import end_with_parent\n"
+        "end_with_parent(int(sys.argv[1])); Path('begun').touch(); time.sleep(600)"
+    )
+    launcher = "import subprocess, sys; subprocess.run([sys.executable, *sys.argv[1:]])"
+    code = (
+        "import os, subprocess, sys\n"
+        f"between = subprocess.Popen([sys.executable, '-c', {launcher!r}, '-c', {worker!r}, str(os.getpid())])\n"
+        "between.wait()"
+    )
+    study = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path)
+    try:
+        until((tmp_path / "begun").is_file)
+        time.sleep(1.5)  # three times as long as it takes to look
+        *_, run = psutil.Process(study.pid).children(recursive=True)
+        assert run.ppid() != study.pid
+        assert run.is_running()
+        study.kill()
+        study.wait()
+        until(lambda: not run.is_running())
+    finally:
+        runs.end_children(study.pid)
+        study.kill()
+        study.wait()

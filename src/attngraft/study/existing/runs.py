@@ -13,6 +13,7 @@ from typing import Any
 
 from attngraft._core.archive import number_after
 from attngraft._core.errors import CheckpointError, DataError
+from attngraft._core.files import link_or_copy
 from attngraft._core.progress import SILENT, Progress
 from attngraft._core.yaml_files import read_yaml
 from attngraft.coco.error_types import error_types
@@ -128,7 +129,7 @@ def read_run_folders(
             with tempfile.TemporaryDirectory() as home:  # Ultralytics writes beside the weights that it validates
                 weights = Path(home) / "run" / "weights" / "last.pt"
                 weights.parent.mkdir(parents=True)
-                weights.symlink_to((folder / "weights" / "last.pt").resolve())
+                link_or_copy(folder / "weights" / "last.pt", weights)
                 try:
                     with quiet(logging.WARNING):
                         seen = detect(weights, on, split=split, options={**_arguments(folder), **options})

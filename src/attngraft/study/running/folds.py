@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import yaml
 from filelock import FileLock
 
 from attngraft._core.errors import DataError
-from attngraft._core.files import write_text
+from attngraft._core.files import link_or_copy, write_text
 from attngraft.study.plan import Plan
 
 OWN_PLACES = ("path", "train", "val", "test", "minival", "masks_dir", "download", "yaml_file")
@@ -145,11 +144,7 @@ def _label(image: Path) -> Path:
 
 
 def _link(source: Path, target: Path) -> None:
-    """Link a file, or copy it where the file system has no links."""
+    """Put a file into a fold, unless it is there."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists():
-        return
-    try:
-        target.symlink_to(source.resolve())
-    except OSError:
-        shutil.copyfile(source, target)
+    if not target.exists():
+        link_or_copy(source, target)

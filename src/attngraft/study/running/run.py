@@ -282,11 +282,19 @@ def end_children(process: int) -> None:
 
 
 def end_with_parent(parent: int) -> None:
-    """End this process when the study that started it is gone, killed perhaps, so that nothing runs twice."""
+    """End this process when the study that started it is gone, killed perhaps, so that nothing runs twice.
+
+    The study is watched itself and not as this one's parent, which on Windows may be a launcher between the two.
+
+    Args:
+        parent: The study's process.
+    """
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
+        with suppress(psutil.NoSuchProcess):
+            study = psutil.Process(parent)  # knows when it was created, so that a later process of that number is none
+            while study.is_running() and study.status() != psutil.STATUS_ZOMBIE:
+                time.sleep(0.5)
         end_children(os.getpid())
         os._exit(FAILED)
 
