@@ -148,9 +148,10 @@ def test_predictions_that_cannot_be_used_say_why(predictions: tuple[Study, dict[
     (tmp_path / "predictions" / "eca@P3-more-2.json").write_text("[]")
     with pytest.raises(DataError, match="two runs of seed 2"):
         read_predictions(truth, patterns)
-    (tmp_path / "noseed.json").write_text("[]")
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "noseed.json").write_text("[]")
     with pytest.raises(DataError, match="names no seed"):
-        read_predictions(truth, {"eca": str(tmp_path / "noseed.json")})
+        read_predictions(truth, {"eca": str(tmp_path / "runs" / "noseed.json")})
     with pytest.raises(DataError, match=r"broken-0.json is a file; .* name the ground truth too: truth=FILE"):
         read_run_folders({"eca": str(tmp_path / "broken-0.json")})
 
@@ -181,6 +182,8 @@ def test_files_that_are_all_called_alike_have_the_seed_of_their_folder(
         (["stock-1.5x-7.json"], [7]),
         (["lr0.01/s1/r50_1x.segm.json", "lr0.01/s2/r50_1x.segm.json"], [1, 2]),
         (["lr0.01-s1/r50.v2.json", "lr0.01-s2/r50.v2.json"], [1, 2]),
+        (["work/r50-s7/results.bbox.json"], [7]),
+        (["work3/r50-s7.json"], [7]),
     ],
 )
 def test_points_are_part_of_a_name(files: list[str], seeds: list[int]) -> None:

@@ -204,12 +204,15 @@ def numbered(arm: str, files: Sequence[Path]) -> list[tuple[int, Path]]:
         [7, 8]
         >>> [seed for seed, _ in numbered("r50", [Path("r50_s7/1x.bbox.json"), Path("r50_s8/1x.bbox.json")])]
         [7, 8]
+        >>> [seed for seed, _ in numbered("r50", [Path("r50_s7/results.bbox.json")])]
+        [7]
     """
     columns = zip(*(file.parts for file in files), strict=False) if len({len(f.parts) for f in files}) == 1 else ()
-    telling = [index for index, names in enumerate(columns) if len(set(names)) > 1] or [-1]
+    telling = [index for index, names in enumerate(columns) if len(set(names)) > 1]
     found = []
     for file in files:
-        name = next((file.parts[index] for index in reversed(telling) if _number(file.parts[index]) is not None), "")
+        names = [file.parts[index] for index in reversed(telling)] or [file.name, file.parent.name]
+        name = next((name for name in names if _number(name) is not None), "")
         if (number := _number(name)) is None:
             raise DataError(f"{file} names no seed; end its name, or its folder's, with one, as in {arm}-0.json")
         found.append((number, file))
