@@ -43,13 +43,13 @@ class Addresses(HTMLParser):
 
 @pytest.mark.parametrize("epochs", [1, 3])
 def test_epochs_are_whole_numbers(epochs: int) -> None:
-    figure = curves_figure({"stock": [[40.0] * epochs, [50.0] * epochs]}, {"stock": "#000000"})
+    figure = curves_figure({"stock": [[40.0] * epochs, [50.0] * epochs]}, {"stock": "#000000"}, "AP")
     texts = re.findall(r"<text[^>]*>([^<]*)</text>", figure)
     assert texts[: texts.index("epoch")] == [str(epoch + 1) for epoch in range(epochs)]
 
 
 def test_names_in_any_script_are_words_in_the_font_of_the_page() -> None:
-    figure = curves_figure({"注意力": [[40.0, 50.0]]}, {"注意力": "#000000"})  # a warning is an error here
+    figure = curves_figure({"注意力": [[40.0, 50.0]]}, {"注意力": "#000000"}, "准确率")  # a warning is an error here
     assert ">注意力</text>" in figure
     assert set(re.findall('font-family: ([^;"]*)', figure)) == {"inherit"}
 
@@ -81,6 +81,7 @@ def test_the_report_of_a_study(made_study: Make) -> None:
     assert "| eca@P3 | better |" in markdown
     assert (folder / "table.tex").read_text().count(r"\\") == 6
     assert (folder / "breakdown.tex").read_text().count(r"\\") == 8
+    assert "AP on the validation split, by Ultralytics" in (folder / "report.html").read_text()
     assert len((folder / "records.jsonl").read_text().splitlines()) == 6 * 5
 
 

@@ -250,6 +250,8 @@ def test_a_program_may_leave_numbers_alone(tmp_path: Path) -> None:
     report = study.report().read_text()
     assert "better than plain" in report
     assert "images play no part" in report
+    assert "metric that the program notes, in points" in report
+    assert "by Ultralytics" not in report
     again = judge_records(study.folder)  # from plan.yaml and records.jsonl alone
     assert again.arm("good").verdict == arm.verdict
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from attngraft._core.lettering import lettered
-from attngraft.study.judging.results import ArmResult, Results
+from attngraft.study.judging.results import ArmResult, Results, Setting
 
 WIDTH = 7.6
 BASELINE = "stock"
@@ -33,7 +33,7 @@ def figures(results: Results) -> dict[str, str]:
     if any(arm.cost.latency for arm in results.arms):
         drawn["latency"] = latency_figure(results, shade)
     if results.curves:
-        drawn["curves"] = curves_figure(results.curves, shade)
+        drawn["curves"] = curves_figure(results.curves, shade, curves_label(results.setting))
     if any(results.errors.values()):
         drawn["errors"] = bars_figure(results.errors, shade, "errors", "AP50 points that it costs")
     return drawn
@@ -87,12 +87,20 @@ def latency_figure(results: Results, shade: Mapping[str, str]) -> str:
     return as_svg(figure, "latency")
 
 
-def curves_figure(curves: Mapping[str, Sequence[Sequence[float]]], shade: Mapping[str, str]) -> str:
+def curves_label(setting: Setting) -> str:
+    """Say what learning curves show: Ultralytics' AP, or what a program of the user's notes, which has no options."""
+    if setting.train:
+        return "AP on the validation split, by Ultralytics"
+    return "metric that the program notes, in points"
+
+
+def curves_figure(curves: Mapping[str, Sequence[Sequence[float]]], shade: Mapping[str, str], label: str) -> str:
     """Draw mean learning curves with the range over seeds.
 
     Args:
-        curves: AP points of each arm, ``(seeds, epochs)``.
+        curves: Points of each arm, ``(seeds, epochs)``.
         shade: The colour of each arm.
+        label: What they are points of.
     """
     figure, axes = new_figure(3.2)
     for name, rows in curves.items():
@@ -104,7 +112,7 @@ def curves_figure(curves: Mapping[str, Sequence[Sequence[float]]], shade: Mappin
         axes.plot(epochs, values.mean(0), color=shade[name], lw=1.6, ls=style, marker=marker, label=_label(name))
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
-    axes.set_ylabel("AP on the validation split, by Ultralytics")
+    axes.set_ylabel(label)
     axes.legend(frameon=False, labelcolor=INK, fontsize=8)
     return as_svg(figure, "curves")
 
