@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -45,6 +46,7 @@ def test_why_costs_are_missing_is_reported_and_they_are_measured_the_next_time(
     assert "last.pt" in note
     study.report()
     assert "Costs could not be measured: " in (store.folder / "report.md").read_text()
+    assert f"C{note[1:]}" in unescape((store.folder / "report.html").read_text())
     assert judge_records(store.folder).costs_note == note
 
     last.unlink()
