@@ -140,7 +140,7 @@ def test_types_of_errors_are_averaged_over_the_runs_that_have_them(made_study: M
 
 
 def test_a_class_that_an_arm_lacks_is_left_out_of_the_breakdown(made_study: Make, monkeypatch: Any) -> None:
-    from attngraft.study.judging.breakdown import breakdown
+    from attngraft.study.judging.breakdown import break_down
     from attngraft.study.judging.gather import gather
 
     study = made_study({**WRONG, "se@P3": 0.2}, seeds=5)
@@ -148,7 +148,7 @@ def test_a_class_that_an_arm_lacks_is_left_out_of_the_breakdown(made_study: Make
     whole = {arm: dict(evidence.breakdown(arm)) for arm in ("eca@P3", "se@P3")}
     del whole["se@P3"]["AP/green"]
     monkeypatch.setattr(type(evidence), "breakdown", lambda _, arm: whole[arm])
-    assert list(breakdown(evidence, 0.05).classes) == ["red"]
+    assert list(break_down(evidence, 0.05).classes) == ["red"]
 
 
 def test_records_of_a_search_and_of_runs_that_diverged_are_judged_as_at_home(made_study: Make) -> None:

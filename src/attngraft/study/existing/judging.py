@@ -16,7 +16,7 @@ from attngraft.coco.metrics import metric_values, parse_metric, require_classes
 from attngraft.study.existing.runs import Found
 from attngraft.study.existing.table import Numbers, left_out, require_pairs
 from attngraft.study.fixed import Fixed
-from attngraft.study.judging.breakdown import breakdown
+from attngraft.study.judging.breakdown import break_down
 from attngraft.study.judging.collect import baseline as baseline_of
 from attngraft.study.judging.collect import table
 from attngraft.study.judging.evidence import Evidence
@@ -115,7 +115,7 @@ def judge_found(found: Found, terms: Terms) -> Results:
         results,
         setting=replace(results.setting, train=found.training, batch=found.training.get("batch")),
         warnings=(*results.warnings, *left_out(found.scored, base), *found.notes),
-        breakdown=breakdown(evidence, terms.alpha),
+        breakdown=break_down(evidence, terms.alpha),
         errors=_mean_errors(_renamed(found.errors, base)),
         samples=_samples(found, base),
         classes=tuple(some.classes.tolist()),

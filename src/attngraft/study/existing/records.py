@@ -14,11 +14,11 @@ from typing import Any
 
 from attngraft._core.errors import DataError, suggest
 from attngraft.study.fixed import Fixed
-from attngraft.study.judging.breakdown import breakdown
-from attngraft.study.judging.collect import baseline, cost_of, costs_on, curves, mean_errors, read_json, setting, table
+from attngraft.study.judging.breakdown import break_down
+from attngraft.study.judging.collect import baseline, cost_of, costs_on, curves, mean_errors, setting, table
 from attngraft.study.judging.collect import is_complete as complete
 from attngraft.study.judging.evidence import criterion
-from attngraft.study.judging.gather import SEARCH, diverged, extensions, failed_runs, unpaired
+from attngraft.study.judging.gather import SEARCH, diverged, extensions, failed_runs, read_json, unpaired
 from attngraft.study.judging.numbers import Recorded, scores
 from attngraft.study.judging.reproducibility import reproducibility
 from attngraft.study.judging.results import Results, RunResult
@@ -88,7 +88,7 @@ def judge_records(folder: Path) -> Results:
         arms=tuple(arms),
         baseline=baseline(evidence, cost_of(costs, STOCK), arms),
         runs=runs,
-        breakdown=breakdown(evidence, fixed.plan.alpha),
+        breakdown=break_down(evidence, fixed.plan.alpha),
         errors={name: mean_errors(records, name) for name in names},
         curves={name: found for name in names if (found := curves(records, name))},
         reproducibility=reproducibility(records),

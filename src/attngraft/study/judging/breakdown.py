@@ -39,7 +39,7 @@ class Breakdown:
     classes: dict[str, dict[str, Cell]] = field(default_factory=dict)
 
 
-def breakdown(evidence: Evidence, alpha: float) -> Breakdown:
+def break_down(evidence: Evidence, alpha: float) -> Breakdown:
     """Return the differences of the arms that were asked for by metric, object size and class, with intervals."""
     arms = [arm.name for arm in evidence.arms if arm.kind == "arm"]
     if not arms:

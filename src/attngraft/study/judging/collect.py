@@ -14,9 +14,9 @@ import numpy as np
 
 from attngraft.coco.metrics import metric_values
 from attngraft.study.fixed import Fixed
-from attngraft.study.judging.breakdown import breakdown
+from attngraft.study.judging.breakdown import break_down
 from attngraft.study.judging.evidence import Evidence
-from attngraft.study.judging.gather import EXTENSIONS, extensions, gather
+from attngraft.study.judging.gather import EXTENSIONS, SEARCH, extensions, gather, read_json
 from attngraft.study.judging.learning import learned
 from attngraft.study.judging.reproducibility import own_version, reproducibility
 from attngraft.study.judging.results import (
@@ -37,7 +37,6 @@ SHOWN_ARMS = 3
 COSTS = "costs.json"
 CURVE = {"bbox": "metrics/mAP50-95(B)", "segm": "metrics/mAP50-95(M)"}
 """Column of a run's ``results.csv`` that is drawn, by what is compared; a user's program may call it ``metric``."""
-SEARCH = "search.json"
 
 
 def collect(store: Store, fixed: Fixed, records: Sequence[Record], others: Sequence[str] = ()) -> Results:
@@ -61,7 +60,7 @@ def collect(store: Store, fixed: Fixed, records: Sequence[Record], others: Seque
         arms=tuple(arms),
         baseline=baseline(evidence, cost_of(costs, STOCK), arms),
         runs=tuple(runs),
-        breakdown=breakdown(evidence, fixed.plan.alpha),
+        breakdown=break_down(evidence, fixed.plan.alpha),
         errors={name: mean_errors(records, name) for name in [STOCK, *(arm.name for arm in arms)] if arms},
         curves={name: found for name in [STOCK, *(arm.name for arm in arms)] if (found := curves(records, name))},
         reproducibility=reproducibility(records),
@@ -309,9 +308,3 @@ def cost_of(costs: Mapping[str, Any], arm: str) -> Cost:
 def costs_on(costs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the device and threads that costs were measured with; empty where they were not."""
     return {key: costs["environment"][key] for key in ("device", "threads")} if "environment" in costs else {}
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """Read a file of the study's folder; nothing where there is none."""
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return found

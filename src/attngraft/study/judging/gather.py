@@ -118,7 +118,7 @@ def draw_of(store: Store, fixed: Fixed, run: Matches | None) -> tuple[Draw, bool
     Raises:
         DataError: If the plan's ``group`` finds no group in the name of an image.
     """
-    search = _read(store.folder / SEARCH)
+    search = read_json(store.folder / SEARCH)
     chosen = bool(search) and not search.get("fresh_split")
     halves = chosen and bool(search.get("halves")) and fixed.plan.folds is None
     if run is None or fixed.plan.folds or not (halves or fixed.plan.group):
@@ -132,7 +132,8 @@ def draw_of(store: Store, fixed: Fixed, run: Matches | None) -> tuple[Draw, bool
     ), chosen and not halves
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
+    """Read a file of the study's folder; nothing where there is none."""
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     return found
 
