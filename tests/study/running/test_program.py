@@ -99,7 +99,7 @@ def test_a_study_of_a_program_survives_being_killed(truth: Path, slow: str, tmp_
         [sys.executable, "-m", "attngraft", "study", "resume", str(folder), "--trust", "parallel=2"]
     )
     note = store.training(hanging) / "pid"
-    until(note.is_file)
+    until(lambda: note.is_file() and note.read_text())  # it is there before it is written
     until(lambda: sum(store.has(Run(arm, 0)) for arm in fixed.arms) == 3)
     child = int(note.read_text())
     # A file that is being written has a name of its own until it is whole.
