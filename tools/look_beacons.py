@@ -26,7 +26,7 @@ def main() -> None:
     """Find the scene, and write the image and each head over it."""
     detector = watched("global")
     for scene in scenes(40):
-        image = look(detector, scene.picture, imgsz=96).images[0]
+        image = look(detector, scene.image, imgsz=96).images[0]
         heads = image.attentions[0].rows.max(2)  # (D, h)
         clear = np.flatnonzero(((heads > 0.5).sum(1) == 2) & [d.label == 0 for d in image.detections])
         if len(clear):

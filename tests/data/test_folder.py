@@ -45,7 +45,7 @@ def test_a_picture_is_its_scene_and_its_labels_are_in_range(tmp_path: Path) -> N
     for index in range(40):
         scene = beacon_scene(generator(7, 0, index), 96)
         found = cv2.imread(str(tmp_path / f"images/train/{index:05d}.png"))
-        np.testing.assert_array_equal(found[..., ::-1], scene.picture)
+        np.testing.assert_array_equal(found[..., ::-1], scene.image)
         rows = np.loadtxt(tmp_path / f"labels/train/{index:05d}.txt", ndmin=2)
         assert set(rows[:, 0]) <= {0, 1}
         corners = np.hstack([rows[:, 1:3] - rows[:, 3:] / 2, rows[:, 1:3] + rows[:, 3:] / 2])

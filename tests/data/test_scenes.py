@@ -80,7 +80,7 @@ def test_a_box_is_tight() -> None:
     for s in scenes(beacon_scene, 96, 40):
         for thing in s.things:
             left, top, right, bottom = thing.area
-            around = s.picture[top - 1 : bottom + 1, left - 1 : right + 1].astype(int)
+            around = s.image[top - 1 : bottom + 1, left - 1 : right + 1].astype(int)
             grey = (np.ptp(around, axis=2) == 0) & (around[..., 0] >= 185)
             rows, columns = np.flatnonzero(grey.any(1)), np.flatnonzero(grey.any(0))
             assert (rows[0], rows[-1], columns[0], columns[-1]) == (1, len(grey) - 2, 1, grey.shape[1] - 2)
@@ -88,13 +88,13 @@ def test_a_box_is_tight() -> None:
 
 def test_a_legend_gives_each_object_the_colour_of_its_glyph() -> None:
     for s in scenes(legend_scene, 128, 60):
-        tiles = [s.picture[:20, 32 * place : 32 * place + 32] for place in range(4)]
+        tiles = [s.image[:20, 32 * place : 32 * place + 32] for place in range(4)]
         assert sorted(_colour(s, 32 * place + 1, 1) for place in range(4)) == [0, 0, 1, 1]
         for thing in s.things:
             left, top, right, _ = thing.area
             radius = (right - left) // 2
             x, y = left + radius, top + radius - radius // 3
-            glyph = s.picture[y - 6 : y + 7, x - 6 : x + 7]
+            glyph = s.image[y - 6 : y + 7, x - 6 : x + 7]
             # The ink of a tile's glyph and of an object's is the same set of pixels when both are 13 wide.
             if radius < 14:
                 inks = [(tile[4:17, 10:23] == 35).all(2) for tile in tiles]
@@ -103,7 +103,7 @@ def test_a_legend_gives_each_object_the_colour_of_its_glyph() -> None:
 
 
 def test_the_place_of_a_glyph_tells_nothing() -> None:
-    first = [(s.picture[4:17, 10:23] == 35).all(2).tobytes() for s in scenes(legend_scene, 128, 100)]
+    first = [(s.image[4:17, 10:23] == 35).all(2).tobytes() for s in scenes(legend_scene, 128, 100)]
     counts = [first.count(glyph) for glyph in set(first)]
     assert len(counts) == 4
     assert min(counts) > 10
@@ -122,19 +122,19 @@ def test_the_pixels_are_those_of_version_1(draw: Draw, side: int, golden: str) -
     """A change here must raise `attngraft.data.folder.VERSION`; the new hash is printed by the failing assert."""
     digest = hashlib.sha256()
     for s in scenes(draw, side, 20):
-        digest.update(s.picture.tobytes() + repr((s.things, s.cue)).encode())
+        digest.update(s.image.tobytes() + repr((s.things, s.cue)).encode())
     assert digest.hexdigest()[:16] == golden
 
 
 def test_a_picture_depends_on_its_own_stream_only() -> None:
-    first = beacon_scene(generator(3, 0, 5)).picture
-    assert (beacon_scene(generator(3, 0, 5)).picture == first).all()
+    first = beacon_scene(generator(3, 0, 5)).image
+    assert (beacon_scene(generator(3, 0, 5)).image == first).all()
     for other in [(3, 0, 6), (3, 1, 5), (4, 0, 5)]:
-        assert (beacon_scene(generator(*other)).picture != first).any()
+        assert (beacon_scene(generator(*other)).image != first).any()
 
 
 def _colour(scene: Scene, x: int, y: int) -> int:
     """Return 0 where a pixel is more red than green, 1 where it is more green."""
-    red, green, _ = scene.picture[y, x].astype(int)
+    red, green, _ = scene.image[y, x].astype(int)
     assert abs(red - green) > 60
     return int(green > red)

@@ -10,4 +10,4 @@ from tests.maps.beacons import scenes, watched
 
 @pytest.fixture(scope="session")
 def seen() -> Look:
-    return look(watched("global"), [scene.picture for scene in scenes(2)], imgsz=96, scores=True)
+    return look(watched("global"), [scene.image for scene in scenes(2)], imgsz=96, scores=True)

@@ -86,17 +86,17 @@ def test_an_svg_and_a_png_follow_the_locale(seen: Look, tmp_path: Path, monkeypa
 
 
 def test_the_page_starts_in_the_language_that_was_asked_for() -> None:
-    found = look(watched("global"), scenes(1)[0].picture, imgsz=96, limit=1, language="zh")
+    found = look(watched("global"), scenes(1)[0].image, imgsz=96, limit=1, language="zh")
     data = page(found).partition('<script type="application/json" id="data">')[2].partition("</script>")[0]
     assert json.loads(data)["language"] == "zh"
     with pytest.raises(OptionError, match="look speaks language=en or language=zh, got language=fr"):
-        look(watched("global"), scenes(1)[0].picture, language="fr")
+        look(watched("global"), scenes(1)[0].image, language="fr")
 
 
 def test_the_command_says_its_verdicts_in_the_language(tmp_path: Path) -> None:
     files = [tmp_path / f"{number}.png" for number in range(2)]
     for file, scene in zip(files, scenes(2), strict=True):
-        Image.fromarray(scene.picture).save(file)
+        Image.fromarray(scene.image).save(file)
     words = ["attngraft-micro.yaml+mhsa@P3", *map(str, files), "imgsz=96", "conf=0", "limit=1", "scores=True"]
     result = CliRunner().invoke(main, ["look", *words, "language=zh", "-o", str(tmp_path / "look.svg")])
     assert result.exit_code == 0, result.output

@@ -68,7 +68,7 @@ def test_a_file_of_every_kind_and_nothing_overwritten(seen: Look, tmp_path: Path
         assert first.stat().st_size > 10_000
     with np.load(tmp_path / "look.npz") as stored:
         assert set(stored) == set(seen.arrays())
-        np.testing.assert_array_equal(stored["1/input"], scenes(2)[1].picture)
+        np.testing.assert_array_equal(stored["1/input"], scenes(2)[1].image)
     with Image.open(tmp_path / "look.png") as sheet:
         assert sheet.info["Command"] == repr(seen)
     assert f"<metadata>{repr(seen).replace('<', '&lt;')}</metadata>" in (tmp_path / "look.svg").read_text()
@@ -101,7 +101,7 @@ def test_every_task_of_stock_models(name: str) -> None:
 def test_a_gate_and_another_model_beside() -> None:
     torch.manual_seed(0)
     model = attngraft.YOLO("attngraft-micro.yaml+cbam@P3")
-    found = look(model, scenes(1)[0].picture, imgsz=96, base=watched("global"), confidence=0.0, limit=3)
+    found = look(model, scenes(1)[0].image, imgsz=96, base=watched("global"), confidence=0.0, limit=3)
     (image,) = found.images
     assert [gate.kind for gate in image.gates] == ["CBAM"]
     assert image.grafts[0].strength == 0 == image.grafts[0].gamma  # identity at the start
@@ -157,9 +157,9 @@ def test_an_image_of_one_pixel() -> None:
 
 def test_a_model_without_attention_is_refused() -> None:
     with pytest.raises(MapError, match="has no attention or gate"):
-        look(attngraft.YOLO("attngraft-micro.yaml"), scenes(1)[0].picture, imgsz=96)
+        look(attngraft.YOLO("attngraft-micro.yaml"), scenes(1)[0].image, imgsz=96)
     with pytest.raises(OptionError, match="confidence from 0 to 1"):
-        look(watched("global"), scenes(1)[0].picture, confidence=25)
+        look(watched("global"), scenes(1)[0].image, confidence=25)
 
 
 @pytest.mark.parametrize(

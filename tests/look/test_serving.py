@@ -32,7 +32,7 @@ from tests.maps.beacons import ATTENTION, scenes, tensors, watched
 
 @pytest.fixture(scope="module")
 def question() -> Question:
-    return Question.of(watched("global"), [scene.picture for scene in scenes(2)], imgsz=96)
+    return Question.of(watched("global"), [scene.image for scene in scenes(2)], imgsz=96)
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_the_pointer_asks_the_server_in_a_browser(address: str, question: Questi
 
 def test_the_command_ends_with_ctrl_c(tmp_path: Path) -> None:
     file = tmp_path / "image.png"
-    Image.fromarray(scenes(1)[0].picture).save(file)
+    Image.fromarray(scenes(1)[0].image).save(file)
     words = ["look", "attngraft-micro.yaml+mhsa@P3", str(file), "imgsz=96", "--serve"]
     command = [sys.executable, "-m", "attngraft", *words]
     heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a test run in the background ignores it

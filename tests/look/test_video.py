@@ -34,7 +34,7 @@ def read(file: Path) -> tuple[list[np.ndarray], float]:
 @pytest.fixture
 def moving(tmp_path: Path) -> Path:
     """A scene that moves by two pixels a frame, an empty frame, and the scene again."""
-    scene = scenes(1)[0].picture
+    scene = scenes(1)[0].image
     frames = [np.roll(scene, 2 * step, 1) for step in range(3)]
     return clip(tmp_path / "clip.avi", [*frames, np.full_like(scene, 90), frames[2]])
 

@@ -37,4 +37,4 @@ def scenes(count: int) -> list[Scene]:
 
 def tensors(count: int) -> Tensor:
     """Return the images of the first scenes, ``(B, 3, 96, 96)`` from 0 to 1."""
-    return torch.stack([torch.from_numpy(scene.picture).permute(2, 0, 1) for scene in scenes(count)]) / 255
+    return torch.stack([torch.from_numpy(scene.image).permute(2, 0, 1) for scene in scenes(count)]) / 255

@@ -68,7 +68,7 @@ def make() -> Arrays:
         "beacon_mass": beacon_mass(detector),
         "reach": np.array(reach(detector)),
     }
-    return arrays | {f"png{i}": _png(scenes(n + 1)[n].picture) for i, n in enumerate(SCENES)}
+    return arrays | {f"png{i}": _png(scenes(n + 1)[n].image) for i, n in enumerate(SCENES)}
 
 
 def entering(attention: nn.Module, run: Callable[[], Any]) -> Tensor:

@@ -44,7 +44,7 @@ def _of_thing(scene: Callable[[Generator, int], Scene], label: Callable[[Thing],
 
     def draw(rng: Generator, side: int) -> _Drawn:
         drawn = scene(rng, side)
-        return _Drawn(drawn.picture, [(label(thing), thing.area) for thing in drawn.things])
+        return _Drawn(drawn.image, [(label(thing), thing.area) for thing in drawn.things])
 
     return draw
 

@@ -74,12 +74,12 @@ class Scene:
     """One image and what is on it.
 
     Attributes:
-        picture: The pixels.
+        image: The pixels.
         things: The objects.
         cues: The far cues that are no objects themselves.
     """
 
-    picture: Picture
+    image: Picture
     things: tuple[Thing, ...]
     cues: tuple[Cue, ...] = ()
 

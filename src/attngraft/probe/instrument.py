@@ -223,7 +223,7 @@ def drawn(name: str, stream: int, count: int) -> Drawn:
     things = [(index, thing, scene) for index, scene in enumerate(scenes) for thing in scene.things]
     gaps = [chebyshev(t.area, s.cues[0].area) if has_distance(probe) else -1 for _, t, s in things]
     return Drawn(
-        torch.stack([torch.from_numpy(scene.picture).permute(2, 0, 1) for scene in scenes]),
+        torch.stack([torch.from_numpy(scene.image).permute(2, 0, 1) for scene in scenes]),
         torch.tensor([index for index, _, _ in things]),
         torch.tensor([thing.area for _, thing, _ in things], dtype=torch.float32),
         torch.tensor([thing.far for _, thing, _ in things]),

@@ -28,7 +28,7 @@ def images(source: str | Path | None, data: str | None, count: int) -> Iterator[
     """Yield images as OpenCV reads them."""
     if source is None and data is None:
         for index in range(count):
-            yield beacon_scene(generator(0, index)).picture[..., ::-1]
+            yield beacon_scene(generator(0, index)).image[..., ::-1]
         return
     files = _split(str(data)) if source is None else _files(Path(source))
     if not files:

@@ -64,7 +64,6 @@ class PairingLog:
     Attributes:
         file: Where it is kept.
         weights: Checksum of the initial weights outside grafts, and how many tensors that were.
-        pictures: Checksum of the training files' names and sizes, and how many there were.
         batches: Checksum of each epoch's batches, in order.
         batch: Images in a batch; Ultralytics lowers it when memory runs out.
         resumed: The epochs, counted from 0, at which a killed training went on.
@@ -77,6 +76,7 @@ class PairingLog:
 
     file: Path
     weights: tuple[str, int] = ("", 0)
+    # Checksum of the training files' names and sizes, and how many there were; files of before have this name.
     pictures: tuple[str, int] = ("", 0)
     batches: list[str] = field(default_factory=list)
     batch: int = 0

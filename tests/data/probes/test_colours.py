@@ -24,7 +24,7 @@ def test_near_patches_are_fair_coins_and_far_ones_lean_to_the_class() -> None:
     for scene in scenes("statistics")[:200]:
         (thing,) = scene.things
         for x, y, gap in patches(thing.area):
-            patch = scene.picture[y : y + 8, x : x + 8].astype(int)
+            patch = scene.image[y : y + 8, x : x + 8].astype(int)
             like = (patch[..., 1].mean() > patch[..., 0].mean()) == thing.far
             (far if gap >= GAP else near).append(like)
     assert np.mean(near) == pytest.approx(0.5, abs=0.02)
@@ -63,15 +63,15 @@ def test_neither_part_of_an_exclusive_or_tells_the_class() -> None:
 
 def test_a_beacon_scene_and_its_exclusive_or_have_the_same_pixels() -> None:
     for plain, other in zip(scenes("global")[:20], scenes("xor")[:20], strict=True):
-        assert (plain.picture == other.picture).all()
+        assert (plain.image == other.image).all()
         assert [t.near for t in plain.things] == [t.near for t in other.things]
 
 
 def test_the_dot_and_the_square_are_what_the_scene_says() -> None:
     for scene in scenes("reach")[:100]:
         box, cue = scene.things[0].area, scene.cues[0]
-        assert dot(scene.picture, box) == scene.things[0].near
-        assert dot(scene.picture, cue.area) == cue.value
-        saturated = abs(np.diff(outside(scene.picture, [box])[..., :2], axis=-1)[..., 0]) > 85
+        assert dot(scene.image, box) == scene.things[0].near
+        assert dot(scene.image, cue.area) == cue.value
+        saturated = abs(np.diff(outside(scene.image, [box])[..., :2], axis=-1)[..., 0]) > 85
         rows, columns = np.nonzero(saturated)
         assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == cue.area

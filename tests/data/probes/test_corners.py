@@ -62,10 +62,10 @@ def test_values_of_a_comparison_are_a_step_apart_and_on_the_ramp() -> None:
     for scene in scenes("comparison")[:100]:
         thing, top = scene.things[0], max(cue.value for cue in scene.cues)
         left, upper, right, bottom = thing.area
-        own = (scene.picture[(upper + bottom) // 2, (left + right) // 2, 0] - 40) / 200
+        own = (scene.image[(upper + bottom) // 2, (left + right) // 2, 0] - 40) / 200
         assert own - top == pytest.approx(STEP if thing.far else -STEP, abs=0.004)
         for cue in scene.cues:
-            assert tuple(scene.picture[cue.area.top, cue.area.left]) == ramp(cue.value)
+            assert tuple(scene.image[cue.area.top, cue.area.left]) == ramp(cue.value)
 
 
 def test_no_border_is_within_reach_in_a_far_relation() -> None:

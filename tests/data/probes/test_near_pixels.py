@@ -78,7 +78,7 @@ def test_one_pixel_that_depends_on_the_class_is_seen() -> None:
     def leaking(rng: Generator) -> Scene:
         scene = PROBES["reach"].draw(rng)
         (thing,) = scene.things
-        scene.picture[thing.area.top - 1, thing.area.left] ^= np.uint8(thing.far)
+        scene.image[thing.area.top - 1, thing.area.left] ^= np.uint8(thing.far)
         return scene
 
     def compare() -> None:
@@ -95,7 +95,7 @@ def require_twins(name: str, one: Scene, thing: Thing, twin: Scene, again: Thing
     assert again == replace(thing, far=1 - thing.far), name
     left, top, right, bottom = thing.area
     rows, columns = slice(max(0, top - GAP + 1), bottom + GAP - 1), slice(max(0, left - GAP + 1), right + GAP - 1)
-    changed = (one.picture != twin.picture).any(2)
+    changed = (one.image != twin.image).any(2)
     if name == "reach":  # whose square may be near
         square = one.cues[0].area
         changed[square.top : square.bottom, square.left : square.right] = False

@@ -35,7 +35,7 @@ def test_pixels_tell_the_class(name: str) -> None:
         found == thing.far
         for scene in scenes(name)[:200]
         for found, thing in zip(
-            DECODERS[name](scene.picture, [t.area for t in scene.things]), scene.things, strict=True
+            DECODERS[name](scene.image, [t.area for t in scene.things]), scene.things, strict=True
         )
     ]
     assert np.mean(right) >= (0.99 if name == "statistics" else 1.0)
@@ -47,7 +47,7 @@ def test_a_flip_keeps_the_classes(name: str, across: bool) -> None:
     """Training flips images both ways, so a class that a flip changes would be a wrong label."""
     for scene in scenes(name)[:60]:
         boxes = [thing.area for thing in scene.things]
-        assert DECODERS[name](*flipped(scene.picture, boxes, across=across)) == DECODERS[name](scene.picture, boxes)
+        assert DECODERS[name](*flipped(scene.image, boxes, across=across)) == DECODERS[name](scene.image, boxes)
 
 
 @pytest.mark.parametrize("name", sorted(PROBES))
@@ -90,7 +90,7 @@ def test_boxes_are_whole_and_apart(name: str) -> None:
     for scene in scenes(name)[:200]:
         boxes = [thing.area for thing in scene.things]
         everything = boxes + ([cue.area for cue in scene.cues] if name != "legend" else [])
-        assert scene.picture.shape == (PROBES[name].side,) * 2 + (3,)
+        assert scene.image.shape == (PROBES[name].side,) * 2 + (3,)
         assert all(min(box) > 0 and max(box) < PROBES[name].side for box in boxes)
         assert all(chebyshev(one, other) >= 2 for i, one in enumerate(everything) for other in everything[:i])
 
@@ -100,7 +100,7 @@ def test_the_pixels_are_those_of_version_1(name: str) -> None:
     """A change here must raise `attngraft.data.folder.VERSION`; the new hash is printed by the failing assert."""
     digest = hashlib.sha256()
     for scene in scenes(name)[:20]:
-        digest.update(scene.picture.tobytes() + repr(scene.things).encode())
+        digest.update(scene.image.tobytes() + repr(scene.things).encode())
     assert digest.hexdigest()[:16] == GOLDEN[name]
 
 
@@ -109,15 +109,15 @@ def test_an_image_depends_on_its_own_stream_only(name: str) -> None:
     draw = PROBES[name].draw
     first = draw(generator(3, 0, 5))
     again = draw(generator(3, 0, 5))
-    assert (first.picture == again.picture).all()
+    assert (first.image == again.image).all()
     assert first.things == again.things
-    assert (draw(generator(3, 0, 6)).picture != first.picture).any()
+    assert (draw(generator(3, 0, 6)).image != first.image).any()
 
 
 def test_the_control_is_the_objects_own_dot() -> None:
     for name in set(DECODERS) - {"comparison"}:
         for scene in scenes(name)[:40]:
-            assert [dot(scene.picture, t.area) for t in scene.things] == [t.near for t in scene.things]
+            assert [dot(scene.image, t.area) for t in scene.things] == [t.near for t in scene.things]
 
 
 def test_an_unknown_probe_names_the_nearest() -> None:
