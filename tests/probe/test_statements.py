@@ -47,6 +47,12 @@ def scores(one: MechanismTally) -> list[ProbeScore]:
     return found
 
 
+def ran(found: Tally, probe: str) -> list[MechanismTally]:
+    """Return the mechanisms that were run on a probe; not all were on ``relbig``."""
+    assert probe in PROBES
+    return [one for one in whole(found) if one.score(probe)]
+
+
 def of(found: Tally, mechanism: str, probe: str) -> ProbeScore:
     score = found.mechanism(mechanism).score(probe)
     assert score is not None, f"{mechanism} was not run on {probe}"
@@ -63,8 +69,7 @@ def learners(found: Tally, probe: str) -> set[str]:
     """Return who learned a probe at some seed; ``all`` means all seven."""
     if probe == "all":
         return {one.name for one in whole(found) if all(score.learned for score in scores(one))}
-    assert probe in PROBES
-    return {one.name for one in whole(found) if of(found, one.name, probe).learned}
+    return {one.name for one in ran(found, probe) if of(found, one.name, probe).learned}
 
 
 def between(found: Tally, probe: str, low: str, high: str) -> set[str]:
@@ -81,7 +86,14 @@ ANSWERS: dict[str, Callable[..., float | set[str]]] = {
     "steps": lambda found, name, probe: of(found, name, probe).steps or 0,
     "seeds": lambda found, name, probe: of(found, name, probe).seeds,
     "learned": lambda found, name, probe: of(found, name, probe).learned,
+    "ran": lambda found, probe: {one.name for one in ran(found, probe)},
     "learn": learners,
+    "lost": lambda found, near, far: {
+        one.name
+        for one in ran(found, far)
+        if 2 * of(found, one.name, near).learned >= of(found, one.name, near).seeds
+        and one.name not in learners(found, far)
+    },
     "usually": lambda found, probe: {
         one.name for one in whole(found) if 2 * of(found, one.name, probe).learned >= of(found, one.name, probe).seeds
     },

@@ -89,7 +89,7 @@ _ALL = (
     Probe(
         "relbig",
         "the same with every border out of reach",
-        "tell directions apart without padding: relative positions",
+        "tell directions apart where no padding tells places",
         far_relation_scene,
         SIDE + 2 * MARGIN,
         ("row", "column"),
