@@ -34,9 +34,7 @@ def test_pixels_tell_the_class(name: str) -> None:
     right = [
         found == thing.far
         for scene in scenes(name)[:200]
-        for found, thing in zip(
-            DECODERS[name](scene.image, [t.area for t in scene.things]), scene.things, strict=True
-        )
+        for found, thing in zip(DECODERS[name](scene.image, [t.area for t in scene.things]), scene.things, strict=True)
     ]
     assert np.mean(right) >= (0.99 if name == "statistics" else 1.0)
 
