@@ -26,6 +26,12 @@ SIZES = [(1, 1), (2, 3), (7, 5), (13, 13), (8, 20)]
 ATOL = {torch.float64: 1e-10, torch.float32: 2e-5}
 
 
+DERIVED_ONCE = frozenset(
+    ["aifi", "area_attention", "bra", "dat", "irmb", "mha", "mhsa", "non_local", "psa_attention", "psa_block", "shsa"]
+)
+"""Those on kernels, PyTorch's and ours, that have no second derivative and say so."""
+
+
 def build(name: str, channels: int = 64, **options: object) -> nn.Module:
     """Build a mechanism as the graft does, with gates and tables away from their neutral start."""
     record = zoo.mechanism(name)
@@ -262,6 +268,25 @@ class TestContract:
         assert y.isfinite().all()
         assert x.grad is not None
         assert x.grad.isfinite().all()
+
+    def test_second_derivatives_are_right_or_refused(self, name: str) -> None:
+        """Of a gradient penalty: what ``autograd.grad`` gives of gradients, against their finite differences."""
+        module = build(name, 32).double().eval()
+        x, v = torch.randn(2, 1, 32, 5, 6, dtype=torch.float64)
+
+        def gradient(at: Tensor, **options: bool) -> Tensor:
+            return torch.autograd.grad(module(at).square().sum(), at, **options)[0]
+
+        step = 1e-5
+        near = [gradient((x + sign * step * v).requires_grad_()) for sign in (1, -1)]
+        right = (near[0] - near[1]) / (2 * step)
+        given = x.clone().requires_grad_()
+        if name in DERIVED_ONCE:
+            with pytest.raises(RuntimeError, match=r"first derivatives only|_backward is not implemented"):
+                torch.autograd.grad((gradient(given, create_graph=True) * v).sum(), given)
+            return
+        (ours,) = torch.autograd.grad((gradient(given, create_graph=True) * v).sum(), given)
+        assert (ours - right).norm() < 1e-3 * right.norm()
 
     def test_is_near_double_precision_in_half_on_a_strong_map(self, name: str) -> None:
         """Of standard deviation 300, whose squares fp16 does not hold; of those whose output it does.

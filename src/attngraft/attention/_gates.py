@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from attngraft._core.checks import is_tracing, is_transformed, odd, positive
@@ -86,13 +85,13 @@ class _SharedMax(torch.autograd.Function):
         ctx.save_for_backward(x, output)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        x, maximum = ctx.saved_tensors
+        x, maximum = (saved.detach() for saved in ctx.saved_tensors)  # where the maximum lies has no derivative
         for axis in ctx.dim:
             maximum, grad = maximum.unsqueeze(axis), grad.unsqueeze(axis)
         attains = torch.eq(x, maximum, out=torch.empty_like(x))
-        return attains.mul_(grad / attains.sum(ctx.dim, keepdim=True)), None
+        share = grad / attains.sum(ctx.dim, keepdim=True)
+        return (attains * share if torch.is_grad_enabled() else attains.mul_(share)), None
 
 
 def shared_max(x: Tensor, *dim: int) -> Tensor:
