@@ -9,7 +9,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from attngraft._core.errors import DataError, PlanError
+from attngraft._core.errors import DataError, OutputError, PlanError
 from attngraft.probe.instrument import Instrument
 from attngraft.probe.ledger import Ledger, ProbeRunStatus, status_schema
 from tests.probe.conftest import Make
@@ -82,6 +82,14 @@ def test_a_folder_is_of_one_instrument(tmp_path: Path) -> None:
         kept.instrument()
     with pytest.raises(PlanError, match="holds no probes; begin with"):
         Ledger(tmp_path / "none").instrument()
+
+
+@pytest.mark.parametrize("name", ["records.jsonl", "report.md", "figure.png"])
+def test_a_folder_with_files_of_the_users_is_not_filled(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(OutputError, match=f"holds {name}, which is of no probes"):
+        ledger(tmp_path).open(Instrument())
+    assert [file.name for file in tmp_path.iterdir()] == [name]
 
 
 def test_the_status_keeps_to_its_schema(tmp_path: Path) -> None:

@@ -29,6 +29,9 @@ from attngraft.probe.instrument import Instrument, ProbeRecord, ProbeRun
 RECORDS = "records.jsonl"
 INSTRUMENT = "instrument.json"
 STATUS = "status.json"
+WRITTEN = (RECORDS, STATUS, "report.md", "report.json", "figure.png")
+"""What probes write into their folder, beside the settings of the instrument."""
+
 SCHEMA = "attngraft.probe_status/1"
 
 _RECORD = TypeAdapter(ProbeRecord)
@@ -98,11 +101,17 @@ class Ledger:
 
         Raises:
             PlanError: If the folder holds runs of another instrument; names what differs.
-            OutputError: If it cannot be written.
+            OutputError: If it cannot be written, or the folder holds files of the same names that are no probes.
         """
         file = self.folder / INSTRUMENT
         wanted = json.loads(json.dumps(asdict(instrument)))
         if not file.is_file():
+            strange = [name for name in WRITTEN if (self.folder / name).exists()]
+            if strange:
+                raise OutputError(
+                    f"{self.folder} holds {strange[0]}, which is of no probes, and they would write over it; name "
+                    "another folder with output="
+                )
             write_text(file, json.dumps(wanted, indent=1) + "\n")
             return
         before = self.instrument()

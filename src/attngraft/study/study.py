@@ -24,6 +24,7 @@ from attngraft.study.plan import STOCK, Plan, load
 from attngraft.study.relocating import relocate, require_files
 from attngraft.study.running.costs import measure_costs
 from attngraft.study.running.engines import Engine, Local, Ray
+from attngraft.study.running.folds import require_groups
 from attngraft.study.running.lock import alone
 from attngraft.study.running.program import require_word
 from attngraft.study.running.records import Record, Run, Store
@@ -36,6 +37,12 @@ if TYPE_CHECKING:
     from attngraft.study.running.forecast import Forecast
 
 EngineName = Literal["local", "ray"]
+
+WRITTEN = (
+    "costs.json", "damaged", "folds", "records", "records.jsonl", "report.html", "report.md", "results.json",
+    "runs", "status.json", "table.tex",
+)  # fmt: skip
+"""What a study writes into its folder, beside its plan."""
 
 
 class Study:
@@ -113,12 +120,17 @@ class Study:
         if self.plan.command is not None:
             if not self.plan.own_metric and not Path(self.plan.data).is_file():
                 raise DataError(f"the ground truth {self.plan.data} is not there; name a JSON file in COCO's format")
+            if self.plan.group is not None and not self.plan.own_metric:
+                require_groups(self.plan)
             return
         from attngraft.yolo.options import check_data
 
         names = check_data(self.plan.data, *(("train", "val") if self.plan.folds else ("train", self.plan.split)))
         if names:
             require_classes(self.plan.metric, names)
+
+        if self.plan.group is not None or self.plan.folds is not None:
+            require_groups(self.plan)
 
     def _settled(self) -> Fixed:
         from attngraft.study.running.controls import settle
@@ -239,7 +251,16 @@ class Study:
         return all_runs(self.store, self.fixed())
 
     def _fix(self, fixed: Fixed) -> None:
-        """Write the plan, unless it is written."""
+        """Write the plan, unless it is written.
+
+        Raises:
+            OutputError: If the folder holds something else that a study would write over.
+        """
+        strange = [] if self.begun else [name for name in WRITTEN if (self.store.folder / name).exists()]
+        if strange:
+            raise OutputError(
+                f"{self.folder} holds {strange[0]}, which is of no study and would be written over; name another folder"
+            )
         if not self.begun or Fixed.read(self.store.folder) != fixed:
             fixed.write(self.store.folder)
 

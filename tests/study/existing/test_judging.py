@@ -117,6 +117,11 @@ def test_a_judgement_overwrites_nothing_but_itself(tmp_path: Path) -> None:
     (tmp_path / "mine" / "thesis.tex").write_text("")
     with pytest.raises(OutputError, match="holds something else"):
         write_judgement(results, tmp_path / "mine")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "results.json").write_text('{"mine": 1}')
+    with pytest.raises(OutputError, match="holds something else"):
+        write_judgement(results, tmp_path / "other")
+    assert (tmp_path / "other" / "results.json").read_text() == '{"mine": 1}'
 
 
 def test_terms_that_cannot_be_say_why() -> None:

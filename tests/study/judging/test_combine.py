@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 from scipy import stats
 
-from attngraft._core.errors import DataError
+from attngraft._core.errors import DataError, OutputError
 from attngraft.cli.main import main
 from attngraft.study.existing.judging import Terms, judge_numbers
 from attngraft.study.judging.bootstrap import Resampled
@@ -169,6 +169,10 @@ def test_the_report_of_a_combination(tmp_path: Path) -> None:
     assert 'id="forest"' in text
     assert sentences(combine(studies))[0] in (tmp_path / "combined.md").read_text()
     jsonschema.validate(json.loads((tmp_path / "combined.json").read_text()), schema())
+    assert write_combined(combine(studies), tmp_path) == page, "its own files are written again"
+    (tmp_path / "combined.json").write_text('{"mine": 1}')
+    with pytest.raises(OutputError, match="holds something else than a combination"):
+        write_combined(combine(studies), tmp_path)
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from attngraft.study.judging.collect import table
 from attngraft.study.judging.evidence import Evidence
 from attngraft.study.judging.numbers import Numbered
 from attngraft.study.judging.reproducibility import Reproducibility, own_version
-from attngraft.study.judging.results import FILE, Cost, Results, RunResult, Setting
+from attngraft.study.judging.results import Cost, Results, RunResult, Setting
 from attngraft.study.judging.samples import disagreements
 from attngraft.study.plan import STOCK, Arm, Plan, Split, check_fields
 from attngraft.study.reporting.report import Conclusion, write_report
@@ -133,7 +133,7 @@ def write_judgement(results: Results, folder: Path | None) -> Conclusion:
         OutputError: If the folder holds something else.
     """
     folder = folder or free_path(Path("judged"))
-    if folder.exists() and any(folder.iterdir()) and not ((folder / FILE).is_file() and not _study(folder)):
+    if folder.exists() and any(folder.iterdir()) and not (Results.are_in(folder) and not _study(folder)):
         raise OutputError(f"{folder} holds something else than a judgement; name another folder with -o")
     concluded = write_report(results, folder)
     results.save(folder)

@@ -301,6 +301,15 @@ class Results:
         return {"schema": SCHEMA, **json.loads(adapter().dump_json(self))}
 
     @classmethod
+    def are_in(cls, folder: Path) -> bool:
+        """Tell whether a folder holds what `save` wrote."""
+        try:
+            cls.load(folder / FILE)
+        except (DataError, OSError):
+            return False
+        return True
+
+    @classmethod
     def load(cls, file: Path) -> Results:
         """Read a file that `save` wrote.
 

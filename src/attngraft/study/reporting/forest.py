@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attngraft._core.errors import MissingExtraError
+from attngraft._core.errors import MissingExtraError, OutputError
 from attngraft._core.files import write_text
 from attngraft.study.judging.combine import SCHEMA, Combined
 from attngraft.study.reporting.formatting import between, signed
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FILES = ("combined.md", "combined.html")
+NUMBERS = "combined.json"
 Z = 1.96
 
 
@@ -29,7 +30,10 @@ def write_combined(combined: Combined, folder: Path) -> Path:
 
     Raises:
         MissingExtraError: If jinja2 or matplotlib is not installed.
+        OutputError: If the folder holds something else.
     """
+    if folder.exists() and any(folder.iterdir()) and not _is_combination(folder / NUMBERS):
+        raise OutputError(f"{folder} holds something else than a combination; name another folder with -o")
     templates = environment()
     try:
         figure = forest(combined)
@@ -38,8 +42,15 @@ def write_combined(combined: Combined, folder: Path) -> Path:
     content = {"combined": combined, "figure": figure, "sentences": sentences(combined)}
     for name in FILES:
         write_text(folder / name, templates.get_template(f"{name}.j2").render(content))
-    write_text(folder / "combined.json", json.dumps({"schema": SCHEMA, **asdict(combined)}, indent=1))
+    write_text(folder / NUMBERS, json.dumps({"schema": SCHEMA, **asdict(combined)}, indent=1))
     return folder / "combined.html"
+
+
+def _is_combination(file: Path) -> bool:
+    try:
+        return bool(json.loads(file.read_text(encoding="utf-8"))["schema"] == SCHEMA)
+    except (OSError, ValueError, RecursionError, TypeError, KeyError):
+        return False
 
 
 def sentences(combined: Combined) -> list[str]:
