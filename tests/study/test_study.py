@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from filelock import FileLock
 
-from attngraft._core.errors import OutputError, PlanError
+from attngraft._core.errors import DataError, OutputError, PlanError
 from attngraft._core.progress import Silent
 from attngraft.cli.main import main
 from attngraft.study.plan import Plan
@@ -199,3 +199,41 @@ def test_latency_is_matched_on_images_of_as_many_channels_as_the_data_have(gray_
     assert next(built.parameters()).shape[1] == 1
     assert [type(part).__name__ for part in built.modules() if type(part).__name__ == "MHSA"] == ["MHSA"]
     assert next(network("attngraft-micro.yaml", data_channels("x.yaml")).parameters()).shape[1] == 3
+
+
+def test_a_folder_with_files_of_the_users_is_not_filled(tmp_path: Path, tiny_data: str) -> None:
+    """A run begins by removing what stands in its folder, which may be a user's own run."""
+    mine = tmp_path / "project" / "runs" / "stock" / "s0" / "weights" / "best.pt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    study = Study(folder=tmp_path / "project", **{**TINY, "data": tiny_data, "arms": "eca@P3"})
+    for begin in (study.prepare, study.run):
+        with pytest.raises(OutputError, match=r"project holds runs, which is of no study.*name another folder"):
+            begin()
+    assert mine.read_text() == "mine"
+    assert not study.begun
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"group": r"(patient\d+)_"}, r"the image .*\.png has no group by group: \(patient"),
+        ({"group": r"(\d)\d*\.png"}, "puts all 8 images into one group.*correct the expression"),
+        ({"folds": 2, "group": "(.)", "seeds": 2}, "2 folds need as many images or groups of images, got 1"),
+    ],
+    ids=str,
+)
+def test_groups_that_do_not_fit_are_said_before_anything_is_trained(
+    keys: dict[str, Any], message: str, tiny_data: str, tmp_path: Path
+) -> None:
+    study = Study(folder=tmp_path / "study", **{**TINY, "data": tiny_data, "arms": "eca@P3", **keys})
+    for ask in (study.forecast, study.prepare):
+        with pytest.raises(DataError, match=message):
+            ask()
+    assert not study.begun
+
+
+def test_one_mechanism_under_two_names_is_one_arm(tiny_data: str) -> None:
+    plan = Plan.of({**TINY, "data": tiny_data, "arms": ["se@P3", "SEAttention@P3"]})
+    with pytest.raises(PlanError, match=r"se@P3 and SEAttention@P3 are the same arm, attngraft-micro\.yaml\+se@P3"):
+        settle(plan)

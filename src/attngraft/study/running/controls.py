@@ -15,6 +15,7 @@ from dataclasses import replace
 
 import torch
 
+from attngraft._core.errors import PlanError
 from attngraft.measure import latency
 from attngraft.study.fixed import Fixed
 from attngraft.study.plan import Arm, Plan
@@ -34,8 +35,15 @@ def settle(plan: Plan) -> Fixed:
 
     Args:
         plan: The plan.
+
+    Raises:
+        PlanError: If two arms are one under two names, which would be trained and counted twice.
     """
     arms = plan.recipes()
+    named: dict[str, str] = {}
+    for arm in arms:
+        if arm.kind == "arm" and plan.command is None and (first := named.setdefault(arm.model, arm.name)) != arm.name:
+            raise PlanError(f"{first} and {arm.name} are the same arm, {arm.model}; name it once")
     if "conv" not in plan.controls or plan.command is not None:
         return Fixed(plan, tuple(arms))
     controls: dict[str, Arm] = {}

@@ -18,6 +18,7 @@ from filelock import FileLock
 
 from attngraft._core.errors import DataError
 from attngraft._core.files import link_or_copy, write_text
+from attngraft.coco.files import read_json
 from attngraft.study.plan import Plan
 
 OWN_PLACES = ("path", "train", "val", "test", "minival", "masks_dir", "download", "yaml_file")
@@ -76,6 +77,33 @@ def groups(names: Sequence[str], group: str | None) -> list[str]:
     return [match[1] for match in found if match]
 
 
+def require_groups(plan: Plan) -> None:
+    """Require that a plan's images can be dealt and drawn by groups, before anything is trained on them.
+
+    Args:
+        plan: One with ``group`` or ``folds``.
+
+    Raises:
+        DataError: If a name has no group, or there are too few groups for the folds, or for an error of the images.
+    """
+    if plan.command is not None:
+        files = [str(image["file_name"]) for image in read_json(Path(plan.data), dict).get("images", [])]
+        names = [Path(file).name for file in files]
+    elif plan.folds is not None:
+        _dealt(plan)
+        return
+    else:
+        from attngraft.yolo.splits import split_images
+
+        names = [path.name for path in split_images(plan.data, plan.split)]
+    units = set(groups(names, plan.group))
+    if len(units) == 1 and len(names) > 1:
+        raise DataError(
+            f"group: {plan.group} puts all {len(names)} images into one group, and how much hangs on the images takes "
+            "two or more to tell; correct the expression"
+        )
+
+
 def fold_data(plan: Plan, folder: Path, seed: int) -> str:
     """Lay out the fold of a seed, and return its ``data.yaml``; the plan's own data where it has no folds.
 
@@ -114,8 +142,8 @@ def before_fold(name: str) -> str:
     return name.partition("-")[2]
 
 
-def _lay_out(plan: Plan, home: Path, fold: int) -> None:
-    from attngraft.yolo.host import read_data
+def _dealt(plan: Plan) -> tuple[list[Path], list[int]]:
+    """Return the images of the training and validation splits, and the fold of each."""
     from attngraft.yolo.splits import split_images
 
     assert plan.folds is not None
@@ -124,7 +152,13 @@ def _lay_out(plan: Plan, home: Path, fold: int) -> None:
     if len(set(names)) < len(names):
         root = os.path.commonpath(images)  # not the whole path: a fold is the same in every place
         names = [path.relative_to(root).as_posix() for path in images]
-    folds = deal([path.name for path in images] if plan.group else names, plan.folds, plan.group)
+    return images, deal([path.name for path in images] if plan.group else names, plan.folds, plan.group)
+
+
+def _lay_out(plan: Plan, home: Path, fold: int) -> None:
+    from attngraft.yolo.host import read_data
+
+    images, folds = _dealt(plan)
     for number, (image, its) in enumerate(zip(images, folds, strict=True)):
         split = "val" if its == fold else "train"
         own = in_fold(number, image.name)
