@@ -110,6 +110,21 @@ class TestMessages:
         (tmp_path / "a.yaml").write_bytes(b"\xef\xbb\xbfa: 1")
         assert read_yaml(tmp_path / "a.yaml") == {"a": 1}
 
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [("a: 1\nb: 2\na: 3\n", "the key a twice, again at line 3"), ("b: [{c: 1, c: 2}]", "the key c twice")],
+    )
+    def test_a_key_that_stands_twice_is_refused_where_it_would_be_lost(
+        self, text: str, message: str, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "plan.yaml"
+        file.write_text(text)
+        assert read_yaml(file), "as PyYAML and Ultralytics read it"
+        with pytest.raises(PlanError, match=message):
+            read_yaml(file, error=PlanError, once=True)
+        file.write_text("a: &x {c: 1}\nb: *x\nd: {c: 2}\n")
+        assert read_yaml(file, once=True) == {"a": {"c": 1}, "b": {"c": 1}, "d": {"c": 2}}
+
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(), lambda v: st.lists(v) | st.dictionaries(st.text(), v)

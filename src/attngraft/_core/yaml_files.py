@@ -30,12 +30,13 @@ _UNREADABLE = (yaml.YAMLError, ValueError, TypeError, AttributeError, OverflowEr
 """What PyYAML raises over text that is no YAML; the built-in ones over a date or a number that cannot be."""
 
 
-def read_yaml(file: Path, *, error: type[AttngraftError] = DataError) -> Any:
+def read_yaml(file: Path, *, error: type[AttngraftError] = DataError, once: bool = False) -> Any:
     """Read a YAML file as plain data.
 
     Args:
         file: The file.
         error: What to raise where it cannot be read; takes a message.
+        once: Whether to refuse a key that stands twice in a mapping, of which PyYAML and Ultralytics keep the last.
 
     Returns:
         Dicts, lists, strings, numbers, dates, booleans and None; None for an empty file.
@@ -58,7 +59,11 @@ def read_yaml(file: Path, *, error: type[AttngraftError] = DataError) -> Any:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as problem:
         raise error(f"{file} is not in UTF-8 (byte {problem.start}); save it as UTF-8") from problem
-    return parse_yaml(text, name=str(file), error=error)
+    values = parse_yaml(text, name=str(file), error=error)
+    if once and (key := _repeated_key(yaml.compose(text, _LOADER))):
+        line = key.start_mark.line + 1
+        raise error(f"{file} has the key {key.value} twice, again at line {line}; keep one of them")
+    return values
 
 
 def parse_yaml(text: str, *, name: str, error: type[AttngraftError] = DataError) -> Any:
@@ -85,6 +90,20 @@ def parse_yaml(text: str, *, name: str, error: type[AttngraftError] = DataError)
         if isinstance(problem, AttngraftError):
             raise
         raise error(f"{name} is not valid YAML{_where(problem)}; {_advice(text, problem)}") from problem
+
+
+def _repeated_key(node: yaml.Node | None) -> yaml.ScalarNode | None:
+    """Return the first key that repeats one of its mapping."""
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    return key
+                seen.add(key.value)
+    inside = node.value if isinstance(node, yaml.CollectionNode) else []
+    parts = (part for one in inside for part in (one if isinstance(one, tuple) else [one]))
+    return next((found for part in parts if (found := _repeated_key(part))), None)
 
 
 def _excess(text: str) -> str | None:

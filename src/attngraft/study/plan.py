@@ -389,7 +389,7 @@ def load(file: Path) -> dict[str, Any]:
     Raises:
         PlanError: If it cannot be read, or holds something else.
     """
-    values = read_yaml(file, error=PlanError)
+    values = read_yaml(file, error=PlanError, once=True)
     if not isinstance(values, dict):
         raise PlanError(f"{file} holds no plan; it needs keys such as data: and arms:")
     return values
