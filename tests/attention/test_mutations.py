@@ -49,7 +49,7 @@ MUTATIONS = [
     Mutation("eca", "kernel fixed", "= adaptive_kernel_size(channels) if kernel_size is None else kernel_size", "= 3"),
     Mutation("se", "max for mean", "x.mean((2, 3))", "x.amax((2, 3))"),
     Mutation("se", "batch mixed", "x.mean((2, 3))", "x.mean((0, 2, 3)).expand(x.shape[:2])"),
-    Mutation("se", "bias added", "channels // reduction, bias=bias", "channels // reduction, bias=True"),
+    Mutation("se", "bias added", "channels, hidden, bias=bias", "channels, hidden, bias=True"),
     Mutation("se", "residual added", "return x * self", "return x + x * self"),
     Mutation("se", "relu dropped", ".relu()", ""),
     Mutation("mhsa", "scale dropped", "(self.channels // self.heads) ** -0.5 if self.scale else 1.0", "1.0"),
