@@ -88,9 +88,8 @@ def _stand_out(x: Tensor, degrees: int, e_lambda: float, *, in_place: bool) -> t
     """
     single = torch.promote_types(x.dtype, torch.float32)
     distance = x - x.mean((2, 3), keepdim=True)
-    deviation = (
-        torch.linalg.vector_norm(distance, dim=(2, 3), keepdim=True, dtype=single) / degrees**0.5
-    )  # (B, C, 1, 1)
+    norm = torch.linalg.vector_norm(distance, dim=(2, 3), keepdim=True, dtype=single)  # (B, C, 1, 1)
+    deviation = norm / degrees**0.5
     inverse = (0.5 * (deviation.square() + e_lambda).rsqrt()).to(x.dtype)
     if not in_place:
         scaled = distance * inverse

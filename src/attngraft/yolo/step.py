@@ -127,7 +127,7 @@ def network(recipe: str | Path, channels: int | None = None) -> nn.Module:
     Args:
         recipe: A recipe or a checkpoint.
         channels: Of the images that it is to take; None takes what it has. Where it has others, it is built anew as
-            training does, and its weights are random.
+            a training run does, and its weights are random.
     """
     model: Any = YOLO(recipe).model
     if channels is not None and channels != model.yaml.get("channels", 3):

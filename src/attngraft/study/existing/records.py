@@ -6,13 +6,13 @@ images there are then plays no part, and the report says so.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from attngraft._core.errors import DataError, suggest
+from attngraft._core.json_text import parse_json
 from attngraft.study.fixed import Fixed
 from attngraft.study.judging.breakdown import break_down
 from attngraft.study.judging.collect import baseline, cost_of, costs_on, curves, mean_errors, setting, table
@@ -119,12 +119,12 @@ def read_records(file: Path) -> tuple[list[Record], list[dict[str, Any]]]:
     failures: list[dict[str, Any]] = []
     for number, line in enumerate(lines, 1):
         try:
-            values: dict[str, Any] = json.loads(line)
+            values: dict[str, Any] = parse_json(line)
             if "error" in values:
                 failures.append({"arm": values["arm"], "seed": int(values["seed"]), "error": str(values["error"])})
             else:
                 found.append(Record.of({key: value for key, value in values.items() if key in known}))
-        except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise DataError(f"{file}, line {number} is no record of a run") from error
     if not found:
         raise DataError(f"{file} has no records")

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from attngraft._core.archive import DAMAGED_ARRAYS
 from attngraft._core.errors import OutputError
 from attngraft._core.files import write_whole
 from attngraft.coco.matches import Matches
 from attngraft.study.judging.bootstrap import Draw, Resampled, resample
-from attngraft.study.running.records import UNREADABLE
 
 FORMAT = 1
 
@@ -75,5 +75,5 @@ def _read(file: Path) -> Resampled | None:
             return Resampled(
                 kept["observed"], kept["resampled"], int(images), effective=effective, correction=correction
             )
-    except UNREADABLE:
+    except DAMAGED_ARRAYS:
         return None

@@ -18,6 +18,7 @@ from pydantic import ConfigDict, TypeAdapter
 
 from attngraft._core.errors import DataError
 from attngraft._core.files import write_text
+from attngraft._core.json_text import parse_json
 from attngraft._core.schemas import json_schema
 from attngraft.study.judging.breakdown import Breakdown
 from attngraft.study.judging.reproducibility import Reproducibility
@@ -317,10 +318,10 @@ class Results:
             DataError: If it is none, or of another format.
         """
         try:
-            values = json.loads(file.read_text(encoding="utf-8"))
+            values = parse_json(file.read_text(encoding="utf-8"))
             found = values.pop("schema", None)
             results = adapter().validate_python(values) if found == SCHEMA else None
-        except (ValueError, AttributeError, TypeError, RecursionError) as error:
+        except (ValueError, AttributeError, TypeError) as error:
             raise DataError(f"{file} holds no results of a study; write it again: attngraft study report") from error
         if results is None:
             raise DataError(f"{file} is of the form {found!r}, and this release reads {SCHEMA!r}")

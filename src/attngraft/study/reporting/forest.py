@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from attngraft._core.errors import MissingExtraError, OutputError
 from attngraft._core.files import write_text
+from attngraft._core.json_text import parse_json
 from attngraft.study.judging.combine import SCHEMA, Combined
 from attngraft.study.reporting.formatting import between, signed
 from attngraft.study.reporting.report import environment
@@ -48,8 +49,8 @@ def write_combined(combined: Combined, folder: Path) -> Path:
 
 def _is_combination(file: Path) -> bool:
     try:
-        return bool(json.loads(file.read_text(encoding="utf-8"))["schema"] == SCHEMA)
-    except (OSError, ValueError, RecursionError, TypeError, KeyError):
+        return bool(parse_json(file.read_text(encoding="utf-8"))["schema"] == SCHEMA)
+    except (OSError, ValueError, TypeError, KeyError):
         return False
 
 
