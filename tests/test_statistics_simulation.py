@@ -29,6 +29,7 @@ QUICK = (
     "extension | seeds: fixed 5, extended to 10 | image sd: 0.2 | arms: 1",
     "gatekeeping | arms: 3 | real: one | convolutions: as good | seeds: looks 3-15",
     "few images | images: 100 in 20 groups | seeds: fixed 5 | rule: shipped",
+    "rounded numbers | step: 0.1 | sd: 0.1 | effect: 0.0 | seeds: fixed 2 | rule: shipped",
     "search | image sd: 0.8 | confirmed on: half",
     "power of a fixed plan | sd: 0.3 | effect: 0.5",
 )
@@ -91,6 +92,12 @@ def test_with_extensions_at_full_alpha_the_simulation_fails(
 def test_without_effective_images_the_simulation_fails(simulate: ModuleType) -> None:
     row = next(c for c in simulate.cells() if "images: 100 in 10 groups | seeds: fixed 5 | rule: normal" in c.key)
     assert row.run(STUDIES)["false better or worse"][0] > 0.1
+
+
+def test_with_rounding_ignored_the_simulation_fails(simulate: ModuleType) -> None:
+    key = "rounded numbers | step: 0.1 | sd: 0.1 | effect: 0.0 | seeds: fixed 2 | rule: rounding ignored"
+    row = next(c for c in simulate.cells() if c.key == key)
+    assert row.run(STUDIES)["false verdict"][0] > 0.08
 
 
 def test_rows_are_kept_and_interrupted_runs_go_on(

@@ -92,6 +92,21 @@ def false_verdicts(world: World, effects: tuple[float, ...], plan: Plan, sesoi: 
     return measure
 
 
+def rounded(world: World, effect: float, plan: Plan, sesoi: float, *, careful: bool = True) -> Measure:
+    """Verdicts on one arm from numbers that were rounded; ``careful=False`` judges as if they were not."""
+
+    def measure(rng: np.random.Generator, studies: int) -> Measured:
+        pairs = world.runs(rng, studies, (effect,), plan.seeds)
+        found = judged(plan, pairs if careful else replace(pairs, rounded=0.0), sesoi).decision.outcome[:, 0]
+        return {
+            "false verdict": np.isin(found, (BETTER, WORSE)) if effect == 0 else (found == WORSE) | (found == EQUAL),
+            "better": found == BETTER,
+            "no difference": found == EQUAL,
+        }
+
+    return measure
+
+
 def false_equality(world: World, arms: int, plan: Plan, sesoi: float) -> Measure:
     """`no difference` of arms whose effect is the SESOI, an arm."""
 

@@ -139,6 +139,12 @@ PARTS: dict[str, str] = {
         "False verdicts without an effect where the image part (sd 0.3) is estimated from few images, from rare "
         "classes, or from images that come in groups; with effective images and the correction, and without."
     ),
+    "rounded numbers": (
+        "One arm whose numbers, and the baseline's, were rounded to a step before they were judged, as a table of AP "
+        "to one decimal is (SESOI 0.5). Equal differences show no spread then, though there is one. False verdicts are "
+        "`better` and `worse` without an effect, and `worse` and `no difference` with one of the SESOI or twice that; "
+        "at most 5 % is promised, and the rule that takes the numbers as they stand is beside it."
+    ),
     "search": (
         "Two winners of a search over nine candidates without an effect, confirmed on the images that chose them "
         "(no verdict is given), on the other half of them, or on a fresh split. The estimate is the mean of both "
@@ -252,6 +258,17 @@ def _images() -> Iterator[Cell]:
                     labels = {"image sd": image_sd, "effect": effect, "folds": count or "none", "seeds": title}
                     measure = m.folds(effect, image_sd, count, DESIGNS[title], SESOI)
                     yield Cell("folds", labels, measure, 10000, "false verdicts", most=0.05)
+    for step, sd in ((0.1, 0.03), (0.1, 0.1), (0.1, 0.3), (1.0, 0.3), (1.0, 1.0)):
+        for effect in (0.0, SESOI, 2 * SESOI):
+            for title in ("fixed 2", "fixed 3", "fixed 5", "looks 3-15"):
+                for careful in (True, False):
+                    world = World(arm_sd=sd, baseline_sd=sd, rounded=step)
+                    rule = "shipped" if careful else "rounding ignored"
+                    labels = {"step": step, "sd": sd, "effect": effect, "seeds": title, "rule": rule}
+                    plan = DESIGNS.get(title) or m.once(2)
+                    measure = m.rounded(world, effect, plan, SESOI, careful=careful)
+                    promised = {"promised": "false verdict", "most": 0.05} if careful else {}
+                    yield Cell("rounded numbers", labels, measure, 20000, **promised)
     scenes = {
         "20": m.Scenes((20,)),
         "50": m.Scenes((50,)),

@@ -86,6 +86,7 @@ class World:
         equal_means: Whether an arm's other runs make up for what it loses, so that the expected AP are equal.
         lost: Chance that a run is missing because the machine failed.
         wild: How many of the arms have ``arm_sd``; the others have the baseline's. None for all.
+        rounded: Step that the numbers of all runs are rounded to before they are judged; 0 for none.
     """
 
     arm_sd: float = SD
@@ -99,6 +100,7 @@ class World:
     equal_means: bool = False
     lost: float = 0.0
     wild: int | None = None
+    rounded: float = 0.0
 
     def runs(self, rng: np.random.Generator, studies: int, effects: tuple[float, ...], seeds: int) -> Pairs:
         """Make studies whose arms have these effects, failures apart."""
@@ -115,7 +117,9 @@ class World:
             arm, baseline = arm + images[:, 1:], baseline + images[:, :1]
         if self.lost:
             arm, baseline = _without_lost(arm, baseline, rng, self.lost)
-        return Pairs(arm, baseline, self.image_sd**2)
+        if self.rounded:
+            arm, baseline = ((runs / self.rounded).round() * self.rounded for runs in (arm, baseline))
+        return Pairs(arm, baseline, self.image_sd**2, rounded=self.rounded)
 
 
 def _without_lost(arm: Floats, baseline: Floats, rng: np.random.Generator, lost: float) -> tuple[Floats, Floats]:

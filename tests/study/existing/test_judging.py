@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from attngraft.cli.main import main
 from attngraft.measure import parameters
 from attngraft.study.existing.judging import Terms, judge_found, judge_numbers, write_judgement
 from attngraft.study.existing.runs import numbered, read_predictions, read_run_folders
-from attngraft.study.judging.results import Results
+from attngraft.study.judging.results import ArmResult, Results
 from attngraft.study.reporting.words import headline
 from attngraft.study.study import Study
 
@@ -99,6 +100,27 @@ def test_numbers_are_judged_by_student(tmp_path: Path) -> None:
         assert "latency" not in text.lower()
     assert {line.count("|") for line in markdown.splitlines() if line.startswith("|")} == {8}
     assert {line.count("&") for line in table.splitlines() if line.endswith(r"\\")} == {5}
+
+
+def test_equal_differences_of_rounded_numbers_are_no_certainty() -> None:
+    """Two seeds to one decimal: by chance alone every ninth such table showed a difference with p = 0."""
+
+    def judged(seeds: int, step: float) -> ArmResult:
+        base = {seed: 40 + step * seed for seed in range(seeds)}
+        numbers = {"stock": base, "arm": {seed: base[seed] + 3 * step for seed in base}}
+        return judge_numbers(numbers, "t", Terms(sesoi=0.5)).arms[0]
+
+    two = judged(2, 0.1)
+    assert two.verdict is not None
+    assert two.verdict.outcome == "undecided"
+    assert two.verdict.p_difference == pytest.approx(2 * stats.t.sf(0.3 / (0.1 / math.sqrt(12)), 1))
+    assert two.interval == pytest.approx((-0.0668, 0.6668), abs=1e-4)
+    assert two.estimate.seed_sd == pytest.approx(0.1 / math.sqrt(6))
+    five = judged(5, 0.1)
+    assert five.verdict is not None
+    assert five.verdict.outcome == "better"
+    assert five.verdict.p_difference == pytest.approx(2 * stats.t.sf(0.3 / (0.1 / math.sqrt(30)), 4))
+    assert math.isfinite(five.interval[1])
 
 
 def test_where_nothing_was_learned_the_sentence_gives_no_numbers() -> None:

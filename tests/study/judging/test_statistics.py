@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from statsmodels.stats.power import TTestPower
 
 from attngraft.study import Estimate, Resampled, estimate, power, seeds_for
 from attngraft.study.judging.bootstrap import image_weights
-from attngraft.study.judging.statistics import gatekeep, halve, holm, probability, quantile
+from attngraft.study.judging.statistics import gatekeep, halve, holm, probability, quantile, rounding, rounding_variance
 
 
 def seeds_only(*differences: float) -> Resampled:
@@ -61,6 +62,27 @@ def test_folds_leave_the_overlap_of_their_training_sets_in_the_error() -> None:
     now = estimate(seeds_only(*differences), overlap=1 / 4)
     assert now.error == pytest.approx(np.std(differences, ddof=1) * math.sqrt(1 / 5 + 1 / 4))  # Nadeau and Bengio
     assert now.image_sd == 0
+
+
+def test_rounding_leaves_its_variance_in_differences() -> None:
+    rng = np.random.default_rng(0)
+    exact = rng.normal(40, 3, (2, 200_000))
+    for step in (1.0, 0.1):
+        rounded = (exact / step).round() * step
+        assert rounding(rounded[0]) == step
+        error = (rounded[0] - rounded[1]) - (exact[0] - exact[1])
+        assert np.var(error) == pytest.approx(rounding_variance(step), rel=0.02)
+    assert rounding(exact[0]) == 0
+    assert rounding([40.25, math.nan, 39.1]) == 0.01
+    assert rounding([math.nan]) == 0
+
+
+def test_a_spread_that_rounding_hid_is_not_taken_for_none() -> None:
+    now = estimate(replace(seeds_only(0.3, 0.3), rounded=0.1))
+    assert now.seed_sd == pytest.approx(0.1 / math.sqrt(6))
+    assert 0.05 < now.p_value < 0.1
+    wide = estimate(replace(seeds_only(0.3, 0.9), rounded=0.1))
+    assert wide.seed_sd == pytest.approx(0.6 / math.sqrt(2))
 
 
 def test_one_seed_says_nothing_of_the_spread() -> None:

@@ -51,6 +51,7 @@ class Resampled:
         empty: Whether these are differences of runs that are all zero: nothing was found that could be compared.
         effective: Images, or groups of them, that the variance over images is known from; None takes all images.
         correction: Factor by which the bootstrap's variance is too small.
+        rounded: The step that the AP points were rounded to before they came here; 0 where they were not.
     """
 
     observed: Floats
@@ -59,6 +60,7 @@ class Resampled:
     empty: bool = False
     effective: float | None = None
     correction: float = 1.0
+    rounded: float = 0.0
 
     @property
     def freedom(self) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngraft.study.judging.learning import FIRST_LOOK, Bools, Floats, apart, learned
-from attngraft.study.judging.statistics import probability
+from attngraft.study.judging.statistics import probability, rounding_variance
 
 Counts = NDArray[np.int64]
 
@@ -30,6 +30,7 @@ class Pairs:
         image_freedom: Effective images less one, a number or ``(..., A)``.
         others: Runs of the study's other series, ``(..., M, S)``, by which runs that did not learn are found too.
         overlap: Images in a validation fold over those trained on, where every seed has a fold of its own; else 0.
+        rounded: The step that the runs' AP points were rounded to; 0 where they were not.
     """
 
     arm: Floats
@@ -38,6 +39,7 @@ class Pairs:
     image_freedom: Floats | float = np.inf
     others: Floats | None = None
     overlap: float = 0.0
+    rounded: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,11 +125,9 @@ def _look(pairs: Pairs, count: int, start: int, sesoi: float, *, whole: bool) ->
     part = slice(start, None)
     variance = _at(pairs.image_variance, seeds, arm.shape)
     freedom = np.broadcast_to(pairs.image_freedom, seeds.shape)
-    every = _moments((arm - baseline)[..., part], there[..., part], variance, freedom, pairs.overlap)
-    dirty = ~clean & taken
-    among = _among(
-        every, dirty, (arm - baseline)[..., part], (there & both)[..., part], variance, freedom, pairs.overlap
-    )
+    differences, now = (arm - baseline)[..., part], (there & both)[..., part]
+    every = _moments(differences, there[..., part], variance, freedom, pairs)
+    among = _among(every, ~clean & taken, differences, now, variance, freedom, pairs)
     return Course(
         seeds=seeds,
         every=every,
@@ -160,12 +160,13 @@ def _at(variance: Floats | float, seeds: Counts, shape: tuple[int, ...]) -> Floa
     return np.asarray(np.take_along_axis(full, np.maximum(seeds - 1, 0)[..., None], -1)[..., 0])
 
 
-def _moments(differences: Floats, there: Bools, image: Floats, image_freedom: Floats, overlap: float) -> Moments:
+def _moments(differences: Floats, there: Bools, image: Floats, image_freedom: Floats, pairs: Pairs) -> Moments:
     count = there.sum(-1)
     mean = np.where(there, differences, 0).sum(-1) / np.maximum(count, 1)
     squares = np.where(there, differences - mean[..., None], 0) ** 2
     with np.errstate(invalid="ignore", divide="ignore"):
-        seed = squares.sum(-1) / np.where(count > 1, count - 1, np.nan) * (1 / np.where(count, count, np.nan) + overlap)
+        spread = np.maximum(squares.sum(-1) / np.where(count > 1, count - 1, np.nan), rounding_variance(pairs.rounded))
+        seed = spread * (1 / np.where(count, count, np.nan) + pairs.overlap)
     both = seed + image
     share = np.divide(seed, both, out=np.ones_like(both), where=(both > 0) & (image > 0))
     missing = count < 2
@@ -175,14 +176,13 @@ def _moments(differences: Floats, there: Bools, image: Floats, image_freedom: Fl
 
 
 def _among(
-    every: Moments, dirty: Bools, differences: Floats, both: Bools, image: Floats, freedom: Floats, overlap: float
+    every: Moments, dirty: Bools, differences: Floats, both: Bools, image: Floats, freedom: Floats, pairs: Pairs
 ) -> Moments:
     """Return the moments of the pairs that learned, which are those of all pairs where all did."""
     if not dirty.any():
         return every
-    parts = _moments(
-        differences[dirty], both[dirty], image[dirty], np.broadcast_to(freedom, dirty.shape)[dirty], overlap
-    )
+    freedom = np.broadcast_to(freedom, dirty.shape)[dirty]
+    parts = _moments(differences[dirty], both[dirty], image[dirty], freedom, pairs)
     found = {field.name: np.array(getattr(every, field.name), dtype=float) for field in fields(Moments)}
     for name, values in found.items():
         values[dirty] = getattr(parts, name)

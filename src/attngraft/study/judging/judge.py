@@ -328,7 +328,8 @@ class _Judging:
         rest = np.full((len(others), self.seeds), np.nan)
         for row, values in enumerate(others):
             rest[row, : len(values)] = values[: self.seeds]
-        return Pairs(arm, baseline, variance, freedom, rest if len(others) else None, self.criterion.overlap)
+        rounded = max(runs.difference.rounded for runs in self.pairs.values())
+        return Pairs(arm, baseline, variance, freedom, rest if len(others) else None, self.criterion.overlap, rounded)
 
 
 def breakdown(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
 from attngraft.coco.average_precision import METRICS
 from attngraft.study.judging.bootstrap import Resampled
 from attngraft.study.judging.evidence import Evidence
-from attngraft.study.judging.statistics import Estimate, estimate
+from attngraft.study.judging.statistics import Estimate, estimate, rounding
 from attngraft.study.plan import STOCK
 from attngraft.study.running.records import Record
 
@@ -32,7 +33,12 @@ class Numbered(Evidence):
         return ""
 
     def _resampled(self, metric: str, arm: str, seeds: tuple[int, ...]) -> Resampled:
-        return _alone(np.array([self.tables[arm][seed] for seed in seeds], dtype=np.float64))
+        return _alone(np.array([self.tables[arm][seed] for seed in seeds], dtype=np.float64), self._rounded)
+
+    @cached_property
+    def _rounded(self) -> float:
+        """The step that all numbers of the study were rounded to."""
+        return rounding(number for runs in self.tables.values() for number in runs.values())
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,8 @@ class Recorded(Numbered):
             if all(name in run for run in (*mine, *theirs)):
                 values = np.array([one[name] - other[name] for one, other in zip(mine, theirs, strict=True)])
                 if np.isfinite(values).all():
-                    found[name] = estimate(_alone(values), overlap=self.rule.overlap)
+                    rounded = rounding(run[name] for run in (*mine, *theirs))
+                    found[name] = estimate(_alone(values, rounded), overlap=self.rule.overlap)
         return found
 
     def metrics(self) -> list[str]:
@@ -77,6 +84,6 @@ def scores(record: Record) -> dict[str, float]:
     return {name: 100 * record.numbers[name] for name in METRICS} | of_class
 
 
-def _alone(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Resampled:
+def _alone(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]], rounded: float) -> Resampled:
     """Return values that no other images would change."""
-    return Resampled(values, np.repeat(values[:, None], 2, axis=1), 0)
+    return Resampled(values, np.repeat(values[:, None], 2, axis=1), 0, rounded=rounded)

@@ -16,6 +16,10 @@ judged by
 Satterthwaite's single t in its place errs up to thirteen times too often in the far tail that several arms and looks
 need (3 seeds); F never errs noticeably too often. docs/method.md shows both, and what a percentile bootstrap would do.
 
+Numbers that were rounded to a step q before they came here may all differ by the same, and then show no spread though
+there is one. The rounding of two numbers alone gives their difference a variance of ``q^2 / 6``, so ``s_d^2`` is never
+taken to be smaller.
+
 Where every seed has a validation fold of its own, the images vary with the seeds and are in ``s_d``; training sets then
 overlap, and ``SE^2 = s_d^2 (1 / S + n_test / n_train)``.
 
@@ -26,7 +30,7 @@ Cochran and Cox, Experimental Designs, 1957 (weighting by variance); Nadeau and 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,7 +105,8 @@ def estimate(pairs: Resampled, *, overlap: float = 0.0) -> Estimate:
     if seeds < 2:
         return Estimate(seeds, difference, math.nan, math.nan, pairs.freedom, overlap)
     variance = 0.0 if overlap else image_variance(pairs)
-    return Estimate(seeds, difference, float(pairs.observed.std(ddof=1)), math.sqrt(variance), pairs.freedom, overlap)
+    deviation = math.sqrt(max(float(pairs.observed.var(ddof=1)), rounding_variance(pairs.rounded)))
+    return Estimate(seeds, difference, deviation, math.sqrt(variance), pairs.freedom, overlap)
 
 
 def image_variance(pairs: Resampled) -> float:
@@ -110,6 +115,28 @@ def image_variance(pairs: Resampled) -> float:
     of_mean = float(_variance(pairs.resampled.mean(0)))
     of_one = float(_variance(pairs.resampled).mean())
     return max(of_mean - (of_one - of_mean) / (seeds - 1), 0.0) * pairs.correction
+
+
+def rounding(values: Iterable[float]) -> float:
+    """Return the largest step of 1, 0.1, ... that all values are whole multiples of; 0 if it is under 1e-4.
+
+    Args:
+        values: AP points; those that are not finite say nothing.
+
+    Example:
+        >>> [rounding(values) for values in ([40.1, 40.0], [40, 41], [40.12345, 40.1], [100 * 0.507, 50.6])]
+        [0.1, 1.0, 0.0, 0.1]
+    """
+    known = np.array([value for value in values if math.isfinite(value)])
+    for digits in range(5):
+        if len(known) and np.allclose(known, known.round(digits), rtol=0, atol=1e-9):
+            return float(10.0**-digits)
+    return 0.0
+
+
+def rounding_variance(step: float) -> float:
+    """Return the variance of the difference of two numbers that were rounded to a step."""
+    return step**2 / 6
 
 
 def _variance(values: Floats) -> Floats:
