@@ -15,6 +15,7 @@ from filelock import FileLock
 from attngraft._core.errors import DataError, OutputError, PlanError
 from attngraft._core.progress import Silent
 from attngraft.cli.main import main
+from attngraft.data import beacons
 from attngraft.study.plan import Plan
 from attngraft.study.running.controls import WIDTHS, settle
 from attngraft.study.running.lock import alone
@@ -237,3 +238,23 @@ def test_one_mechanism_under_two_names_is_one_arm(tiny_data: str) -> None:
     plan = Plan.of({**TINY, "data": tiny_data, "arms": ["se@P3", "SEAttention@P3"]})
     with pytest.raises(PlanError, match=r"se@P3 and SEAttention@P3 are the same arm, attngraft-micro\.yaml\+se@P3"):
         settle(plan)
+
+
+def test_images_that_cannot_carry_a_verdict_are_said_before_anything_is_trained(tmp_path: Path) -> None:
+    """A class that is missing from a fold stopped the study at the run of that seed."""
+    data = beacons(tmp_path / "set", train=6, val=6)
+    for at, label in enumerate(sorted((tmp_path / "set" / "labels").rglob("*.txt"))):
+        label.write_text(f"{int(at == 0)} 0.5 0.5 0.2 0.2\n1.0 0.4 0.4 0.1 0.1\n" if at < 2 else "0 0.5 0.5 0.2 0.2\n")
+    keys = {**TINY, "data": str(data), "arms": "eca@P3"}
+    rare = Study(folder=tmp_path / "rare", **keys, folds=3, seeds=3, metric="AP/red + AP/green")
+    for image in sorted((tmp_path / "set" / "images" / "val").iterdir())[1:]:
+        image.unlink()
+    single = Study(folder=tmp_path / "single", **keys)
+    for study, said in (
+        (rare, "needs the class 'green' in every fold, and it is in [12] of 3; lower folds, or leave them out"),
+        (single, r"there is one image to evaluate on, .*\.png.*two or more to tell"),
+    ):
+        with pytest.raises(DataError, match=said):
+            study.prepare()
+        assert not study.begun
+    Study(folder=tmp_path / "common", **keys, folds=3, seeds=3, metric="AP/red").prepare()

@@ -24,7 +24,7 @@ from attngraft.study.plan import STOCK, Plan, load
 from attngraft.study.relocating import relocate, require_files
 from attngraft.study.running.costs import measure_costs
 from attngraft.study.running.engines import Engine, Local, Ray
-from attngraft.study.running.folds import require_groups
+from attngraft.study.running.folds import require_units
 from attngraft.study.running.lock import alone
 from attngraft.study.running.program import require_word
 from attngraft.study.running.records import Record, Run, Store
@@ -120,17 +120,15 @@ class Study:
         if self.plan.command is not None:
             if not self.plan.own_metric and not Path(self.plan.data).is_file():
                 raise DataError(f"the ground truth {self.plan.data} is not there; name a JSON file in COCO's format")
-            if self.plan.group is not None and not self.plan.own_metric:
-                require_groups(self.plan)
+            if not self.plan.own_metric:
+                require_units(self.plan)
             return
         from attngraft.yolo.options import check_data
 
         names = check_data(self.plan.data, *(("train", "val") if self.plan.folds else ("train", self.plan.split)))
         if names:
             require_classes(self.plan.metric, names)
-
-        if self.plan.group is not None or self.plan.folds is not None:
-            require_groups(self.plan)
+            require_units(self.plan)
 
     def _settled(self) -> Fixed:
         from attngraft.study.running.controls import settle

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from attngraft.study import Criterion, Paired, Resampled, breakdown, compare, evaluate, judge
+from attngraft.study import Criterion, Paired, Resampled, breakdown, compare, estimate, evaluate, judge
 from attngraft.study.judging.judge import judge_second
 from attngraft.study.judging.verdict import Verdict
 
@@ -303,3 +303,17 @@ def test_seeds_that_do_not_pair_are_refused(runs) -> None:
     for arm in ([], runs(0.6, 3)):
         with pytest.raises(ValueError, match=f"arm a needs 1 to 2 seeds to pair with the baseline's, got {len(arm)}"):
             compare(Criterion(sesoi=1), stock, {"a": arm})
+
+
+def test_a_metric_of_one_image_gets_no_verdict() -> None:
+    """The bootstrap of one image has no spread, which was taken for certainty."""
+    arm, base = (np.array(values) + np.array([0.1, 0.0, 0.2, 0.1, 0.3]) for values in (42.0, 40.0))
+    for effective, outcome in ((1.0, "undecided"), (50.0, "better")):
+        one, other = (Resampled(x, np.tile(x[:, None], (1, 10)), 60, effective=effective) for x in (arm, base))
+        (found,) = judge(Criterion(sesoi=0.5, seeds=5), {"arm": Paired(one, other)})
+        assert found.outcome == outcome
+        assert ("no class is on two images" in str(found)) == (effective == 1)
+    assert estimate(one - other).interval()[0] > 1
+    alone = estimate(replace(one - other, effective=1.0))
+    assert alone.interval() == (-math.inf, math.inf)
+    assert alone.p_value == 1

@@ -49,7 +49,8 @@ class Resampled:
         resampled: AP points; column b of every run rests on the same images, ``(S, B)``.
         images: How many images there are.
         empty: Whether these are differences of runs that are all zero: nothing was found that could be compared.
-        effective: Images, or groups of them, that the variance over images is known from; None takes all images.
+        effective: Images, or groups of them, that the variance over images is known from; None takes all images. Of 1
+            nothing is known of it.
         correction: Factor by which the bootstrap's variance is too small.
         rounded: The step that the AP points were rounded to before they came here; 0 where they were not.
     """
@@ -140,6 +141,8 @@ class Draw:
 def effective(per_class: Groups, units: int) -> tuple[float, float]:
     """Return the effective units behind a mean over classes, and the factor that its bootstrap variance lacks.
 
+    Where no class is in two units there is one effective unit: no variance over units is known.
+
     Args:
         per_class: Units that each class is in.
         units: Units there are.
@@ -150,6 +153,8 @@ def effective(per_class: Groups, units: int) -> tuple[float, float]:
     """
     if not len(per_class):
         return float(units), 1.0
+    if per_class.max() == 1:
+        return 1.0, 1.0
     parts, free = 1 / per_class, np.maximum(per_class - 1.0, 1.0)
     freedom = parts.sum() ** 2 / (parts**2 / free).sum()
     return float(min(freedom + 1, units)), float((1 / free).sum() / parts.sum())

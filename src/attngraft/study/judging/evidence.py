@@ -154,6 +154,8 @@ class Evidence:
         """Say what can be decided on these images, from the first pair of the baseline with noop or an arm."""
         for arm in sorted(self.arms, key=lambda arm: arm.name != NOOP):
             pair = self.differences(self.rule.metric, arm.name)
+            if pair.effective == 1:  # its verdict says why
+                return ""
             spread = float(np.sqrt(pair.resampled[0].var(ddof=1) * pair.correction))
             return decidable(spread, self.rule, len(self.fixed.plan.arms))
         return ""

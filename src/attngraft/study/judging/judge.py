@@ -20,6 +20,9 @@ from attngraft.study.judging.learning import FIRST_LOOK, GAP, Floats, failures_n
 from attngraft.study.judging.statistics import Estimate, estimate, gatekeep, image_variance
 from attngraft.study.judging.verdict import OFTEN, Learning, Verdict
 
+ONE_IMAGE = "no class is on two images, and how much hangs on the images takes two to tell; evaluate on more of them"
+"""Why an arm stays open whose image part has no estimate."""
+
 
 @dataclass(frozen=True, eq=False)
 class Paired:
@@ -191,6 +194,8 @@ class _Judging:
             return replace(blank, learned=False)
         if not self.judged(index):
             return replace(blank, outcome="interim", stop=False)
+        if math.isinf(whole.image_sd):
+            return replace(blank, reason=ONE_IMAGE, stop=True)
         if criterion.selected:
             return replace(blank, reason="chosen on the images it is judged on; confirm it on others")
         return self._decided(blank, index, decision, waiting)

@@ -51,7 +51,8 @@ class Estimate:
         seeds: Pairs of runs S.
         difference: Their mean difference.
         seed_sd: Standard deviation of one difference over seeds, ``s_d``; NaN with one seed.
-        image_sd: Standard deviation of the expected difference over sets of as many images, ``sqrt(v)``.
+        image_sd: Standard deviation of the expected difference over sets of as many images, ``sqrt(v)``; infinite where
+            nothing is known of it, for no class is on two images.
         image_freedom: Effective images less one.
         overlap: Images in a validation fold over those trained on, where every seed has a fold of its own; else 0.
     """
@@ -110,7 +111,9 @@ def estimate(pairs: Resampled, *, overlap: float = 0.0) -> Estimate:
 
 
 def image_variance(pairs: Resampled) -> float:
-    """Return ``v`` of this module from two pairs or more."""
+    """Return ``v`` of this module from two pairs or more; infinite where one image is all that it could come from."""
+    if pairs.effective == 1:
+        return math.inf
     seeds = len(pairs.observed)
     of_mean = float(_variance(pairs.resampled.mean(0)))
     of_one = float(_variance(pairs.resampled).mean())

@@ -19,10 +19,14 @@ from filelock import FileLock
 from attngraft._core.errors import DataError
 from attngraft._core.files import link_or_copy, write_text
 from attngraft.coco.files import read_json
+from attngraft.coco.metrics import needed_classes
 from attngraft.study.plan import Plan
 
 OWN_PLACES = ("path", "train", "val", "test", "minival", "masks_dir", "download", "yaml_file")
 """Keys of a data file that say where things lie; a fold has its own. All others, as ``channels``, are the data's."""
+
+CLASS = re.compile(r"^\s*(\d+)(?:\.0*)?\s", re.MULTILINE)
+"""The class of each line of labels."""
 
 
 def fold_of(plan: Plan, seed: int) -> int | None:
@@ -77,27 +81,32 @@ def groups(names: Sequence[str], group: str | None) -> list[str]:
     return [match[1] for match in found if match]
 
 
-def require_groups(plan: Plan) -> None:
-    """Require that a plan's images can be dealt and drawn by groups, before anything is trained on them.
+def require_units(plan: Plan) -> None:
+    """Require that a plan's images can be dealt and drawn, before anything is trained on them.
 
     Args:
-        plan: One with ``group`` or ``folds``.
+        plan: The plan; its data are on this machine.
 
     Raises:
-        DataError: If a name has no group, or there are too few groups for the folds, or for an error of the images.
+        DataError: If a name has no group, there are too few images or groups for the folds or for an error of the
+            images, or a fold has no object of a class that the metric names.
     """
     if plan.command is not None:
         files = [str(image["file_name"]) for image in read_json(Path(plan.data), dict).get("images", [])]
         names = [Path(file).name for file in files]
     elif plan.folds is not None:
-        _dealt(plan)
+        _require_classes_in_folds(plan, *_dealt(plan))
         return
     else:
         from attngraft.yolo.splits import split_images
 
         names = [path.name for path in split_images(plan.data, plan.split)]
-    units = set(groups(names, plan.group))
-    if len(units) == 1 and len(names) > 1:
+    if len(names) == 1:
+        raise DataError(
+            f"there is one image to evaluate on, {names[0]}, and how much hangs on the images takes two or more to "
+            f"tell; {plan.data} needs more of them"
+        )
+    if plan.group is not None and len(set(groups(names, plan.group))) == 1:
         raise DataError(
             f"group: {plan.group} puts all {len(names)} images into one group, and how much hangs on the images takes "
             "two or more to tell; correct the expression"
@@ -153,6 +162,26 @@ def _dealt(plan: Plan) -> tuple[list[Path], list[int]]:
         root = os.path.commonpath(images)  # not the whole path: a fold is the same in every place
         names = [path.relative_to(root).as_posix() for path in images]
     return images, deal([path.name for path in images] if plan.group else names, plan.folds, plan.group)
+
+
+def _require_classes_in_folds(plan: Plan, images: Sequence[Path], folds: Sequence[int]) -> None:
+    """Require objects of the classes that the metric names in every fold, each of which some seed is judged on."""
+    from attngraft.yolo.host import read_data
+
+    numbers = {str(name): number for number, name in read_data(plan.data)["names"].items()}
+    for name in needed_classes(plan.metric):
+        there = {fold for image, fold in zip(images, folds, strict=True) if numbers[name] in _labelled(image)}
+        if len(there) < len(set(folds)):
+            raise DataError(
+                f"the metric {plan.metric!r} needs the class {name!r} in every fold, and it is in {len(there)} of "
+                f"{len(set(folds))}; lower folds, or leave them out"
+            )
+
+
+def _labelled(image: Path) -> set[int]:
+    """Return the classes that an image has labels of."""
+    label = _label(image)
+    return {int(number) for number in CLASS.findall(label.read_text(encoding="utf-8"))} if label.is_file() else set()
 
 
 def _lay_out(plan: Plan, home: Path, fold: int) -> None:
