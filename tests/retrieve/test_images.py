@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from attngraft import maps
 from attngraft._core.errors import CheckpointError, DataError, MapError, OptionError
+from attngraft._core.progress import Lines
 from attngraft.attention import mechanisms
 from attngraft.retrieve import Index
 from attngraft.retrieve.images import ImageEncoder
@@ -303,10 +304,27 @@ class TestModels:
         assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.modules())
 
     def test_images_that_cannot_be_read(self, tmp_path: Path) -> None:
+        """One broken file in fifty thousand ended the index; what asks has to be readable."""
         encoder = ImageEncoder(net("mha"), imgsz=32)
         (tmp_path / "a.png").write_bytes(b"no image")
+        broken = read_items(tmp_path)
         with pytest.raises(DataError, match=r"a.png is not an image that can be read"):
-            list(encoder.keys(read_items(tmp_path)))
+            list(encoder.keys(broken, queries=True))
+        with (
+            pytest.warns(UserWarning, match=r"a.png is not an image.*it is left out"),
+            pytest.raises(DataError, match="none of 1 images can be read"),
+        ):
+            Index.build(broken, model=encoder)
+        for number in range(2):
+            cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((32, 32, 3), 90 * number, np.uint8))
+        said: list[str] = []
+        index = Index.build(tmp_path, model=encoder, path=tmp_path / "i.index", progress=Lines(said.append))
+        assert sorted(index.ids) == ["0.png", "1.png"]
+        assert said == [
+            f"{tmp_path / 'a.png'} is not an image that can be read; give PNG or JPEG files; it is left out"
+        ]
+        cv2.imwrite(str(tmp_path / "a.png"), np.full((32, 32, 3), 40, np.uint8))  # mended: the same call takes it in
+        assert len(Index.build(tmp_path, model=encoder, path=tmp_path / "i.index")) == 3
         with pytest.raises(DataError, match="d1 has no image; keys of images need items with a path"):
             list(encoder.keys([Item("d1", text="words")]))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from pycocotools.cocoeval import COCOeval
 
 from attngraft import data
 from attngraft._core.errors import DataError, MapError, OptionError
+from attngraft._core.progress import Lines
 from attngraft.retrieve.images import ImageEncoder
 from attngraft.retrieve.items import Item
 from attngraft.retrieve.mining import mine
@@ -66,6 +68,16 @@ class TestMine:
             assert image.miss == 0
             assert image.votes == pytest.approx(sum(w.votes for w in image.why), rel=0.2)
             assert all(0 <= why.head < 4 and why.rank < 12 and -1 <= why.similarity <= 1.0001 for why in image.why)
+
+    def test_a_broken_image_is_named_and_left_out(self, encoder: ImageEncoder, images: Path, tmp_path: Path) -> None:
+        (tmp_path / "failures.txt").write_text(f"{images / 'miss.png'} 30 30 60 60\n")
+        some = shutil.copytree(images, tmp_path / "images")
+        (some / "miss.png").unlink()
+        (some / "half.png").write_bytes((images / "00.png").read_bytes()[:40])
+        said: list[str] = []
+        found = mine(encoder, some, tmp_path / "failures.txt", n=20, progress=Lines(said.append))
+        assert (found.searched, len(found.images)) == (12, 12)
+        assert [line for line in said if "half.png is not an image that can be read" in line] == said
 
     def test_misses_take_turns(self, encoder: ImageEncoder, images: Path) -> None:
         plain = [Item(f"plain{n}", path=images / f"{n:02d}.png") for n in (0, 1, 2)]

@@ -16,6 +16,7 @@ is the commands' own.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Protocol
 
@@ -69,3 +70,15 @@ class Lines(Silent):
 
 SILENT: Progress = Silent()
 """The default of ``progress=``."""
+
+
+def tell(progress: Progress, text: str) -> None:
+    """Say a sentence that must not be lost: as a warning where nobody listens.
+
+    Args:
+        progress: Whom to tell.
+        text: The sentence.
+    """
+    progress.line(text)
+    if progress is SILENT:
+        warnings.warn(text, stacklevel=3)

@@ -19,8 +19,8 @@ from torchvision.ops import roi_align
 
 from attngraft import maps
 from attngraft._core.checks import one_of, positive
-from attngraft._core.errors import MapError, OptionError, suggest
-from attngraft._core.progress import SILENT, Progress
+from attngraft._core.errors import DataError, MapError, OptionError, suggest
+from attngraft._core.progress import SILENT, Progress, tell
 from attngraft.drawing import read_image
 from attngraft.maps import Box, RecordedAttention, Tape
 from attngraft.retrieve import keys as key_file
@@ -138,18 +138,27 @@ class ImageEncoder:
     def keys(self, items: Sequence[Item], *, queries: bool = False, progress: Progress = SILENT) -> Iterator[Keys]:
         """Yield the keys of images and objects in batches; items of one image come together.
 
+        An image that cannot be read is left out and named; one that asks is an error.
+
         Args:
             items: The items.
-            queries: Of no effect: images that ask are encoded like those that are asked for.
-            progress: Whom to tell how many are done.
+            queries: Whether they ask; they are encoded like those that are asked for.
+            progress: Whom to tell how many are done and which are left out.
 
         Raises:
-            DataError: If an item has no image, it cannot be read, or its box lies outside.
+            DataError: If an item has no image, its box lies outside, or an image that asks cannot be read.
         """
         waiting: dict[tuple[int, ...], list[tuple[View, Tensor, list[Box]]]] = {}
         done = 0
         for view in views(items):
-            prepared = self.subject.prepare(view.pixels(), self.imgsz)
+            try:
+                image = read_image(view.path)
+            except DataError as error:
+                if queries:
+                    raise
+                tell(progress, f"{error}; it is left out")
+                continue
+            prepared = self.subject.prepare(view.of(image), self.imgsz)
             boxes = [] if view.cut else [_on_tensor(item, prepared) for item in view.items if box_of(item)]
             shape = tuple(prepared.tensor.shape[2:])
             waiting.setdefault(shape, []).append((view, prepared.tensor, boxes))

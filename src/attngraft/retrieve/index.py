@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from attngraft._core.checks import positive
 from attngraft._core.errors import DataError, OptionError, OutputError
-from attngraft._core.progress import SILENT, Progress
+from attngraft._core.progress import SILENT, Progress, tell
 from attngraft.retrieve.described import FILE, Description, Settings
 from attngraft.retrieve.encoders import encoder_of, rebuilt
 from attngraft.retrieve.items import CUT, SIDES, Item, Source, Value, ids_of, read_items
@@ -181,7 +180,8 @@ class Index:
             progress: Whom to tell what is being done.
 
         Raises:
-            DataError: If an id is there already, or an item cannot be read.
+            DataError: If an id is there already, or no item can be read; single images that cannot are left out and
+                named.
             OptionError: If the items are of another kind.
         """
         items = read_items(source)
@@ -331,6 +331,8 @@ class Index:
             self.store.add(keys, [{**by_id[name].fields, DIGEST: digest(by_id[name])} for name in keys.ids])
             done += len(keys)
             progress.started(f"encoding: {done} of {len(items)} items")
+        if not done:
+            raise DataError(f"none of {len(items)} images can be read; give PNG or JPEG files")
         self._compact()
 
     def _describe(self, items: Sequence[Item], progress: Progress) -> None:
@@ -376,9 +378,7 @@ class Index:
         if dead and not self._told_of_dead:
             self._told_of_dead = True
             text = f"the keys of {len(dead)} of {spaces.heads} heads are all zero ({_listed(dead)}); they do not vote"
-            progress.line(text)
-            if progress is SILENT:
-                warnings.warn(text, stacklevel=3)
+            tell(progress, text)
         return spaces.importance()
 
 

@@ -165,13 +165,13 @@ def mine(
     index = Index.build(items, model=encoder, preset=None, center=center, progress=progress)
     asked = [_asking(miss, at, parts) for at, miss in enumerate(misses)]
     keys = gather(encoder, asked, progress)
-    found = index.store.nearest(keys, min(n, len(items)), center=center)
+    found = index.store.nearest(keys, min(n, len(index)), center=center)
     ranked = _chosen(found, index, n, diverse=diverse)
     paths = {item.id: item.path for item in items}
     images = [_mined(one, paths[one.id], index.store.heads) for one in ranked]
     settings = {"model": encoder.name, "layers": list(encoder.layers), "n": n, "diverse": diverse, "parts": parts,
                 "center": center, "confidence": encoder.confidence}  # fmt: skip
-    return Mining(images, misses, len(items), settings)
+    return Mining(images, misses, len(index), settings)
 
 
 def _asking(miss: Item, number: int, parts: str) -> Item:

@@ -24,13 +24,15 @@ class View:
     cut: Box | None
     items: list[Item]
 
-    def pixels(self) -> Pixels:
-        """Read the image, or the part that is cut out of it.
+    def of(self, image: Pixels) -> Pixels:
+        """Return the image, or the part that is cut out of it.
+
+        Args:
+            image: What the file holds.
 
         Raises:
-            DataError: If it cannot be read, or an item's box has no pixel of it.
+            DataError: If an item's box has no pixel of it.
         """
-        image = read_image(self.path)
         height, width = image.shape[:2]
         for item in self.items:
             box = box_of(item)
