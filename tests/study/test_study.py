@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner
 from filelock import FileLock
+from ultralytics.utils import DEFAULT_CFG_DICT
 
 from attngraft._core.errors import DataError, OutputError, PlanError
 from attngraft._core.progress import Silent
@@ -20,6 +22,7 @@ from attngraft.study.plan import Plan
 from attngraft.study.running.controls import WIDTHS, settle
 from attngraft.study.running.lock import alone
 from attngraft.study.running.records import Run
+from attngraft.study.running.run import device_of
 from attngraft.study.study import Study
 from attngraft.yolo.options import data_channels
 from attngraft.yolo.step import network, step
@@ -149,9 +152,9 @@ def test_a_dry_run_on_a_cpu_times_few_pictures_whatever_the_batch(
 ) -> None:
     timed = []
 
-    def noting(recipe: str, options: Mapping[str, Any]) -> Callable[[], None]:
-        timed.append(options["batch"])
-        return step(recipe, options)
+    def noting(recipe: str, options: Mapping[str, Any], channels: int) -> Callable[[], None]:
+        timed.append((options["batch"], channels))
+        return step(recipe, options, channels)
 
     monkeypatch.setattr("attngraft.yolo.step.step", noting)
     said: list[str] = []
@@ -162,7 +165,7 @@ def test_a_dry_run_on_a_cpu_times_few_pictures_whatever_the_batch(
 
     plan = {**TINY, "data": tiny_data, "arms": "eca@P3", "seeds": 2, "batch": 64, "device": "cpu"}
     Study(**plan).forecast(progress=Steps())
-    assert set(timed) == {2}
+    assert set(timed) == {(2, 3)}
     assert said[:3] == ["settling the arms", "timing stock", "timing noop"]
 
 
@@ -196,10 +199,22 @@ def test_latency_is_matched_on_images_of_as_many_channels_as_the_data_have(gray_
     for base in (str(gray_model), "attngraft-micro.yaml"):
         keys = {**TINY, "base": base, "data": str(data), "arms": "se@P3", "match": "latency", "imgsz": 32}
         assert settle(Plan.of(keys)).arms[-1].note.startswith("measured latency")
+        step(base, {**DEFAULT_CFG_DICT, "batch": 1, "imgsz": 32, "device": "cpu"}, 1)()
     built = network("attngraft-micro.yaml+mhsa@P3", data_channels(str(data)))
     assert next(built.parameters()).shape[1] == 1
     assert [type(part).__name__ for part in built.modules() if type(part).__name__ == "MHSA"] == ["MHSA"]
     assert next(network("attngraft-micro.yaml", data_channels("x.yaml")).parameters()).shape[1] == 3
+
+
+def test_what_is_measured_is_measured_on_the_device_of_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not on the first, which another program may be using."""
+    plans = {device: Plan.of({**TINY, "data": "x.yaml", "arms": "se@P3", "device": device}) for device in ("cpu", "1")}
+    assert {word: device_of(plan) for word, plan in plans.items()} == {"cpu": "cpu", "1": "cpu"}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert {word: device_of(plan) for word, plan in plans.items()} == {"cpu": "cpu", "1": "cuda:1"}
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert device_of(plans["1"]) == "cuda"
 
 
 def test_a_folder_with_files_of_the_users_is_not_filled(tmp_path: Path, tiny_data: str) -> None:

@@ -47,19 +47,20 @@ class TrainingLoss(nn.Module):
         return lambda: self(images).backward()
 
 
-def step(recipe: str, options: Mapping[str, Any]) -> Callable[[], None]:
+def step(recipe: str, options: Mapping[str, Any], channels: int | None = None) -> Callable[[], None]:
     """Return a function that does the forward and backward of one training step on made-up images.
 
     Args:
         recipe: What to train.
         options: Ultralytics' training options; of several devices the first is taken.
+        channels: Of the images, as `network` takes them.
 
     Raises:
         OptionError: If the device is not here.
     """
     batch, side = max(int(options["batch"]), 1), int(options["imgsz"])
     device = devices("a training step", options.get("device"))[0]
-    model: Any = YOLO(recipe).model
+    model = _taking(YOLO(recipe).model, channels)
     loss = TrainingLoss(model, batch, (side, side), options).to(device)
     return loss.step(torch.rand(batch, model.yaml.get("channels", 3), side, side, device=device))
 
@@ -129,11 +130,16 @@ def network(recipe: str | Path, channels: int | None = None) -> nn.Module:
         channels: Of the images that it is to take; None takes what it has. Where it has others, it is built anew as
             a training run does, and its weights are random.
     """
-    model: Any = YOLO(recipe).model
-    if channels is not None and channels != model.yaml.get("channels", 3):
-        model = type(model)({**model.yaml, "channels": channels}, ch=channels, verbose=False)
+    model = _taking(YOLO(recipe).model, channels)
     fused: nn.Module = model.float().fuse(verbose=False).eval()
     return in_place(fused, wanted=True)
+
+
+def _taking(model: Any, channels: int | None) -> Any:
+    """Return the model, or one of its kind that takes images of other channels."""
+    if channels is None or channels == model.yaml.get("channels", 3):
+        return model
+    return type(model)({**model.yaml, "channels": channels}, ch=channels, verbose=False)
 
 
 def parameters(recipe: str) -> int:

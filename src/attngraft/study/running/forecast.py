@@ -113,13 +113,14 @@ def _seconds_a_picture(arm: Arm, plan: Plan) -> float:
     Raises:
         PlanError: If one does not fit into memory.
     """
+    from attngraft.yolo.options import data_channels
     from attngraft.yolo.step import step
 
     batch, device = max(int(plan.train["batch"]), 1), plan.train["device"]
     if device == "cpu" or not torch.cuda.is_available():  # a study may be planned where its accelerator is not
         batch, device = min(batch, TIMED), "cpu"
     try:
-        once = step(arm.model, {**plan.train, "batch": batch, "device": device})
+        once = step(arm.model, {**plan.train, "batch": batch, "device": device}, data_channels(plan.data))
         (timing,) = latency.compare({arm.name: once}, rounds=ROUNDS, warmup=1)
     except torch.OutOfMemoryError as error:
         raise PlanError(

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 from filelock import FileLock
 
+from attngraft._core.errors import OptionError
 from attngraft.study.fixed import Fixed
 from attngraft.study.running.folds import fold_data, fold_of
 from attngraft.study.running.records import Record, Run, Store
@@ -266,11 +267,20 @@ def _trained(training: Path) -> Path:
 
 
 def device_of(plan: Plan) -> str:
-    """Return the kind of device that the runs of a plan are carried out on, on this machine."""
+    """Return the device that the runs of a plan are carried out on, on this machine; of several the first.
+
+    The CPU where there is no accelerator: a study may be read where it was not trained.
+    """
     import torch
 
-    given = plan.train.get("device")
-    return "cpu" if given == "cpu" or not torch.cuda.is_available() else "cuda"
+    from attngraft.yolo.devices import devices
+
+    if not torch.cuda.is_available():
+        return "cpu"
+    try:
+        return str(devices("a study", plan.train.get("device"))[0])
+    except OptionError:  # a number of nvidia-smi where some are hidden: Ultralytics makes that one the default
+        return "cuda"
 
 
 def end_children(process: int) -> None:
