@@ -20,6 +20,7 @@ import lightning
 import pytest
 import torch
 import yaml
+from filelock import FileLock
 from lightning.pytorch.callbacks import Callback
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -140,6 +141,11 @@ def test_going_on_gives_the_training_that_was_interrupted_bit_for_bit(
     assert signal.getsignal(signal.SIGINT) is handler
     with pytest.raises(FitError, match="keeps its lr; it may change devices"):
         Fit.resume("cut", lr=1.0)
+    with (
+        FileLock("cut/.lock"),
+        pytest.raises(FitError, match="another process is training into cut; wait for it, or end it first"),
+    ):
+        Fit.resume("cut").run()
     cut = Fit.resume("cut", say=lines.append).run()
     assert [line.split()[1] for line in lines if line.startswith("epoch")] == ["3/4", "4/4"]
     for key in ("state_dict", "current_model_state"):

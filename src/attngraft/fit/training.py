@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+from filelock import FileLock, Timeout
 from lightning_utilities.core.rank_zero import rank_zero_only
 
 from attngraft._core.errors import CheckpointError, DataError, FitError, OutputError, suggest
@@ -135,6 +136,7 @@ class Fit:
 
         Raises:
             DataError: If the data cannot be used.
+            FitError: If another process trains into the folder of a run that is resumed.
             OutputError: If the folder cannot be written.
             Stopped: If it was interrupted from the keyboard.
         """
@@ -156,7 +158,7 @@ class Fit:
                 learner.loader(train, training=True, parts=parts),
                 learner.loader(val, training=False, parts=parts),
             )
-            with interruptible(trainer, folder):
+            with _alone(folder), interruptible(trainer, folder):
                 trainer.fit(learner, *loaders, ckpt_path=self._resumed, weights_only=True)
         return _finish(self.progress, learner, folder, history)
 
@@ -174,6 +176,26 @@ class Fit:
             raise
         on_main(options.save)(folder)
         return folder, trainer
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep a second process from resuming a run while it goes on; the processes of one run are one."""
+    if getattr(rank_zero_only, "rank", 0):
+        yield
+        return
+    file = folder / ".lock"
+    lock = FileLock(file, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise FitError(f"another process is training into {folder}; wait for it, or end it first") from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows deletes no open file
+            file.unlink(missing_ok=True)
+        lock.release()
 
 
 def validate(
