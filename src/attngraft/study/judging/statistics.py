@@ -178,6 +178,8 @@ def quantile(
         >>> quantile(0.975, 4, np.array([0.0, 0.5, 1.0])).round(2).tolist()
         [1.96, 2.33, 2.78]
     """
+    if np.all(np.asarray(share) == 1):
+        return np.asarray(np.broadcast_arrays(special.stdtrit(freedom, p), share)[0])
     of_images = np.where(np.isinf(image_freedom), special.ndtri(p), special.stdtrit(np.minimum(image_freedom, 1e9), p))
     low, high = np.broadcast_arrays(of_images, special.stdtrit(freedom, p), share)[:2]
     low, high = np.minimum(low, high), np.maximum(low, high)
