@@ -265,8 +265,16 @@ def test_images_that_cannot_carry_a_verdict_are_said_before_anything_is_trained(
     for image in sorted((tmp_path / "set" / "images" / "val").iterdir())[1:]:
         image.unlink()
     single = Study(folder=tmp_path / "single", **keys)
+    bare = beacons(tmp_path / "bare", train=2, val=2)
+    for label in (tmp_path / "bare" / "labels" / "val").iterdir():
+        label.write_text("")
+    empty = Study(folder=tmp_path / "empty", **{**keys, "data": str(bare)})
     for study, said in (
-        (rare, "needs the class 'green' in every fold, and it is in [12] of 3; lower folds, or leave them out"),
+        (
+            rare,
+            r"fold \d of 3 has no object of the class 'green', so that AP/red \+ AP/green has no value there; lower",
+        ),
+        (empty, "the split 'val' has no object, so that AP has no value there; name another split, or label its"),
         (single, r"there is one image to evaluate on, .*\.png.*two or more to tell"),
     ):
         with pytest.raises(DataError, match=said):

@@ -89,18 +89,23 @@ def require_units(plan: Plan) -> None:
 
     Raises:
         DataError: If a name has no group, there are too few images or groups for the folds or for an error of the
-            images, or a fold has no object of a class that the metric names.
+            images, or the split or a fold has no object that the metric counts.
     """
     if plan.command is not None:
         files = [str(image["file_name"]) for image in read_json(Path(plan.data), dict).get("images", [])]
         names = [Path(file).name for file in files]
     elif plan.folds is not None:
-        _require_classes_in_folds(plan, *_dealt(plan))
+        images, folds = _dealt(plan)
+        for fold in range(plan.folds):
+            part = [image for image, its in zip(images, folds, strict=True) if its == fold]
+            _require_objects(plan, part, f"fold {fold} of {plan.folds} has no", "lower folds, or leave them out")
         return
     else:
         from attngraft.yolo.splits import split_images
 
-        names = [path.name for path in split_images(plan.data, plan.split)]
+        images = split_images(plan.data, plan.split)
+        _require_objects(plan, images, f"the split {plan.split!r} has no", "name another split, or label its images")
+        names = [path.name for path in images]
     if len(names) == 1:
         raise DataError(
             f"there is one image to evaluate on, {names[0]}, and how much hangs on the images takes two or more to "
@@ -164,18 +169,16 @@ def _dealt(plan: Plan) -> tuple[list[Path], list[int]]:
     return images, deal([path.name for path in images] if plan.group else names, plan.folds, plan.group)
 
 
-def _require_classes_in_folds(plan: Plan, images: Sequence[Path], folds: Sequence[int]) -> None:
-    """Require objects of the classes that the metric names in every fold, each of which some seed is judged on."""
+def _require_objects(plan: Plan, images: Sequence[Path], lack: str, remedy: str) -> None:
+    """Require objects that the metric counts: without any it has no value, which would be found after training."""
     from attngraft.yolo.host import read_data
 
     numbers = {str(name): number for number, name in read_data(plan.data)["names"].items()}
-    for name in needed_classes(plan.metric):
-        there = {fold for image, fold in zip(images, folds, strict=True) if numbers[name] in _labelled(image)}
-        if len(there) < len(set(folds)):
-            raise DataError(
-                f"the metric {plan.metric!r} needs the class {name!r} in every fold, and it is in {len(there)} of "
-                f"{len(set(folds))}; lower folds, or leave them out"
-            )
+    wanted: list[str | None] = [*needed_classes(plan.metric)]
+    for name in wanted or [None]:
+        if not any(_labelled(image) if name is None else numbers[name] in _labelled(image) for image in images):
+            what = "object" if name is None else f"object of the class {name!r}"
+            raise DataError(f"{lack} {what}, so that {plan.metric} has no value there; {remedy}")
 
 
 def _labelled(image: Path) -> set[int]:
