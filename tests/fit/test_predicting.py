@@ -80,6 +80,25 @@ def rows_of(folder: str) -> list[dict[str, Any]]:
     return rows
 
 
+def test_a_folder_that_is_interrupted_keeps_what_was_predicted(
+    shapes: Path, detector: Trained, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = len(list((shapes / "images/val").iterdir()))
+    asked = iter(range(whole))
+    predicted = detector.learner.predict
+
+    def interrupted(images: Any) -> Any:
+        if next(asked) == 2:
+            raise KeyboardInterrupt
+        return predicted(images)
+
+    monkeypatch.setattr(detector.learner, "predict", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        predict(detector, shapes / "images/val", "out", confidence=0, say=lines.append)
+    assert len({row["image_id"] for row in rows_of("out")}) == 2
+    assert lines[-1] == f"2 of {whole} images are in out/predictions.json"
+
+
 def test_ids_are_those_of_the_data_set(shapes: Path, detector: Trained) -> None:
     """Categories are those that training saw, images those of the JSON that is predicted."""
     content = json.loads((shapes / "instances_val.json").read_text())

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from PIL import Image
 from torch import Tensor
 
 from attngraft._core.checks import positive
@@ -134,28 +133,30 @@ def _each(
     batch: int,
     progress: Progress,
 ) -> Iterator[Any]:
-    """Yield each prediction, and write them down."""
+    """Yield each prediction, and write them down; those of a folder that is interrupted too."""
     rows: list[dict[str, Any]] = []
-    done = 0
-    for start in range(0, len(found), batch):
-        group = found[start : start + batch]
-        progress.started(f"predicting {group[0].path}")
-        for one, (image, result) in zip(group, _predicted(learner, group), strict=True):
-            if isinstance(result, AttngraftError):
-                if one.path == source:
-                    raise result
-                progress.line(f"{one.path}: left out: {result}")
-                yield None
-                continue
-            result = learner.kept(result, confidence)
-            rows += learner.rows(one.id, str(one.path), result)
-            done += 1
-            progress.finished(str(one.path), result)
-            progress.line(f"{one.path}: {_reported(learner, image, result, folder, one.path.stem)}")
-            yield result
-    if learner.file is not None:
-        _write_rows(folder / learner.file, rows)
-        progress.line(f"{done} of {len(found)} images are in {folder / learner.file}")
+    done, names = 0, {file.name for file in folder.iterdir()}
+    try:
+        for start in range(0, len(found), batch):
+            group = found[start : start + batch]
+            progress.started(f"predicting {group[0].path}")
+            for one, (image, result) in zip(group, _predicted(learner, group), strict=True):
+                if isinstance(result, AttngraftError):
+                    if one.path == source:
+                        raise result
+                    progress.line(f"{one.path}: left out: {result}")
+                    yield None
+                    continue
+                result = learner.kept(result, confidence)
+                rows += learner.rows(one.id, str(one.path), result)
+                done += 1
+                progress.finished(str(one.path), result)
+                progress.line(f"{one.path}: {_reported(learner, image, result, folder, names, one.path.stem)}")
+                yield result
+    finally:
+        if learner.file is not None and (done or len(found) > 1):
+            _write_rows(folder / learner.file, rows)
+            progress.line(f"{done} of {len(found)} images are in {folder / learner.file}")
 
 
 def _predicted(learner: Learner, group: Sequence[Source]) -> Iterator[tuple[Tensor, Any]]:
@@ -189,11 +190,16 @@ def _named(error: Exception, path: Path, advice: str) -> AttngraftError:
     return error if str(path) in str(error) else DataError(f"{path}: {error}")
 
 
-def _reported(learner: Learner, image: Tensor, result: Any, folder: Path, stem: str) -> str:
-    """Return the prediction in words; the image that shows it is written."""
+def _reported(learner: Learner, image: Tensor, result: Any, folder: Path, names: set[str], stem: str) -> str:
+    """Return the prediction in words; the image that shows it is written under a name that is free."""
     picture = learner.draw(image, result)
     words = learner.describe(result)
-    return words if picture is None else f"{words}; {_written(picture, folder, stem)}"
+    if picture is None:
+        return words
+    name = next(name for number in range(len(names) + 1) if (name := _name(stem, number)) not in names)
+    names.add(name)
+    write_whole(folder / name, lambda partial: picture.save(partial, "PNG"))
+    return f"{words}; {folder / name}"
 
 
 def _sources(source: Path, images: str | Path | None) -> list[Source]:
@@ -230,14 +236,6 @@ def _name_below(path: Path, source: Path) -> str:
 def _write_rows(file: Path, rows: Sequence[dict[str, Any]]) -> None:
     safe = [{name: csv_cell(value) for name, value in row.items()} for row in rows]
     write_text(file, as_csv(safe) if file.suffix == ".csv" else json.dumps(rows) + "\n")
-
-
-def _written(picture: Image.Image, folder: Path, stem: str) -> Path:
-    """Write an image under a name that is free."""
-    taken = {file.name for file in folder.iterdir()}
-    name = next(name for number in range(len(taken) + 1) if (name := _name(stem, number)) not in taken)
-    write_whole(folder / name, lambda partial: picture.save(partial, "PNG"))
-    return folder / name
 
 
 def _name(stem: str, number: int) -> str:
