@@ -123,6 +123,25 @@ def test_equal_differences_of_rounded_numbers_are_no_certainty() -> None:
     assert math.isfinite(five.interval[1])
 
 
+def test_of_a_loss_with_a_minus_zero_is_no_floor() -> None:
+    """Latency of 50 ms, as -50, was said to have learned nothing, and one run of 20 ms to be the only one that did."""
+    rng = np.random.default_rng(1)
+    speed = {arm: dict(enumerate((50 + rng.normal(0, 0.1, 10)).tolist())) for arm in ("stock", "fast")}
+    for outlier in (0, 30):
+        speed["fast"][3] += outlier
+        latency = {arm: {seed: value - 100 for seed, value in runs.items()} for arm, runs in speed.items()}
+        found, shifted = (judge_numbers(numbers, "t", Terms("top1", sesoi=0.5)) for numbers in (latency, speed))
+        assert found.arms[0].verdict is not None
+        assert shifted.arms[0].verdict is not None
+        assert found.arms[0].verdict.outcome == ("undecided" if outlier else "no difference")
+        assert found.arms[0].verdict.learning is None
+        assert found.arms[0].learned is None
+        assert "train longer" not in headline(found)[0]
+        assert found.arms[0].interval == pytest.approx(shifted.arms[0].interval)
+        assert found.arms[0].verdict.outcome == shifted.arms[0].verdict.outcome
+        speed["fast"][3] -= outlier
+
+
 def test_where_nothing_was_learned_the_sentence_gives_no_numbers() -> None:
     results = judge_numbers({"a": {0: 0.0, 1: 0.0}, "b": {0: 0.0, 1: 0.0}}, "runs.csv", Terms())
     assert headline(results) == [

@@ -236,7 +236,7 @@ def test_nothing_equals_a_baseline_that_has_not_learned() -> None:
     assert found.outcome == "better"  # by little, and of little: the report shows the level
     same = verdict(Criterion(sesoi=0.5, seeds=10), apart(0.02 + 0.01 * rng.random(10), 0.02 + 0.01 * rng.random(10)))
     assert same.outcome == "undecided"
-    assert "the baseline is at 0.02 AP, under 10 times the SESOI, so nothing is called equal to it" in same.advice
+    assert "the baseline is at 0.02 points, under 10 times the SESOI, so nothing is called equal to it" in same.advice
 
 
 def test_a_large_difference_waits_for_five_seeds() -> None:

@@ -17,7 +17,7 @@ from attngraft.study.fixed import Fixed
 from attngraft.study.judging.breakdown import break_down
 from attngraft.study.judging.evidence import Evidence
 from attngraft.study.judging.gather import EXTENSIONS, SEARCH, extensions, gather, read_json
-from attngraft.study.judging.learning import learned
+from attngraft.study.judging.learning import has_floor, learned
 from attngraft.study.judging.reproducibility import own_version, reproducibility
 from attngraft.study.judging.results import (
     SCHEMA,
@@ -179,7 +179,7 @@ def learned_counts(evidence: Evidence, arms: Sequence[ArmResult]) -> dict[str, i
     for row, name in enumerate(names):
         there = [seeds.index(seed) for seed in evidence.tables[name]]
         values[row, there] = levels(evidence, name, evidence.tables[name])
-    counts = (learned(values, evidence.fixed.plan.sesoi) & ~np.isnan(values)).sum(1)
+    counts = (learned(values, evidence.fixed.plan.sesoi, floor=has_floor(values)) & ~np.isnan(values)).sum(1)
     return dict(zip(names, counts.tolist(), strict=True))
 
 

@@ -31,6 +31,7 @@ class Pairs:
         others: Runs of the study's other series, ``(..., M, S)``, by which runs that did not learn are found too.
         overlap: Images in a validation fold over those trained on, where every seed has a fold of its own; else 0.
         rounded: The step that the runs' AP points were rounded to; 0 where they were not.
+        floor: Whether 0 may be what a run scores that learned nothing.
     """
 
     arm: Floats
@@ -40,6 +41,7 @@ class Pairs:
     others: Floats | None = None
     overlap: float = 0.0
     rounded: float = 0.0
+    floor: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +86,7 @@ class Course:
         clean: Whether all of these did.
         is_open: Whether this is a look: where any run of the study did not learn, or an arm is so far from its baseline
             that none of either may have, only from `FIRST_LOOK` seeds.
-        level: Mean of what it is compared with.
+        level: Mean of what it is compared with, above 0; infinite where 0 is no floor.
         first: Pairs of this stage at its first look.
     """
 
@@ -137,7 +139,7 @@ def _look(pairs: Pairs, count: int, start: int, sesoi: float, *, whole: bool) ->
         both=(there & both)[..., part].sum(-1),
         clean=clean,
         is_open=taken & ((all_learned[..., None] & ~apart(arm, baseline, sesoi)) | (seeds >= FIRST_LOOK)),
-        level=np.where(there, baseline, 0).sum(-1) / np.maximum(seeds, 1),
+        level=np.where(there, baseline if pairs.floor else np.inf, 0).sum(-1) / np.maximum(seeds, 1),
     )
 
 
@@ -146,7 +148,7 @@ def _which_learned(pairs: Pairs, count: int, sesoi: float) -> tuple[Bools, Bools
     series = [pairs.arm[..., :count], pairs.baseline[..., :count]]
     if pairs.others is not None:
         series.append(pairs.others[..., :count])
-    found = learned(np.concatenate(series, -2), sesoi)
+    found = learned(np.concatenate(series, -2), sesoi, floor=pairs.floor)
     arms = pairs.arm.shape[-2]
     ends = arms + pairs.baseline.shape[-2]
     return found[..., :arms, :], found[..., arms:ends, :], np.asarray(found.all((-1, -2)))

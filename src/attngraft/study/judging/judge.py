@@ -16,7 +16,7 @@ from attngraft.study.judging.course import Pairs
 from attngraft.study.judging.criterion import Criterion
 from attngraft.study.judging.decision import BETTER, EQUAL, EQUAL_FROM, LEAST_LEVEL, OUTCOMES, Decision, decide
 from attngraft.study.judging.design import Design
-from attngraft.study.judging.learning import FIRST_LOOK, GAP, Floats, failures_not_excluded, rate_interval
+from attngraft.study.judging.learning import FIRST_LOOK, GAP, Floats, failures_not_excluded, has_floor, rate_interval
 from attngraft.study.judging.statistics import Estimate, estimate, gatekeep, image_variance
 from attngraft.study.judging.verdict import OFTEN, Learning, Verdict
 
@@ -139,7 +139,9 @@ class _Judging:
         self.criterion, self.pairs = criterion, dict(pairs)
         self.seeds = max((len(runs.arm.observed) for runs in pairs.values()), default=0)
         self.design: Design = criterion.design(self.seeds)
-        self.courses = self.design.courses(self._pairs(others), criterion.sesoi) if self.seeds else []
+        laid = self._pairs(others) if self.seeds else None
+        self.floor = laid is None or laid.floor
+        self.courses = self.design.courses(laid, criterion.sesoi) if laid is not None else []
         self.p = self.design.p_values(self.courses, criterion.sesoi) if self.seeds else None
 
     def decision(self, second: Floats | None) -> Decision:
@@ -245,9 +247,9 @@ class _Judging:
             return (
                 f"a difference this large may be that runs of one of the two did not learn; it takes {FIRST_LOOK} seeds"
             )
-        if level < LEAST_LEVEL * criterion.sesoi and abs(now.difference) < criterion.sesoi:
+        if self.floor and level < LEAST_LEVEL * criterion.sesoi and abs(now.difference) < criterion.sesoi:
             return (
-                f"the baseline is at {level:.2f} {criterion.metric}, under {LEAST_LEVEL} times the SESOI, "
+                f"the baseline is at {level:.2f} points, under {LEAST_LEVEL} times the SESOI, "
                 "so nothing is called equal to it; train longer"
             )
         if spent and now.seeds < EQUAL_FROM and abs(now.difference) < criterion.sesoi:
@@ -334,7 +336,10 @@ class _Judging:
         for row, values in enumerate(others):
             rest[row, : len(values)] = values[: self.seeds]
         rounded = max(runs.difference.rounded for runs in self.pairs.values())
-        return Pairs(arm, baseline, variance, freedom, rest if len(others) else None, self.criterion.overlap, rounded)
+        return Pairs(
+            arm, baseline, variance, freedom, rest if len(others) else None, self.criterion.overlap, rounded,
+            floor=has_floor(arm, baseline, rest),
+        )  # fmt: skip
 
 
 def breakdown(

@@ -36,7 +36,16 @@ RATES = np.linspace(0.02, 0.5, 25)
 """Common rates of success that the exact test goes through; one above a half mirrors one below."""
 
 
-def learned(series: Floats, sesoi: float) -> Bools:
+def has_floor(*values: Floats) -> bool:
+    """Tell whether 0 may be what a run scores that learned nothing: not where some score less, as a loss with a minus.
+
+    Args:
+        *values: Values of a study's runs; NaN where there is no run.
+    """
+    return not any((part < 0).any() for part in values)
+
+
+def learned(series: Floats, sesoi: float, *, floor: bool = True) -> Bools:
     """Say which runs learned.
 
     A run is off if it lies more than `GAP` robust standard deviations, and more than `GAP` SESOIs, from the median of
@@ -47,6 +56,8 @@ def learned(series: Floats, sesoi: float) -> Bools:
     Args:
         series: Values of M series of n runs, ``(..., M, n)``; NaN where there is no run.
         sesoi: Smallest effect worth having.
+        floor: As `has_floor` says. Without it no value is half of another, so that runs that are off above only are
+            always a long tail.
 
     Returns:
         ``(..., M, n)``; true where there is no run.
@@ -58,7 +69,7 @@ def learned(series: Floats, sesoi: float) -> Bools:
         spans = np.fmax.reduce(flat, -1) - np.fmin.reduce(flat, -1)
     wide = (spans > GAP * sesoi).any(-1)
     if wide.any():
-        found[wide] = _learned(flat[wide], sesoi)
+        found[wide] = _learned(flat[wide], sesoi, floor)
     return found.reshape(shape)
 
 
@@ -79,14 +90,14 @@ def apart(arm: Floats, baseline: Floats, sesoi: float) -> Bools:
     return found
 
 
-def _learned(series: Floats, sesoi: float) -> Bools:
+def _learned(series: Floats, sesoi: float, floor: bool) -> Bools:
     """Do what `learned` does, for studies ``(N, M, n)``."""
     level = median(series)[..., None]
     own = _spread(series.reshape(-1, 1, series.shape[-1])).reshape(series.shape[:-1])
     spread = np.maximum(_spread(series)[:, None], own)
     bound = GAP * np.maximum(spread, sesoi)[..., None]
     with np.errstate(invalid="ignore"):
-        low, high = series - level < -bound, (series - level > bound) & (series > 2 * level)
+        low, high = series - level < -bound, (series - level > bound) & (series > 2 * level) & floor
     split = (low | high).any(-1, keepdims=True)
     failed = np.where(low.any(-1, keepdims=True), low, split & ~high) & ~np.isnan(series)
     studies = len(series)
