@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -16,13 +17,13 @@ from ultralytics.nn.modules import conv
 
 import attngraft
 from attngraft._core.errors import CheckpointError
-from attngraft.yolo.copied import _is_called, stand_ins
+from attngraft.yolo.copied import _is_called, require_called, stand_ins
 
 C = 256
 
 
 class MHSA(nn.Module):
-    """As posts have it: one map size, the position term transposed, no scale."""
+    """As posts have it: the position term transposed and cut to the map, no scale."""
 
     def __init__(self, n_dims: int, width: int = 4, height: int = 6, heads: int = 4, pos_emb: bool = True) -> None:
         super().__init__()
@@ -39,7 +40,7 @@ class MHSA(nn.Module):
         logits = q.transpose(2, 3) @ k
         if self.pos:
             place = (self.rel_h_weight + self.rel_w_weight).view(1, self.heads, C // self.heads, -1)
-            logits = logits + place.transpose(2, 3) @ q
+            logits = logits + (place.transpose(2, 3) @ q)[:, :, : logits.shape[2]]
         return (v @ logits.softmax(-1).transpose(2, 3)).view(x.shape)
 
 
@@ -353,6 +354,22 @@ def test_it_may_come_from_any_module(home: str, position: bool, monkeypatch: pyt
             torch.testing.assert_close(model.eval()(image)[0], answer, atol=1e-3, rtol=1e-4)
 
 
+def test_the_copied_mhsa_gives_its_numbers_on_maps_with_fewer_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rectangular validation gives them: the class takes the first cells of its table, and not its centre."""
+    copied = MHSA(C, 5, 6).double()
+    written(copied.float(), "their.blocks", torch.rand(1, 3, 160, 192), monkeypatch)
+    ours: Any = attngraft.YOLO("blog.pt").model.model[9].double()
+    copied.double()
+    for size in ((5, 6), (4, 6), (5, 4), (2, 3), (6, 5), (10, 3), (1, 1)):
+        x = torch.randn(2, C, *size, dtype=torch.float64, requires_grad=True)
+        mine, theirs = (torch.autograd.grad(layer(x).sin().sum(), x)[0] for layer in (ours, copied))
+        torch.testing.assert_close(ours(x), copied(x), atol=1e-9, rtol=0)
+        torch.testing.assert_close(mine, theirs, atol=1e-9, rtol=0)
+        rows = ours.attention_rows(x.detach()) @ ours.attention_values(x.detach())
+        torch.testing.assert_close(rows.transpose(2, 3).reshape(x.shape), ours(x).detach(), atol=1e-9, rtol=0)
+    assert ours(torch.randn(1, C, 7, 6, dtype=torch.float64)).isfinite().all()
+
+
 @pytest.mark.parametrize("name", [name for name in COPIED if name != "MHSA"])
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
@@ -645,6 +662,38 @@ def test_the_hosts_own_cbam_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     model.model[9] = own
     torch.save({"model": model, "train_args": {"task": "detect"}, "epoch": -1}, "blog.pt")
     assert type(attngraft.YOLO("blog.pt").model.model[9]) is conv.CBAM
+
+
+def test_what_an_edited_class_of_the_host_called_is_not_left_idle(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Pasted into C2f, Bottleneck or SPPF itself, the attention was opened and never called: 400 of 495 off."""
+    for at, cls in ((("model", "2"), "C2f"), (("model", "2", "m", "0"), "Bottleneck"), (("model", "9"), "SPPF")):
+        model = tasks.DetectionModel("yolov8n.yaml", verbose=False)
+        layer = model.get_submodule(".".join(at))
+        layer.se = SEAttention(32)
+        with monkeypatch.context() as patch:
+            patch.setattr(SEAttention, "__module__", CONV)
+            patch.setattr(conv, "SEAttention", SEAttention, raising=False)
+            torch.save({"model": model, "train_args": {"task": "detect"}, "epoch": -1}, "blog.pt")
+        said = rf"blog.pt has SE at {'.'.join(at)}.se, inside {cls}, a class of Ultralytics that does not call it here"
+        with pytest.raises(CheckpointError, match=said):
+            attngraft.YOLO("blog.pt")
+    layer.se = nn.Sequential(nn.Conv2d(4, 4, 1))
+    torch.save({"model": model, "train_args": {"task": "detect"}, "epoch": -1}, "blog.pt")
+    attngraft.YOLO("blog.pt")
+    (warned,) = [record for record in caplog.records if "does not call" in record.message]
+    assert "blog.pt: 1 part(s) have weights that Ultralytics" in warned.message
+    assert "first Sequential at model.9.se inside SPPF" in warned.message
+
+
+def test_what_a_hook_or_a_weight_calls_is_not_idle(caplog: pytest.LogCaptureFixture) -> None:
+    model = attngraft.YOLO("yolov8n.yaml+se@P3").model
+    torch.nn.utils.parametrizations.weight_norm(model.model[0].conv)
+    caplog.clear()
+    assert any("grafts" in name for name, _ in model.named_modules())
+    require_called(Path("mine.pt"), {"model": model})
+    assert not caplog.records
 
 
 def test_stand_ins_leave_no_trace_even_after_an_error() -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attngraft._core.checks import divides, one_of, positive
+from attngraft._core.checks import divides, is_tracing, one_of, positive
 from attngraft._core.errors import OptionError
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
@@ -51,7 +51,8 @@ class MHSA(Attention):
     - none: ``q_i . k_j / sqrt(d)``.
 
     A map smaller than ``size`` uses the tables' centre, a larger one interpolates them linearly, each axis for itself;
-    maps may change from call to call. Memory grows with N: outside export, a tensor of N x N elements is made only in
+    the circulated form, as its class does, lays the cells of its tables in a line and takes the first N of them. Maps
+    may change from call to call. Memory grows with N: outside export, a tensor of N x N elements is made only in
     training, and only where a row of it is at most 8 times as long as a head's vectors. A file that is exported on the
     CPU computes as many slices of the queries as its example asks for.
 
@@ -183,7 +184,7 @@ class MHSA(Attention):
             k = k + self._place(H, W).to(k.dtype)
         elif self.circulated:
             # q_i . k_j + r_i . q_j is one product of vectors twice as long.
-            place = self._place(H, W).to(q.dtype).expand(B, -1, -1, -1)
+            place = self._in_line(H, W).to(q.dtype).expand(B, -1, -1, -1)
             q, k = torch.cat((q, place), 2), torch.cat((k, q), 2)  # (B, h, 2d, N)
         return q, k, v, offsets
 
@@ -191,6 +192,20 @@ class MHSA(Attention):
         """Return the vectors of absolute positions, ``(g, d, N)`` for ``g`` of 1 or all heads."""
         rows, columns = resample(self.height_table, H), resample(self.width_table, W)
         return (rows.unsqueeze(2) + columns.unsqueeze(1)).flatten(1, 2).transpose(1, 2)
+
+    def _in_line(self, H: int, W: int) -> Tensor:
+        """Return the circulated form's positions, ``(h, d, N)``: of a map with more cells than the tables, as `_place`.
+
+        The circulated class has no positions for such a map.
+        """
+        height, width = self.size
+        if not is_tracing() and height * width < H * W:
+            return self._place(H, W)
+        line = self._place(height, width)  # (h, d, height * width)
+        if not is_tracing():
+            return line[..., : H * W]
+        cells = torch.arange(H * W, device=line.device)
+        return torch.where(cells[-1] < height * width, line[..., cells % (height * width)], self._place(H, W))
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, local_metadata: Any, strict: bool, missing_keys: list[str],

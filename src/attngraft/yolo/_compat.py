@@ -261,12 +261,14 @@ def _torch_safe_load(wrapped: Callable[..., Any], _instance: None, args: Any, kw
     if not missing or not all(map(copied.may_be_ours, missing)):
         loaded, name = _with_model(wrapped, file, args, kwargs)
         copied.replace_pasted(file, loaded)
+        copied.require_called(file, loaded)
         return loaded, name
     with copied.stand_ins(missing):
         loaded, name = _with_model(wrapped, file, args, kwargs)
     copied.replace_pasted(file, loaded)
     if left := copied.left_over(loaded):
         raise CheckpointError(checkpoint.not_here(file, left))
+    copied.require_called(file, loaded)
     copied.find_widths(loaded)
     copied.say_what_is_unsure(file, loaded)
     return loaded, name

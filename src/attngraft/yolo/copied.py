@@ -7,15 +7,18 @@ or run for it. What a stand-in cannot turn into, Ultralytics would have to know 
 
 from __future__ import annotations
 
+import inspect
 import logging
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
+import ultralytics
 from torch import Tensor, nn
 from ultralytics.nn.modules.conv import CBAM, ChannelAttention, SpatialAttention
 
@@ -134,6 +137,60 @@ def replace_pasted(file: Path, loaded: Any) -> None:
             vars(found).update({key: vars(part)[key] for key in NOTED if key in vars(part)})
             model.set_submodule(name, found)
             replaced.append(f"{name}.")
+
+
+def require_called(file: Path, loaded: Any) -> None:
+    """Require that what was put into a class of Ultralytics, by editing that class, has somebody here who calls it.
+
+    Such a layer unpickles as Ultralytics' own class, whose code knows nothing of the part: it would be there in vain.
+
+    Args:
+        file: The checkpoint.
+        loaded: What was unpickled: a dictionary that holds host models.
+
+    Raises:
+        CheckpointError: If a part with weights in it is a copied mechanism; other parts are warned of.
+    """
+    idle = [
+        (f"{name}.{child}", part, type(layer).__name__)
+        for model in _models(loaded)
+        for name, layer in model.named_modules()
+        if type(layer).__module__.startswith("ultralytics.nn.modules")
+        for child, part in layer.named_children()
+        if child not in {"grafts", *_names_in(type(layer))} and any(True for _ in part.parameters())  # type: ignore[arg-type]
+    ]
+    kinds = tuple(record.cls for record in mechanisms().values())
+    for name, part, cls in idle:
+        if any(isinstance(one, kinds) for one in part.modules()):
+            raise CheckpointError(
+                f"{file} has {type(part).__name__} at {name}, inside {cls}, a class of Ultralytics that does "
+                "not call it here: the class was edited where this was trained; edit it here too, or train again with "
+                f"a row or a recipe that names the mechanism"
+            )
+    if idle:
+        name, part, cls = idle[0]
+        log.warning(
+            "%s: %d part(s) have weights that Ultralytics %s does not call, first %s at %s inside %s; was the class "
+            "edited where this was trained, or by another release? Figures will differ from those of then",
+            file, len(idle), ultralytics.__version__, type(part).__name__, name, cls,
+        )  # fmt: skip
+
+
+@cache
+def _names_in(cls: Any) -> frozenset[str]:
+    """Return every name that the code of a class and of its bases uses, PyTorch's apart."""
+    waiting = [
+        function.__code__
+        for base in cls.__mro__
+        if not base.__module__.startswith("torch")
+        for function in map(inspect.unwrap, filter(inspect.isfunction, vars(base).values()))
+    ]
+    found: set[str] = set()
+    while waiting:
+        code = waiting.pop()
+        found.update(code.co_names, (one for one in code.co_consts if isinstance(one, str)))
+        waiting += [one for one in code.co_consts if inspect.iscode(one)]
+    return frozenset(found)
 
 
 def _kinds(module: nn.Module) -> dict[str, type]:
