@@ -122,6 +122,18 @@ def test_a_width_that_equals_the_sides_of_its_map_is_left_out_once() -> None:
     assert read == {"heads": 4, "size": (64, 64)}
 
 
+@pytest.mark.parametrize("multiple", [0.25, 0.5, 1.0])
+def test_sides_are_no_widths_whatever_the_scale(multiple: float) -> None:
+    """At scale n the map is as wide as it has cells, and the size of the tables was dropped."""
+    widths = Widths(int(256 * multiple), multiple, 1024)
+    assert read_row(info("mhsa"), widths, [64, 64, 4]) == {"heads": 4, "size": (64, 64)}
+    assert read_row(info("mhsa"), widths, [64, 64]) == {"size": (64, 64)}
+    assert read_row(info("mhsa"), widths, [256, 256, 4]) == {"heads": 4}
+    assert read_row(info("aifi"), Widths(int(1024 * multiple), multiple, 1024), [1024, 8]) == {
+        "hidden": 1024, "heads": 8,
+    }  # fmt: skip
+
+
 def test_what_a_class_does_not_take_is_refused() -> None:
     with pytest.raises(OptionError, match=r"takes \[groups\], got \[1024, 48\]"):
         read_row(info("sa_layer"), Widths(C, 0.25, 1024), [1024, 48], "sa_layer")

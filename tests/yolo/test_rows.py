@@ -227,6 +227,8 @@ def test_a_row_is_read_in_the_order_of_the_class_that_it_names(name: str, groups
         ("CA", "did you mean CoordAttention"),
         ("MultiHeadSelfAttention", "did you mean MHSA"),
         ("GlobalAttentionMechanism", "did you mean GAM"),
+        ("CBAM_Authentic", "did you mean CBAM"),
+        ("Att_LSKA", "did you mean LSKA"),
         ("C2f_SA", "did you mean ShuffleAttention"),
         ("CA_Block", "did you mean CoordAttention"),
         ("SK_Block", "did you mean SelectiveKernel or SKAttention"),
@@ -256,6 +258,14 @@ class TestBlocks:
         row[2] = name
         row[3] += [more] if more else []
         return DetectionModel(description, verbose=False)
+
+    @pytest.mark.parametrize(("name", "base"), [("C2f_RFAConv", "yolov8n.yaml"), ("C3k2_RFCBAMConv", "yolo11n.yaml")])
+    def test_what_copies_put_in_the_place_of_a_convolution_is_refused(self, name: str, base: str) -> None:
+        """It was put behind that convolution: another and larger network than that of the post."""
+        with pytest.raises(
+            OptionError, match=rf"row 4 \({name}\): copies have .* in the place of the last convolution"
+        ):
+            self.build(name, base)
 
     @pytest.mark.parametrize(
         ("name", "base", "at", "paths"),

@@ -3,9 +3,10 @@
 Copied classes take one or two widths before their options, and their options in an order of their own. A row is read
 by the first of these ways in which every value is plausible for its option at the width of the map:
 
-1. without leading values that are this map's width, in the order of the copied classes or of the record's ``row``;
-2. as it stands, in the order of the record's ``row`` or of the copied classes;
-3. without leading values that look like a width of another map, with a warning that names them.
+1. as it stands, where its first two values are the sides of a map and small enough for any, as in ``[64, 64, 4]``;
+2. without leading values that are this map's width, in the order of the copied classes or of the record's ``row``;
+3. as it stands, in the order of the record's ``row`` or of the copied classes;
+4. without leading values that look like a width of another map, with a warning that names them.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ MOST_WIDTHS = 2
 
 MAP_SIDES = ("width", "height")
 """Of the map, as the widely copied MHSA takes them."""
+
+USUAL_SIDE = 80
+"""Cells of a side of P3 at 640 pixels: up to it two equal numbers are the map's sides, though it be as wide."""
 
 LARGEST_SIDE = 320
 """Cells of a side of the largest map that a row may name."""
@@ -116,10 +120,13 @@ def _signatures(record: Mechanism, called: str) -> Signatures:
 
 
 def _read(record: Mechanism, widths: Widths, values: list[Any], signatures: Signatures) -> dict[str, Any]:
+    row = _row(record)
+    if _are_sides(row, values) and _fits(record, widths.channels, row, values):
+        return _named(record, widths.channels, row, values, is_row=True)
     for leading, own in _ways(widths, values):
         rest = values[leading:]
         copied = [(names, False) for names in signatures]
-        ours = [(_row(record), True)]
+        ours = [(row, True)]
         if leading == MOST_WIDTHS:  # the second stands where a copied class has an argument that ours has not
             copied = [(names[1:], False) for names in signatures if names[0] == IGNORED] + copied
         for names, is_row in copied + ours if leading else ours + copied:
@@ -189,6 +196,16 @@ def _is_plausible(record: Mechanism, name: str, value: Any, channels: int, *, lo
     return _is_small(value) if _is_integer(default) or _is_integer(value) else isinstance(value, (float, list, tuple))
 
 
+def _are_sides(names: Sequence[str], values: list[Any]) -> bool:
+    """Tell whether a row begins with the sides of a map, such as ``[64, 64, 4]`` where the map is 64 wide besides."""
+    sides = values[: len(MAP_SIDES)]
+    return (
+        tuple(names[: len(MAP_SIDES)]) == MAP_SIDES
+        and len(sides) == len(MAP_SIDES)
+        and all(_is_integer(side) and NARROWEST <= side <= USUAL_SIDE for side in sides)
+    )
+
+
 def _are_unlike(sides: list[Any]) -> bool:
     return len(sides) > 1 and all(map(_is_integer, sides)) and bool(max(sides) >= SLIMMEST * min(sides))
 
@@ -240,7 +257,7 @@ RULES: Mapping[str, Callable[[Any, int], bool]] = {
     "pos_emb": _is_switch,
     "local_weight": _is_fraction,
     "key_ratio": _is_fraction,
-    "hidden": lambda value, _: _is_integer(value) and value >= 1,
+    "hidden": lambda value, channels: _is_integer(value) and value >= min(channels, WIDE),
     "attended_channels": lambda value, channels: _is_integer(value) and 1 <= value <= channels,
     STRIDE: lambda value, _: _is_integer(value) and value == 1,
     HEAD_WIDTH: lambda value, _: _is_integer(value) and value >= 1,

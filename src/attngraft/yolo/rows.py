@@ -34,6 +34,9 @@ HOST_VARIABLES = ["ch", "f", "width", "max_channels"]
 PSA_BLOCK = "C2PSA"
 """Block of Ultralytics from which the copied classes ``C2TSSA`` and ``C2BRA`` derive."""
 
+INSTEAD = ("rfa", "rfcbam")
+"""Mechanisms that stand in the place of a convolution, in copied blocks too."""
+
 ENDINGS = re.compile(r"(attention|block|layer|module)+\Z")
 """What copied classes append to the name of a mechanism."""
 
@@ -146,6 +149,12 @@ def rewrite(
             rewritten.append([one, repeats, renamed, RowArguments([*HOST_VARIABLES, RowValues(arguments, plain)])])
         elif split := split_block(plain, host_names):
             block, record = split
+            if record.name in INSTEAD:
+                raise OptionError(
+                    f"row {index} ({plain}): copies have {record.cls.__name__} in the place of the last convolution of "
+                    f"each bottleneck of {block}, and attngraft puts it behind; write {block} and the graft "
+                    f"{record.name}@{index}.bottlenecks for that, or {PLUGIN_HINT}"
+                )
             own = dict(arguments[-1]) if arguments and isinstance(arguments[-1], Mapping) else {}
             known_options(f"a {plain} row", own, record.options)
             given = [value for value in arguments[: len(arguments) - bool(own)] if not _is_map_size(value)]
@@ -323,11 +332,16 @@ def _unknown(index: int, name: str, host_names: Mapping[str, Any]) -> str:
     return f"row {index} names {name}, which neither Ultralytics nor attngraft has; {near} ({PLUGIN_HINT})"
 
 
-def _nearest(name: str, known: list[str]) -> str:
-    """Name the words like a name: with its letters as their capitals, as CA is CoordAtt, or spelled alike."""
+def _meant(name: str, known: list[str]) -> list[str]:
     stem = _stem(name)
-    short = [word for word in known if stem in (_stem(word), _initials(word).lower()) and len(stem) > 1]
-    short = short or [word for word in known if word == _initials(name) and len(word) > 1]
+    return [word for word in known if stem in (_stem(word), _initials(word).lower()) and len(stem) > 1]
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    """Name the words like a name or a part of it: with its letters as their capitals, as CA is CoordAtt, or alike."""
+    short = _meant(name, known) or [word for word in known if word == _initials(name) and len(word) > 1]
+    for part in filter(None, re.split(r"[_\d]+", name)):
+        short = short or _meant(part, known)
     if short:
         return f"did you mean {' or '.join(dict.fromkeys(short[:3]))}?"
     close = suggest(name, known, key=_stem)
