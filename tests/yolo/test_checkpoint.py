@@ -134,6 +134,18 @@ def test_a_bare_stem_without_weights_says_that_it_starts_untrained(caplog: pytes
     assert "building yolo11n.yaml with random weights" in caplog.text
 
 
+def test_a_path_with_an_apostrophe_is_opened_and_not_its_neighbour(pretrained: Path, tmp_path: Path) -> None:
+    """Ultralytics leaves the apostrophe out, and opened its.pt for it's.pt."""
+    folder = tmp_path / "Ann's runs"
+    folder.mkdir()
+    attngraft.YOLO(f"{pretrained}+se@P3").save(folder / "it's.pt")
+    attngraft.YOLO(f"{pretrained}+eca@P3").save(folder / "its.pt")
+    for name, mechanism in (("it's.pt", "se"), ("its.pt", "eca")):
+        for opened in (attngraft.YOLO(folder / name), StockYOLO(folder / name)):
+            assert any(isinstance(part, attngraft.info(mechanism).cls) for part in opened.model.modules())
+    assert attngraft.YOLO(f"{folder}/it's.pt+simam@P4").model
+
+
 def test_a_plain_model_opens_as_the_host_opens_it(pretrained: Path) -> None:
     model = attngraft.YOLO(pretrained)
     assert isinstance(model, attngraft.YOLO)

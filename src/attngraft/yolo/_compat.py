@@ -140,6 +140,7 @@ def install(tasks: ModuleType) -> None:
         lambda engine: setattr(engine, "yaml_model_load", tasks.yaml_model_load), "ultralytics.engine.model"
     )
     wrapt.register_post_import_hook(_wrap_get_flops, "ultralytics.utils.torch_utils")
+    wrapt.register_post_import_hook(_keep_apostrophes, "ultralytics.utils.downloads")
     wrapt.register_post_import_hook(_spare_grafts, "ultralytics.engine.trainer")
     for home in ("block", "conv"):
         wrapt.register_post_import_hook(
@@ -272,6 +273,16 @@ def _torch_safe_load(wrapped: Callable[..., Any], _instance: None, args: Any, kw
     copied.find_widths(loaded)
     copied.say_what_is_unsure(file, loaded)
     return loaded, name
+
+
+def _keep_apostrophes(downloads: ModuleType) -> None:
+    """Let Ultralytics open a file with an apostrophe in its path: it leaves that out and opens another file or none."""
+
+    def named(wrapped: Callable[..., Any], _instance: None, args: Any, kwargs: Any) -> Any:
+        file = str(args[0] if args else kwargs.get("file", ""))
+        return file if "'" in file and Path(file).is_file() else wrapped(*args, **kwargs)
+
+    wrapt.wrap_function_wrapper(downloads, "attempt_download_asset", named)
 
 
 def _with_model(wrapped: Callable[..., Any], file: Path, args: Any, kwargs: Any) -> tuple[Any, Any]:
