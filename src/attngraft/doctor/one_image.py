@@ -58,15 +58,27 @@ def compare(network: nn.Module, x: Tensor, *, batch: int, where: str = "") -> Ou
 
 def _prepared(network: nn.Module) -> nn.Module:
     """Copy a network in float64 and in training, with the statistics of its batch norms kept."""
-    network = copy.deepcopy(network).double().train()
+    network = without_dropout(copy.deepcopy(network).double().train())
     for part in network.modules():
-        if isinstance(part, (_BatchNorm, nn.modules.dropout._DropoutNd)):
+        if isinstance(part, _BatchNorm):
+            part.eval()
+    return network
+
+
+def without_dropout(network: nn.Module) -> nn.Module:
+    """Let the dropouts of a network in training pass everything on; returns it."""
+    for part in network.modules():
+        if isinstance(part, nn.modules.dropout._DropoutNd):
             part.eval()
     return network
 
 
 def _gradients(network: nn.Module, x: Tensor) -> dict[str, Tensor]:
-    """Return the gradients of the input and of every parameter; the loss is a mean over the batch."""
+    """Return the gradients of the input and of every parameter; the loss is a mean over the batch.
+
+    The network is copied: one that notes statistics of its own would be another at the next call.
+    """
+    network = copy.deepcopy(network)
     network.zero_grad(set_to_none=True)
     x = x.clone().requires_grad_()
     backward(network(x))

@@ -17,7 +17,7 @@ from attngraft.measure import flops, memory, parameters
 
 GIB = 2**30
 FLOPS_SIDES = (128, 256, 384)
-MEMORY_SIDES = (24, 36, 48)
+MEMORY_SIDES = ((24, 36, 48), (48, 60, 72), (72, 84, 96))
 TRACED_SIDE = 32
 QUADRATIC_SHARE = 0.2
 """Part of the peak at the largest measured map from which its quadratic term is called one, and not rounding."""
@@ -44,11 +44,9 @@ def memory_growth(subject: Subject) -> Outcome:
     """A training step on the largest map fits into the free memory."""
     module = subject.fresh()
     with zoo.taken_kernels() as taken:
-        step = {
-            side**2: memory.peak(module, subject.map(side, side, 1).requires_grad_(), train=True)
-            for side in MEMORY_SIDES
-        }
-    bytes_at, quadratic = growth(step)
+        bytes_at, quadratic = measured_growth(
+            lambda side: memory.peak(module, subject.map(side, side, 1).requires_grad_(), train=True)
+        )
     height, width = subject.largest
     need = subject.batch * bytes_at(height * width)
     order = "quadratically" if quadratic else "linearly"
@@ -96,8 +94,7 @@ def pairs_bytes(module: nn.Module, channels: int) -> Callable[[int], float] | No
         channels: Width of its map.
     """
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
-        peaks = {side**2: memory.peak(module, torch.randn(1, channels, side, side)) for side in MEMORY_SIDES}
-    bytes_at, quadratic = growth(peaks)
+        bytes_at, quadratic = measured_growth(lambda side: memory.peak(module, torch.randn(1, channels, side, side)))
     return (lambda cells: bytes_at(cells) / 2) if quadratic else None
 
 
@@ -120,6 +117,24 @@ def sliced_in_files(module: nn.Module, channels: int) -> bool:
     largest = max(math.prod(t.sizes() or ()) for t in types if isinstance(t, torch.TensorType))
     fused = any(node.kind() == "aten::scaled_dot_product_attention" for node in nodes)
     return not fused and largest < TRACED_SIDE**4
+
+
+def measured_growth(peak: Callable[[int], int]) -> tuple[Callable[[int], float], bool]:
+    """Return what `growth` does of square maps.
+
+    A workspace of fixed size that makes the peak on small maps, as convolutions have one, bends the curve as a
+    quadratic term does, but the bytes a cell do not rise then: where both are so, larger maps tell.
+
+    Args:
+        peak: Bytes by the side of a map.
+    """
+    for sides in MEMORY_SIDES:
+        peaks = {side**2: peak(side) for side in sides}
+        found = growth(peaks)
+        (_, (n2, m2), (n3, m3)) = peaks.items()
+        if not found[1] or m3 / n3 > m2 / n2:
+            break
+    return found
 
 
 def growth(peaks: Mapping[int, int], *, share: float = QUADRATIC_SHARE) -> tuple[Callable[[int], float], bool]:
