@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from attngraft._core.files import is_file
 from attngraft.cli import pairs
 from attngraft.cli.groups import output as output_option
 from attngraft.cli.groups import words as words_argument
@@ -47,8 +48,8 @@ def judge(words: tuple[str, ...], output: Path | None) -> None:
     from attngraft.cli.progress import StatusLine
     from attngraft.study.existing.judging import write_judgement
 
-    files = [word for word in words if "=" not in word]
-    options = pairs.parse([word for word in words if "=" in word])
+    files = [word for word in words if "=" not in word or is_file(word)]
+    options = pairs.parse([word for word in words if word not in files])
     output = pairs.take(options, "study judge", "output", "folder", given=output)
     with StatusLine(console(stderr=True)) as progress:
         results = _judged(files, options, progress)

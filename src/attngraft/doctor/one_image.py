@@ -57,11 +57,16 @@ def compare(network: nn.Module, x: Tensor, *, batch: int, where: str = "") -> Ou
 
 
 def _prepared(network: nn.Module) -> nn.Module:
-    """Copy a network in float64 and in training, with the statistics of its batch norms kept."""
+    """Copy a network in float64 and in training, with the statistics of its batch norms kept.
+
+    Its activations write to a new tensor, unlike a checkpoint's: autograd lets nobody write over what a hook hands on.
+    """
     network = without_dropout(copy.deepcopy(network).double().train())
     for part in network.modules():
         if isinstance(part, _BatchNorm):
             part.eval()
+        if hasattr(part, "inplace"):
+            part.inplace = False  # type: ignore[assignment]
     return network
 
 

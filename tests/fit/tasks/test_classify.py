@@ -10,7 +10,7 @@ import torch
 from torchvision import tv_tensors
 
 from attngraft._core.errors import DataError
-from attngraft.fit import Fit, Options, load
+from attngraft.fit import Fit, Options, load, validate
 from attngraft.fit.tasks.classify import Classifier, augmented, plain
 from attngraft.fit.tasks.classify import load as read
 from attngraft.fit.tasks.learner import normalized
@@ -58,3 +58,15 @@ def test_a_prediction_is_the_softmax_of_the_logits(colours: Path, begin: Callabl
 def test_one_class_is_refused() -> None:
     with pytest.raises(DataError, match="classification needs two classes or more, and flowers has 1"):
         Classifier(Options.of(OPTIONS), ["only"])
+
+
+def test_the_loss_is_a_mean_over_images_whatever_the_batch(colours: Path, begin: Callable[..., Fit]) -> None:
+    """A last batch that is not full weighed as much as a full one."""
+    trained = load(begin(colours, batch=5).run().folder)
+    learner = trained.learner
+    files = [(file, name) for name in learner.classes for file in sorted((colours / "val" / name).iterdir())]
+    assert len(files) % 5
+    with torch.no_grad():
+        logits = learner.network(normalized(torch.stack([plain(16)(read(file)) for file, _ in files])))
+    expected = torch.nn.functional.cross_entropy(logits, torch.tensor([learner.classes.index(n) for _, n in files]))
+    assert validate(trained, workers=0)["val_loss"] == pytest.approx(float(expected), rel=1e-5)

@@ -315,6 +315,9 @@ def test_the_command(tmp_path: Path) -> None:
     assert code == 0, out
     assert "mhsa@P5 is better than yolo11n" in out
     assert (tmp_path / "verdict" / "report.html").is_file()
+    (tmp_path / "lr=0.01").mkdir()
+    (tmp_path / "lr=0.01" / "runs.csv").write_bytes((tmp_path / "runs.csv").read_bytes())
+    assert command("judge", "lr=0.01/runs.csv", "baseline=yolo11n", "-o", "again")[0] == 0
     for words, said in {
         ("judge", "runs.csv", "task=bbox"): "of csv has no key 'task'",
         ("judge", "runs.csv", "mhsa=runs/*"): "beside runs.csv it takes no mhsa=",

@@ -91,7 +91,7 @@ class Classifier(Learner):
         logits = self.network(normalized(images)).float()
         self.top1(logits, labels)
         self.top5(logits, labels)
-        self.val_loss(F.cross_entropy(logits, labels), weight=len(labels))
+        self.val_loss(F.cross_entropy(logits, labels, reduction="none"))  # its weight= does nothing without NaN checks
         self.log_dict({"val_loss": self.val_loss, "top1": self.top1, "top5": self.top5}, on_epoch=True)
 
     @torch.inference_mode()

@@ -111,14 +111,25 @@ def _column(file: Path, rows: list[dict[str, str]], metric: str | None) -> str:
 
 def _seed(where: str, arm: str, text: str | None) -> int:
     try:
-        return int(str(text))
+        return int(_plain(text))
     except ValueError:
         raise DataError(f"{where} needs a whole number as the seed of {arm}, got {text!r}") from None
 
 
+def _plain(text: str | None) -> str:
+    """Return a text without the underscores that Python reads over in numbers: in a table ``39_1`` is a slip.
+
+    Raises:
+        ValueError: If it has any.
+    """
+    if "_" in str(text):
+        raise ValueError(text)
+    return str(text)
+
+
 def _number(where: str, column: str, text: str | None) -> float:
     try:
-        number = float(str(text))
+        number = float(_plain(text))
     except ValueError:
         number = math.nan
     if not abs(number) <= MOST:
