@@ -87,7 +87,18 @@ ANSWERS: dict[str, Callable[..., float | set[str]]] = {
     "seeds": lambda found, name, probe: of(found, name, probe).seeds,
     "learned": lambda found, name, probe: of(found, name, probe).learned,
     "ran": lambda found, probe: {one.name for one in ran(found, probe)},
+    "ran_at": lambda found, probe, seeds: {
+        one.name for one in ran(found, probe) if of(found, one.name, probe).seeds >= int(seeds)
+    },
     "learn": learners,
+    "split": lambda found, probe: {
+        one.name
+        for one in ran(found, probe)
+        if 0 < of(found, one.name, probe).learned < of(found, one.name, probe).seeds
+    },
+    "soon": lambda found, probe, steps: {
+        name for name in learners(found, probe) if (of(found, name, probe).steps or 0) <= int(steps)
+    },
     "lost": lambda found, near, far: {
         one.name
         for one in ran(found, far)
