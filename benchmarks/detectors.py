@@ -1,6 +1,6 @@
 """Whole detectors with a mechanism beside the stock one: parameters, FLOPs, memory, inference and training step.
 
-    python benchmarks/detectors.py            about 5 minutes of one free core
+    python benchmarks/detectors.py            about 3 minutes of one free core
     python benchmarks/detectors.py --quick    two grafts, small images and few rounds, nothing written
 
 The work of `attngraft bench`; its JSON and figure are the results.

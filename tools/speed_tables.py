@@ -184,7 +184,7 @@ TABLES: dict[str, tuple[Callable[[dict[str, Any]], str], str]] = {
     "speed": (modules, "mhsa-amd-epyc.json"),
     "kernels": (kernels, "mhsa-kernels-amd-epyc.json"),
     "halves": (halves, "mhsa-kernels-bfloat16-amd-epyc.json"),
-    "detectors": (detectors, "detectors-amd-epyc.json"),
+    "detectors": (detectors, "detectors-amd-epyc-avx512.json"),
     "forms": (forms, "deployed-amd-epyc.json"),
     "sizes": (sizes, "deployed-amd-epyc.json"),
     "graphs": (graphs, "deployed-amd-epyc.json"),
