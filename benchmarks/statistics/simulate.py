@@ -258,14 +258,14 @@ def _images() -> Iterator[Cell]:
                     labels = {"image sd": image_sd, "effect": effect, "folds": count or "none", "seeds": title}
                     measure = m.folds(effect, image_sd, count, DESIGNS[title], SESOI)
                     yield Cell("folds", labels, measure, 10000, "false verdicts", most=0.05)
+    designs = {"fixed 2": m.once(2), **{title: DESIGNS[title] for title in ("fixed 3", "fixed 5", "looks 3-15")}}
     for step, sd in ((0.1, 0.03), (0.1, 0.1), (0.1, 0.3), (1.0, 0.3), (1.0, 1.0)):
         for effect in (0.0, SESOI, 2 * SESOI):
-            for title in ("fixed 2", "fixed 3", "fixed 5", "looks 3-15"):
+            for title, plan in designs.items():
                 for careful in (True, False):
                     world = World(arm_sd=sd, baseline_sd=sd, rounded=step)
                     rule = "shipped" if careful else "rounding ignored"
                     labels = {"step": step, "sd": sd, "effect": effect, "seeds": title, "rule": rule}
-                    plan = DESIGNS.get(title) or m.once(2)
                     measure = m.rounded(world, effect, plan, SESOI, careful=careful)
                     promised = {"promised": "false verdict", "most": 0.05} if careful else {}
                     yield Cell("rounded numbers", labels, measure, 20000, **promised)

@@ -17,6 +17,7 @@ from ultralytics.nn.modules import conv
 
 import attngraft
 from attngraft._core.errors import CheckpointError
+from attngraft.doctor.one_image import compare
 from attngraft.yolo.copied import _is_called, require_called, stand_ins
 
 C = 256
@@ -368,6 +369,9 @@ def test_the_copied_mhsa_gives_its_numbers_on_maps_with_fewer_cells(monkeypatch:
         rows = ours.attention_rows(x.detach()) @ ours.attention_values(x.detach())
         torch.testing.assert_close(rows.transpose(2, 3).reshape(x.shape), ours(x).detach(), atol=1e-9, rtol=0)
     assert ours(torch.randn(1, C, 7, 6, dtype=torch.float64)).isfinite().all()
+    behind = nn.Sequential(nn.Conv2d(C, C, 1), nn.BatchNorm2d(C), ours)
+    for size in ((5, 6), (5, 4), (7, 6)):  # one image gives the gradients of the image twice
+        assert compare(behind, torch.randn(1, C, *size), batch=1).status == "pass"
 
 
 @pytest.mark.parametrize("name", [name for name in COPIED if name != "MHSA"])

@@ -104,3 +104,14 @@ def backward(output: object) -> None:
 def mean_square(output: object) -> Tensor:
     """Return the mean square of every floating-point tensor in an output, summed: a loss that reaches all of it."""
     return torch.stack([y.float().square().mean() for y in tensors(output) if y.is_floating_point()]).sum()
+
+
+def in_place(model: nn.Module, *, wanted: bool) -> nn.Module:
+    """Let a model's activations overwrite their input, as Ultralytics does when it loads a checkpoint, or not.
+
+    A model that was built from a YAML, and every model in training, does not: two are compared fairly only alike.
+    """
+    for part in model.modules():
+        if hasattr(part, "inplace") and type(part).__module__.startswith("torch."):
+            part.inplace = wanted  # type: ignore[assignment]
+    return model

@@ -198,14 +198,11 @@ class MHSA(Attention):
 
         The circulated class has no positions for such a map.
         """
-        height, width = self.size
-        if not is_tracing() and height * width < H * W:
-            return self._place(H, W)
-        line = self._place(height, width)  # (h, d, height * width)
-        if not is_tracing():
-            return line[..., : H * W]
-        cells = torch.arange(H * W, device=line.device)
-        return torch.where(cells[-1] < height * width, line[..., cells % (height * width)], self._place(H, W))
+        count = self.size[0] * self.size[1]
+        if is_tracing():
+            cells, line = torch.arange(H * W, device=self.height_table.device), self._place(*self.size)  # (h, d, count)
+            return torch.where(cells[-1] < count, line[..., cells % count], self._place(H, W))
+        return self._place(*self.size)[..., : H * W] if count >= H * W else self._place(H, W)
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, local_metadata: Any, strict: bool, missing_keys: list[str],

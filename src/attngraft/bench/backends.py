@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from attngraft import export
+from attngraft._core.calls import in_place
 from attngraft._core.errors import OptionError
 from attngraft._core.extras import extra_package
 from attngraft.yolo.deviations import reference
-from attngraft.yolo.step import in_place
 
 Call: TypeAlias = Callable[[], object]
 

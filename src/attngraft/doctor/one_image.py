@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from attngraft._core.calls import backward
+from attngraft._core.calls import backward, in_place
 from attngraft.doctor.findings import Outcome, failed, passed, warned
 
 FAR = 1e-6
@@ -61,12 +61,10 @@ def _prepared(network: nn.Module) -> nn.Module:
 
     Its activations write to a new tensor, unlike a checkpoint's: autograd lets nobody write over what a hook hands on.
     """
-    network = without_dropout(copy.deepcopy(network).double().train())
+    network = in_place(without_dropout(copy.deepcopy(network).double().train()), wanted=False)
     for part in network.modules():
         if isinstance(part, _BatchNorm):
             part.eval()
-        if hasattr(part, "inplace"):
-            part.inplace = False  # type: ignore[assignment]
     return network
 
 

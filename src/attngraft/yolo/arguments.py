@@ -33,7 +33,7 @@ MAP_SIDES = ("width", "height")
 """Of the map, as the widely copied MHSA takes them."""
 
 USUAL_SIDE = 80
-"""Cells of a side of P3 at 640 pixels: up to it two equal numbers are the map's sides, though it be as wide."""
+"""Cells of a side of P3 at 640 pixels: up to it two numbers are the map's sides, though it be as wide."""
 
 LARGEST_SIDE = 320
 """Cells of a side of the largest map that a row may name."""

@@ -165,7 +165,7 @@ def require_called(file: Path, loaded: Any) -> None:
             raise CheckpointError(
                 f"{file} has {type(part).__name__} at {name}, inside {cls}, a class of Ultralytics that does "
                 "not call it here: the class was edited where this was trained; edit it here too, or train again with "
-                f"a row or a recipe that names the mechanism"
+                "a row or a recipe that names the mechanism"
             )
     if idle:
         name, part, cls = idle[0]

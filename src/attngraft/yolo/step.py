@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ultralytics.cfg import get_cfg
 from ultralytics.nn.modules import OBB, Classify, Pose
 
+from attngraft._core.calls import in_place
 from attngraft.yolo.devices import devices
 from attngraft.yolo.model import YOLO
 
@@ -63,17 +64,6 @@ def step(recipe: str, options: Mapping[str, Any], channels: int | None = None) -
     model = _taking(YOLO(recipe).model, channels)
     loss = TrainingLoss(model, batch, (side, side), options).to(device)
     return loss.step(torch.rand(batch, model.yaml.get("channels", 3), side, side, device=device))
-
-
-def in_place(model: nn.Module, *, wanted: bool) -> nn.Module:
-    """Let a model's activations overwrite their input, as Ultralytics does when it loads a checkpoint, or not.
-
-    A model that was built from a YAML, and every model in training, does not: two are compared fairly only alike.
-    """
-    for part in model.modules():
-        if hasattr(part, "inplace") and type(part).__module__.startswith("torch."):
-            part.inplace = wanted  # type: ignore[assignment]
-    return model
 
 
 def training_batch(model: Any, batch: int, sides: tuple[int, int]) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping
+from functools import cache
 
 import torch
 from torch import nn
@@ -128,6 +129,7 @@ def measured_growth(peak: Callable[[int], int]) -> tuple[Callable[[int], float],
     Args:
         peak: Bytes by the side of a map.
     """
+    peak = cache(peak)
     for sides in MEMORY_SIDES:
         peaks = {side**2: peak(side) for side in sides}
         found = growth(peaks)

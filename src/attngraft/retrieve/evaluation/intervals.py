@@ -1,7 +1,7 @@
 """Intervals over queries: the bootstrap, and the paired bootstrap of a difference.
 
 The spread of bootstrap means is too small by ``(n - 1) / n``, and a normal's tails are too short where the spread is
-known from n queries: percentile intervals of 5 queries hold the truth in 83 % of cases in place of 95 %. So the levels
+known from n queries: percentile intervals of 5 queries hold the truth in 84 % of cases in place of 95 %. So the levels
 of the percentiles are moved out to ``Phi(-sqrt(n / (n - 1)) t)``, with t the quantile of Student's t at ``n - 1``. No
 resample leaves the range of what was measured, and n queries lie on one side of the truth with a chance of
 ``2^(1 - n)``, which is over 5 % under six queries; there the interval is Student's.
