@@ -155,7 +155,12 @@ def test_bad_input_is_said_before_anything_is_written(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
     for taken in (file, file / "in"):
-        with pytest.raises(OutputError, match=r"file(/in)? is no folder that can be filled \(.*\); name another"):
+        with pytest.raises(OutputError, match=r"cannot write .*file(/in)?: .*; choose another folder"):
             probe("se", probes="reach", folder=taken)
         with pytest.raises(PlanError, match="holds no probes"):
             opened(taken)
+    file.unlink()
+    (tmp_path / "records.jsonl").write_text("mine")
+    with pytest.raises(OutputError, match=r"holds records\.jsonl, which is of no probes"):
+        probe("se", probes="reach", folder=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["records.jsonl"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from attngraft.cli.main import main
 from attngraft.data import beacons
 from attngraft.study.plan import Plan
 from attngraft.study.running.controls import WIDTHS, settle
-from attngraft.study.running.lock import alone
 from attngraft.study.running.records import Run
 from attngraft.study.running.run import device_of
 from attngraft.study.study import Study
@@ -73,23 +71,6 @@ def test_two_processes_do_not_carry_out_one_study(made_study: Make) -> None:
     study = made_study(WRONG)
     with FileLock(study.store.folder / ".lock"), pytest.raises(PlanError, match="another process is carrying out"):
         study.run()
-
-
-def test_a_study_that_is_refused_takes_no_lock_from_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second process enters at the moment in which the first, which left no plan, lets go."""
-    folder = tmp_path / "study"
-    release, entered = FileLock.release, ExitStack()
-
-    def let_go(self: FileLock, **options: Any) -> None:
-        release(self, **options)
-        monkeypatch.undo()
-        entered.enter_context(alone(folder, folder))
-
-    with alone(folder, folder):
-        monkeypatch.setattr(FileLock, "release", let_go)
-    with entered, pytest.raises(PlanError, match="another process is carrying out"), alone(folder, folder):
-        pass
-    assert not (folder / ".lock").exists()
 
 
 def test_a_folder_that_cannot_be_written_says_so(tmp_path: Path, tiny_data: str) -> None:

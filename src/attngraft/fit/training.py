@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-from filelock import FileLock, Timeout
 from lightning_utilities.core.rank_zero import rank_zero_only
 
 from attngraft._core.errors import CheckpointError, DataError, FitError, OutputError, suggest
 from attngraft._core.files import numbered, write_text
 from attngraft._core.json_text import json_text
+from attngraft._core.locks import alone
 from attngraft._core.progress import Lines, Progress
 from attngraft.fit.callbacks import TRAINING, History, measured
 from attngraft.fit.files import BEST, LAST
@@ -184,18 +184,9 @@ def _alone(folder: Path) -> Iterator[None]:
     if getattr(rank_zero_only, "rank", 0):
         yield
         return
-    file = folder / ".lock"
-    lock = FileLock(file, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise FitError(f"another process is training into {folder}; wait for it, or end it first") from error
-    try:
+    busy = FitError(f"another process is training into {folder}; wait for it, or end it first")
+    with alone(folder, busy, used=lambda: False):
         yield
-    finally:
-        with suppress(OSError):  # Windows deletes no open file
-            file.unlink(missing_ok=True)
-        lock.release()
 
 
 def validate(

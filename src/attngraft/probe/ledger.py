@@ -96,6 +96,11 @@ class Ledger:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.expanduser().absolute()
 
+    @property
+    def begun(self) -> bool:
+        """Whether the settings of the instrument are written."""
+        return (self.folder / INSTRUMENT).is_file()
+
     def open(self, instrument: Instrument) -> None:
         """Write the settings of the instrument, or require that they are those of before.
 
@@ -105,7 +110,7 @@ class Ledger:
         """
         file = self.folder / INSTRUMENT
         wanted = json.loads(json.dumps(asdict(instrument)))
-        if not file.is_file():
+        if not self.begun:
             strange = [name for name in WRITTEN if (self.folder / name).exists()]
             if strange:
                 raise OutputError(

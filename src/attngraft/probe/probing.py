@@ -7,10 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from attngraft._core.checks import positive
-from attngraft._core.errors import OptionError, OutputError, PlanError
+from attngraft._core.errors import OptionError, PlanError
+from attngraft._core.locks import alone
 from attngraft._core.progress import SILENT, Progress
 from attngraft.attention import names
 from attngraft.data.probes import PROBES, probe_named
@@ -80,17 +79,8 @@ def probe(
     instrument = _instrument(epochs, images)
     ledger = Ledger(Path(folder))
     require_buildable(asked, instrument)
-    lock = FileLock(ledger.folder / ".lock")
-    try:
-        ledger.folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise PlanError(f"another process fills {ledger.folder}; wait for it, or name another folder") from error
-    except OSError as error:
-        raise OutputError(
-            f"{ledger.folder} is no folder that can be filled ({error.strerror or error}); name another with output="
-        ) from error
-    try:
+    busy = PlanError(f"another process fills {ledger.folder}; wait for it, or name another folder")
+    with alone(ledger.folder, busy, used=lambda: ledger.begun):
         ledger.open(instrument)
         known = ledger.records()
         _require_same(ledger, known, asked)
@@ -98,8 +88,6 @@ def probe(
         progress.line(f"{len(wanted)} runs, {len(wanted) - len(missing)} of them finished before")
         crew = Crew(ledger.folder, instrument, sources, parallel or fitting_workers())
         _carry_out(crew, ledger, wanted, missing, progress)
-    finally:
-        lock.release()
     return opened(ledger.folder)
 
 

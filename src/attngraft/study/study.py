@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from rich.console import Console
 from attngraft._core.errors import DataError, OutputError, PlanError
 from attngraft._core.files import write_text
 from attngraft._core.json_text import json_text
+from attngraft._core.locks import alone
 from attngraft._core.progress import SILENT, Progress
 from attngraft.coco.metrics import require_classes
 from attngraft.study.fixed import Fixed
@@ -25,7 +26,6 @@ from attngraft.study.relocating import relocate, require_files
 from attngraft.study.running.costs import measure_costs
 from attngraft.study.running.engines import Engine, Local, Ray
 from attngraft.study.running.folds import require_units
-from attngraft.study.running.lock import alone
 from attngraft.study.running.program import require_word
 from attngraft.study.running.records import Record, Run, Store
 from attngraft.study.running.schedule import POLL_SECONDS, carry_out
@@ -94,6 +94,11 @@ class Study:
     def begun(self) -> bool:
         """Whether the plan is fixed."""
         return (self.store.folder / Fixed.FILE).is_file()
+
+    def _alone(self) -> AbstractContextManager[None]:
+        """Keep a second process from carrying out the same study; one that is refused leaves nothing behind."""
+        busy = PlanError(f"another process is carrying out {self.folder}; wait for it, or end it first")
+        return alone(self.store.folder, busy, used=lambda: self.begun, named=self.folder)
 
     def fixed(self) -> Fixed:
         """Return the plan with its arms settled: as it stands in the folder, or as it would be fixed; writes nothing.
@@ -184,7 +189,7 @@ class Study:
         if require_word(self.plan, self.folder, given=self._trusted):
             say = partial(console.print, markup=False, highlight=False) if console else print
             say(f"every run starts: {self.plan.command}")
-        with alone(self.store.folder, self.folder):
+        with self._alone():
             self._check_data()
             fixed = self.fixed()
             carrier = self._engine(fixed, parallel, engine, address, gpus)  # before the plan is fixed: it may refuse
@@ -205,7 +210,7 @@ class Study:
             PlanError: If it cannot be carried out.
         """
         require_word(self.plan, self.folder, given=self._trusted)
-        with alone(self.store.folder, self.folder):
+        with self._alone():
             self._check_data()
             self._fix(self.fixed())
         return len(self._all_runs())
@@ -291,7 +296,7 @@ class Study:
         last = (before or (criterion(self.fixed().plan).last,))[-1] or 0
         if isinstance(max_seeds, bool) or not isinstance(max_seeds, int) or max_seeds < last + 2:
             raise PlanError(f"an extension has 2 seeds or more above the {last} there are, got max_seeds={max_seeds!r}")
-        with alone(self.store.folder, self.folder):
+        with self._alone():
             write_text(self.store.folder / EXTENSIONS, json.dumps([*before, max_seeds]))
         return (last, max_seeds) if not before else (*before, max_seeds)
 
@@ -310,7 +315,7 @@ class Study:
         """
         if not self.begun:
             raise PlanError(f"{self.folder} holds no study to relocate; start one first")
-        with alone(self.store.folder, self.folder):
+        with self._alone():
             self.plan = relocate(self.store, Fixed.read(self.store.folder), data, base).plan
 
     def decidable(self) -> str:

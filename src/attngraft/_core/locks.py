@@ -1,0 +1,53 @@
+"""One process at a time fills a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from attngraft._core.errors import AttngraftError, OutputError
+
+LOCK = ".lock"
+
+
+@contextmanager
+def alone(folder: Path, busy: AttngraftError, *, used: Callable[[], bool], named: Path | None = None) -> Iterator[None]:
+    """Keep a second process out of a folder; work that is refused leaves nothing behind.
+
+    Args:
+        folder: What is filled; it is made, with its parents.
+        busy: Raised where another process fills it.
+        used: Says at the end whether the folder keeps the lock's file; otherwise the file goes, and what was made of
+            the folder and its parents goes where it is empty.
+        named: The folder as the user wrote it, for messages; None says it as it is.
+
+    Raises:
+        AttngraftError: `busy`.
+        OutputError: If the folder cannot be written.
+    """
+    made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK, timeout=0)
+        lock.acquire()
+    except Timeout as error:
+        raise busy from error
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(f"cannot write {named or folder}: {reason}; choose another folder") from error
+    try:
+        yield
+    finally:
+        left = not used()
+        if left:
+            # While it is held: once released another may hold it, and a third would get a new file of that name.
+            with suppress(OSError):  # Windows deletes no open file, and its lock goes when it is released
+                (folder / LOCK).unlink(missing_ok=True)
+        lock.release()
+        if left:
+            for parent in made:
+                with suppress(OSError):
+                    parent.rmdir()
