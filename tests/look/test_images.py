@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from attngraft._core.errors import DataError
+from attngraft._core.progress import Lines
 from attngraft.look.images import read_all
 from attngraft.look.video import film
 
@@ -44,6 +45,23 @@ def test_images_of_one_name_are_told_apart_by_their_paths(tmp_path: Path) -> Non
     Image.new("RGB", (4, 4)).save(tmp_path / "one" / "own.png")
     names = [name for name, _ in read_all([tmp_path / "one", tmp_path / "other" / "image.png"])]
     assert names == [str(tmp_path / "one" / "image.png"), "own.png", str(tmp_path / "other" / "image.png")]
+
+
+def test_what_cannot_be_read_in_a_folder_is_left_out_and_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_text("hello")
+    with (
+        pytest.raises(DataError, match="no image to look at"),
+        pytest.warns(UserWarning, match=r"a\.jpg is not an image"),
+    ):
+        read_all(tmp_path)
+    Image.new("RGB", (4, 4)).save(tmp_path / "b.png")
+    said: list[str] = []
+    assert [name for name, _ in read_all(tmp_path, Lines(said.append))] == ["b.png"]
+    (line,) = said
+    assert line.startswith(f"{tmp_path / 'a.jpg'} is not an image")
+    assert line.endswith("; it is left out")
+    with pytest.raises(DataError, match=r"a\.jpg is not an image"):
+        read_all([tmp_path / "b.png", tmp_path / "a.jpg"])
 
 
 def test_addresses_are_refused_in_a_sentence() -> None:

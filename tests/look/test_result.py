@@ -147,7 +147,7 @@ def test_images_that_cannot_be_read(images: Any, said: str) -> None:
 def test_a_text_file_is_no_image(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_text("hello")
     with pytest.raises(DataError, match=re.escape("a.jpg is not an image")):
-        look(watched("global"), tmp_path)
+        look(watched("global"), tmp_path / "a.jpg")
 
 
 def test_an_image_of_one_pixel() -> None:

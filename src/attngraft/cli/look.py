@@ -74,7 +74,7 @@ def run_look(words: Sequence[str], output: Path | None = None, *, live: bool = F
     asked = _asked(options) | ({} if confidence is None else {"confidence": confidence})
     progress = StatusLine(new_console(stderr=True))
     with progress:
-        question = Question.of(model, images, **asked)
+        question = Question.of(model, images, progress=progress, **asked)
         _require_image(question, shown)
         found = question.look(progress)
         _require_detection(found, shown)

@@ -49,10 +49,11 @@ class Question:
         limit: int = 10,
         layers: Sequence[str] = (),
         scores: bool = False,
+        progress: Progress = SILENT,
     ) -> Question:
         """Open the models and read the images; arguments and errors are those of `attngraft.look`."""
         settings = checked_settings(imgsz, confidence, limit, layers, scores)
-        pixels = read_all(images)
+        pixels = read_all(images, progress)
         watched, beside = open_subject(model), None if base is None else open_subject(base)
         if beside is not None and beside.task != watched.task:
             raise MapError(f"the two models are compared on one task; got {watched.task} and base for {beside.task}")
@@ -96,12 +97,12 @@ def look(
 
     Raises:
         MapError: If the model is an exported file, has no attention or gate, or no such layer.
-        DataError: If an image cannot be read.
+        DataError: If an image that is named cannot be read, or none of a folder.
         OptionError: If an option makes no sense.
     """
     checked_language(language)
     given = {"imgsz": imgsz, "confidence": confidence, "limit": limit, "layers": layers, "scores": scores}
-    found = Question.of(model, images, base=base, **given).look(progress)  # type: ignore[arg-type]
+    found = Question.of(model, images, base=base, progress=progress, **given).look(progress)  # type: ignore[arg-type]
     found.language = language
     return found
 

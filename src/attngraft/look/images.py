@@ -15,34 +15,36 @@ from PIL import Image, ImageOps
 from attngraft._core.errors import DataError
 from attngraft._core.escape import whole
 from attngraft._core.files import IMAGES
+from attngraft._core.progress import SILENT, Progress, tell
 from attngraft.drawing import read_image
 
 Pixels = NDArray[np.uint8]
 
 
-def read_all(images: Any) -> list[tuple[str, Pixels]]:
-    """Return every image with its name.
+def read_all(images: Any, progress: Progress = SILENT) -> list[tuple[str, Pixels]]:
+    """Return every image with its name; what cannot be read in a folder is left out and named.
 
     Args:
         images: A path, a folder, an array ``(H, W, 3)`` of bytes, red first, a PIL image, or a sequence of these.
+        progress: Whom to tell what is left out.
 
     Raises:
-        DataError: If one is missing, unreadable or of another shape, or if there is none.
+        DataError: If one that is named or given is missing, unreadable or of another shape, or if there is none.
     """
     several = images if isinstance(images, Sequence) and not isinstance(images, str) else [images]
-    found = [one for number, image in enumerate(several, 1) for one in _read(image, number)]
+    found = [one for number, image in enumerate(several, 1) for one in _read(image, number, progress)]
     if not found:
         raise DataError("there is no image to look at; name a file, or a folder with images")
     named = Counter(name for name, _, _ in found)
     return [(name if named[name] == 1 else path, pixels) for name, path, pixels in found]
 
 
-def _read(image: Any, number: int) -> list[tuple[str, str, Pixels]]:
+def _read(image: Any, number: int, progress: Progress) -> list[tuple[str, str, Pixels]]:
     """Return each image with its name, and with its path, which tells it from one of the same name."""
     if isinstance(image, (str, os.PathLike)):
         path = local(image)
-        files = sorted(f for f in path.iterdir() if f.suffix.lower() in IMAGES) if path.is_dir() else [path]
-        return [(whole(file.name), whole(str(file)), read_image(file)) for file in files]
+        files = _readable(path, progress) if path.is_dir() else [(path, read_image(path))]
+        return [(whole(file.name), whole(str(file)), pixels) for file, pixels in files]
     if isinstance(image, Image.Image):
         return [(f"image {number}", f"image {number}", _upright(image))]
     if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3):
@@ -51,6 +53,16 @@ def _read(image: Any, number: int) -> list[tuple[str, str, Pixels]]:
     if not image.size:
         raise DataError(f"image {number} has no pixels, shape {image.shape}")
     return [(f"image {number}", f"image {number}", image)]
+
+
+def _readable(folder: Path, progress: Progress) -> list[tuple[Path, Pixels]]:
+    found = []
+    for file in sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGES):
+        try:
+            found.append((file, read_image(file)))
+        except DataError as error:
+            tell(progress, f"{error}; it is left out")
+    return found
 
 
 def local(name: str | os.PathLike[str]) -> Path:
