@@ -9,8 +9,12 @@ from pathlib import Path
 # Set before Ultralytics is imported anywhere: no network, no package installs, no settings of the user's touched.
 os.environ.setdefault("YOLO_OFFLINE", "1")
 os.environ.setdefault("YOLO_AUTOINSTALL", "0")
-os.environ.setdefault("YOLO_CONFIG_DIR", tempfile.mkdtemp(prefix="attngraft-yolo-config-"))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+if "YOLO_CONFIG_DIR" not in os.environ:
+    os.environ["YOLO_CONFIG_DIR"] = tempfile.mkdtemp(prefix="attngraft-yolo-config-")
+    from ultralytics import settings
+
+    settings.update(raytune=False)  # Ray is there for studies, and every training would load its tuner: a second each
 
 # Processes that a test starts, and those that the host starts, find the code under test.
 SRC = str(Path(__file__).resolve().parents[1] / "src")
