@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Collection, Mapping
 from itertools import product
 
@@ -142,3 +143,15 @@ def assert_same(
         found.append([y, *torch.autograd.grad((y * weight).sum(), [image, *takes], materialize_grads=True)])
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, atol=1e-9, rtol=1e-9)
+    module.load_state_dict({name: value.detach() for name, value in ours.items()})
+    # What is divided by a traced size is of single precision.
+    torch.testing.assert_close(traced(module, x), found[1][0].detach(), atol=1e-5, rtol=1e-5)
+
+
+def traced(module: nn.Module, x: Tensor) -> Tensor:
+    """Return the output of the graph that is traced of a module for export, which may be of other operations."""
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        graph = torch.jit.trace(module, (x,), check_trace=False)
+        output: Tensor = graph(x)
+    return output

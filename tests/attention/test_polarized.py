@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from attngraft.attention import PolarizedSelfAttention
+from tests.attention.slow import traced
 
 FORMS = list(itertools.product(("parallel", "sequential"), ("paper", "official")))
 
@@ -62,7 +63,9 @@ def test_equals_the_equations(order: str, form: str) -> None:
     for parameter in module.parameters():
         parameter.add_(torch.randn_like(parameter))
     x = torch.randn(2, 10, 5, 3, dtype=torch.float64)
-    torch.testing.assert_close(module(x), reference(module, x), atol=1e-12, rtol=0)
+    expected = reference(module, x)
+    torch.testing.assert_close(module(x), expected, atol=1e-12, rtol=0)
+    torch.testing.assert_close(traced(module, x), expected, atol=1e-12, rtol=0)
 
 
 def test_the_channel_gate_does_not_see_places() -> None:

@@ -94,9 +94,19 @@ def test_half_precision_has_a_bound_of_its_own() -> None:
     assert max(o.absolute for o in record.deviation.outputs) > 1e-5
 
 
-def test_int8_is_calibrated_on_the_users_pictures(tiny_data: Callable[[str], str]) -> None:
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        MICRO,
+        "attngraft-micro.yaml+polarized@P3",
+        "attngraft-micro.yaml+polarized(form=official,order=sequential)@P3",
+        "attngraft-micro.yaml+cafm(form=code)@P3",
+        "yolo11n.yaml+ema@P4",
+    ],
+)
+def test_int8_is_calibrated_on_the_users_pictures(recipe: str, tiny_data: Callable[[str], str]) -> None:
     pytest.importorskip("nncf", reason="needs the [int8] extra")
-    record = export(MICRO, format="openvino", imgsz=64, int8=True, data=tiny_data("detect"), images=2)
+    record = export(recipe, format="openvino", imgsz=64, int8=True, data=tiny_data("detect"), images=2)
     assert record.precision == "int8"
     assert record.deviation.within
     assert "2 images of" in record.images

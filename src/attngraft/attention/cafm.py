@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attngraft._core.checks import divides, one_of
+from attngraft._core.checks import divides, is_as_built, is_tracing, one_of
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
 from attngraft.attention._official import renamed
@@ -105,9 +105,18 @@ class CAFM(Attention):
             parts = qkv.reshape(B, H * W, 3 * self.heads, -1).permute(0, 2, 3, 1)  # (B, 3h, d, N)
         else:
             parts = torch.unflatten(qkv.flatten(2), 1, (3 * self.heads, -1))
-        mixtures = self.mix(parts).transpose(1, 2)  # (B, d, 9, N)
+        mixtures = self._mixed(parts).transpose(1, 2)  # (B, d, 9, N)
         local: Tensor = self.local(mixtures.reshape(B, -1, H, W))
         return local
+
+    def _mixed(self, parts: Tensor) -> Tensor:
+        """Return mixtures ``(B, 9, d, N)`` of parts ``(B, 3h, d, N)``."""
+        if self.form == "code" and is_tracing() and is_as_built(self.mix, nn.Conv2d):
+            # OpenVINO runs no quantized 1x1 convolution behind a transpose.
+            last = F.linear(parts.permute(0, 2, 3, 1), self.mix.weight.flatten(1), self.mix.bias)  # (B, d, N, 9)
+            return last.permute(0, 3, 1, 2)
+        mixtures: Tensor = self.mix(parts)
+        return mixtures
 
 
 def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

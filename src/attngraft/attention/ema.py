@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attngraft._core.checks import divides, is_as_built, largest_divisor
+from attngraft._core.checks import divides, is_as_built, is_tracing, largest_divisor
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
 
@@ -134,10 +134,12 @@ class EMA(Attention):
         """
         assert self.conv3x3.bias is not None
         n = len(weight)
-        kernel = (
-            (weight[None] @ self.conv3x3.weight.flatten(1)).view(n, 3, 3).permute(2, 1, 0)
-        )  # (3, 3, n), columns first
-        taps = (kernel.flatten(0, 1) @ x.flatten(2)).view(-1, 9, *x.shape[2:])  # (B·g, 9, H, W)
+        kernel = (weight[None] @ self.conv3x3.weight.flatten(1)).view(n, 3, 3).permute(2, 1, 0)  # columns first
+        kernel = kernel.flatten(0, 1)  # (9, n)
+        if is_tracing():  # OpenVINO runs no quantized product with weights in front
+            taps = F.conv2d(x, kernel[:, :, None, None])  # (B·g, 9, H, W)
+        else:
+            taps = (kernel @ x.flatten(2)).view(-1, 9, *x.shape[2:])
         left, middle, right = taps.chunk(3, 1)
         taps = F.pad(left, (1, -1)) + middle + F.pad(right, (-1, 1))  # (B·g, 3, H, W)
         above, middle, below = taps.chunk(3, 1)

@@ -12,9 +12,10 @@ Differs: The default is the paper's equations, which the authors' code does not 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attngraft._core.checks import is_as_built, one_of, positive
+from attngraft._core.checks import is_as_built, is_tracing, one_of, positive
 from attngraft._core.errors import OptionError
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
@@ -137,6 +138,8 @@ class PolarizedSelfAttention(Attention):
 def _project(layer: nn.Module, cells: Tensor) -> Tensor:
     """Return what a linear layer makes of every cell, ``(B, c, N)``, of cells ``(B, C, N)``."""
     if is_as_built(layer, nn.Linear):
+        if is_tracing():  # a convolution is quantized; NNCF takes a bias behind weights in front for one of the cells
+            return F.conv1d(cells, layer.weight.unsqueeze(2), layer.bias)
         projected = torch.matmul(layer.weight, cells)
         return projected if layer.bias is None else projected + layer.bias[:, None]
     called: Tensor = layer(cells.transpose(1, 2))
