@@ -98,8 +98,10 @@ def test_masks_go_through_too(problem) -> None:
     height, width = 480, 640
     for thing in made.predictions:
         thing["segmentation"] = hotcoco.mask.merge(hotcoco.mask.frPyObjects(thing["segmentation"], height, width))
-    theirs = library(made, task="segm")
     ours = evaluate(made.truth, made.predictions, task="segm", confidence=0)
+    for thing in made.predictions:
+        del thing["bbox"]  # by which the library would measure a mask
+    theirs = library(made, task="segm")
     np.testing.assert_allclose(list(ours.numbers.values()), theirs.stats, atol=1e-9, rtol=0)
     assert ours.numbers["AP"] > 0.05
 

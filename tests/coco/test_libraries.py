@@ -36,6 +36,31 @@ def assert_equal(one: Matches, other: Matches) -> None:
         np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name), err_msg=field.name)
 
 
+@pytest.mark.parametrize("name", ["hotcoco", "pycocotools"])
+def test_a_mask_is_as_large_as_its_cells(name: str, without_hotcoco: Callable[[], None]) -> None:
+    """A false mask on a diagonal covers 400 pixels of a box of 10,000: it is small, and costs small objects half."""
+    if name == "pycocotools":
+        without_hotcoco()
+    there, elsewhere = [[150.0, 150, 170, 150, 170, 170, 150, 170]], [[10.0, 10, 14, 10, 110, 110, 106, 110]]
+    truth = {
+        "images": [{"id": 1, "width": 200, "height": 200, "file_name": "a.png"}],
+        "categories": [{"id": 1, "name": "a"}],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 1, "bbox": [150, 150, 20, 20], "area": 400, "iscrowd": 0,
+             "segmentation": there}
+        ],
+    }  # fmt: skip
+    common = {"image_id": 1, "category_id": 1}
+    found = [
+        common
+        | {"score": 0.9, "bbox": [10, 10, 100, 100], "segmentation": run_lengths(decode_mask(elsewhere, 200, 200))},
+        common | {"score": 0.8, "bbox": [150, 150, 20, 20], "segmentation": run_lengths(decode_mask(there, 200, 200))},
+    ]
+    assert library().name == name
+    numbers = evaluate(truth, found, task="segm").numbers
+    assert numbers["AP"] == numbers["APs"] == pytest.approx(0.5, abs=1e-9)
+
+
 @pytest.mark.parametrize(("seed", "decimals"), [(0, 6), (1, 1), (2, 0), (3, 6)])
 def test_the_tables_are_equal(seed: int, decimals: int, problem: Any, without_hotcoco: Callable[[], None]) -> None:
     made = problem(seed, images=30, decimals=decimals)

@@ -80,7 +80,7 @@ def error_types(
     """
     hotcoco = extra_package(HOTCOCO, "coco")
     objects = load_truth(truth, task)
-    evaluation = hotcoco.COCOeval(objects, load_predictions(predictions, objects, confidence), task)
+    evaluation = hotcoco.COCOeval(objects, load_predictions(predictions, objects, confidence, task), task)
     evaluation.evaluate()
     found = evaluation.tide_errors(pos_thr=0.5, bg_thr=0.1)
     return ErrorTypes(

@@ -98,7 +98,7 @@ def match(
 ) -> Matches:
     """Match detections to objects and keep the result as a table; the arguments are those of `evaluate`."""
     objects = load_truth(truth, task)
-    detections = load_predictions(predictions, objects, confidence)
+    detections = load_predictions(predictions, objects, confidence, task)
     images, categories = sorted(objects.imgs), sorted(objects.cats)
     table = _Table(images, categories)
     for start in range(0, len(images), BATCH):
@@ -124,9 +124,14 @@ def load_truth(truth: str | Path | Mapping[str, Any], task: Task = "bbox") -> Da
 
 
 def load_predictions(
-    predictions: str | Path | Sequence[Mapping[str, Any]], objects: Dataset, confidence: float = CONFIDENCE
+    predictions: str | Path | Sequence[Mapping[str, Any]],
+    objects: Dataset,
+    confidence: float = CONFIDENCE,
+    task: Task = "bbox",
 ) -> Dataset:
     """Check detections against the ground truth, and leave out those below ``confidence``.
+
+    The size of a mask is its own area: COCO's libraries take that of a box that is beside it, so boxes are left out.
 
     Raises:
         DataError: If one names an unknown image or class, or has no usable score.
@@ -147,7 +152,10 @@ def load_predictions(
             )
         if not _is_finite(detection.get("score")):
             raise DataError(f"detection {index} needs a finite score, got {detection.get('score')!r}")
-    return library().detections(objects, [dict(detection) for detection in found if detection["score"] >= confidence])
+    kept = [dict(detection) for detection in found if detection["score"] >= confidence]
+    if task == "segm" and all("segmentation" in detection for detection in kept):
+        kept = [{key: value for key, value in detection.items() if key != "bbox"} for detection in kept]
+    return library().detections(objects, kept)
 
 
 def _is_box(value: Any) -> bool:
