@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from pathlib import Path
@@ -12,9 +13,11 @@ os.environ.setdefault("YOLO_AUTOINSTALL", "0")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 if "YOLO_CONFIG_DIR" not in os.environ:
     os.environ["YOLO_CONFIG_DIR"] = tempfile.mkdtemp(prefix="attngraft-yolo-config-")
+    logging.disable(logging.INFO)  # where the settings are
     from ultralytics import settings
 
     settings.update(raytune=False)  # Ray is there for studies, and every training would load its tuner: a second each
+    logging.disable(logging.NOTSET)
 
 # Processes that a test starts, and those that the host starts, find the code under test.
 SRC = str(Path(__file__).resolve().parents[1] / "src")
