@@ -161,11 +161,16 @@ class _Reader:
         while self.peek() == ",":
             self.position += 1
             places.append(self.place())
-        mode = options.pop("mode", "after")
+        is_bot = name.lower() == BOT
+        mode = "bot" if is_bot else options.get("mode", "after")
+        if is_bot and "mode" in options:
+            self.fail("bot replaces the 3x3 convolutions of bottlenecks and takes no mode; leave it out", start)
+        if mode != "after" and "init" in options:
+            said = "bot" if is_bot else "mode=replace"
+            self.fail(f"init is how what stands after a layer begins, and {said} takes its place; leave it out", start)
         init = options.pop("init", "identity")
-        if name.lower() == BOT:
-            return GraftSpec(BOT, tuple(places), tuple(sorted(options.items())), "bot", init)
-        return GraftSpec(record.name, tuple(places), tuple(sorted(options.items())), mode, init)
+        options.pop("mode", None)
+        return GraftSpec(BOT if is_bot else record.name, tuple(places), tuple(sorted(options.items())), mode, init)
 
     def known(self, name: str, start: int) -> Mechanism:
         if name.lower() == BOT:
