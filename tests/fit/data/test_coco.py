@@ -15,6 +15,8 @@ from attngraft._core.errors import DataError
 from attngraft.coco.evaluate import evaluate
 from attngraft.coco.masks import mask_area, run_counts
 from attngraft.fit.data.coco import coco_splits, read_coco
+from attngraft.fit.options import Options
+from attngraft.fit.tasks.detect import Detector
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -145,6 +147,26 @@ def test_images_outside_the_folder_are_reported(coco: Callable[..., Path], shape
     assert read_coco(coco(), None, masks=False).notes == ()
 
 
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("trainval35k", "train"), ("training", "train"), ("train-1", "train"), ("validation", "val"), ("val_2", "val"),
+        ("valid", "val"), ("testing", "test"), ("test-dev2017", "test"), ("valley", "train"), ("testimonials", "train"),
+        ("trains", "train"), ("annotations", "train"),
+    ],
+)  # fmt: skip
+def test_a_name_says_its_split_or_is_of_training(tmp_path: Path, name: str, split: str) -> None:
+    file = tmp_path / f"{name}.json"
+    file.touch()
+    assert coco_splits(file) == {split: file}
+
+
+def test_a_missing_split_says_what_can_be_done(coco: Callable[..., Path]) -> None:
+    for split, advice in (("val", "name it with val=FILE.json"), ("test", "call it instances_test.json")):
+        with pytest.raises(DataError, match=f"no JSON of the split '{split}' beside it; {advice}"):
+            Detector.read(Options.of({"model": "fasterrcnn_botnet50", "data": str(coco())}), split)
+
+
 def test_the_files_of_coco_are_found(tmp_path: Path) -> None:
     folder = tmp_path / "coco/annotations"
     folder.mkdir(parents=True)
@@ -154,6 +176,7 @@ def test_the_files_of_coco_are_found(tmp_path: Path) -> None:
         (folder / f"{name}.json").touch()
     expected = {"train": folder / "instances_train2017.json", "val": folder / "instances_val2017.json"}
     assert coco_splits(tmp_path / "coco") == coco_splits(folder / "instances_train2017.json") == expected
+    assert coco_splits(folder / "instances_val2017.json") == expected  # one file for both would measure what it learned
     (tmp_path / "broken.json").write_text("{")
     with pytest.raises(DataError, match="broken.json is not a JSON file"):
         read_coco(tmp_path / "broken.json", None, masks=False)

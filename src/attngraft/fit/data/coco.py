@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,6 +20,7 @@ from attngraft.fit.data.objects import ObjectSet, Segmentation, Thing, object_se
 from attngraft.fit.data.rules import Rule, is_number
 
 PREFIX = "instances_"
+SPLIT = re.compile(r"(?:train(?:ing|val)?|val(?:id|idation)?|test(?:ing)?)(?![A-Za-z])")
 
 ImageId = int | str
 
@@ -121,26 +123,29 @@ def listed_images(file: Path, images: Path | None) -> list[tuple[Path, ImageId]]
 def coco_splits(data: Path) -> dict[str, Path]:
     """Find the files of the splits from one of them, or from a folder that has them.
 
+    A file whose name says no split is that of training; beside it, or in the folder, the name decides.
+
     Example:
         ``coco/annotations/instances_train2017.json``, or ``coco``, gives that and ``instances_val2017.json``.
 
     Raises:
-        DataError: If there is no file for training.
+        DataError: If there is no file of any split.
     """
     folder = data.parent if is_file(data) else data
     if not is_folder(folder):
         raise DataError(f"{data} does not exist; give COCO's JSON or its folder")
     files = sorted({*folder.glob("*.json"), *(folder / "annotations").glob("*.json")})
-    splits = {
-        split: next((file for file in files if file.stem.removeprefix(PREFIX).startswith(split)), None)
-        for split in ("train", "val", "test")
-    }
+    found = {split: file for file in reversed(files) if (split := _split_of(file))}
     if is_file(data):
-        splits["train"] = data
-    found = {split: file for split, file in splits.items() if file is not None}
-    if "train" not in found:
+        found[_split_of(data) or "train"] = data
+    if not found:
         raise DataError(f"{data} has no {PREFIX}train*.json, neither there nor under annotations/")
     return found
+
+
+def _split_of(file: Path) -> str | None:
+    said = SPLIT.match(file.stem.removeprefix(PREFIX))
+    return None if said is None else next(name for name in ("train", "val", "test") if said[0].startswith(name))
 
 
 def _rows(file: Path, content: Any, key: str) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from attngraft._core.errors import DataError, FitError
 from attngraft.coco.evaluate import evaluate
 from attngraft.coco.masks import run_lengths
 from attngraft.drawing import PALETTE, Box, mark
-from attngraft.fit.data.coco import coco_splits, read_coco
+from attngraft.fit.data.coco import PREFIX, coco_splits, read_coco
 from attngraft.fit.data.images import is_file, is_folder, read_unit
 from attngraft.fit.data.loading import Key, chance
 from attngraft.fit.data.objects import ObjectSet
@@ -119,7 +119,8 @@ class Detector(Learner):
         if options.val is not None:
             files["val"] = Path(options.val)
         if split not in files:
-            raise DataError(f"{data} has no JSON of the split {split!r} beside it; name it with {split}=FILE.json")
+            how = "name it with val=FILE.json" if split == "val" else f"call it {PREFIX}{split}.json"
+            raise DataError(f"{data} has no JSON of the split {split!r} beside it; {how}")
         return read_coco(files[split], Path(options.images) if options.images else None, masks=cls.masks)
 
     @classmethod
