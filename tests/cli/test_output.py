@@ -26,6 +26,14 @@ def test_a_row_is_a_line_where_nobody_watches(
     assert capsys.readouterr().err == f"{'x' * 300}\n"
 
 
+def test_brackets_of_a_path_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    console().print("runs/[old]/report.html")
+    table = Table(box=None)
+    table.add_row("[bold]a[/bold]", "mine.py:[x]")
+    console().print(table)
+    assert capsys.readouterr().out.split() == ["runs/[old]/report.html", "[bold]a[/bold]", "mine.py:[x]"]
+
+
 def test_columns_that_are_asked_for_are_kept(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attngraft._core.errors import DataError
+from attngraft._core.errors import DataError, OptionError
 from attngraft._core.progress import Lines
 from attngraft.look.images import read_all
 from attngraft.look.video import film
@@ -71,3 +71,9 @@ def test_addresses_are_refused_in_a_sentence() -> None:
         read_all(["https://host/a.jpg"])
     with pytest.raises(DataError, match=re.escape(said % "mp4")):
         film("attngraft-micro.yaml", "https://host/a.mp4")
+
+
+def test_frames_count_from_zero() -> None:
+    for numbers in ({"frame": -1}, {"detection": -1}):
+        with pytest.raises(OptionError, match="look needs (frame|detection) to be an integer of 0 or more, got -1"):
+            film("attngraft-micro.yaml", "a.mp4", **numbers)  # type: ignore[arg-type]

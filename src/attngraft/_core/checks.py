@@ -29,6 +29,21 @@ def positive(who: str, **options: int) -> None:
             raise OptionError(f"{who} needs {name} to be a positive integer, got {value!r}")
 
 
+def not_negative(who: str, **options: int) -> None:
+    """Require integers of 0 or more.
+
+    Args:
+        who: The module that is being built.
+        **options: Option names and their values.
+
+    Raises:
+        OptionError: If one is not an ``int`` or is below 0.
+    """
+    for name, value in options.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise OptionError(f"{who} needs {name} to be an integer of 0 or more, got {value!r}")
+
+
 def above_zero(who: str, **options: float) -> None:
     """Require numbers above zero.
 

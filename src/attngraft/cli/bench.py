@@ -54,7 +54,7 @@ def run_bench(words: Sequence[str], output: Path | None = None) -> None:
         found = bench(_listed(models), **options, progress=progress)
     _print(console, found)
     if not found.measurements:
-        raise click.ClickException("nothing was measured: no backend that was asked for is here; add eager")
+        raise click.ClickException("nothing was measured: none of the backends asked for is available here; add eager")
     out = free_path(out)
     console.print(f"{found.write(out / 'bench.json')} written", soft_wrap=True)
     try:
@@ -91,7 +91,7 @@ def _print(console: Console, found: Bench) -> None:
         for why, names in _together(failed.items()).items():
             all_of_them = backend not in found.backends and len(names) == len(failed)
             who = backend if all_of_them else f"{backend}, {', '.join(names)}"
-            console.print(f"{who}: not measured: {why}", soft_wrap=True, markup=False)
+            console.print(f"{who}: not measured: {why}", soft_wrap=True)
         if backend in found.backends:
             first = found.on(backend)[0].name
             console.print(f"{backend}: ratios are against {first}, the first that it takes", soft_wrap=True)
@@ -103,7 +103,7 @@ def _print(console: Console, found: Bench) -> None:
     )
     taken = ((name, choice) for name, kernels in found.kernels.items() for choice in kernels.items())
     for (kernel, reason), names in _together(taken).items():
-        console.print(f"{', '.join(names)}: attention by the kernel {kernel}: {reason}", soft_wrap=True, markup=False)
+        console.print(f"{', '.join(names)}: attention by the kernel {kernel}: {reason}", soft_wrap=True)
 
 
 def _print_inference(console: Console, found: Bench, backend: str) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import click
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from attngraft._core.streams import stdout_to_stderr
 from attngraft.cli import pairs
@@ -45,7 +45,7 @@ def run_doctor(words: Sequence[str], *, as_json: bool) -> int:
     diagnosis = _examine(words, _Rows(console))
     counts = [sum(f.status == word for f in diagnosis.findings) for word in COLOURS]
     said = ", ".join(f"{count} {word}" for count, word in zip(counts, COLOURS, strict=True) if count)
-    console.print(f"{escape(diagnosis.subject)}: {said} in {sum(f.seconds for f in diagnosis.findings):.0f} s")
+    console.print(f"{diagnosis.subject}: {said} in {sum(f.seconds for f in diagnosis.findings):.0f} s")
     return HEALTHY if diagnosis.healthy else UNHEALTHY
 
 
@@ -77,7 +77,7 @@ def _print(console: Console, finding: Finding) -> None:
     for width in (4, 18):
         row.add_column(width=width)
     row.add_column()
-    row.add_row(f"[{COLOURS[finding.status]}]{finding.status}[/]", finding.name, escape(finding.detail))
+    row.add_row(Text(finding.status, COLOURS[finding.status]), finding.name, finding.detail)
     if finding.remedy:
-        row.add_row("", "", escape(f"-> {finding.remedy}"))
+        row.add_row("", "", f"-> {finding.remedy}")
     console.print(row, highlight=False)

@@ -15,16 +15,16 @@ UNWATCHED = 2000
 
 
 def console(*, stderr: bool = False, least: int = 0) -> Console:
-    """Return where to print.
+    """Return where to print; brackets are what they are, as in the path ``runs/[old]``, and no markup.
 
     Args:
         stderr: Whether to print there instead of to stdout.
         least: Columns that a table needs to show its figures whole, where a terminal has fewer.
     """
-    made = Console(stderr=stderr)
+    made = Console(stderr=stderr, markup=False)
     if not made.is_terminal and "COLUMNS" not in os.environ:
         trimmed = Trimmed(sys.stderr if stderr else sys.stdout)
-        made = Console(file=cast(TextIO, trimmed), width=UNWATCHED)
+        made = Console(file=cast(TextIO, trimmed), width=UNWATCHED, markup=False)
     made.width = max(least, made.width)
     return made
 

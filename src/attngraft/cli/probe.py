@@ -91,4 +91,4 @@ def _print(console: Console, found: Tally) -> None:
         for one in found.mechanisms:
             for score in one.scores:
                 if not score.control:
-                    console.print(learned(one, score), soft_wrap=True, highlight=False, markup=False)
+                    console.print(learned(one, score), soft_wrap=True, highlight=False)

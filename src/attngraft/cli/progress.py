@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 
 from rich.console import Console
+from rich.text import Text
 
 from attngraft._core.progress import Silent
 
@@ -31,8 +32,8 @@ class StatusLine(Silent):
 
     def started(self, what: str) -> None:
         """Show what is being done."""
-        self._status.update(what)
+        self._status.update(Text(what))  # a string would be markup
 
     def line(self, text: str) -> None:
         """Print a sentence above the line."""
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(text, highlight=False, soft_wrap=True)

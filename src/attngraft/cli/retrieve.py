@@ -198,7 +198,6 @@ def _progress() -> Any:
 
 
 def _print(hits: Iterable[Hit]) -> None:
-    from rich.markup import escape
     from rich.table import Table
 
     from attngraft.cli.output import console
@@ -211,5 +210,5 @@ def _print(hits: Iterable[Hit]) -> None:
             " ..." if len(hit.by_head) > 8 else ""
         )
         fields = ", ".join(f"{name}={value}" for name, value in hit.fields.items())
-        table.add_row(str(number), escape(hit.id), f"{hit.votes:.4g}", heads, escape(fields[:80]))
+        table.add_row(str(number), hit.id, f"{hit.votes:.4g}", heads, fields[:80])
     console(least=60).print(table)

@@ -56,7 +56,7 @@ def run_eval(words: Sequence[str], output: Path | None = None) -> Path:
         written = _write(done, target)
     screen.print(_table(done.results))
     for line in _differences(done.results):
-        screen.print(line, markup=False, highlight=False, soft_wrap=True)
+        screen.print(line, highlight=False, soft_wrap=True)
     click.echo(f"attngraft: {written} written")
     return written
 

@@ -22,10 +22,10 @@ def conclude(screen: Console, finished: Study, failed: Mapping[Run, str]) -> int
     if finished.comparable():
         concluded = finished.conclude()
         for sentence in concluded.answers:
-            screen.print(sentence, markup=False, highlight=False, soft_wrap=True)
+            screen.print(sentence, highlight=False, soft_wrap=True)
         screen.print(f"report: {concluded.report}", soft_wrap=True)
     for one, why in failed.items():
-        screen.print(f"failed: {one}: {why}", markup=False, soft_wrap=True)
+        screen.print(f"failed: {one}: {why}", soft_wrap=True)
     if failed:
         screen.print(f"resume with: attngraft study resume {quoted(finished.folder)}", soft_wrap=True)
     return INCOMPLETE if failed else COMPLETE
@@ -44,7 +44,7 @@ def print_status(begun: Study) -> int:
         table.add_row(run.arm, str(run.seed), _state(begun, run))
     screen.print(table)
     for sentence in headline(results):
-        screen.print(sentence, markup=False, highlight=False, soft_wrap=True)
+        screen.print(sentence, highlight=False, soft_wrap=True)
     return COMPLETE if len(results.finished) == len(results.runs) else INCOMPLETE
 
 
@@ -83,9 +83,9 @@ def print_estimate(screen: Console, begun: Study, parallel: int | None) -> None:
         soft_wrap=True,
     )
     if said := begun.decidable():
-        screen.print(said, soft_wrap=True, markup=False, highlight=False)
+        screen.print(said, soft_wrap=True, highlight=False)
     for warning in found.warnings:
-        screen.print(f"warning: {warning}", soft_wrap=True, markup=False)
+        screen.print(f"warning: {warning}", soft_wrap=True)
 
 
 def _duration(seconds: float) -> str:

@@ -6,7 +6,6 @@ import re
 from fnmatch import fnmatch
 
 import torch
-from rich.markup import escape
 from rich.table import Table
 
 from attngraft._core.errors import OptionError, first_line
@@ -38,7 +37,7 @@ def print_list(pattern: str) -> None:
         record = info(name)
         if fnmatch(name, pattern):
             parameters, macs, failure = _example(record)
-            table.add_row(name, str(record.year or ""), parameters, macs, escape(failure or _about(record)))
+            table.add_row(name, str(record.year or ""), parameters, macs, failure or _about(record))
     if not table.row_count:
         raise OptionError(f"no mechanism matches {pattern!r}; attngraft list shows all of them")
     console = new_console(least=WIDTH)
@@ -59,7 +58,7 @@ def print_card(name: str) -> None:
     console = new_console()
     parameters, macs, failure = _example(record)
     figures = f"{parameters} parameters, {macs} M multiply-adds at {EXAMPLE}"
-    console.print(f"[bold]{escape(_plain(record.summary or record.name))}[/bold]")
+    console.print(_plain(record.summary or record.name), style="bold")
     card = Table(box=None, show_header=False, pad_edge=False)
     card.add_column(style="cyan", no_wrap=True)
     card.add_column()
@@ -74,12 +73,12 @@ def print_card(name: str) -> None:
         "example": failure or figures,
     }.items():
         if text:
-            card.add_row(label, escape(_plain(text)), end_section=True)
+            card.add_row(label, _plain(text), end_section=True)
     console.print(card)
     if record.options:
         table = Table("option", "default", "meaning", box=None, pad_edge=False)
         for option in record.options.values():
-            table.add_row(option.name, repr(option.default), escape(_plain(option.about)))
+            table.add_row(option.name, repr(option.default), _plain(option.about))
         console.print("\n", table)
     file = file_of(record.cls)
     plugin = f"--plugin {file.name} " if file else ""

@@ -15,7 +15,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from attngraft import maps
-from attngraft._core.checks import positive
+from attngraft._core.checks import not_negative
 from attngraft._core.errors import DataError, OptionError, OutputError
 from attngraft._core.files import free_file, write_whole
 from attngraft._core.progress import SILENT, Progress
@@ -99,7 +99,7 @@ def film(
         OutputError: If the file cannot be written.
     """
     settings = checked_settings(imgsz, confidence, 1, layers)
-    positive("look", frame=frame + 1, detection=detection + 1)
+    not_negative("look", frame=frame, detection=detection)
     file = Path(out)
     if file.suffix not in CODECS:
         raise OptionError(f"look writes videos as {' or '.join(CODECS)}, got {file}; choose one of these suffixes")

@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from torch import nn
 
-from attngraft._core.checks import known_options
-from attngraft._core.errors import OptionError, RegistrationError, UnknownNameError
+from attngraft._core.checks import known_options, not_negative
+from attngraft._core.errors import RegistrationError, UnknownNameError
 
 Task = Literal["classify", "detect", "segment", "superres"]
 TASKS: tuple[Task, ...] = get_args(Task)
@@ -92,9 +92,7 @@ def create(name: str, **options: Any) -> nn.Module:
     found = record(name)
     if found.takes is not None:
         known_options(name, options, found.takes)
-    classes = options.get("num_classes", 0)
-    if isinstance(classes, bool) or not isinstance(classes, int) or classes < 0:
-        raise OptionError(f"{name} needs num_classes to be an integer of 0 or more, got {classes!r}")
+    not_negative(name, num_classes=options.get("num_classes", 0))
     return found.build(**options)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from attngraft._core.checks import positive
+from attngraft._core.checks import not_negative, positive
 from attngraft._core.errors import OptionError, PlanError
 from attngraft._core.locks import alone
 from attngraft._core.progress import SILENT, Progress
@@ -162,8 +162,7 @@ def _instrument(epochs: int | None, images: int | None) -> Instrument:
 
 def _check(seeds: int, controls: int, parallel: int | None) -> None:
     positive("probe", seeds=seeds, parallel=1 if parallel is None else parallel)
-    if isinstance(controls, bool) or not isinstance(controls, int) or controls < 0:
-        raise OptionError(f"probe needs controls to be an integer of 0 or more, got {controls!r}")
+    not_negative("probe", controls=controls)
 
 
 def _carry_out(

@@ -186,15 +186,15 @@ class Study:
             DataError: If the data are not there.
             OutputError: If the folder cannot be written.
         """
+        say = partial(console.print, markup=False, highlight=False) if console else print
         if require_word(self.plan, self.folder, given=self._trusted):
-            say = partial(console.print, markup=False, highlight=False) if console else print
             say(f"every run starts: {self.plan.command}")
         with self._alone():
             self._check_data()
             fixed = self.fixed()
             carrier = self._engine(fixed, parallel, engine, address, gpus)  # before the plan is fixed: it may refuse
             self._fix(fixed)
-            self.store.set_aside_damaged(console.print if console else print)
+            self.store.set_aside_damaged(say)
             more = partial(self._more, fixed)
             failed = carry_out(self.store, fixed, carrier, console=console, more=more, anyway=anyway)
             if self.comparable():

@@ -162,7 +162,7 @@ class _Reader:
             self.position += 1
             places.append(self.place())
         is_bot = name.lower() == BOT
-        mode = "bot" if is_bot else options.get("mode", "after")
+        mode: Mode = "bot" if is_bot else options.get("mode", "after")
         if is_bot and "mode" in options:
             self.fail("bot replaces the 3x3 convolutions of bottlenecks and takes no mode; leave it out", start)
         if mode != "after" and "init" in options:

@@ -181,7 +181,7 @@ def test_an_index_that_cannot_be_locked_is_not_changed(tmp_path: Path) -> None:
 def test_a_layout_that_cannot_be() -> None:
     with pytest.raises(OptionError, match="heads to be a positive integer, got 0"):
         Layout(0, 1, 1)
-    with pytest.raises(OptionError, match="width to be 0 or more, got -1"):
+    with pytest.raises(OptionError, match="width to be an integer of 0 or more, got -1"):
         Layout(1, 1, -1)
     with pytest.raises(OptionError, match="dtype to be one of 'float32', 'float16', got 'int8'"):
         Layout(1, 1, 1, "int8")

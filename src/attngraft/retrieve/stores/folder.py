@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from attngraft._core.checks import one_of, positive
-from attngraft._core.errors import DataError, OptionError, OutputError
+from attngraft._core.checks import not_negative, one_of, positive
+from attngraft._core.errors import DataError, OutputError
 from attngraft._core.files import write_text
 from attngraft._core.json_text import parse_json
 from attngraft.retrieve.stores.segments import DTYPES, Segment, merged, read_segment
@@ -50,8 +50,7 @@ class Layout:
 
     def __post_init__(self) -> None:
         positive("the index", heads=self.heads, dim=self.dim)
-        if not isinstance(self.width, int) or self.width < 0:
-            raise OptionError(f"the index needs width to be 0 or more, got {self.width!r}")
+        not_negative("the index", width=self.width)
         one_of("the index", "dtype", self.dtype, tuple(DTYPES))
 
 

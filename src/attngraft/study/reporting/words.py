@@ -182,7 +182,13 @@ def caveats(results: Results) -> list[str]:
             else "The evaluation split is the same for every run: how much another split would change the "
             f"differences is not in the intervals{'' if setting.split else ', nor is the data known'}."
         )
-        said.append("Object sizes are areas of boxes; labels in YOLO's format have no crowd regions to ignore.")
+        if setting.train:
+            measured = "masks" if setting.task == "segm" else "boxes, or of outlines where labels have them"
+            said.append(
+                f"Object sizes are areas of {measured}; labels in YOLO's format have no crowd regions to ignore."
+            )
+        else:
+            said.append("Object sizes and crowd regions are those of the ground truth.")
         if not any(results.errors.values()):
             said.append("Types of errors are missing: their computation needs hotcoco.")
     if setting.train and setting.hash:

@@ -27,9 +27,9 @@ class Display(AbstractContextManager["Display"]):
         self.metric = fixed.plan.metric
         self.console = console
         self.bars = Progress(
-            TextColumn("{task.description:32.32}"),
+            TextColumn("{task.description:32.32}", markup=False),
             BarColumn(20),
-            TextColumn("{task.fields[state]}"),
+            TextColumn("{task.fields[state]}", markup=False),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=console,
