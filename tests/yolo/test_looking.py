@@ -93,6 +93,30 @@ def test_predictions_carry_gradients_also_after_the_host_predicted(name: str) ->
     assert found[layer].abs().sum((1, 2)).min() > 0
 
 
+@pytest.mark.parametrize(("name", "layers"), [("yolo12n", ["model.5", "model.7"]), ("rtdetr-resnet50", ["model.7"])])
+def test_one_image_rests_on_what_two_of_it_rest_on(name: str, layers: list[str]) -> None:
+    """PyTorch's batch norm on the CPU gives other gradients for one image behind tokens made of a map."""
+    model = opened(name)
+    for norm in (one for one in model.model.modules() if isinstance(one, torch.nn.BatchNorm2d)):
+        torch.nn.init.uniform_(norm.weight, 0.5, 1.5)
+    watched = Watched(model)
+    watched.network.double()
+    image = torch.rand(1, 3, 64, 96, dtype=torch.float64)
+    found = watched.find(image, confidence=1e-9)[0][0]
+    for images in (image, image.repeat(2, 1, 1, 1)):
+        with torch.enable_grad(), maps.record(watched.network) as tape:
+            score = found.target().of(watched.predict(images.clone().requires_grad_()))
+        rows = [attention.weighted(score, [0])[0] for attention in tape.attentions.values() if attention.grid]
+        heat = maps.odam(watched.network, watched.predict, images, [found.target()], layers, signed=True)
+        if images is image:
+            one, alone = rows, heat
+    for row, twice in zip(one, rows, strict=True):
+        torch.testing.assert_close(row, twice, rtol=1e-6, atol=1e-9 * float(twice.detach().abs().max()))
+    for layer in layers:
+        assert heat[layer].abs().max() > 0
+        torch.testing.assert_close(alone[layer], heat[layer], rtol=1e-6, atol=1e-9 * float(heat[layer].abs().max()))
+
+
 def test_a_candidate_has_the_place_of_its_cell() -> None:
     watched = Watched(opened("yolo11n"))
     watched.predict(torch.rand(1, 3, 64, 96))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from attngraft._core.errors import MapError, suggest
 from attngraft.attention._rows import Cells, choose, query_cells
+from attngraft.maps.gradients import gradients
 from attngraft.maps.readers import Grid, Reader, reader
 
 
@@ -156,10 +157,10 @@ def mixture_gradients(attentions: Sequence[RecordedAttention], score: Tensor) ->
     carriers = [attention.carriers() for attention in attentions]
     if not carriers:
         return []
-    gradients = iter(torch.autograd.grad(score, list(chain(*carriers)), retain_graph=True, allow_unused=True))
+    derived = iter(gradients(score, list(chain(*carriers))))
     joined = []
     for attention, parts in zip(attentions, carriers, strict=True):
-        found = [gradient for gradient in islice(gradients, len(parts)) if gradient is not None]
+        found = [gradient for gradient in islice(derived, len(parts)) if gradient is not None]
         if len(found) < len(parts):
             raise MapError(f"the score does not depend on {attention.name}")
         joined.append(attention.joined(found))

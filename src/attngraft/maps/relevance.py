@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from attngraft._core.checks import one_of
 from attngraft._core.errors import MapError, suggest
+from attngraft.maps.gradients import gradients
 from attngraft.maps.recording import require_recordable
 
 SIDES = ("left", "top", "right", "bottom")
@@ -172,7 +173,7 @@ def odam(
 def _gradients(number: Tensor, maps: list[Tensor]) -> tuple[Tensor | None, ...]:
     if not number.requires_grad:
         raise MapError("the predictions carry no gradient; predict() must not run under torch.no_grad()")
-    return torch.autograd.grad(number, maps, retain_graph=True, allow_unused=True)
+    return gradients(number, maps)
 
 
 def _weigh(activation: Tensor, gradient: Tensor, smoothing: float) -> Tensor:
