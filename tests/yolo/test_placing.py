@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from torch import nn
 from ultralytics.nn.tasks import ClassificationModel, DetectionModel, RTDETRDetectionModel
 
 from attngraft._core.errors import PlaceError
@@ -120,13 +123,66 @@ def test_a_class_name_means_what_attends_or_ends_a_bottleneck_inside(name: str, 
 
 
 @pytest.mark.parametrize("name", ["yolo11n", "yolov8n"])
-@pytest.mark.parametrize("kind", ["Conv", "Conv2d", "BatchNorm2d"])
-def test_a_class_name_leaves_out_the_detection_head(name: str, kind: str) -> None:
+def test_a_class_name_leaves_out_the_detection_head(name: str) -> None:
     found = offered(name)
-    paths = found.expand(kind)
+    paths = found.expand("Conv")
     assert set(paths) <= set(found.hosts)
-    stock = [path for path, one in found.classes.items() if one == kind and not path.startswith(f"{found.layers - 1}.")]
+    stock = [
+        path for path, one in found.classes.items() if one == "Conv" and path.split(".")[0] != f"{found.layers - 1}"
+    ]
     assert paths == stock
+
+
+INSIDE = "which Ultralytics makes one convolution before it validates, predicts and exports, .* be lost; use @"
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "message"),
+    [
+        ("yolo11n", "10.cv1.bn", rf"10.cv1.bn is inside 10.cv1 \(Conv\), {INSIDE}10.cv1"),
+        ("yolo11n", "0.conv", rf"0.conv is inside 0 \(Conv\), {INSIDE}0"),
+        ("yolo11n", "0.act", rf"0.act is inside 0 \(Conv\), {INSIDE}0"),
+        ("yolov9c", "4.cv2.0.m.0.cv1.conv1", rf"is inside 4.cv2.0.m.0.cv1 \(RepConv\), {INSIDE}4.cv2.0.m.0.cv1"),
+        ("rtdetr-l", "16.m.0.conv1", rf"is inside 16.m.0 \(RepConv\), {INSIDE}16.m.0"),
+        ("yolov10s", "8.m.0.cv1.2.conv1.conv", rf"is inside 8.m.0.cv1.2 \(RepVGGDW\), {INSIDE}8.m.0.cv1.2"),
+        ("yolov8n", "Conv2d", rf"Conv2d is no place: 0.conv is inside 0 \(Conv\), {INSIDE}0"),
+        ("yolov8n", "BatchNorm2d", rf"BatchNorm2d is no place: 0.bn is inside 0 \(Conv\), {INSIDE}0"),
+        ("yolo11n", "SiLU", rf"SiLU is no place: 0.act is inside 0 \(Conv\), {INSIDE}0"),
+    ],
+)
+def test_what_is_fused_carries_no_graft(name: str, place: str, message: str) -> None:
+    """A graft there is trained, and gone or at another point where the model is validated."""
+    found = offered(name)
+    with pytest.raises(PlaceError, match=message):
+        found.find(found.expand(place)[0])
+    assert place not in found.hosts
+
+
+def test_a_module_of_several_blocks_carries_no_graft() -> None:
+    """An activation that blocks share would carry it into each, and into every model that is built after."""
+    model = DetectionModel("yolo11n.yaml", verbose=False)
+    shared = nn.SiLU()
+    for block in (model.model[2], model.model[4]):
+        block.add_module("act", shared)
+        block.forward = lambda x, block=block: block.act(type(block).forward(block, x))
+    found = layout(model.model, len(model.yaml["backbone"]), 3)
+    with pytest.raises(PlaceError, match=r"2.act is one module with 4.act, which would all get the graft; use @2"):
+        found.find("2.act")
+
+
+@pytest.mark.parametrize("neck", [True, False])
+def test_strides_up_to_128_are_told_apart(neck: bool) -> None:
+    """A map of one cell does not say its stride: two convolutions of stride 2 may both give one."""
+    backbone: list[Any] = [[-1, 1, "Conv", [16, 3, 2]] for _ in range(7)]
+    up: list[Any] = [[-1, 1, "nn.Upsample", [None, 2, "nearest"]], [[-1, 5], 1, "Concat", [1]]]
+    head = [*up, [[8, 6], 1, "Detect", ["nc"]]] if neck else [[[5, 6], 1, "Detect", ["nc"]]]
+    model = DetectionModel({"nc": 2, "backbone": backbone, "head": head}, verbose=False)
+    named = layout(model.model, 7, 3).named
+    assert {place: (int(host.path), host.stride) for place, host in named.items()} == {
+        "P2": (1, 4), "P3": (2, 8), "P4": (3, 16), "P5": (4, 32), "P6": (5, 64), "P7": (6, 128),
+        "N6": (8 if neck else 5, 64), "N7": (6, 128),
+    }  # fmt: skip
+    assert sorted(model.stride.tolist()) == [64, 128]
 
 
 @pytest.mark.parametrize(

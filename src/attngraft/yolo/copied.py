@@ -25,7 +25,7 @@ from ultralytics.nn.modules.conv import CBAM, ChannelAttention, SpatialAttention
 from attngraft._core.errors import AttngraftError, CheckpointError
 from attngraft._core.registry import mechanism, mechanisms
 from attngraft.yolo.copied_forms import COPIED, UNKNOWN
-from attngraft.yolo.placing import PROBE_SIZE
+from attngraft.yolo.placing import PROBE_SIZES
 
 log = logging.getLogger("ultralytics")
 
@@ -100,10 +100,10 @@ def find_widths(loaded: Any) -> None:
         if not unsure:
             continue
         training, weight = model.training, next(model.parameters())
-        channels = getattr(model, "yaml", {}).get("channels", 3)
+        channels, size = getattr(model, "yaml", {}).get("channels", 3), PROBE_SIZES[-1]
         try:
             with torch.no_grad():
-                model.eval()(torch.zeros(1, channels, PROBE_SIZE, PROBE_SIZE, dtype=weight.dtype, device=weight.device))
+                model.eval()(torch.zeros(1, channels, size, size, dtype=weight.dtype, device=weight.device))
         finally:
             model.train(training)
             for handle in handles:

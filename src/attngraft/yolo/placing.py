@@ -21,8 +21,11 @@ CHILD = "grafts"
 REPLACEMENT, REPLACED = "in_place_as", "in_place_of"
 """Attributes of a module that a graft put in the place of another: the mechanism's name, and the other's class."""
 
-PROBE_SIZE = 64
-"""Side of the square probe image, in pixels: two cells at stride 32."""
+PROBE_SIZES = (64, 256)
+"""Sides of the square probe images, in pixels: two cells at stride 32, and at stride 128 for models that go so far."""
+
+FUSING = ("forward_fuse", "fuse_convs")
+"""Methods of the blocks that Ultralytics turns into one convolution before it validates, predicts and exports."""
 
 FINEST = 4
 """The smallest stride that has a name: P2 is at stride 4."""
@@ -56,6 +59,7 @@ class Layout:
         named: The layer of each name that the model has, such as ``P5`` and ``N4``.
         hosts: Every module that gives one map, by path.
         layers: Number of layers.
+        refused: Why a module that gives one map cannot carry a graft, by path.
         classes: Class of every module that is no part of a graft, by path.
         attention: Paths of the attention inside blocks, whether they give maps or tokens.
         bottlenecks: Paths of the modules that end bottlenecks, before the shortcut is added.
@@ -63,6 +67,7 @@ class Layout:
 
     named: dict[str, HostLayer]
     hosts: dict[str, HostLayer]
+    refused: dict[str, str]
     layers: int
     classes: dict[str, str]
     attention: tuple[str, ...]
@@ -84,6 +89,8 @@ class Layout:
             place = f"{self.named[first].path}.{rest}"
         if place in self.hosts:
             return self.hosts[place]
+        if place in self.refused:
+            raise PlaceError(self.refused[place])
         has = f"this model has {', '.join(self.named)}, and layers 0-{self.layers - 1}"
         if place[0] in "PN":
             raise PlaceError(f"this model has no place {place}; {has}")
@@ -130,6 +137,8 @@ class Layout:
         found = self.within(outer) or outer
         # Those of the detection head give no map that a mechanism could take: the head is never looked into.
         reached = [path for path in found if self._reached(path)]
+        if not reached and found[0] in self.refused:
+            raise PlaceError(f"{name} is no place: {self.refused[found[0]]}")
         if not reached:
             raise PlaceError(
                 f"this model has no {name} that gives one map (B, C, H, W) before its head ({len(found)} left out, the "
@@ -195,14 +204,40 @@ def layout(layers: nn.Sequential, backbone: int, channels: int) -> Layout:
         for path, part in layers.named_modules()
         if path and not _grafted(path) and not path.startswith(replaced)
     }
+    offered = {path: host for path, host in hosts.items() if path in own}
+    refused = _refused(layers, offered)
     return Layout(
         named=dict(sorted(named.items(), key=lambda item: (item[0][0] == "N", item[0]))),
-        hosts={path: host for path, host in hosts.items() if path in own},
+        hosts={path: host for path, host in offered.items() if path not in refused},
+        refused=refused,
         layers=len(layers),
         classes={path: getattr(part, REPLACED, type(part).__name__) for path, part in own.items()},
         attention=tuple(path for path, part in own.items() if _is_inner_attention(path, part)),
         bottlenecks=tuple(f"{path}.{end}" for path, part in own.items() if (end := _end(part))),
     )
+
+
+def _refused(layers: nn.Sequential, offered: Iterable[str]) -> dict[str, str]:
+    """Say which modules cannot carry a graft though they give one map, and why."""
+    everywhere: dict[int, list[str]] = {}
+    for path, part in layers.named_modules(remove_duplicate=False):
+        everywhere.setdefault(id(part), []).append(path)
+    fused = [path for path, part in layers.named_modules() if any(hasattr(part, method) for method in FUSING)]
+    refused = {}
+    for path in offered:
+        block = next((one for one in fused if one != path and _inside(path, one)), "")
+        shared = [one for one in everywhere[id(layers.get_submodule(path))] if one != path]
+        if block:
+            refused[path] = (
+                f"{path} is inside {block} ({type(layers.get_submodule(block)).__name__}), which Ultralytics makes one "
+                f"convolution before it validates, predicts and exports, and a graft in it would be lost; use @{block}"
+            )
+        elif shared:
+            refused[path] = (
+                f"{path} is one module with {shared[0]}{' and others' if len(shared) > 1 else ''}, which would all get "
+                f"the graft; use @{path.rpartition('.')[0]}"
+            )
+    return refused
 
 
 def _grafted(path: str) -> bool:
@@ -248,13 +283,33 @@ def _sources(layer: Any) -> list[int]:
 
 
 def _probe(layers: nn.Sequential, channels: int) -> dict[str, HostLayer]:
-    """Run one small image through all layers but the head and note every module that gives one map."""
+    """Run one small image through all layers but the head and note every module that gives one map.
+
+    Where a layer gives one cell, the next layer may give one too: an image of the next size tells their strides.
+    """
+    for size in PROBE_SIZES:
+        try:
+            hosts, least = _probed(layers, channels, size)
+        except RuntimeError:  # a neck that doubles a map of one cell, which the one before it does not fit
+            if size == PROBE_SIZES[-1]:
+                raise
+            continue
+        if least > 1:
+            break
+    return hosts
+
+
+def _probed(layers: nn.Sequential, channels: int, size: int) -> tuple[dict[str, HostLayer], int]:
+    """Return every module that gives one map, and the rows of the smallest map of a layer."""
     hosts: dict[str, HostLayer] = {}
+    rows = [size]
 
     def note(path: str) -> Any:
         def hook(_module: nn.Module, inputs: Any, output: Any) -> None:
-            if shape := _channels_and_stride(output):
-                hosts[path] = HostLayer(path, *shape, takes=_channels_and_stride(inputs[0]) if inputs else None)
+            if shape := _channels_and_stride(output, size):
+                hosts[path] = HostLayer(path, *shape, takes=_channels_and_stride(inputs[0], size) if inputs else None)
+                if path.isdigit():
+                    rows.append(output.shape[2])
 
         return hook
 
@@ -265,18 +320,18 @@ def _probe(layers: nn.Sequential, channels: int) -> dict[str, HostLayer]:
     try:
         body.eval()  # batch statistics must not move
         with torch.no_grad():
-            _run(list(body), torch.zeros(1, channels, PROBE_SIZE, PROBE_SIZE, device=weight.device, dtype=weight.dtype))
+            _run(list(body), torch.zeros(1, channels, size, size, device=weight.device, dtype=weight.dtype))
     finally:
         for handle in handles:
             handle.remove()
         for module, mode in training.items():
             module.training = mode
-    return hosts
+    return hosts, min(rows)
 
 
-def _channels_and_stride(value: Any) -> tuple[int, int] | None:
+def _channels_and_stride(value: Any, size: int) -> tuple[int, int] | None:
     if isinstance(value, Tensor) and value.dim() == 4:
-        return value.shape[1], PROBE_SIZE // value.shape[2]
+        return value.shape[1], size // value.shape[2]
     return None
 
 
