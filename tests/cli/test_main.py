@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import ultralytics.utils  # noqa: F401  (its logger keeps the stdout of its first import, which must outlive a test)
@@ -93,3 +94,14 @@ def test_an_interrupt_of_what_is_no_training_speaks_of_none(
     monkeypatch.setattr(attngraft.cli.bench, "run_bench", stop)
     result = run("bench model=yolo11n")
     assert (result.exit_code, result.output.strip()) == (1, "attngraft: stopped")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows deletes no folder that a process is in")
+def test_a_working_folder_that_is_gone_is_said(tmp_path: Path) -> None:
+    """PyTorch's library of kernels ends the process without a sentence where it is loaded from there."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    code = f"import os, sys; os.rmdir({str(gone)!r}); sys.argv = ['attngraft', 'list']; import attngraft.__main__"
+    done = subprocess.run([sys.executable, "-c", code], cwd=gone, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "attngraft: the working folder is gone; change to one that exists\n"

@@ -112,12 +112,22 @@ def said_once() -> Iterator[None]:
         logger.removeFilter(once)
 
 
+def _is_somewhere() -> bool:
+    try:
+        return bool(Path.cwd())
+    except FileNotFoundError:
+        return False
+
+
 class Commands(WithPlugins):
     """The group of all commands, with one way to end for every error."""
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run a command line; what becomes of its output does not end it."""
         outlets.make_lenient()
+        if not _is_somewhere():  # PyTorch ends the process where it is loaded from there
+            click.echo("attngraft: the working folder is gone; change to one that exists", err=True)
+            raise SystemExit(FAILURE)
         try:
             return super().main(*args, **extra)
         except SystemExit as ending:
