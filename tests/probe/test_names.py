@@ -34,6 +34,7 @@ class ProbeTestMixer(nn.Module):
         ("mhsa(heads=2, init = paper)", "mhsa(heads=2)"),
         ("mhsa（init＝identity）", "mhsa(init=identity)"),
         ("shsa(zero_init=true)", "shsa(zero_init=true)"),
+        ("mhsa(mode=replace)", "mhsa(mode=replace)"),
     ],
 )
 def test_names_of_the_registry(given: str, name: str) -> None:

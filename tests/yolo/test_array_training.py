@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from attngraft._core.errors import RecipeError
+from attngraft.yolo import Recipe
 from attngraft.yolo.array_training import ArrayDetector, one_graft
 from attngraft.yolo.step import host_arguments
 from attngraft.yolo.training import checksum
@@ -30,6 +31,8 @@ def test_the_papers_form_is_taken_unless_something_else_is_said() -> None:
     assert one_graft(BASE, "mhsa(heads=2)", "P3").init == "paper"
     assert one_graft(BASE, "mhsa(init=identity)", "P3").init == "identity"
     assert one_graft(BASE, "shsa(zero_init=true)", "P3").init == "paper"  # an option that ends alike
+    replaced = one_graft(BASE, "mhsa(mode=replace)", "P3")  # which has one form
+    assert Recipe.parse(f"{BASE}+{replaced}").grafts == (replaced,)
     with pytest.raises(RecipeError, match="no mechanism is called 'mhssa'"):
         one_graft(BASE, "mhssa", "P3")
 

@@ -126,7 +126,7 @@ def require_buildable(given: Iterable[str], instrument: Instrument) -> None:
 
 def _written(spec: GraftSpec) -> str:
     """Write a mechanism as `one_graft` reads it back: there the paper's form is what need not be said."""
-    if spec.init == "paper":
+    if spec.init == "paper" or spec.mode != "after":
         return str(replace(spec, init="identity")).rpartition("@")[0]
     return str(replace(spec, init="paper")).rpartition("@")[0].replace("init=paper", f"init={spec.init}")
 

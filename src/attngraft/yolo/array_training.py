@@ -17,7 +17,6 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.nms import non_max_suppression
 
 from attngraft._core.errors import RecipeError
-from attngraft._core.registry import Mechanism
 from attngraft._core.signs import half_width
 from attngraft.coco.matches import CONFIDENCE
 from attngraft.yolo.grafting import graft_model
@@ -55,16 +54,9 @@ def one_graft(base: str, mechanism: str, place: str) -> GraftSpec:
             f"expected one mechanism such as mhsa or mhsa(heads=8), got {mechanism!r}", text, len(base) + 1
         )
     # Not an option that ends like it, such as zero_init=.
-    return grafts[0] if _SAYS_INIT.search(half_width(mechanism)) else replace(grafts[0], init="paper")
-
-
-def record_of(mechanism: str) -> Mechanism:
-    """Return the registry record of a mechanism as recipes write it.
-
-    Raises:
-        RecipeError: If it cannot be read; points at the character.
-    """
-    return one_graft("model", mechanism, "P3").record
+    if grafts[0].mode != "after" or _SAYS_INIT.search(half_width(mechanism)):
+        return grafts[0]
+    return replace(grafts[0], init="paper")
 
 
 class ArrayDetector:
