@@ -10,7 +10,7 @@ import pytest
 from filelock import FileLock
 
 from attngraft._core.errors import OutputError, PlanError
-from attngraft._core.locks import alone
+from attngraft._core.locks import alone, held
 
 BUSY = PlanError("another process is at it")
 
@@ -24,6 +24,16 @@ def test_a_second_is_refused_and_work_that_is_refused_leaves_nothing(tmp_path: P
     with alone(folder, BUSY, used=never), pytest.raises(PlanError, match="at it"), alone(folder, BUSY, used=never):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_held_file_is_waited_for_and_then_said(tmp_path: Path) -> None:
+    for _ in range(2):
+        with (
+            held(tmp_path / "run.lock", BUSY),
+            pytest.raises(PlanError, match="at it"),
+            held(tmp_path / "run.lock", BUSY, wait=0.05),
+        ):
+            pass
 
 
 def test_what_the_user_put_there_stays(tmp_path: Path) -> None:

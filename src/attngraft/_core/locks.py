@@ -1,4 +1,4 @@
-"""One process at a time fills a folder."""
+"""One process at a time holds a lock file, or fills a folder."""
 
 from __future__ import annotations
 
@@ -11,6 +11,30 @@ from filelock import FileLock, Timeout
 from attngraft._core.errors import AttngraftError, OutputError
 
 LOCK = ".lock"
+
+
+@contextmanager
+def held(file: Path, busy: AttngraftError, *, wait: float = 0) -> Iterator[None]:
+    """Hold a lock file, which stays.
+
+    Args:
+        file: The lock file; its folder is there.
+        busy: Raised where another process holds it.
+        wait: Seconds to wait for that.
+
+    Raises:
+        AttngraftError: `busy`.
+        OSError: If the file cannot be written.
+    """
+    lock = FileLock(file, timeout=wait)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise busy from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

@@ -18,10 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from attngraft._core.cache import cache_folder
 from attngraft._core.errors import OutputError
+from attngraft._core.locks import held
 from attngraft._core.shortage import shortage
 
 FULL_DISK = 1 << 20
@@ -108,18 +107,12 @@ def _alone(target: Path, kind: str) -> Iterator[None]:
     key = hashlib.sha256(f"{kind}:{os.path.realpath(target)}".encode()).hexdigest()[:16]
     folder = cache_folder() / "exports"
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / f"{key}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise OutputError(
-            f"another process is exporting {target.stem} to {kind} in {target.parent}; wait for it, or name another "
-            "place with output=FOLDER"
-        ) from error
-    try:
+    busy = OutputError(
+        f"another process is exporting {target.stem} to {kind} in {target.parent}; wait for it, or name another place "
+        "with output=FOLDER"
+    )
+    with held(folder / f"{key}.lock", busy):
         yield
-    finally:
-        lock.release()
 
 
 def _require_room(target: Path, need: float) -> None:

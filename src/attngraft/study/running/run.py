@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
-from filelock import FileLock
 
-from attngraft._core.errors import OptionError
+from attngraft._core.errors import OptionError, PlanError
+from attngraft._core.locks import held
 from attngraft.study.fixed import Fixed
 from attngraft.study.running.folds import fold_data, fold_of
 from attngraft.study.running.records import Record, Run, Store
@@ -102,7 +102,8 @@ def perform(folder: Path, run: Run, fixed: Fixed) -> None:
     store = Store(folder)
     training = store.training(run)
     training.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{training}.lock", timeout=PATIENCE):
+    busy = PlanError(f"another process has been carrying out {run} for {PATIENCE} seconds; end it, and start again")
+    with held(Path(f"{training}.lock"), busy, wait=PATIENCE):
         if store.has(run):
             return
         if fixed.plan.interrupted == "restart" and not _trained(training).exists():
