@@ -60,7 +60,7 @@ def test_a_file_of_any_name_is_imported(tmp_path: Path, name: str, monkeypatch: 
 
 def test_a_taken_name_is_refused(tmp_path: Path) -> None:
     (tmp_path / "json.py").write_text("")
-    with pytest.raises(OptionError, match="cannot be imported as 'json', since a module of that name is; rename the"):
+    with pytest.raises(OptionError, match="as 'json': a module of that name is loaded already; rename the"):
         import_file(tmp_path / "json.py")
 
 

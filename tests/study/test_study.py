@@ -205,7 +205,7 @@ def test_a_folder_with_files_of_the_users_is_not_filled(tmp_path: Path, tiny_dat
     mine.write_text("mine")
     study = Study(folder=tmp_path / "project", **{**TINY, "data": tiny_data, "arms": "eca@P3"})
     for begin in (study.prepare, study.run):
-        with pytest.raises(OutputError, match=r"project holds runs, which is of no study.*name another folder"):
+        with pytest.raises(OutputError, match=r"project holds runs, which no study wrote.*name another folder"):
             begin()
     assert mine.read_text() == "mine"
     assert not study.begun

@@ -33,10 +33,10 @@ def import_file(path: Path) -> ModuleType:
     if known is not None and Path(getattr(known, "__file__", None) or "").resolve() == path:
         return known
     if known is not None:
-        raise OptionError(f"{path} cannot be imported as {name!r}, since a module of that name is; rename the file")
+        raise OptionError(f"cannot import {path} as {name!r}: a module of that name is loaded already; rename the file")
     spec = importlib.util.spec_from_file_location(name, path)
     if not path.is_file() or spec is None or spec.loader is None:
-        raise OptionError(f"expected a Python file, got {path}, which is no Python file; check the path")
+        raise OptionError(f"expected a Python file, got {path}; check the path")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:

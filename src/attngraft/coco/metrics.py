@@ -145,9 +145,9 @@ def _fractions(matches: Matches, name: str, weights: Weights | None) -> Floats:
     sure = matches.score >= float(match[1])
     true = _true(matches, 0)[:, 0] & sure
     false = ~_true(matches, 0)[:, 0] & ~bits(matches.ignored[0])[:, 0] & sure
-    hits, misses = (_per_class_sums(matches, weights, part.astype(np.float64)) for part in (true, false))
+    right, wrong = (_per_class_sums(matches, weights, part.astype(np.float64)) for part in (true, false))
     objects = _objects(matches, 0, weights)
-    return np.where(objects > 0, 2 * hits / np.maximum(hits + misses + objects, 1), np.nan)
+    return np.where(objects > 0, 2 * right / np.maximum(right + wrong + objects, 1), np.nan)
 
 
 def metric_sizes(metric: str) -> set[str]:

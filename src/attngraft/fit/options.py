@@ -253,7 +253,9 @@ def _network(name: str) -> ModelRecord:
         UnknownNameError: If there is none of that name.
     """
     if name not in models() and HOST.search(name):
-        raise FitError(f"{name} is no network of the papers but a YOLO; train it with: attngraft train model={name}")
+        raise FitError(
+            f"{name} is a YOLO, and fit trains the networks of the papers; use: attngraft train model={name}"
+        )
     return record(name)
 
 

@@ -262,7 +262,7 @@ class Study:
         strange = [] if self.begun else [name for name in WRITTEN if (self.store.folder / name).exists()]
         if strange:
             raise OutputError(
-                f"{self.folder} holds {strange[0]}, which is of no study and would be written over; name another folder"
+                f"{self.folder} holds {strange[0]}, which no study wrote, and this one would; name another folder"
             )
         if not self.begun or Fixed.read(self.store.folder) != fixed:
             fixed.write(self.store.folder)

@@ -18,8 +18,8 @@ UNBIASED = 0.005
 """Points from which an estimate that allows for looks is told beside the plain one."""
 
 LOOKS = (
-    "Each line, in the folder that this report was made from, writes a page of these images: what the attention of an "
-    "arm mixed and what its detections rest on, beside the baseline."
+    "Run in the folder of the study, each line writes a page of these images: what the attention of an arm mixed and "
+    "what its detections rest on, beside the baseline."
 )
 
 

@@ -68,7 +68,7 @@ def forecast(fixed: Fixed, folder: Path, parallel: int | None, progress: Progres
 
     plan = fixed.plan
     if plan.command is not None:
-        raise PlanError("a program of yours takes as long as it takes: status.json estimates it from the first run on")
+        raise PlanError("a program of yours takes an unknown time; status.json estimates it after the first run")
     train, val = (len(split_images(plan.data, split)) for split in ("train", "val"))
     if plan.folds is not None:
         train, val = (train + val) * (plan.folds - 1) // plan.folds, (train + val) // plan.folds
