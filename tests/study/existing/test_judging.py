@@ -230,10 +230,58 @@ def test_files_that_are_all_called_alike_have_the_seed_of_their_folder(
         (["lr0.01-s1/r50.v2.json", "lr0.01-s2/r50.v2.json"], [1, 2]),
         (["work/r50-s7/results.bbox.json"], [7]),
         (["work3/r50-s7.json"], [7]),
+        (["s0/best_bbox_mAP_epoch_12.bbox.json", "s1/best_bbox_mAP_epoch_11.bbox.json"], [0, 1]),
+        (["s0/best_bbox_mAP_epoch_12.bbox.json"], [0]),
+        (["r50-s0-Iter-5000.json", "r50-s1-Iter-4000.json"], [0, 1]),
+        (["s0/ep12.json", "s1/ep_12.json"], [0, 1]),
+        (["s0/epoch=12-step=900.json", "s1/epoch=11-step=800.json"], [0, 1]),
+        (["s0/20261201_031500/r.json", "s1/20261202_101112/r.json"], [0, 1]),
+        (["s0/best.json", "s1/best-11.json"], [0, 1]),
+        (["sweep3.json", "sweep4.json"], [3, 4]),
+        (["s3/r50-3.json", "s4/r50-4.json"], [3, 4]),
+        (["r50-seed0/best-12.json", "r50-seed1/best-11.json"], [0, 1]),
+        (["gpu1/Seed_0-v12.json", "gpu0/Seed_1-v11.json"], [0, 1]),
+        (["seed42/s0.json", "seed42/s1.json"], [0, 1]),
     ],
 )
 def test_points_are_part_of_a_name(files: list[str], seeds: list[int]) -> None:
     assert numbered("a", [Path(file) for file in files]) == list(zip(seeds, map(Path, files), strict=True))
+
+
+def test_best_checkpoints_named_by_epoch_are_paired_by_the_seed_of_their_folder(
+    predictions: tuple[Study, dict[str, str]], tmp_path: Path
+) -> None:
+    """As mmdet leaves them; by epoch, seed 0 of one arm would be paired with seed 1 of the other."""
+    study, patterns = predictions
+    moved = {}
+    for (arm, pattern), epochs in zip(patterns.items(), ((12, 11, 10), (11, 12, 10), (12, 12, 12)), strict=True):
+        for seed, epoch in enumerate(epochs):
+            file = tmp_path / f"{arm}-s{seed}" / f"best_bbox_mAP_epoch_{epoch}.bbox.json"
+            file.parent.mkdir()
+            file.write_text(Path(pattern.replace("*", str(seed))).read_text())
+        moved[arm] = str(tmp_path / f"{arm}-s*" / "*.bbox.json")
+    truth = study.store.folder / "truth.json"
+    there = judge_found(read_predictions(truth, moved), Terms())
+    assert there.arms == judge_found(read_predictions(truth, patterns), Terms()).arms
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (
+            ["r50-s0/best-12.json", "r50-s1/best-11.json"],
+            r"r50-s0/best-12.json of arm a may be of seed 12, by 'best-12.json', or of seed 0, by 'r50-s0'; rename .* "
+            r"the word seed is before the number that is meant, as in a-seed0, or so that no other number differs",
+        ),
+        (["exp3/s0/r.json", "exp4/s1/r.json"], "may be of seed 0, by 's0', or of seed 3, by 'exp3'"),
+        (["seed0/seed1.json", "seed1/seed0.json"], "may be of seed 1, by 'seed1.json', or of seed 0, by 'seed0'"),
+        (["r50/epoch_12.json", "r50/epoch_11.json"], "r50/epoch_12.json names no seed"),
+        (["r50/best.json", "r50/best-1.json"], "r50/best.json names no seed"),
+    ],
+)
+def test_seeds_that_can_be_read_in_two_ways_are_refused(files: list[str], said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        numbered("a", [Path(file) for file in files])
 
 
 def test_what_a_reader_has_to_know_stands_beside_the_verdict(predictions: tuple[Study, dict[str, str]]) -> None:

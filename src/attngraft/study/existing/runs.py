@@ -25,8 +25,16 @@ from attngraft.study.existing.training import training_notes, training_options
 
 SEED = re.compile(r"(\d+)(?!.*\d)")
 """The last number of a name."""
+NAMED = re.compile(r"seeds?[ ._=-]*(\d+)", re.I)
+"""A number that says itself what it is."""
+COURSE = re.compile(
+    r"(?:epochs?|iterations?|iters?|steps?|(?<![a-z])ep)[ ._=-]*\d+|(?<!\d)20\d{6}[_-]\d{6}(?!\d)", re.I
+)
+"""A point of the training or of time, which is no seed: ``best_bbox_mAP_epoch_12``, ``20261201_031500``."""
 FINISHED = -1
 """The epoch in a checkpoint whose training came to its end."""
+Reading = tuple[Sequence[str], list[int]]
+"""Names of an arm's files, or of their folders, and the number of each."""
 TABLE = "a run whose weights are lost can be judged by its number, in a table with the columns arm, seed and AP"
 
 
@@ -69,7 +77,8 @@ def read_predictions(
 ) -> Found:
     """Evaluate prediction files in COCO's results format; the seed is the last number of a file's or a folder's name.
 
-    Programs that call every run's file alike have the number in the folder: ``work_dirs/r50-s*/results.bbox.json``.
+    Programs that call every run's file alike, or by its epoch, have the number in the folder:
+    ``work_dirs/r50-s*/results.bbox.json``, ``work_dirs/r50-s*/best_bbox_mAP_epoch_*.bbox.json``.
 
     Args:
         truth: Ground truth in COCO's instances format.
@@ -78,7 +87,8 @@ def read_predictions(
         progress: Hears which file is being evaluated.
 
     Raises:
-        DataError: If a file is missing, unreadable, of other images, of two arms, or of a seed that another has.
+        DataError: If a file is missing, unreadable, of other images, of two arms, of a seed that another has, or of
+            one that can be read in two ways.
     """
     found = Found(task, truth.name, truth=read_json(truth, dict))
     files = {arm: by_seed(arm, numbered(arm, matching(arm, pattern))) for arm, pattern in patterns.items()}
@@ -190,12 +200,15 @@ def _require_own(runs: Mapping[str, Mapping[int, Path]]) -> None:
 def numbered(arm: str, files: Sequence[Path]) -> list[tuple[int, Path]]:
     """Return the last number in each file's name; of its folder's, where the program calls all files alike.
 
+    A number of an epoch, an iteration, a step, or of date and time is no seed. Numbers after the word seed come before
+    all others, where they differ.
+
     Args:
         arm: The arm, for the error.
         files: Its files.
 
     Raises:
-        DataError: If one has no number.
+        DataError: If one has no number, or the names and the folders have different ones that may both be seeds.
 
     Example:
         >>> [seed for seed, _ in numbered("r50", [Path("r50-7.json"), Path("r50-8.json")])]
@@ -204,23 +217,47 @@ def numbered(arm: str, files: Sequence[Path]) -> list[tuple[int, Path]]:
         [7, 8]
         >>> [seed for seed, _ in numbered("r50", [Path("r50_s7/1x.bbox.json"), Path("r50_s8/1x.bbox.json")])]
         [7, 8]
+        >>> [seed for seed, _ in numbered("r50", [Path("r50_s7/epoch_12.json"), Path("r50_s8/epoch_11.json")])]
+        [7, 8]
         >>> [seed for seed, _ in numbered("r50", [Path("r50_s7/results.bbox.json")])]
         [7]
     """
-    columns = zip(*(file.parts for file in files), strict=False) if len({len(f.parts) for f in files}) == 1 else ()
-    telling = [index for index, names in enumerate(columns) if len(set(names)) > 1]
-    found = []
-    for file in files:
-        names = [file.parts[index] for index in reversed(telling)] or [file.name, file.parent.name]
-        name = next((name for name in names if _number(name) is not None), "")
-        if (number := _number(name)) is None:
-            raise DataError(f"{file} names no seed; end its name, or its folder's, with one, as in {arm}-0.json")
-        found.append((number, file))
-    return found
+    levels = list(zip(*(file.parts[::-1] for file in files), strict=False))  # the files' own names come first
+    telling = [names for names in levels if len(set(names)) > 1] or levels[:2]
+    plain = _readings(telling, SEED)
+    readings = _differing(_readings(telling, NAMED)) or _differing(plain) or plain[:1]
+    if not readings:
+        lacking = next(file for file, name in zip(files, telling[0], strict=True) if _number(name, SEED) is None)
+        raise DataError(f"{lacking} names no seed; end its name, or its folder's, with one, as in {arm}-0.json")
+    (names, seeds), *others = readings
+    for other_names, other_seeds in others:
+        for file, name, seed, other_name, other in zip(files, names, seeds, other_names, other_seeds, strict=True):
+            if seed != other:
+                raise DataError(
+                    f"{file} of arm {arm} may be of seed {seed}, by {name!r}, or of seed {other}, by {other_name!r}; "
+                    "rename files or folders so that the word seed is before the number that is meant, as in "
+                    f"{arm}-seed{other}, or so that no other number differs"
+                )
+    return list(zip(seeds, files, strict=True))
 
 
-def _number(name: str) -> int | None:
-    match = SEED.search(name)  # points are part of names, as in lr0.01-s1.json; no suffix of such files has a number
+def _readings(levels: Iterable[Sequence[str]], pattern: re.Pattern[str]) -> list[Reading]:
+    """Return the names of which each has a number, with their numbers."""
+    read = [(names, [_number(name, pattern) for name in names]) for names in levels]
+    return [
+        (names, [number for number in numbers if number is not None]) for names, numbers in read if None not in numbers
+    ]
+
+
+def _differing(readings: Sequence[Reading]) -> list[Reading]:
+    """Return readings that tell files apart; of a single file, the first."""
+    alone = [reading for reading in readings if len(reading[1]) == 1]
+    return alone[:1] or [(names, numbers) for names, numbers in readings if len(set(numbers)) > 1]
+
+
+def _number(name: str, pattern: re.Pattern[str]) -> int | None:
+    """Return a number of a name; points are part of it, as in lr0.01-s1.json, and no suffix of such files has one."""
+    match = pattern.search(COURSE.sub("_", name))
     return int(match[1]) if match else None
 
 
