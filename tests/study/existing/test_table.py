@@ -50,11 +50,50 @@ def test_fractions_become_points_and_points_stay(tmp_path: Path) -> None:
             "of 'val/box_loss', less is better, .* give the numbers a minus",
         ),
         (("a,0,0.4", "b,0,41"), "arm,seed,AP", "a as fractions and b as percent, it seems"),
+        (
+            ("a,0,0.391", "a,1,38.8", "b,0,0.396", "b,1,39"),
+            "arm,seed,AP",
+            "gives a at seed 0 as a fraction, 0.391, and a at seed 1 as percent, 38.8, it seems; correct the file, or "
+            "say scale=points if 0.391 is percent too",
+        ),
+        (("a,0,39", "a,1,38", "b,0,40", "b,1,0.39"), "arm,seed,AP", "b at seed 1 as a fraction, 0.39, and b at seed 0"),
+        (
+            ("a,0,39", "a,1,38", "b,0,1.2", "b,1,0.39"),
+            "arm,seed,AP",
+            "b at seed 1 as a fraction, .* a at seed 0 as per",
+        ),
+        (("a,0,1", "a,1,98.5", "b,0,99", "b,1,97"), "arm,seed,accuracy", "a at seed 0 as a fraction, 1, and a at seed"),
     ],
 )
 def test_a_table_that_cannot_be_read_says_why(tmp_path: Path, rows: tuple[str, ...], head: str, said: str) -> None:
     with pytest.raises(DataError, match=said):
         read_table(table(tmp_path, *rows, head=head))
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ("a,0,39", "a,1,0", "b,0,40", "b,1,39"),  # diverged
+        ("a,0,39", "a,1,0.2", "b,0,40", "b,1,0.9"),  # did not learn: 20 and 90 are not like the arms' 39 and 40
+        ("a,0,0.4", "a,1,1.3", "b,0,0.9", "b,1,1.1"),  # nobody learned
+        ("a,0,0.8", "a,1,2.1", "b,0,3", "b,1,2"),  # little is learned
+        ("a,0,0.4", "a,1,41", "b,0,-0.2", "b,1,40"),  # negative: no share of anything
+        ("a,0,0.9", "a,1,90", "b,0,120", "b,1,80"),  # above 100: no share either
+        ("a,0,-0.4", "a,1,-41", "b,0,-0.5", "b,1,-40"),  # losses or latencies
+    ],
+)
+def test_small_numbers_beside_larger_ones_are_taken_as_they_are(tmp_path: Path, rows: tuple[str, ...]) -> None:
+    found, _ = read_table(table(tmp_path, *rows))
+    read = [f"{arm},{seed},{number:g}" for arm, runs in found.items() for seed, number in runs.items()]
+    assert read == list(rows)
+
+
+def test_a_small_number_that_looks_like_a_fraction_is_taken_with_its_scale(tmp_path: Path) -> None:
+    """A run that did not learn, by chance at a hundredth of the others."""
+    file = table(tmp_path, "a,0,39", "a,1,0.4", "b,0,40", "b,1,39")
+    with pytest.raises(DataError, match=r"say scale=points if 0.4 is percent too"):
+        read_table(file)
+    assert read_table(file, scale="points")[0] == {"a": {0: 39.0, 1: 0.4}, "b": {0: 40.0, 1: 39.0}}
 
 
 def test_a_metric_that_is_not_there_is_suggested(tmp_path: Path) -> None:

@@ -23,6 +23,12 @@ CURVES = {"epoch", "train/box_loss"}
 LESS_IS_BETTER = re.compile(r"(?<![a-z])(loss|err|error|latency|m[as]e|rmse|fid|perplexity|seconds)(?![a-z])", re.I)
 """Names of numbers that should fall; a verdict takes more for better."""
 
+PERCENT = 1.5
+"""Above it a number is no fraction, nor one that rounding took a little over 1."""
+
+APART = 1.5
+"""How far a fraction times 100 may lie beyond an arm's percent, as a factor, and still be one of them by mistake."""
+
 Numbers = dict[str, dict[int, float]]
 """A number of each arm at each seed."""
 
@@ -150,8 +156,32 @@ def _in_points(file: Path, found: Mapping[str, Mapping[int, float]], scale: Scal
             f"{file} gives {one} as fractions and {other} as percent, it seems; say scale=points or scale=fractions "
             "if all are of one kind, or correct the file"
         )
+    if scale is None:
+        _require_one_scale(file, found)
     factor = 100.0 if scale == "fractions" or (scale is None and all(small.values())) else 1.0
     return {arm: {seed: factor * number for seed, number in numbers.items()} for arm, numbers in found.items()}
+
+
+def _require_one_scale(file: Path, found: Mapping[str, Mapping[int, float]]) -> None:
+    """Require that no arm has a fraction beside percent: a hundredth of what its other numbers are.
+
+    A run that did not learn, at 0 or far below the others in percent, is none; nor is any number beside negative ones
+    or some above 100, which are no percent.
+    """
+    everything = {(arm, seed): number for arm, numbers in found.items() for seed, number in numbers.items()}
+    if not all(0 <= number <= 100 for number in everything.values()):
+        return
+    percent = {run: number for run, number in everything.items() if number > PERCENT}
+    for (arm, seed), number in everything.items():
+        beside = {run: other for run, other in percent.items() if run[0] == arm} or percent
+        if not beside or not 0 < number <= 1:
+            continue
+        if min(beside.values()) / APART <= 100 * number <= max(beside.values()) * APART:
+            (other_arm, other_seed), other = next(iter(beside.items()))
+            raise DataError(
+                f"{file} gives {arm} at seed {seed} as a fraction, {number:g}, and {other_arm} at seed {other_seed} as "
+                f"percent, {other:g}, it seems; correct the file, or say scale=points if {number:g} is percent too"
+            )
 
 
 def require_pairs(arms: Mapping[str, Mapping[int, Any]], baseline: str, *, drop: bool) -> None:
