@@ -102,6 +102,9 @@ class Store(Protocol):
     ) -> Neighbours:
         """Return the n nearest items by cosine, of every query and every head; ties go to the item added first.
 
+        Equal cosines are a tie. Those of equal keys may differ in the last bits, as a matrix product adds up in another
+        order from column to column, and then they are none.
+
         Args:
             queries: Keys of the queries, raw like those in the store.
             n: How many; a row of -1 stands where there are fewer.

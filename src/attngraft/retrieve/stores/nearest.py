@@ -14,6 +14,8 @@ AT_ONCE = 1 << 24
 class Nearest:
     """Keeps the n items whose keys are most alike to each query's, of every head; ties go to the item seen first.
 
+    A tie is between equal cosines; those of equal keys may differ in the last bits, by their place in the product.
+
     Args:
         queries: Keys of length 1, ``(queries, heads, dim)``.
         n: How many are kept.
