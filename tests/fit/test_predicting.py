@@ -116,6 +116,43 @@ def test_ids_are_those_of_the_data_set(shapes: Path, detector: Trained) -> None:
         predict(detector, shapes / "images/val", images=shapes)
 
 
+def test_boxes_of_a_json_of_unturned_images_are_of_those(shapes: Path, detector: Trained, lines: list[str]) -> None:
+    """An EXIF tag says that the image lies on its side: 63x45 in the file, 45x63 as it is meant to be seen."""
+    tag = Image.Exif()
+    tag[0x0112] = 6
+    for folder in ("plain", "tagged", "upright"):
+        Path(folder).mkdir()
+    for file in sorted((shapes / "images/val").iterdir()):
+        with Image.open(file) as whole:
+            image = whole.crop((0, 0, 63, 45))
+        image.save(Path("plain", file.name))
+        image.save(Path("tagged", file.name), exif=tag)
+        image.transpose(Image.Transpose.ROTATE_270).save(Path("upright", file.name))
+
+    def predicted(folder: str, seen: tuple[int, int], **size: int | None) -> list[dict[str, Any]]:
+        images = [{"id": number, "file_name": f"{folder}/{number}.png", **size} for number in range(4)]
+        Path("list.json").write_text(json.dumps({"images": images}))
+        predict(detector, "list.json", "out", confidence=0, say=lines.append)
+        rows = [row | {"file_name": ""} for row in rows_of("out")]
+        with Image.open("out/0.png") as drawn:
+            assert drawn.size == seen
+        shutil.rmtree("out")
+        return rows
+
+    unturned = predicted("plain", (63, 45), width=63, height=45)
+    assert len(unturned) > 4
+    assert predicted("tagged", (63, 45), width=63, height=45) == unturned
+    turned = predicted("upright", (45, 63), width=45, height=63)
+    assert turned != unturned
+    for size in ({"width": 45, "height": 63}, {}, {"width": None, "height": None}, {"width": 63}):
+        assert predicted("tagged", (45, 63), **size) == turned
+    Path("list.json").write_text(
+        json.dumps({"images": [{"id": 0, "file_name": "tagged/0.png", "width": 63, "height": 46}]})
+    )
+    assert predict(detector, "list.json", "out", say=lines.append) == [None]
+    assert "tagged/0.png: left out: tagged/0.png is 45x63 pixels and its annotations are for 63x46" in lines
+
+
 def test_images_whose_names_mean_one_number_are_called_by_their_names(shapes: Path, detector: Trained) -> None:
     Path("images").mkdir()
     for name in ("1.png", "01.png", "1.jpg", "2.png"):

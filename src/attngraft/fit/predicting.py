@@ -34,10 +34,12 @@ class Source(NamedTuple):
     Attributes:
         path: The file.
         id: What predictions call it.
+        size: Width and height that a COCO JSON lists; those of the unturned image get the unturned image.
     """
 
     path: Path
     id: ImageId
+    size: tuple[int, int] | None = None
 
 
 def predict(
@@ -61,7 +63,8 @@ def predict(
 
     Args:
         trained: What `load` returned; it is moved to the device where it predicts.
-        source: An image, a folder of images, or a COCO JSON, whose images are predicted under its own ids.
+        source: An image, a folder of images, or a COCO JSON, whose images are predicted under its own ids and turned as
+            its sizes are.
         out: The folder to make, the next free name if it is taken; None takes ``predict`` beside the checkpoint.
         confidence: Detections of a lower score are left out.
         batch: Images that the network is given at once. A detector pads those of different sizes to the largest, which
@@ -76,8 +79,8 @@ def predict(
 
     Returns:
         The prediction for each image: classes with probabilities (classify), torchvision's boxes, labels, scores and
-        masks above the confidence (detect, segment), the enlarged image (superres); None for one in a folder that
-        cannot be read or does not fit into memory, which is reported.
+        masks above the confidence (detect, segment), the enlarged image (superres); None for one of several that
+        cannot be read, is not of the size listed or does not fit into memory, which is reported.
 
     Raises:
         DataError: If there are no images, or the only one cannot be predicted.
@@ -161,7 +164,7 @@ def _each(
 
 def _predicted(learner: Learner, group: Sequence[Source]) -> Iterator[tuple[Tensor, Any]]:
     """Yield pixels and prediction of each image, or the error that belongs to it alone."""
-    read = [_attempt(read_bytes, one.path) for one in group]
+    read = [_attempt(lambda one: read_bytes(one.path, one.size), one) for one in group]
     whole = [image for image in read if isinstance(image, Tensor)]
     made = _attempt(learner.predict, whole) if whole else []
     if isinstance(made, Exception):  # one by one, so that an image that fails takes no other with it
@@ -204,7 +207,7 @@ def _reported(learner: Learner, image: Tensor, result: Any, folder: Path, names:
 
 def _sources(source: Path, images: str | Path | None) -> list[Source]:
     if source.suffix.lower() == ".json":
-        return [Source(path, key) for path, key in listed_images(source, Path(images) if images else None)]
+        return [Source(*listed) for listed in listed_images(source, Path(images) if images else None)]
     if images is not None:
         raise OptionError(f"images is the folder of a COCO JSON, and the source is {source}; leave it out")
     if is_folder(source):

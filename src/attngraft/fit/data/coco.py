@@ -102,22 +102,30 @@ def _leaves(name: str) -> bool:
     return Path(name).is_absolute() or ".." in Path(name).parts
 
 
-def listed_images(file: Path, images: Path | None) -> list[tuple[Path, ImageId]]:
-    """Read which images a COCO JSON lists, and their ids; it needs no annotations.
+def listed_images(file: Path, images: Path | None) -> list[tuple[Path, ImageId, tuple[int, int] | None]]:
+    """Read which images a COCO JSON lists, their ids and sizes; it needs no annotations and no sizes.
 
     Args:
         file: The JSON file.
         images: As for `read_coco`.
 
+    Returns:
+        The file of each image, its id, and its width and height where the list has both.
+
     Raises:
-        DataError: If the list is missing or empty, or an entry or an image is.
+        DataError: If the list is missing or empty, or an entry or an image is, or if a size is no size.
     """
-    rows = _rows(file, load_json(file), "images")
+    rows = _rows(file, load_json(file), "images", optional=("width", "height"))
     if not rows:
         raise DataError(f"{file} lists no images")
     _by_id(file, "images", rows)
     folder = _folder(file, images, rows)
-    return [(folder / row["file_name"], row["id"]) for row in rows]
+    return [(folder / row["file_name"], row["id"], _size(row)) for row in rows]
+
+
+def _size(row: Mapping[str, Any]) -> tuple[int, int] | None:
+    width, height = row.get("width"), row.get("height")
+    return None if width is None or height is None else (int(width), int(height))
 
 
 def coco_splits(data: Path) -> dict[str, Path]:
@@ -148,8 +156,8 @@ def _split_of(file: Path) -> str | None:
     return None if said is None else next(name for name in ("train", "val", "test") if said[0].startswith(name))
 
 
-def _rows(file: Path, content: Any, key: str) -> list[dict[str, Any]]:
-    """Return one of the lists, every field of every entry checked."""
+def _rows(file: Path, content: Any, key: str, optional: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Return one of the lists, every field of every entry checked; one that is optional may be missing or null."""
     rows = content.get(key) if isinstance(content, dict) else None
     if not isinstance(rows, list):
         raise DataError(f"{file} has no list {key!r}; it should be in COCO's instances format")
@@ -157,6 +165,8 @@ def _rows(file: Path, content: Any, key: str) -> list[dict[str, Any]]:
         if not isinstance(row, dict):
             raise DataError(f"{file}: entry {place} of {key!r} needs to be a mapping, got {str(row)[:60]!r}")
         for name, field in FIELDS[key].items():
+            if name in optional and row.get(name) is None:
+                continue
             if not field.holds(row.get(name)):
                 got = f"got {str(row[name])[:60]}" if name in row else "and has none"
                 raise DataError(f"{file}: {_entry(key, place, row)} needs {name} to be {field.words}, {got}")
