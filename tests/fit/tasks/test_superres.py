@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn import functional as F
+from torchmetrics.functional.image import structural_similarity_index_measure
 
 from attngraft._core.errors import DataError
 from attngraft.fit import Fit, Options, load, validate
@@ -52,26 +54,54 @@ def test_psnr_is_of_the_luma_inside_the_border() -> None:
     assert float(numbers["psnr"]) == pytest.approx(expected, abs=1e-4)
 
 
-def test_ssim_is_wangs() -> None:
-    """An 11x11 Gaussian of deviation 1.5, K of 0.01 and 0.03, averaged over every whole window."""
-    wanted, found = picture(17, 15), picture(17, 15)
-    found = (found * 0.7 + 20).astype(np.uint8)
-    weights = np.array([65.481, 128.553, 24.966]) / 255
-    x, y = (16 + image.astype(float) @ weights for image in (found, wanted))
+def wangs_ssim(found: np.ndarray, wanted: np.ndarray) -> float:
+    """An 11x11 Gaussian of deviation 1.5, K of 0.01 and 0.03, averaged over every whole window of two luma images."""
     offsets = np.arange(11) - 5
     window = np.exp(-(offsets[:, None] ** 2 + offsets**2) / (2 * 1.5**2))
     window /= window.sum()
     values = []
-    for top in range(7):
-        for left in range(5):
-            a, b = x[top : top + 11, left : left + 11], y[top : top + 11, left : left + 11]
+    for top in range(found.shape[0] - 10):
+        for left in range(found.shape[1] - 10):
+            a, b = (image[top : top + 11, left : left + 11] for image in (found, wanted))
             ma, mb = (window * a).sum(), (window * b).sum()
             va, vb = (window * (a - ma) ** 2).sum(), (window * (b - mb) ** 2).sum()
             c = (window * (a - ma) * (b - mb)).sum()
             c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
             values.append((2 * ma * mb + c1) * (2 * c + c2) / ((ma**2 + mb**2 + c1) * (va + vb + c2)))
+    return float(np.mean(values))
+
+
+def damaged(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """A flat grey image with noise at its right edge, and one that lacks some of the noise."""
+    wanted = np.full((height, width, 3), 200, np.uint8)
+    wanted[:, -6:] = picture(height, 6)
+    return (wanted * 0.7 + 20).astype(np.uint8), wanted
+
+
+@pytest.mark.parametrize("size", [(11, 11), (11, 14), (17, 15), (43, 38)])
+def test_ssim_is_wangs(size: tuple[int, int]) -> None:
+    """Over whole windows alone, and over the padded image the mean would be another."""
+    found, wanted = damaged(*size)
+    weights = np.array([65.481, 128.553, 24.966]) / 255
+    x, y = (16 + image.astype(float) @ weights for image in (found, wanted))
     numbers = measures(tensor(found), tensor(wanted), 0)
-    assert float(numbers["ssim"]) == pytest.approx(np.mean(values), abs=2e-3)
+    assert float(numbers["ssim"]) == pytest.approx(wangs_ssim(x, y), abs=1e-5)
+    padded = structural_similarity_index_measure(
+        *(torch.tensor(image)[None, None] for image in (x, y)), data_range=255.0
+    )
+    assert abs(float(padded) - float(numbers["ssim"])) > 1e-3
+    shaved = measures(
+        *(F.pad(tensor(image), (3, 3, 3, 3), value=number) for number, image in enumerate((found, wanted))), 3
+    )
+    assert float(shaved["ssim"]) == float(numbers["ssim"])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_run_of_mixed_precision_has_the_same_measures(dtype: torch.dtype) -> None:
+    found, wanted = map(tensor, damaged(43, 38))
+    with torch.autocast("cpu", dtype):
+        mixed = measures(found, wanted, 2)
+    assert mixed == measures(found, wanted, 2)
 
 
 def test_a_picture_that_is_all_border_has_no_measure() -> None:
