@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attngraft._core.checks import divides, multiple_of, positive
+from attngraft._core.checks import divides, is_tracing, multiple_of, positive
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
 from attngraft.attention._gates import GroupNorm
@@ -110,5 +110,10 @@ class SCSA(Attention):
         """Average whole windows, or the cells there are along a side shorter than a window."""
         H, W = x.shape[2:]
         size = self.window_size
-        pooled = F.avg_pool2d(x, size, ceil_mode=True, count_include_pad=False)
+        if is_tracing():  # OpenVINO refuses a window that is larger than a map of fixed size
+            beyond = (0, -W % size, 0, -H % size)
+            inside = F.avg_pool2d(F.pad(torch.ones_like(x[:1, :1]), beyond), size)  # the share of a window's cells
+            pooled = F.avg_pool2d(F.pad(x, beyond), size) / inside
+        else:
+            pooled = F.avg_pool2d(x, size, ceil_mode=True, count_include_pad=False)
         return pooled[:, :, : H // size + (size > H), : W // size + (size > W)]
