@@ -105,7 +105,13 @@ def test_a_row_means(name: str, values: list[Any], options: dict[str, Any]) -> N
         ("sa_layer", [512, 32], {"groups": 32}),
         ("sa_layer", [1024, {"groups": 4}], {"groups": 4}),
         ("sa_layer", [1024], {}),
-        ("ShuffleAttention", [1024, 32], {}),  # its reduction, which does nothing
+        ("ShuffleAttention", [1024, 32], {"groups": 8}),  # its reduction, which does nothing, and its own G
+        ("ShuffleAttention", [256, 8], {"groups": 8}),
+        ("ShuffleAttention", [1024], {"groups": 8}),
+        ("ShuffleAttention", [1024, 32, None], {"groups": 8}),
+        ("ShuffleAttention", [1024, {"groups": 4}], {"groups": 4}),
+        ("ShuffleAttention", [], {}),
+        ("ShuffleAttention", [16], {"groups": 16}),
         ("ShuffleAttention", [1024, 32, 16], {"groups": 16}),
         ("shuffle_attention", [1024, 32, 16], {"groups": 16}),
     ],
@@ -114,6 +120,33 @@ def test_a_row_means(name: str, values: list[Any], options: dict[str, Any]) -> N
 def test_a_class_is_read_by_its_own_arguments(called: str, values: list[Any], options: dict[str, Any]) -> None:
     """The official sa_layer takes (channel, groups), and the copied ShuffleAttention (channel, reduction, G)."""
     assert read_row(info("shuffle_attention"), Widths(C, 0.25, 1024), values, called) == options
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "options"),
+    [
+        ("DAttention", [1024, [20, 20]], {"offset_range": 4.0}),
+        ("DAttention", [[20, 20], 8, 4], {"heads": 8, "groups": 4, "offset_range": 4.0}),
+        ("DAttention", [1024, [20, 20], 8, 4, 0.0, 0.0, 1, 2], {"heads": 8, "groups": 4, "offset_range": 2}),
+        ("nchwBRA", [1024, 8, 7], {"heads": 8, "regions": 7, "side_kernel_size": 3}),
+        ("BiLevelRoutingAttention", [1024, 8], {"heads": 8, "side_kernel_size": 3}),
+        ("BiLevelRoutingAttention", [8, 7], {"heads": 8, "regions": 7}),
+        ("SKAttention", [1024, [3, 5]], {"kernel_sizes": [3, 5], "groups": 1, "dilated": False}),
+        ("SKAttention", [1024], {"kernel_sizes": (1, 3, 5, 7), "groups": 1, "dilated": False}),
+        ("MultiDilatelocalAttention", [1024, 6], {"heads": 6, "qkv_bias": False}),
+        ("PolaLinearAttention", [1024, [20, 20]], {"heads": 8}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_a_copied_row_leaves_out_is_what_its_class_takes(
+    name: str, values: list[Any], options: dict[str, Any]
+) -> None:
+    """Defaults of DAttention, BiFormer's ops, SKAttention, DilateFormer's and PolaFormer's classes, read for parity."""
+    assert read_row(info(name), Widths(192, 0.1875, 1024), values, name) == options
+
+
+def test_a_copied_default_that_the_map_does_not_allow_is_left_out() -> None:
+    assert read_row(info("shuffle_attention"), Widths(20), [20], "ShuffleAttention") == {}
 
 
 def test_a_width_that_equals_the_sides_of_its_map_is_left_out_once() -> None:

@@ -209,12 +209,12 @@ def test_names_that_circulate_build_the_mechanism(name: str, cls: str) -> None:
         ("sa_layer", 32),
         ("SALayer", 32),
         ("attngraft.sa_layer", 32),
-        ("ShuffleAttention", 64),
-        ("shuffle_attention", 64),
+        ("ShuffleAttention", 8),
+        ("shuffle_attention", 8),
     ],
 )
 def test_a_row_is_read_in_the_order_of_the_class_that_it_names(name: str, groups: int) -> None:
-    """The official class has (channel, groups), the widely copied one (channel, reduction, G)."""
+    """The official class has (channel, groups), the widely copied one (channel, reduction, G=8)."""
     layer = DetectionModel(with_row([-1, 1, name, [1024, 32]]), verbose=False).model[11]
     assert layer.groups == groups
 

@@ -89,6 +89,8 @@ class Mechanism:
         signatures: Positional arguments after the width in the widely copied classes, one tuple a class; an option's
             name, ``_`` for an argument that ours does not have, or ``channels`` for an inner width.
         alias_signatures: The same for aliases whose class takes other arguments, by alias, instead of ``signatures``.
+        alias_defaults: What a widely copied class takes for an option that its row leaves out, by the class's name,
+            where that is another value than the default here.
         growth: Order in which the training memory grows with the number of cells N.
         summary: The first line of the module's docstring, or of the class's where the module has none.
         paper: Title, authors, venue, arXiv number.
@@ -109,6 +111,7 @@ class Mechanism:
     aliases: tuple[str, ...] = ()
     signatures: tuple[tuple[str, ...], ...] = ()
     alias_signatures: Mapping[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
+    alias_defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     growth: str = ""
     summary: str = ""
     paper: str = ""
@@ -142,6 +145,7 @@ def register(
     aliases: tuple[str, ...] = (),
     signatures: tuple[tuple[str, ...], ...] = (),
     alias_signatures: Mapping[str, tuple[tuple[str, ...], ...]] = ...,
+    alias_defaults: Mapping[str, Mapping[str, Any]] = ...,
     growth: str = "",
 ) -> Callable[[_Module], _Module]: ...
 def register(cls: _Module | None = None, /, **fields: Any) -> _Module | Callable[[_Module], _Module]:

@@ -42,6 +42,11 @@ from attngraft.attention._windows import inside, pad_end
         ("heads", "regions", "scale", "topk", "side_kernel_size"),
         ("heads", "regions", "channels", "scale", "_", "_", "_", "_", "topk"),
     ),
+    alias_defaults={
+        "BiLevelRoutingAttention": {"side_kernel_size": 3},
+        "BiLevelRoutingAttention_nchw": {"side_kernel_size": 3},
+        "nchwBRA": {"side_kernel_size": 3},
+    },
     growth="N",
 )
 class BRA(Attention):

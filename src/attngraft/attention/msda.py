@@ -34,6 +34,7 @@ from attngraft.attention._rows import Cells, Mixture, both, chosen_logits, near_
     row=("heads", "qkv_bias"),
     aliases=("MultiDilatelocalAttention", "MultiDilateAttention"),
     signatures=(("heads", "qkv_bias", "_", "_", "_", "kernel_size", "dilations"),),
+    alias_defaults={"MultiDilatelocalAttention": {"qkv_bias": False}},
     growth="N",
 )
 class MSDA(Attention):

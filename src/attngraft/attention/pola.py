@@ -40,6 +40,7 @@ EPSILON = 1e-6
     row=("heads",),
     aliases=("PolaAttention", "PolarityAwareLinearAttention"),
     signatures=(("_", "heads", "qkv_bias"),),
+    alias_defaults={"PolaLinearAttention": {"heads": 8}, "PolaAttention": {"heads": 8}},
     growth="N",
 )
 class PolaLinearAttention(Attention):

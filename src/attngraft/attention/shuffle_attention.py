@@ -31,6 +31,7 @@ from attngraft.attention._gates import GroupNorm
     aliases=("sa_layer", "SALayer"),
     signatures=(("_", "groups"),),
     alias_signatures={"sa_layer": (("groups",),), "SALayer": (("groups",),)},
+    alias_defaults={"ShuffleAttention": {"groups": 8}},
     growth="N",
 )
 class ShuffleAttention(Attention):

@@ -35,6 +35,7 @@ GROUPS = 32
     row=("kernel_sizes",),
     aliases=("SKAttention", "SKConv"),
     signatures=(("kernel_sizes", "reduction", "groups", "least"),),
+    alias_defaults={"SKAttention": {"kernel_sizes": (1, 3, 5, 7), "groups": 1, "dilated": False}},
     growth="N",
 )
 class SelectiveKernel(Attention):

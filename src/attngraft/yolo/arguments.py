@@ -7,6 +7,9 @@ by the first of these ways in which every value is plausible for its option at t
 2. without leading values that are this map's width, in the order of the copied classes or of the record's ``row``;
 3. as it stands, in the order of the record's ``row`` or of the copied classes;
 4. without leading values that look like a width of another map, with a warning that names them.
+
+A row in the form of a copied class, with a width or in that class's own order, takes that class's defaults for what it
+leaves out (``alias_defaults``); a row of options alone takes ours.
 """
 
 from __future__ import annotations
@@ -98,7 +101,7 @@ def read_row(record: Mechanism, widths: Widths, values: Sequence[Any], called: s
     """
     named: dict[str, Any] = dict(values[-1]) if values and isinstance(values[-1], Mapping) else {}
     positional = [_evaluated(value) for value in values[: len(values) - bool(named)]]
-    options = {**_read(record, widths, positional, _signatures(record, called)), **named}
+    options = {**_read(record, widths, positional, called), **named}
     unknown = set(options) - set(record.options)
     if unknown:
         who = record.cls.__name__
@@ -119,8 +122,15 @@ def _signatures(record: Mechanism, called: str) -> Signatures:
     return next(own, record.signatures)
 
 
-def _read(record: Mechanism, widths: Widths, values: list[Any], signatures: Signatures) -> dict[str, Any]:
-    row = _row(record)
+def _copied_defaults(record: Mechanism, called: str, channels: int) -> dict[str, Any]:
+    """Return what the class of that name takes for options left out, where that is not our default."""
+    own = (values for alias, values in record.alias_defaults.items() if spelled(alias) == spelled(called))
+    values = next(own, {})
+    return {name: value for name, value in values.items() if _is_plausible(record, name, value, channels, lone=False)}
+
+
+def _read(record: Mechanism, widths: Widths, values: list[Any], called: str) -> dict[str, Any]:
+    row, signatures = _row(record), _signatures(record, called)
     if _are_sides(row, values) and _fits(record, widths.channels, row, values):
         return _named(record, widths.channels, row, values, is_row=True)
     for leading, own in _ways(widths, values):
@@ -133,6 +143,8 @@ def _read(record: Mechanism, widths: Widths, values: list[Any], signatures: Sign
             if _fits(record, widths.channels, names, rest):
                 _warn(record, widths, values[:leading], own=own)
                 named = _named(record, widths.channels, names, rest, is_row=is_row)
+                if leading or not is_row:
+                    named = {**_copied_defaults(record, called, widths.channels), **named}
                 return {name: _as_switch(record, name, value) for name, value in named.items()}
     raise OptionError(_complaint(record, widths, values, signatures))
 
