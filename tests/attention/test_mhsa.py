@@ -365,6 +365,7 @@ class TestTheCirculatedClass:
     [
         ("proj", nn.Conv2d(12, 12, 1)), ("softmax", nn.Softmax(1)), ("scale", 0.5),
         ("key", nn.Conv2d(12, 12, 1, stride=2)), ("value", nn.Conv2d(12, 12, 1, groups=2)),
+        ("temperature", nn.Buffer(torch.tensor(0.5))), ("table", nn.Buffer(torch.ones(4), persistent=False)),
     ],
 )  # fmt: skip
 def test_a_pickle_that_computes_something_else_is_refused(

@@ -462,6 +462,17 @@ def with_parts(cls: type[nn.Module], **parts: nn.Module) -> Callable[[], nn.Modu
     return build
 
 
+def with_buffer(cls: type[nn.Module], where: str = "", *, persistent: bool = True) -> Callable[[], nn.Module]:
+    """Return what builds a copied class with a buffer of its own in one of its modules."""
+
+    def build() -> nn.Module:
+        module = cls(C)
+        module.get_submodule(where).register_buffer("temperature", torch.tensor(0.5), persistent=persistent)
+        return module
+
+    return build
+
+
 def se_mlp(activation: nn.Module, *gate: nn.Module) -> nn.Sequential:
     return nn.Sequential(nn.Linear(C, C // 8), activation, nn.Linear(C // 8, C), *gate)
 
@@ -530,6 +541,9 @@ OTHERS = {
     "MHSA with projection": with_parts(MHSA, proj=nn.Conv2d(C, C, 1)),
     "MHSA with dropout": with_parts(MHSA, drop=nn.Dropout(0.1)),
     "MHSA with strided keys": with_parts(MHSA, key=nn.Conv2d(C, C, 1, stride=2)),
+    "MHSA with a temperature": with_buffer(MHSA),
+    "SE with a temperature": with_buffer(SEAttention),
+    "CBAM with a table of its gate": with_buffer(CBAMBlock, "ca", persistent=False),
     "MHSA with a scale": lambda: scaled(MHSA(C)),
 }  # fmt: skip
 

@@ -320,6 +320,7 @@ def _not_circulated(state: Mapping[str, Any]) -> list[str]:
     parts = {name: part for name, part in state["_modules"].items() if part is not None}
     other = [name for name in ("query", "key", "value") if not _is_pointwise(parts.pop(name))]
     other += [name for name, part in parts.items() if not _is_softmax(part)]
+    other += [name for name, part in state["_buffers"].items() if part is not None]
     # A factor may be meant for all logits or only for those of content, which no state tells.
     return other + [name for name, value in state.items() if isinstance(value, float)]
 

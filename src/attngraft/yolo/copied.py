@@ -299,12 +299,13 @@ def _is_edge(name: str, i: int) -> bool:
 
 
 def _tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return parameters and buffers below a pickled state by their full names."""
+    """Return parameters and buffers below a pickled state by their full names, also those that no state dict holds."""
     found = {name: value.detach() for name, value in state["_parameters"].items() if value is not None}
     found |= {name: value for name, value in state["_buffers"].items() if value is not None}
     for name, child in state["_modules"].items():
         if child is not None:
-            found |= {f"{name}.{key}": value for key, value in child.state_dict().items()}
+            held = (*child.named_parameters(remove_duplicate=False), *child.named_buffers(remove_duplicate=False))
+            found |= {f"{name}.{key}": value.detach() for key, value in held}
     return found
 
 
