@@ -6,6 +6,7 @@ import inspect
 
 import pytest
 import torch
+from torch import nn
 
 from attngraft.attention import ECA, SE, info, names
 
@@ -60,3 +61,31 @@ def test_timm_takes_a_mechanism_as_its_attn_layer(layer: object) -> None:
     net = timm.create_model("resnet18", block_args={"attn_layer": layer}, num_classes=3).eval()
     assert sum(isinstance(module, (ECA, SE)) for module in net.modules()) == 8
     assert net(torch.rand(1, 3, 64, 96)).shape == (1, 3)
+
+
+@pytest.mark.parametrize("name", [name for name in names() if "reset_parameters" not in vars(info(name).cls)])
+def test_a_mechanism_starts_anew_with_what_it_was_built_with(name: str) -> None:
+    """Ultralytics and PyTorch call ``reset_parameters`` of every module that has one."""
+    cls = info(name).cls
+    options = cls.fit(64)
+    torch.manual_seed(3)
+    built = cls(64, **options).state_dict()
+    module = cls(64, **options)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.fill_(0.7)
+    torch.manual_seed(3)
+    module.reset_parameters()
+    for key, value in module.state_dict().items():
+        assert torch.equal(value, built[key]), key
+
+
+def test_a_layer_of_another_size_is_left_when_the_others_start_anew() -> None:
+    module = info("tssa").cls(64)
+    module.proj = nn.Conv2d(64, 32, 1)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.fill_(0.7)
+    module.reset_parameters()
+    assert module.temperature.eq(1).all()
+    assert module.proj.weight.eq(0.7).all()

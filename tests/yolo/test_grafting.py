@@ -19,6 +19,7 @@ from ultralytics.nn.tasks import (
     SegmentationModel,
 )
 
+import attngraft
 import attngraft.attention as zoo
 from attngraft._core.errors import CheckpointError, OptionError, PlaceError
 from attngraft.yolo.grafting import BoTConv, Graft, TokenEncoder, graft_model, rebuilt
@@ -439,3 +440,22 @@ def test_a_mechanism_that_starts_as_the_identity_gets_no_gamma() -> None:
     leaves = [leaf for leaf in tree_leaves(model.train()(picture)) if isinstance(leaf, Tensor) and leaf.requires_grad]
     sum(leaf.square().mean() for leaf in leaves).backward()
     assert graft.mechanism.scale.grad.abs().sum() > 0
+
+
+def test_weights_that_are_reset_start_anew_in_grafts_too() -> None:
+    """Ultralytics resets the layers of a module after the module: what a mechanism draws for them comes last."""
+    model = attngraft.YOLO("attngraft-micro.yaml+mhsa(init=paper,heads=2)@1+tssa(heads=2)@3+eca(init=paper)@P3")
+    grafts = [part for part in model.model.modules() if isinstance(part, Graft)]
+    keys = list(model.model.state_dict())
+    with torch.no_grad():
+        for parameter in model.model.parameters():
+            parameter.fill_(0.7)
+    assert model.reset_weights() is model
+    mhsa, tssa, _ = (graft.mechanism for graft in grafts)
+    assert [graft.gamma is None or bool(graft.gamma.eq(0).all()) for graft in grafts] == [True] * 3
+    assert [graft.gamma is None for graft in grafts] == [True, False, True]
+    assert tssa.temperature.eq(1).all()
+    assert mhsa.height_table.std() > 0
+    assert mhsa.qkv.weight.std() < 0.02
+    assert list(model.model.state_dict()) == keys
+    assert all(parameter.requires_grad for parameter in grafts[1].parameters())

@@ -89,6 +89,19 @@ class Attention(nn.Module):
             raise OptionError(f"a row of {cls.__name__} takes {takes}, got {list(values)}; leave the channels out")
         return dict(zip(names, values, strict=False))
 
+    def reset_parameters(self) -> None:
+        """Start anew: take the parameters and buffers of another instance with the same options.
+
+        What no longer has the form in which it is built, such as a pruned layer, stays.
+        """
+        record = mechanism_of(type(self))
+        fresh = record.cls(self.channels, **{name: getattr(self, name) for name in record.options})
+        held = {**dict(self.named_parameters()), **dict(self.named_buffers())}
+        with torch.no_grad():
+            for name, value in (*fresh.named_parameters(), *fresh.named_buffers()):
+                if name in held and held[name].shape == value.shape:
+                    held[name].copy_(value)
+
     def check(self, x: Tensor) -> None:
         """Raise a `ShapeError` or `DtypeError` unless ``x`` is a map this module can take."""
         feature_map(self, self.channels, x)

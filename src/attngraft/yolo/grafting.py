@@ -53,6 +53,11 @@ class Graft(nn.Module):
         self.role = role
         self.gamma = nn.Parameter(torch.zeros(channels)) if identity else None
 
+    def reset_parameters(self) -> None:
+        """Return to the start: the identity, where the graft has a gamma; the mechanism's own are its own to reset."""
+        if self.gamma is not None:
+            nn.init.zeros_(self.gamma)
+
     def forward(self, x: Tensor) -> Tensor:
         """Return the map with the mechanism joined to it."""
         y: Tensor = self.mechanism(x)

@@ -18,6 +18,7 @@ from ultralytics.utils.checks import check_model_file_from_stem
 from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
 
 from attngraft._core.errors import AttngraftError, CheckpointError, ModelYamlError, OutputError, first_line
+from attngraft.attention._base import Attention
 from attngraft.yolo import checkpoint, structure
 from attngraft.yolo.grafting import changed_by_rebuild, graft_model
 from attngraft.yolo.recipe import Recipe
@@ -82,6 +83,14 @@ class YOLO(StockYOLO):
             )
         if not from_weights:
             self.overrides["pretrained"] = False  # train() then builds from the YAML under the seed of the run
+
+    def reset_weights(self) -> YOLO:
+        """Start all weights anew, a graft's as the mechanism draws them: Ultralytics then resets the layers in it."""
+        super().reset_weights()
+        for part in self.model.modules():
+            if isinstance(part, Attention):
+                part.reset_parameters()
+        return self
 
 
 def graft(base: str, grafts: str, out: str | Path, *, overwrite: bool = False) -> Path:
