@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -66,13 +67,29 @@ def test_an_output_that_cannot_be_written_is_named(data: Path, run: Callable[[st
 def test_an_interrupt_says_how_to_go_on(
     data: Path, run: Callable[[str], Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ultralytics.engine.trainer import BaseTrainer
+    from ultralytics.models.yolo.detect import DetectionTrainer
 
     def stop(self: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(BaseTrainer, "final_eval", stop)
+    monkeypatch.setattr(DetectionTrainer, "final_eval", stop)
     result = run(f"train model=yolo11n.yaml+se@P5 data={data} {SHORT} project={Path.cwd()} name=run")
     assert result.exit_code == 1
-    assert "resume=True" in result.output
+    assert "stopped; resume with: attngraft train" in result.output
+    resume = shlex.split(result.output.splitlines()[-1].split("attngraft train ")[1])
+    assert resume == [f"model={Path('run/weights/last.pt').absolute()}", "resume=True"]
     assert Path("run/weights/last.pt").is_file()
+
+
+def test_an_interrupt_before_an_epoch_ended_names_no_file(
+    data: Path, run: Callable[[str], Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ultralytics.models.yolo.detect import DetectionTrainer
+
+    def stop(self: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(DetectionTrainer, "_setup_train", stop)
+    result = run(f"train model=attngraft-micro.yaml+se@P3 data={data} {SHORT} project={Path.cwd()} name=cut")
+    assert result.exit_code == 1
+    assert result.output.splitlines()[-1] == "attngraft: stopped before an epoch ended; nothing is kept"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -114,7 +115,20 @@ def run_verb(verb: str, words: Sequence[str], output: Path | None = None) -> Any
     if verb == "train":
         model.add_callback("on_pretrain_routine_end", report_left_out)
     with packages_named(verb):
-        return getattr(model, verb)(**options)
+        try:
+            return getattr(model, verb)(**options)
+        except KeyboardInterrupt as stopped:
+            if verb != "train":
+                raise
+            raise KeyboardInterrupt(_how_to_resume(model)) from stopped
+
+
+def _how_to_resume(model: Any) -> str:
+    """Say what is kept of a training that was stopped, and how it goes on."""
+    last = getattr(model.trainer, "last", None)
+    if last is None or not last.is_file():
+        return "stopped before an epoch ended; nothing is kept"
+    return f"stopped; resume with: attngraft train {shlex.quote(f'model={last}')} resume=True"
 
 
 def run_export(words: Sequence[str], output: Path | None = None) -> None:

@@ -145,9 +145,7 @@ class Commands(WithPlugins):
         except (click.exceptions.Exit, click.ClickException, click.Abort):
             raise
         except KeyboardInterrupt as stopped:
-            resume = "; resume with: attngraft train model=.../last.pt resume=True"
-            plain = "stopped" + (resume if ctx.invoked_subcommand == "train" else "")
-            click.echo(f"attngraft: {stopped if stopped.args else plain}", err=True)
+            click.echo(f"attngraft: {stopped if stopped.args else 'stopped'}", err=True)
             sys.exit(FAILURE)
         except Exception as error:
             if ctx.params.get("debug"):
