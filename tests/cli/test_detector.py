@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 import sys
@@ -93,3 +94,21 @@ def test_an_interrupt_before_an_epoch_ended_names_no_file(
     result = run(f"train model=attngraft-micro.yaml+se@P3 data={data} {SHORT} project={Path.cwd()} name=cut")
     assert result.exit_code == 1
     assert result.output.splitlines()[-1] == "attngraft: stopped before an epoch ended; nothing is kept"
+
+
+def test_a_cache_that_cannot_be_written_names_the_variable_that_moves_it(
+    run: Callable[[str], Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = run("graft attngraft-micro.yaml se@P3 -o micro.pt")
+    assert made.exit_code == 0, made.output
+    Path("file").write_text("no folder")
+    monkeypatch.setenv("ATTNGRAFT_CACHE", str(Path("file/cache").absolute()))
+    for line, place in (
+        ("val model=attngraft-micro.yaml+se@P3", "seeds/.*"), ("export model=micro.pt format=torchscript", "exports")
+    ):  # fmt: skip
+        result = run(line)
+        assert result.exit_code == 1
+        said = (
+            rf"attngraft: cannot write .*file/cache/{place} \(.+\); set the environment variable ATTNGRAFT_CACHE to .*"
+        )
+        assert re.fullmatch(said, result.output.splitlines()[-1]), result.output

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
+ADVICE = "set the environment variable ATTNGRAFT_CACHE to a folder that can be written"
+"""What to do where the cache cannot be written: nobody chose its folder."""
+
 
 def cache_folder() -> Path:
     """Return the user's cache; the environment variable ``ATTNGRAFT_CACHE`` names another."""

@@ -14,6 +14,9 @@ from attngraft._core.errors import OutputError
 from attngraft._core.escape import whole
 from attngraft._core.shortage import shortage
 
+CHOOSE = "choose another folder"
+"""What to do where a folder that the user named cannot be written."""
+
 IMAGES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """Suffixes, in small letters, of what is taken for an image in a folder."""
 
@@ -28,7 +31,7 @@ def is_file(path: str | Path) -> bool:
     return os.path.isfile(path)  # Path.is_file raises for these
 
 
-def require_writable(path: Path, *, as_file: bool = False, advice: str = "choose another folder") -> None:
+def require_writable(path: Path, *, as_file: bool = False, advice: str = CHOOSE) -> None:
     """Find out before the work whether what comes of it can be written.
 
     Args:
@@ -62,7 +65,7 @@ def write_bytes(file: Path, content: bytes) -> None:
     write_whole(file, lambda partial: partial.write_bytes(content))
 
 
-def write_whole(file: Path, write: Callable[[Path], object]) -> None:
+def write_whole(file: Path, write: Callable[[Path], object], *, advice: str = CHOOSE) -> None:
     """Let ``write`` fill a file beside the one that is wanted, and put it in its place when it is safe on the disk.
 
     A link stays a link, and the file that it points to is replaced. The mode is that of the file replaced, or what the
@@ -71,6 +74,7 @@ def write_whole(file: Path, write: Callable[[Path], object]) -> None:
     Args:
         file: Where to; its folder is made.
         write: Fills the path that it is given, which ends like ``file``.
+        advice: What to do where the folder cannot be written.
 
     Raises:
         OutputError: If the file cannot be written; names a full disk.
@@ -91,7 +95,7 @@ def write_whole(file: Path, write: Callable[[Path], object]) -> None:
             raise OutputError(f"{file} is not written: {short}") from error
         if isinstance(error, RuntimeError):
             raise
-        raise OutputError(f"cannot write {file} ({error.strerror or error}); choose another folder") from error
+        raise OutputError(f"cannot write {file} ({error.strerror or error}); {advice}") from error
 
 
 def _replace(target: Path, write: Callable[[Path], object]) -> None:

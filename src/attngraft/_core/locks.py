@@ -14,23 +14,27 @@ LOCK = ".lock"
 
 
 @contextmanager
-def held(file: Path, busy: AttngraftError, *, wait: float = 0) -> Iterator[None]:
+def held(file: Path, busy: AttngraftError, *, wait: float = 0, advice: str = "choose another folder") -> Iterator[None]:
     """Hold a lock file, which stays.
 
     Args:
-        file: The lock file; its folder is there.
+        file: The lock file; its folder is made.
         busy: Raised where another process holds it.
         wait: Seconds to wait for that.
+        advice: What to do where the folder cannot be written.
 
     Raises:
         AttngraftError: `busy`.
-        OSError: If the file cannot be written.
+        OutputError: If the folder cannot be written.
     """
-    lock = FileLock(file, timeout=wait)
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(file, timeout=wait)
         lock.acquire()
     except Timeout as error:
         raise busy from error
+    except OSError as error:
+        raise OutputError(f"cannot write {file.parent} ({error.strerror or error}); {advice}") from error
     try:
         yield
     finally:

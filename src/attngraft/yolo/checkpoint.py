@@ -18,7 +18,7 @@ from attngraft._core import plugins
 from attngraft._core.archive import check_unpacked, is_torchscript
 from attngraft._core.cache import cache_folder
 from attngraft._core.errors import CheckpointError
-from attngraft._core.files import write_whole
+from attngraft._core.files import CHOOSE, write_whole
 from attngraft._core.imports import has_attribute
 from attngraft.yolo import copied
 from attngraft.yolo.recipe import Recipe
@@ -137,13 +137,14 @@ def is_grafted(description: dict[str, Any]) -> bool:
     return bool(description.get(YAML_KEY)) or any(row[2] == GUARD for row in description["head"])
 
 
-def save(model: nn.Module, file: Path, *, arguments: dict[str, Any]) -> None:
+def save(model: nn.Module, file: Path, *, arguments: dict[str, Any], advice: str = CHOOSE) -> None:
     """Write a checkpoint in Ultralytics' form, in full precision, whole or not at all.
 
     Args:
         model: Ultralytics model.
         file: Where to; an existing file is replaced in one step.
         arguments: Ultralytics' training arguments that belong to it, at least ``task`` and ``model``.
+        advice: What to do where the folder cannot be written.
 
     Raises:
         OutputError: If the file cannot be written.
@@ -159,7 +160,7 @@ def save(model: nn.Module, file: Path, *, arguments: dict[str, Any]) -> None:
         "version": ultralytics.__version__,
         "license": "AGPL-3.0 License (https://ultralytics.com/license)",
     }
-    write_whole(file, lambda partial: torch.save(checkpoint, partial))
+    write_whole(file, lambda partial: torch.save(checkpoint, partial), advice=advice)
 
 
 def seed_file(recipe: Recipe) -> Path:

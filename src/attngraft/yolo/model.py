@@ -17,7 +17,9 @@ from ultralytics.utils import ONLINE, SETTINGS
 from ultralytics.utils.checks import check_model_file_from_stem
 from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
 
+from attngraft._core.cache import ADVICE
 from attngraft._core.errors import AttngraftError, CheckpointError, ModelYamlError, OutputError, first_line
+from attngraft._core.files import CHOOSE
 from attngraft.attention._base import Attention
 from attngraft.yolo import checkpoint, structure
 from attngraft.yolo.grafting import changed_by_rebuild, graft_model
@@ -74,7 +76,7 @@ class YOLO(StockYOLO):
             return
         from_weights = bool(stock.ckpt)
         seed = checkpoint.seed_file(recipe)
-        _write(stock, recipe, seed)
+        _write(stock, recipe, seed, ADVICE)
         super().__init__(str(seed), task=task, verbose=verbose)
         if not from_weights and any(spec.mode == "after" and spec.init == "identity" for spec in recipe.grafts):
             log.info(
@@ -227,7 +229,7 @@ def _warn_once(message: str) -> None:
     log.warning(message)
 
 
-def _write(stock: Any, recipe: Recipe, file: Path) -> None:
+def _write(stock: Any, recipe: Recipe, file: Path, advice: str = CHOOSE) -> None:
     if not hasattr(stock.model, "yaml"):
         raise CheckpointError(f"{recipe.base} is not a PyTorch model of Ultralytics, and only those can be grafted")
     if recipe.grafts:
@@ -235,7 +237,7 @@ def _write(stock: Any, recipe: Recipe, file: Path) -> None:
             _warn_of_other_yaml(stock.model, recipe.base)
         graft_model(stock.model, recipe.grafts)
     arguments = {"task": stock.task, "model": str(recipe)}
-    checkpoint.save(stock.model, file, arguments=arguments)
+    checkpoint.save(stock.model, file, arguments=arguments, advice=advice)
 
 
 def _warn_of_other_yaml(model: Any, base: str) -> None:

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from attngraft._core.cache import cache_folder
+from attngraft._core.cache import ADVICE, cache_folder
 from attngraft._core.errors import OutputError
 from attngraft._core.locks import held
 from attngraft._core.shortage import shortage
@@ -106,12 +106,11 @@ def _alone(target: Path, kind: str) -> Iterator[None]:
     """Keep other processes of this user from exporting the same model to the same format."""
     key = hashlib.sha256(f"{kind}:{os.path.realpath(target)}".encode()).hexdigest()[:16]
     folder = cache_folder() / "exports"
-    folder.mkdir(parents=True, exist_ok=True)
     busy = OutputError(
         f"another process is exporting {target.stem} to {kind} in {target.parent}; wait for it, or name another place "
         "with output=FOLDER"
     )
-    with held(folder / f"{key}.lock", busy):
+    with held(folder / f"{key}.lock", busy, advice=ADVICE):
         yield
 
 
