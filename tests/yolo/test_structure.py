@@ -164,6 +164,7 @@ def test_a_slip_of_indices_is_warned_of_where_the_model_is_printed(caplog: pytes
         (["backbone", 1, 3], [], r"cannot be built at row 1 \(Conv\): IndexError"),
         (["backbone", 1, 3], ["wide", 3, 2], r"cannot be built at row 1 \(Conv\): "),
         (["head", 0], [[-1, 0], 1, "Concat", [1]], "bad.yaml cannot be built: RuntimeError: Sizes of tensors"),
+        (["backbone", 1], [-1, 1, "PSA", [256]], r"row 1 \(PSA\): it requires c1 == c2, got c1=8, c2=256; check"),
         (["activation"], "Nothing()", r"needs activation to be a class of torch.nn.*got 'Nothing\(\)'"),
         (["activation"], "nn.Nothing()", "bad.yaml cannot be built: AttributeError"),
         (["backbone", 1, 1], 10**9, "is repeated a positive number of times, 1000 at most"),

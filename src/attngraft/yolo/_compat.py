@@ -44,7 +44,9 @@ from __future__ import annotations
 
 import inspect
 import logging
+import re
 import sys
+import traceback
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -234,7 +236,7 @@ def _built(wrapped: Callable[..., Any], d: dict[str, Any], channels: int, verbos
     except Exception as error:
         row = _failed_row(error, wrapped)
         raise ModelYamlError(
-            f"{where} cannot be built{row}: {first_line(error)}; check the row's arguments and the layers it reads"
+            f"{where} cannot be built{row}: {_reason(error)}; check the row's arguments and the layers it reads"
         ) from error
 
 
@@ -249,6 +251,18 @@ def _failed_row(error: BaseException, wrapped: Callable[..., Any]) -> str:
             return f" at row {found['i']} ({name})" if "i" in found else ""
         trace = trace.tb_next
     return ""
+
+
+def _reason(error: Exception) -> str:
+    """Say what went wrong; of an ``assert`` without words its condition, and the whole numbers in it."""
+    if not isinstance(error, AssertionError) or str(error) or error.__traceback__ is None:
+        return first_line(error)
+    *_, last = traceback.extract_tb(error.__traceback__)
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    condition = (last.line or "").removeprefix("assert ")
+    found = ((name, frame.f_locals.get(name)) for name in re.findall(r"\b[a-z]\w*", condition))
+    got = ", ".join(f"{name}={value}" for name, value in found if isinstance(value, int))
+    return f"it requires {condition}, got {got}" if got else first_line(error)
 
 
 def _torch_safe_load(wrapped: Callable[..., Any], _instance: None, args: Any, kwargs: Any) -> Any:
