@@ -14,6 +14,13 @@ def _join(tasks: ModuleType) -> None:
     install(tasks)
 
 
+@wrapt.when_imported("ultralytics.engine.trainer")  # here, as it may be the first, and is half loaded at the tasks
+def _join_trainer(engine: ModuleType) -> None:
+    from attngraft.yolo.freezing import install
+
+    install(engine)
+
+
 @wrapt.when_imported("timm")
 def _join_timm(_: ModuleType) -> None:
     from attngraft.models._timm import enter_all

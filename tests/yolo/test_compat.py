@@ -49,11 +49,17 @@ def test_a_changed_hook_point_is_named() -> None:
         "from ultralytics import YOLO; import attngraft",
         "import attngraft; from ultralytics.models.yolo.detect import DetectionTrainer",
         "import attngraft.attention; from ultralytics import YOLO",
+        "import attngraft; from ultralytics.engine.trainer import BaseTrainer",
+        "from ultralytics.engine.trainer import BaseTrainer; import attngraft",
+        "import attngraft; from ultralytics.nn.modules import Conv",
     ],
 )
 def test_any_import_order_joins_the_two(imports: str, fresh: Any) -> None:
     code = f"{imports}; from ultralytics import YOLO; print(*YOLO('yolo11n-mhsa.yaml').model.state_dict())"
-    assert "model.10.grafts.0.gamma" in fresh(code)
+    code += "; from ultralytics.engine.trainer import BaseTrainer; print('freeze_layer_names' in vars(BaseTrainer))"
+    said = fresh(code)
+    assert "model.10.grafts.0.gamma" in said
+    assert said.split()[-1] == "True"  # so that freeze= spares grafts
 
 
 def test_importing_us_loads_neither_torch_nor_the_host(fresh: Any) -> None:

@@ -143,7 +143,6 @@ def install(tasks: ModuleType) -> None:
     )
     wrapt.register_post_import_hook(_wrap_get_flops, "ultralytics.utils.torch_utils")
     wrapt.register_post_import_hook(_keep_apostrophes, "ultralytics.utils.downloads")
-    wrapt.register_post_import_hook(_spare_grafts, "ultralytics.engine.trainer")
     for home in ("block", "conv"):
         wrapt.register_post_import_hook(
             lambda module: setattr(module, "MHSA", mechanism("mhsa").cls), f"ultralytics.nn.modules.{home}"
@@ -309,12 +308,6 @@ def _with_model(wrapped: Callable[..., Any], file: Path, args: Any, kwargs: Any)
         loaded, name = error.obj, file
     checkpoint.require_model(file, loaded)
     return loaded, name
-
-
-def _spare_grafts(engine: ModuleType) -> None:
-    from attngraft.yolo import freezing
-
-    freezing.install(engine)
 
 
 def _wrap_get_flops(utils: ModuleType) -> None:
