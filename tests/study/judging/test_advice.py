@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from statistics import NormalDist
 
 import numpy as np
@@ -20,6 +21,16 @@ from attngraft.study.judging.advice import (
     seeds_to_verdict,
 )
 from attngraft.study.judging.bootstrap import Draw
+
+
+def test_times_the_images_are_more_than_there_are() -> None:
+    """What folds share is left by endless seeds, as the images' own part is."""
+    for factor, said in ((1.0, "1.1"), (1.04, "1.1"), (2.5, "2.5"), (2.51, "2.6")):
+        assert say(None, factor, 0).endswith(f"about {said} times the validation images might")
+    apart = replace(Estimate(5, 3.0, 2.0, 1.0), overlap=0.25)
+    together = Estimate(5, 3.0, 2.0, math.sqrt(2))
+    criterion = Criterion(sesoi=0.5)
+    assert images_to_verdict(apart, criterion) == images_to_verdict(together, criterion) > 1
 
 
 @pytest.mark.parametrize(("sd", "effect"), [(0.42, 0.3), (0.42, 0.5), (0.2, 0.1)])

@@ -92,9 +92,13 @@ def seeds_to_verdict(now: Estimate, criterion: Criterion, arms: int = 1) -> int 
 
 
 def images_to_verdict(now: Estimate, criterion: Criterion, arms: int = 1) -> float:
-    """Return how many times the images a verdict takes with endless seeds, if the difference stays as it is."""
+    """Return how many times the images a verdict takes with endless seeds, if the difference stays as it is.
+
+    What folds share is of the images too: endless seeds leave it.
+    """
     times = np.geomspace(1, MOST_IMAGES, 400)
-    error = max(now.image_sd, math.sqrt(LEAST_VARIANCE)) / np.sqrt(times)
+    left = math.hypot(now.image_sd, now.seed_sd * math.sqrt(now.overlap))
+    error = max(left, math.sqrt(LEAST_VARIANCE)) / np.sqrt(times)
     shift, room = abs(now.difference) / error, criterion.sesoi / error
     different = special.ndtr(shift - special.ndtri(1 - criterion.alpha / (2 * arms)))
     room = room - special.ndtri(1 - criterion.alpha)
@@ -146,7 +150,8 @@ def say(seeds: Range | None, images: float | None, remaining: int | None) -> str
     if images == math.inf:
         return ": neither more seeds nor more validation images would settle this; the difference is too near the SESOI"
     if images is not None:
-        return f": more seeds would not settle this; about {images:.1f} times the validation images might"
+        times = max(1.1, math.ceil(10 * images) / 10)
+        return f": more seeds would not settle this; about {times:.1f} times the validation images might"
     return ""
 
 
