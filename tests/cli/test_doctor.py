@@ -67,7 +67,7 @@ class TestCommand:
             (["model=yolo11nn.yaml"], "the model 'yolo11nn.yaml' does not exist; check the path"),
             (["nowhere.yaml"], "the model 'nowhere.yaml' does not exist; check the path"),
             (["model=nowhere.yaml+eca@P3"], "the model 'nowhere.yaml' does not exist; check the path"),
-            (["nowhere.py:Mine"], "is no Python file"),
+            (["nowhere.py:Mine"], "nowhere.py; check the path"),
             (["eca", "batch=-1"], "needs batch to be a positive integer, got -1"),
             (["eca", "imgsz=abc"], "needs imgsz to be a positive integer, got 'abc'"),
             (["eca", "channels=abc"], "needs channels to be a positive integer, got 'abc'"),
