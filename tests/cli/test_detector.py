@@ -65,15 +65,20 @@ def test_an_output_that_cannot_be_written_is_named(data: Path, run: Callable[[st
     assert Path("blocked").read_text() == "a file"
 
 
-def test_an_interrupt_says_how_to_go_on(
-    data: Path, run: Callable[[str], Result], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def interrupt(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    """Press Ctrl-C where the trainer comes to a method."""
     from ultralytics.models.yolo.detect import DetectionTrainer
 
     def stop(self: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(DetectionTrainer, "final_eval", stop)
+    monkeypatch.setattr(DetectionTrainer, method, stop)
+
+
+def test_an_interrupt_says_how_to_go_on(
+    data: Path, run: Callable[[str], Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt(monkeypatch, "final_eval")
     result = run(f"train model=yolo11n.yaml+se@P5 data={data} {SHORT} project={Path.cwd()} name=run")
     assert result.exit_code == 1
     assert "stopped; resume with: attngraft train" in result.output
@@ -85,12 +90,7 @@ def test_an_interrupt_says_how_to_go_on(
 def test_an_interrupt_before_an_epoch_ended_names_no_file(
     data: Path, run: Callable[[str], Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ultralytics.models.yolo.detect import DetectionTrainer
-
-    def stop(self: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(DetectionTrainer, "_setup_train", stop)
+    interrupt(monkeypatch, "_setup_train")
     result = run(f"train model=attngraft-micro.yaml+se@P3 data={data} {SHORT} project={Path.cwd()} name=cut")
     assert result.exit_code == 1
     assert result.output.splitlines()[-1] == "attngraft: stopped before an epoch ended; nothing is kept"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TypeGuard, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,9 +24,7 @@ def positive(who: str, **options: int) -> None:
     Raises:
         OptionError: If one is not an ``int`` or is below 1.
     """
-    for name, value in options.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise OptionError(f"{who} needs {name} to be a positive integer, got {value!r}")
+    _integers(who, options, 1, "a positive integer")
 
 
 def not_negative(who: str, **options: int) -> None:
@@ -39,9 +37,13 @@ def not_negative(who: str, **options: int) -> None:
     Raises:
         OptionError: If one is not an ``int`` or is below 0.
     """
+    _integers(who, options, 0, "an integer of 0 or more")
+
+
+def _integers(who: str, options: Mapping[str, Any], least: int, words: str) -> None:
     for name, value in options.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise OptionError(f"{who} needs {name} to be an integer of 0 or more, got {value!r}")
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise OptionError(f"{who} needs {name} to be {words}, got {value!r}")
 
 
 def above_zero(who: str, **options: float) -> None:

@@ -9,12 +9,13 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from attngraft._core.errors import AttngraftError, OutputError
+from attngraft._core.files import CHOOSE
 
 LOCK = ".lock"
 
 
 @contextmanager
-def held(file: Path, busy: AttngraftError, *, wait: float = 0, advice: str = "choose another folder") -> Iterator[None]:
+def held(file: Path, busy: AttngraftError, *, wait: float = 0, advice: str = CHOOSE) -> Iterator[None]:
     """Hold a lock file, which stays.
 
     Args:
@@ -65,7 +66,7 @@ def alone(folder: Path, busy: AttngraftError, *, used: Callable[[], bool], named
         raise busy from error
     except OSError as error:
         reason = error.strerror or error
-        raise OutputError(f"cannot write {named or folder}: {reason}; choose another folder") from error
+        raise OutputError(f"cannot write {named or folder}: {reason}; {CHOOSE}") from error
     try:
         yield
     finally:

@@ -124,7 +124,7 @@ def run_verb(verb: str, words: Sequence[str], output: Path | None = None) -> Any
 
 
 def _how_to_resume(model: Any) -> str:
-    """Say what is kept of a training that was stopped, and how it goes on."""
+    """Say what is kept of a training run that was interrupted, and how to resume it."""
     last = getattr(model.trainer, "last", None)
     if last is None or not last.is_file():
         return "stopped before an epoch ended; nothing is kept"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -57,9 +58,9 @@ class Layout:
 
     Attributes:
         named: The layer of each name that the model has, such as ``P5`` and ``N4``.
-        hosts: Every module that gives one map, by path.
+        hosts: Every module that gives one map and can carry a graft, by path.
+        refused: Why another module that gives one map cannot, by path.
         layers: Number of layers.
-        refused: Why a module that gives one map cannot carry a graft, by path.
         classes: Class of every module that is no part of a graft, by path.
         attention: Paths of the attention inside blocks, whether they give maps or tokens.
         bottlenecks: Paths of the modules that end bottlenecks, before the shortcut is added.
@@ -222,10 +223,11 @@ def _refused(layers: nn.Sequential, offered: Iterable[str]) -> dict[str, str]:
     everywhere: dict[int, list[str]] = {}
     for path, part in layers.named_modules(remove_duplicate=False):
         everywhere.setdefault(id(part), []).append(path)
-    fused = [path for path, part in layers.named_modules() if any(hasattr(part, method) for method in FUSING)]
+    fused = {path for path, part in layers.named_modules() if any(hasattr(part, method) for method in FUSING)}
     refused = {}
     for path in offered:
-        block = next((one for one in fused if one != path and _inside(path, one)), "")
+        around = accumulate(path.split(".")[:-1], "{}.{}".format)  # the outermost first
+        block = next((one for one in around if one in fused), "")
         shared = [one for one in everywhere[id(layers.get_submodule(path))] if one != path]
         if block:
             refused[path] = (

@@ -101,7 +101,6 @@ def perform(folder: Path, run: Run, fixed: Fixed) -> None:
     """
     store = Store(folder)
     training = store.training(run)
-    training.parent.mkdir(parents=True, exist_ok=True)
     busy = PlanError(f"another process has been carrying out {run} for {PATIENCE} seconds; end it, and start again")
     with held(Path(f"{training}.lock"), busy, wait=PATIENCE):
         if store.has(run):
