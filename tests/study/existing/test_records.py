@@ -36,6 +36,19 @@ def test_records_alone_give_what_the_study_scored(made_study: Callable[..., Stud
     )
 
 
+def test_records_say_that_a_search_found_the_arms_and_that_the_plan_was_extended(
+    made_study: Callable[..., Study],
+) -> None:
+    study = made_study({"stock": 0.3, "eca@P3": 0.2}, seeds=3, max_seeds=4, controls="stock")
+    search = {"tried": 12, "fresh_split": True, "recipes": ["eca@P3"]}
+    (study.store.folder / "search.json").write_text(json.dumps(search))
+    (study.store.folder / "extensions.json").write_text("[6]")
+    study.report()
+    judged, own = judge_records(study.store.folder), study.results
+    assert judged.search == own.search == search
+    assert judged.setting.extensions == own.setting.extensions == (6,)
+
+
 def test_an_arm_whose_base_was_moved_is_one_arm(made_study: Callable[..., Study]) -> None:
     """Records of before and after `study relocate base=` name the base by its two places."""
     study = made_study({"stock": 0.3, "eca@P3": 0.1, "se@P3": 0.3}, seeds=3, controls="stock")

@@ -8,8 +8,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-
 from attngraft._core.errors import OutputError
 from attngraft._core.files import free_path
 from attngraft.coco.metrics import metric_values, parse_metric, require_classes
@@ -17,8 +15,8 @@ from attngraft.study.existing.runs import Found
 from attngraft.study.existing.table import Numbers, left_out, require_pairs
 from attngraft.study.fixed import Fixed
 from attngraft.study.judging.breakdown import break_down
+from attngraft.study.judging.collect import SHOWN_ARMS, mean_errors, table
 from attngraft.study.judging.collect import baseline as baseline_of
-from attngraft.study.judging.collect import table
 from attngraft.study.judging.evidence import Evidence
 from attngraft.study.judging.numbers import Numbered
 from attngraft.study.judging.reproducibility import Reproducibility, own_version
@@ -29,8 +27,6 @@ from attngraft.study.reporting.report import Conclusion, write_report
 
 BASELINES = (STOCK, "baseline")
 """Names that an arm is taken as the baseline by, where none is named."""
-
-SHOWN_ARMS = 3
 
 
 @dataclass(frozen=True)
@@ -116,7 +112,7 @@ def judge_found(found: Found, terms: Terms) -> Results:
         setting=replace(results.setting, train=found.training, batch=found.training.get("batch")),
         warnings=(*results.warnings, *left_out(found.scored, base), *found.notes),
         breakdown=break_down(evidence, terms.alpha),
-        errors=_mean_errors(_renamed(found.errors, base)),
+        errors={arm: mean_errors(seeds.values()) for arm, seeds in _renamed(found.errors, base).items()},
         samples=_samples(found, base),
         classes=tuple(some.classes.tolist()),
     )
@@ -210,13 +206,6 @@ def _runs(scored: Mapping[str, Mapping[int, Any]], metric: str) -> list[RunResul
         for arm, seeds in scored.items()
         for seed, one in sorted(seeds.items())
     ]
-
-
-def _mean_errors(errors: Mapping[str, Mapping[int, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
-    return {
-        arm: {kind: float(np.mean([one[kind] for one in seeds.values()])) for kind in next(iter(seeds.values()))}
-        for arm, seeds in errors.items()
-    }
 
 
 def _samples(found: Found, base: str) -> Any:

@@ -14,13 +14,10 @@ from typing import Any
 from attngraft._core.errors import DataError, suggest
 from attngraft._core.json_text import parse_json
 from attngraft.study.fixed import Fixed
-from attngraft.study.judging.breakdown import break_down
-from attngraft.study.judging.collect import baseline, cost_of, costs_on, curves, mean_errors, setting, table
-from attngraft.study.judging.collect import is_complete as complete
+from attngraft.study.judging.collect import results_of
 from attngraft.study.judging.evidence import criterion
 from attngraft.study.judging.gather import SEARCH, diverged, extensions, failed_runs, read_json, unpaired
 from attngraft.study.judging.numbers import Recorded, scores
-from attngraft.study.judging.reproducibility import reproducibility
 from attngraft.study.judging.results import Results, RunResult
 from attngraft.study.plan import STOCK, Arm, Plan, load
 from attngraft.study.running.records import Record, Store
@@ -45,8 +42,8 @@ def judge_records(folder: Path) -> Results:
     """
     records, failures = read_records(folder / FILE)
     fixed = _fixed(folder, records)
-    costs = read_json(folder / "costs.json")
-    by_arm: dict[str, dict[int, Record]] = {arm.name: {} for arm in fixed.arms}
+    store = Store(folder)
+    by_arm: dict[str, dict[int, Record]] = {STOCK: {}, **{arm.name: {} for arm in fixed.arms}}
     for record in records:
         by_arm[record.arm][record.seed] = record
     metric = fixed.plan.metric
@@ -59,7 +56,7 @@ def judge_records(folder: Path) -> Results:
     tables = {arm: {seed: scores(one)[metric] for seed, one in runs.items()} for arm, runs in by_arm.items()}
     search = read_json(folder / SEARCH)
     rule = replace(
-        criterion(fixed.plan, extensions(Store(folder))),
+        criterion(fixed.plan, extensions(store)),
         selected=bool(search) and not search.get("fresh_split"),  # the half that chose nothing is not told apart here
     )
     evidence = Recorded(
@@ -72,31 +69,15 @@ def judge_records(folder: Path) -> Results:
         criterion=rule,
         records=by_arm,
     )
-    costed = {arm.name: cost_of(costs, arm.name) for arm in fixed.arms}
-    arms = table(evidence, costed) if STOCK in tables else []
-    if not arms:
-        raise DataError(f"{folder / FILE} has no seed at which the baseline and an arm are both finished and a pair")
     finished = [
-        RunResult(one.arm, one.seed, "finished", scores(one)[metric], dict(one.numbers), one.seconds) for one in records
+        RunResult(one.arm, one.seed, "finished", tables[one.arm][one.seed], dict(one.numbers), one.seconds)
+        for one in records
     ]
     runs = (*finished, *(RunResult(one["arm"], one["seed"], "failed", error=one["error"]) for one in failures))
-    names = [STOCK, *(arm.name for arm in arms)]
-    return Results(
-        fingerprint=fixed.hash,
-        setting=setting(fixed, records),
-        complete=complete(fixed, runs, arms),
-        arms=tuple(arms),
-        baseline=baseline(evidence, cost_of(costs, STOCK), arms),
-        runs=runs,
-        breakdown=break_down(evidence, fixed.plan.alpha),
-        errors={name: mean_errors(records, name) for name in names},
-        curves={name: found for name in names if (found := curves(records, name))},
-        reproducibility=reproducibility(records),
-        classes=tuple(records[0].classes),
-        costs_on=costs_on(costs),
-        costs_note=costs.get("error", "" if costs else "costs are not beside these records"),
-        warnings=() if fixed.plan.folds or not records[0].task else (IMAGES_LEFT_OUT,),
-    )
+    results = results_of(store, evidence, records, runs, without_costs="costs are not beside these records")
+    if not results.arms:
+        raise DataError(f"{folder / FILE} has no seed at which the baseline and an arm are both finished and a pair")
+    return replace(results, warnings=() if fixed.plan.folds or not records[0].task else (IMAGES_LEFT_OUT,))
 
 
 def read_records(file: Path) -> tuple[list[Record], list[dict[str, Any]]]:

@@ -49,28 +49,49 @@ def collect(store: Store, fixed: Fixed, records: Sequence[Record], others: Seque
         others: Other plans on the same data.
     """
     evidence = gather(store, fixed)
-    costs = read_json(store.folder / COSTS)
-    arms = table(evidence, {name: cost_of(costs, name) for name in evidence.tables}, records)
     runs = run_results(store, fixed, records, evidence)
-    shown = shown_runs(fixed, evidence) if arms else []
-    return Results(
+    results = results_of(store, evidence, records, runs, without_costs=unmeasured(fixed.plan))
+    shown = shown_runs(fixed, evidence) if results.arms else []
+    return replace(
+        results,
         fingerprint=fingerprint(store, fixed, others),
+        samples=samples(store, fixed, shown),
+        checkpoints=checkpoints(store, shown),
+        others=tuple(others),
+    )
+
+
+def results_of(
+    store: Store, evidence: Evidence, records: Sequence[Record], runs: Sequence[RunResult], *, without_costs: str
+) -> Results:
+    """Compute what follows from evidence and records, with or without the study's own files beside them.
+
+    Args:
+        store: The folder whose costs, extensions and search are read, where they are there.
+        evidence: What is judged.
+        records: The records of the finished runs, seed by seed.
+        runs: Every run, finished or not.
+        without_costs: Why costs are missing, where they are.
+    """
+    fixed, costs = evidence.fixed, read_json(store.folder / COSTS)
+    arms = table(evidence, {name: cost_of(costs, name) for name in evidence.tables})
+    names = [STOCK, *(arm.name for arm in arms)]
+    by_arm = {name: [record for record in records if record.arm == name] for name in names}
+    return Results(
+        fingerprint=fixed.hash,
         setting=setting(fixed, records, extensions(store)),
         complete=bool(arms) and is_complete(fixed, runs, arms),
         arms=tuple(arms),
         baseline=baseline(evidence, cost_of(costs, STOCK), arms),
         runs=tuple(runs),
         breakdown=break_down(evidence, fixed.plan.alpha),
-        errors={name: mean_errors(records, name) for name in [STOCK, *(arm.name for arm in arms)] if arms},
-        curves={name: found for name in [STOCK, *(arm.name for arm in arms)] if (found := curves(records, name))},
+        errors={name: mean_errors(one.errors for one in by_arm[name]) for name in names if arms},
+        curves={name: found for name in names if (found := curves(by_arm[name]))},
         reproducibility=reproducibility(records),
-        samples=samples(store, fixed, shown),
-        checkpoints=checkpoints(store, shown),
         classes=tuple(records[0].classes) if records else (),
         costs_on=costs_on(costs),
-        costs_note=costs.get("error", "" if costs else unmeasured(fixed.plan)),
+        costs_note=costs.get("error", "" if costs else without_costs),
         search=read_json(store.folder / SEARCH),
-        others=tuple(others),
         warnings=tuple(evidence.warnings()) if arms else (),
     )
 
@@ -132,7 +153,7 @@ def data_name(plan: Plan) -> str:
     return "/".join(Path(plan.data).parts[-2:])
 
 
-def table(evidence: Evidence, costs: Mapping[str, Cost], records: Sequence[Record] = ()) -> list[ArmResult]:
+def table(evidence: Evidence, costs: Mapping[str, Cost]) -> list[ArmResult]:
     """Return the table of verdicts: arms by falling difference, then controls."""
     plan = evidence.fixed.plan
     verdicts, over_conv = evidence.against_stock(), evidence.against_conv()
@@ -251,18 +272,17 @@ def is_complete(fixed: Fixed, runs: Sequence[RunResult], arms: Sequence[ArmResul
     return fixed.plan.max_seeds is None or all(arm.verdict.stop for arm in arms if arm.verdict)
 
 
-def mean_errors(records: Sequence[Record], arm: str) -> dict[str, float]:
-    """Average the cost of each type of error over an arm's seeds, of those where it was counted."""
-    found = [record.errors for record in records if record.arm == arm and record.errors]
-    return {kind: float(np.mean([errors[kind] for errors in found])) for kind in found[0]} if found else {}
+def mean_errors(errors: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Average the cost of each type of error over runs, of those where it was counted."""
+    counted = [one for one in errors if one]
+    return {kind: float(np.mean([one[kind] for one in counted])) for kind in counted[0]} if counted else {}
 
 
-def curves(records: Sequence[Record], arm: str) -> list[list[float]]:
+def curves(records: Iterable[Record]) -> list[list[float]]:
     """Return AP points after each epoch that all of an arm's runs have, one row a seed."""
     rows = [
         [100 * row.get(CURVE.get(record.task, "metric"), row.get("metric", math.nan)) for row in record.curve]
         for record in records
-        if record.arm == arm
     ]
     epochs = min(map(len, rows), default=0)
     return [row[:epochs] for row in rows] if epochs else []
