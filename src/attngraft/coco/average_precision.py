@@ -56,7 +56,7 @@ def average_precision(matches: Matches, weights: Weights | None = None, *, size:
     if weights is None:
         weights = np.ones((1, len(matches.images)), dtype=np.uint8)
     row = SIZES.index(size)
-    objects = (_objects(matches, row) @ weights.T).astype(np.float64)  # (C, R)
+    objects = weighted_objects(matches, row, weights)
     found = np.empty((len(matches.classes), len(IOU_THRESHOLDS), len(weights)))
     copies = int(weights.max(initial=0))
     for index in range(len(matches.classes)):
@@ -64,9 +64,8 @@ def average_precision(matches: Matches, weights: Weights | None = None, *, size:
     return found
 
 
-def mean_over_classes(ap: Floats) -> Floats:
-    """Average ``(C, T, R)`` over thresholds and the classes that have objects, into AP points ``(R,)``."""
-    per_class = ap.mean(1)  # (C, R)
+def mean_over_classes(per_class: Floats) -> Floats:
+    """Average fractions ``(C, R)`` over the classes that have objects, those that are not NaN, into points ``(R,)``."""
     there = ~np.isnan(per_class)
     counted = there.sum(0)
     with np.errstate(invalid="ignore"):
@@ -215,7 +214,8 @@ def _unroll_ties(
     return order, np.where(mixed[block[order]], copy[walk], -1)
 
 
-def _objects(matches: Matches, size: int) -> Any:
+def weighted_objects(matches: Matches, row: int, weights: Weights) -> Floats:
+    """Count the objects of each class under image weights, ``(C, R)``, in one row of `SIZES`."""
     shape = (len(matches.classes), len(matches.images))
-    entries = (matches.objects[size].astype(np.int32), (matches.object_class, matches.object_image))
-    return sparse.csr_matrix(entries, shape=shape)
+    entries = (matches.objects[row].astype(np.int32), (matches.object_class, matches.object_image))
+    return np.asarray(sparse.csr_matrix(entries, shape=shape) @ weights.T, dtype=np.float64)

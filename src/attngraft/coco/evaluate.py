@@ -84,7 +84,7 @@ def evaluate(
 def summarize(matches: Matches) -> tuple[dict[str, float], Floats]:
     """Return COCO's twelve numbers and the AP ``(C, 4)`` of each class at each size, from a match table."""
     ap = {size: average_precision(matches, size=size) for size in SIZES}  # each (C, 10, 1)
-    numbers = {name: mean_over_classes(ap[size][:, part])[0] / 100 for name, (size, part) in METRICS.items()}
+    numbers = {name: mean_over_classes(ap[size][:, part].mean(1))[0] / 100 for name, (size, part) in METRICS.items()}
     numbers |= {name: metric_values(matches, name)[0] / 100 for name in RECALLS}
     return {name: float(value) for name, value in numbers.items()}, np.stack([ap[s].mean((1, 2)) for s in SIZES], 1)
 

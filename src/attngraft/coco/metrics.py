@@ -21,7 +21,14 @@ import numpy as np
 from scipy import sparse
 
 from attngraft._core.errors import DataError, OptionError, UnknownNameError, suggest
-from attngraft.coco.average_precision import METRICS, Floats, Weights, average_precision
+from attngraft.coco.average_precision import (
+    METRICS,
+    Floats,
+    Weights,
+    average_precision,
+    mean_over_classes,
+    weighted_objects,
+)
 from attngraft.coco.matches import IOU_THRESHOLDS, MAX_DETECTIONS, SIZES, Matches, bits
 
 RECALLS = {
@@ -139,14 +146,14 @@ def _fractions(matches: Matches, name: str, weights: Weights | None) -> Floats:
         row = SIZES.index(size)
         true = _true(matches, row) & (matches.rank < most)[:, None]
         found = _per_class_sums(matches, weights, true.sum(1) / len(IOU_THRESHOLDS))
-        return _share(found, _objects(matches, row, weights))
+        return _share(found, weighted_objects(matches, row, weights))
     match = F1.fullmatch(name)
     assert match is not None  # `parse_metric` said so
     sure = matches.score >= float(match[1])
     true = _true(matches, 0)[:, 0] & sure
     false = ~_true(matches, 0)[:, 0] & ~bits(matches.ignored[0])[:, 0] & sure
     right, wrong = (_per_class_sums(matches, weights, part.astype(np.float64)) for part in (true, false))
-    objects = _objects(matches, 0, weights)
+    objects = weighted_objects(matches, 0, weights)
     return np.where(objects > 0, 2 * right / np.maximum(right + wrong + objects, 1), np.nan)
 
 
@@ -177,10 +184,7 @@ def _of(matches: Matches, values: Floats, name: str | None) -> Floats:
     if name is not None:
         require_classes(f"AP/{name}", matches.classes.tolist())
         return np.asarray(100 * values[matches.classes.tolist().index(name)])
-    there = ~np.isnan(values)
-    counted = there.sum(0)
-    with np.errstate(invalid="ignore"):
-        return np.asarray(100 * np.where(there, values, 0).sum(0) / np.where(counted, counted, np.nan))
+    return mean_over_classes(values)
 
 
 def _true(matches: Matches, row: int) -> Any:
@@ -192,12 +196,6 @@ def _per_class_sums(matches: Matches, weights: Weights, amount: Floats) -> Float
     of = np.repeat(np.arange(len(matches.classes)), np.diff(matches.first))
     shape = (len(matches.classes), len(matches.images))
     return np.asarray(sparse.csr_matrix((amount, (of, matches.image)), shape=shape) @ weights.T, dtype=np.float64)
-
-
-def _objects(matches: Matches, row: int, weights: Weights) -> Floats:
-    shape = (len(matches.classes), len(matches.images))
-    entries = (matches.objects[row].astype(np.int32), (matches.object_class, matches.object_image))
-    return np.asarray(sparse.csr_matrix(entries, shape=shape) @ weights.T, dtype=np.float64)
 
 
 def _share(part: Floats, whole: Floats) -> Floats:

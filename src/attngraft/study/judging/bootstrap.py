@@ -10,7 +10,7 @@ Bulletin 1946; Field and Welsh, JRSS B 2007 (whole clusters are drawn).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -185,17 +185,16 @@ def resample(
         DataError: If the runs rest on different ground truths.
     """
     parse_metric(metric)
-    require_comparable(runs)
-    images = len(runs[0].images)
-    draw = Draw(resamples, seed, groups, kept)
-    weights, once = draw.weights(images), draw.observed(images)
-    with ThreadPoolExecutor(workers) as pool:
-        resampled = list(pool.map(lambda run: metric_values(run, metric, weights), runs))
-    observed = [float(metric_values(run, metric, once)[0]) for run in runs]
-    sizes = metric_sizes(metric)
+    draw, sizes = Draw(resamples, seed, groups, kept), metric_sizes(metric)
     size = next(iter(sizes)) if len(sizes) == 1 else "all"
-    count, correction = draw.effective(runs[0], size, needed_classes(metric))
-    return Resampled(np.array(observed), np.stack(resampled), images, effective=count, correction=correction)
+    found = _resample(
+        runs,
+        draw,
+        measure=lambda run, weights: {metric: metric_values(run, metric, weights)},
+        known=lambda run: {metric: draw.effective(run, size, needed_classes(metric))},
+        workers=workers,
+    )
+    return found[metric]
 
 
 def resample_breakdown(
@@ -211,23 +210,42 @@ def resample_breakdown(
 
     A class may be missing from a resample, and is NaN there.
     """
+    draw = Draw(resamples, seed, groups, kept)
+    return _resample(runs, draw, measure=_breakdown, known=lambda run: _known(draw, run), workers=workers)
+
+
+def _resample(
+    runs: Sequence[Matches],
+    draw: Draw,
+    *,
+    measure: Callable[[Matches, Weights | None], dict[str, Floats]],
+    known: Callable[[Matches], dict[str, tuple[float, float]]],
+    workers: int,
+) -> dict[str, Resampled]:
+    """Bootstrap what is measured of runs.
+
+    Args:
+        runs: Runs on one ground truth.
+        draw: How images are drawn.
+        measure: Gives each metric of a run under each row of image weights.
+        known: Gives the effective units and the correction of each metric, from any of the runs.
+        workers: Threads.
+    """
     require_comparable(runs)
     images = len(runs[0].images)
-    draw = Draw(resamples, seed, groups, kept)
     weights, once = draw.weights(images), draw.observed(images)
     with ThreadPoolExecutor(workers) as pool:
-        resampled = list(pool.map(lambda run: _breakdown(run, weights), runs))
-    observed = [_breakdown(run, once) for run in runs]
-    known = _known(draw, runs[0])
+        resampled = list(pool.map(lambda run: measure(run, weights), runs))
+    observed = [measure(run, once) for run in runs]
     return {
         name: Resampled(
             np.array([values[name][0] for values in observed]),
             np.stack([values[name] for values in resampled]),
             images,
-            effective=known[name][0],
-            correction=known[name][1],
+            effective=units,
+            correction=correction,
         )
-        for name in observed[0]
+        for name, (units, correction) in known(runs[0]).items()
     }
 
 
@@ -246,7 +264,7 @@ def _known(draw: Draw, run: Matches) -> dict[str, tuple[float, float]]:
 
 def _breakdown(run: Matches, weights: Weights | None) -> dict[str, Floats]:
     ap = {size: average_precision(run, weights, size=size) for size in SIZES}
-    values = {name: mean_over_classes(ap[size][:, part]) for name, (size, part) in METRICS.items()}
+    values = {name: mean_over_classes(ap[size][:, part].mean(1)) for name, (size, part) in METRICS.items()}
     return values | {f"AP/{name}": 100 * row.mean(0) for name, row in zip(run.classes.tolist(), ap["all"], strict=True)}
 
 
