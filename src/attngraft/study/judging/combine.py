@@ -150,9 +150,8 @@ def random_effects(effects: Any, errors: Any) -> tuple[float, float, float, Any]
         errors: Their standard errors, ``(k,)``.
     """
     fixed = 1 / errors**2
-    q = float((fixed * (effects - (fixed * effects).sum() / fixed.sum()) ** 2).sum())
     scale = float(fixed.sum() - (fixed**2).sum() / fixed.sum())
-    tau2 = max(0.0, (q - (len(effects) - 1)) / scale)
+    tau2 = max(0.0, (cochran_q(effects, errors) - (len(effects) - 1)) / scale)
     weights = 1 / (errors**2 + tau2)
     mean = float((weights * effects).sum() / weights.sum())
     spread = float((weights * (effects - mean) ** 2).sum() / (len(effects) - 1))
@@ -161,9 +160,14 @@ def random_effects(effects: Any, errors: Any) -> tuple[float, float, float, Any]
 
 def heterogeneity(effects: Any, errors: Any) -> float:
     """Return I squared: the share of the variance of the effects that their own errors do not explain."""
-    fixed = 1 / errors**2
-    q = float((fixed * (effects - (fixed * effects).sum() / fixed.sum()) ** 2).sum())
+    q = cochran_q(effects, errors)
     return max(0.0, 1 - (len(effects) - 1) / q) if q > 0 else 0.0
+
+
+def cochran_q(effects: Any, errors: Any) -> float:
+    """Return Cochran's Q: the squared distances of effects from their fixed-effect mean, in units of their errors."""
+    fixed = 1 / errors**2
+    return float((fixed * (effects - (fixed * effects).sum() / fixed.sum()) ** 2).sum())
 
 
 def replicated(p: Sequence[float], alpha: float) -> int:
