@@ -12,7 +12,7 @@ from torch import nn
 
 from attngraft._core import registry
 from attngraft._core.errors import RegistrationError, UnknownNameError
-from attngraft._core.registry import mechanism, mechanisms, names, register, snake_case, unregister
+from attngraft._core.registry import mechanism, mechanism_of, mechanisms, names, register, snake_case, unregister
 
 
 @pytest.fixture(autouse=True)
@@ -214,3 +214,18 @@ class TestRecord:
 def test_what_cannot_be_had_is_refused_with_the_reason(name: str) -> None:
     with pytest.raises(UnknownNameError, match=rf"'{name}'; FSA .* its filter has one parameter for each frequency"):
         mechanism(name)
+
+
+def test_a_class_outside_of_the_table_has_no_record_whatever_its_name_is_like() -> None:
+    """`mechanism` reads names as people write them; a class is looked up by what it is."""
+
+    @register(aliases=("GateAtt",))
+    class Gate(nn.Identity):
+        def __init__(self, channels: int) -> None:
+            super().__init__()
+
+    for name in ("gate", "GateAtt"):
+        assert mechanism(name).cls is Gate
+        with pytest.raises(UnknownNameError, match=name):
+            mechanism_of(type(name, (nn.Module,), {}))
+    assert mechanism_of(type("Parametrized", (Gate,), {})) is mechanism("gate")

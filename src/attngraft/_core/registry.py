@@ -221,14 +221,20 @@ info = mechanism
 def mechanism_of(cls: type[nn.Module]) -> Mechanism:
     """Look up the record of a class, or of the nearest that it derives from: `parametrize` makes a class of its own.
 
+    It goes by the name of the class, which the table holds once: what a checkpoint reads from the file of a mechanism
+    may be another class of that name.
+
     Args:
         cls: The class of a module.
 
     Raises:
         UnknownNameError: If there is none; names the nearest.
     """
-    known = {record.cls.__name__ for record in mechanisms().values()}
-    return mechanism(next((base.__name__ for base in cls.__mro__ if base.__name__ in known), cls.__name__))
+    known = {record.cls.__name__: record for record in mechanisms().values()}
+    for base in cls.__mro__:
+        if base.__name__ in known:
+            return known[base.__name__]
+    raise UnknownNameError("mechanism", cls.__name__, known)
 
 
 def fitted(cls: type[nn.Module], channels: int) -> dict[str, Any]:
