@@ -6,11 +6,11 @@ Both give the same matches, so the same table; tests/coco compares them. Types o
 from __future__ import annotations
 
 import contextlib
-import gc
 import io
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, Protocol
 
+from attngraft._core.collector import no_garbage_collection
 from attngraft.coco.installed import HOTCOCO, PYCOCOTOOLS, installed, module
 from attngraft.coco.masks import compressed
 from attngraft.coco.matches import MAX_DETECTIONS
@@ -72,7 +72,7 @@ class Hotcoco:
         evaluation = module(HOTCOCO).COCOeval(truth, detections, task)
         evaluation.params.img_ids = images
         evaluation.params.max_dets = [MAX_DETECTIONS]
-        with _no_garbage_collection():
+        with no_garbage_collection():  # to search millions of small lists takes 5 times as long as to make them
             evaluation.evaluate()
             yield from (cell for cell in evaluation.eval_imgs if cell is not None)
 
@@ -121,15 +121,3 @@ def _silence() -> Iterator[None]:
     """Keep off the screen what pycocotools prints at every step."""
     with contextlib.redirect_stdout(io.StringIO()):
         yield
-
-
-@contextlib.contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Pause the cycle collector: to search hotcoco's millions of small lists takes 5 times as long as to make them."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

@@ -5,8 +5,7 @@ from __future__ import annotations
 import gc
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import PositiveFloat, PositiveInt
 
 from attngraft._core.checks import positive
+from attngraft._core.collector import no_garbage_collection
 from attngraft._core.errors import OptionError
 
 CONFIDENCE = 0.95
@@ -87,7 +87,8 @@ def compare(
     clock = time.process_time_ns if processor_time else time.perf_counter_ns
     samples: dict[str, list[float]] = {name: [] for name in calls}
     names = list(calls)
-    with _no_garbage_collection():
+    gc.collect()
+    with no_garbage_collection():
         for turn in range(warmup + rounds):
             order.shuffle(names)
             for name in names:
@@ -113,19 +114,6 @@ def _wait() -> None:
     """Let an accelerator finish what it was given; it is given work before it does it."""
     if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.synchronize()
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Keep the collector from running inside a timed call."""
-    enabled = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _timing(name: str, times: NDArray[np.float64], base: NDArray[np.float64], seed: int) -> Timing:
