@@ -17,6 +17,7 @@ from PIL import Image
 from torch import nn
 
 from attngraft._core.errors import DataError, OptionError
+from attngraft._core.progress import Lines
 from attngraft.fit import Fit, Trained, load, predict
 from attngraft.fit.predicting import predict_each
 from attngraft.fit.tasks.superres import SuperResolution
@@ -43,7 +44,7 @@ def test_one_bad_file_costs_no_other_its_prediction(shapes: Path, begin: Callabl
     Path("images/more").mkdir()
     Path("images/more/2.png").symlink_to("../2.png")
     Path("images/name.png").symlink_to("2.png")
-    found = predict(trained, "images", "out", confidence=0, say=lines.append)
+    found = predict(trained, "images", "out", confidence=0, progress=Lines(lines.append))
     assert [result is None for result in found] == [False, True, False, False, False, False]
     assert lines[1].startswith("images/1.png: left out: images/1.png is not an image that can be read")
     assert lines[-1] == "5 of 6 images are in out/predictions.json"
@@ -61,9 +62,11 @@ def test_what_is_predicted_one_by_one_is_held_by_nobody(enlarger: Trained, lines
     for number in range(6):
         Image.fromarray(np.full((8, 8, 3), 40 * number, np.uint8)).save(f"images/{number}.png")
     Path("images/3.png").write_bytes(b"no image")
-    whole = predict(enlarger, "images", "whole", say=lines.append)
+    whole = predict(enlarger, "images", "whole", progress=Lines(lines.append))
     seen: list[weakref.ref[Any]] = []
-    for result, expected in zip(predict_each(enlarger, "images", "out", say=lines.append), whole, strict=True):
+    for result, expected in zip(
+        predict_each(enlarger, "images", "out", progress=Lines(lines.append)), whole, strict=True
+    ):
         assert (result is None) == (expected is None)
         if result is not None:
             assert torch.equal(result, expected)
@@ -94,7 +97,7 @@ def test_a_folder_that_is_interrupted_keeps_what_was_predicted(
 
     monkeypatch.setattr(detector.learner, "predict", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        predict(detector, shapes / "images/val", "out", confidence=0, say=lines.append)
+        predict(detector, shapes / "images/val", "out", confidence=0, progress=Lines(lines.append))
     assert len({row["image_id"] for row in rows_of("out")}) == 2
     assert lines[-1] == f"2 of {whole} images are in out/predictions.json"
 
@@ -132,7 +135,7 @@ def test_boxes_of_a_json_of_unturned_images_are_of_those(shapes: Path, detector:
     def predicted(folder: str, seen: tuple[int, int], **size: int | None) -> list[dict[str, Any]]:
         images = [{"id": number, "file_name": f"{folder}/{number}.png", **size} for number in range(4)]
         Path("list.json").write_text(json.dumps({"images": images}))
-        predict(detector, "list.json", "out", confidence=0, say=lines.append)
+        predict(detector, "list.json", "out", confidence=0, progress=Lines(lines.append))
         rows = [row | {"file_name": ""} for row in rows_of("out")]
         with Image.open("out/0.png") as drawn:
             assert drawn.size == seen
@@ -149,7 +152,7 @@ def test_boxes_of_a_json_of_unturned_images_are_of_those(shapes: Path, detector:
     Path("list.json").write_text(
         json.dumps({"images": [{"id": 0, "file_name": "tagged/0.png", "width": 63, "height": 46}]})
     )
-    assert predict(detector, "list.json", "out", say=lines.append) == [None]
+    assert predict(detector, "list.json", "out", progress=Lines(lines.append)) == [None]
     assert "tagged/0.png: left out: tagged/0.png is 45x63 pixels and its annotations are for 63x46" in lines
 
 
@@ -203,7 +206,7 @@ def test_an_image_that_memory_cannot_hold_costs_no_other(
         return made
 
     monkeypatch.setattr(enlarger.learner.network, "forward", limited)
-    found = predict(enlarger, "images", "out", batch=3, say=lines.append)
+    found = predict(enlarger, "images", "out", batch=3, progress=Lines(lines.append))
     assert [one is None for one in found] == [False, True, False]
     assert (
         "images/0big.png: left out: images/0big.png does not fit into memory; enlarge it in parts, as with tile=256"
@@ -227,12 +230,12 @@ def test_memory_is_known_before_it_is_tried(
     Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save("images/small.png")
     needed = peak(enlarger.learner.network, torch.zeros(1, 3, 400, 400))
     monkeypatch.setattr(module, "free", lambda device: int(0.8 * needed))
-    assert [one is None for one in predict(enlarger, "images", "out", say=lines.append)] == [True, False]
+    assert [one is None for one in predict(enlarger, "images", "out", progress=Lines(lines.append))] == [True, False]
     assert "images/big.png: 400x400 pixels need about 0.0 GiB of memory on cpu, and" in lines[0]
     monkeypatch.setattr(module, "free", lambda device: int(1.3 * needed))
-    assert predict(enlarger, "images", "out", say=lines.append)[0] is not None
+    assert predict(enlarger, "images", "out", progress=Lines(lines.append))[0] is not None
     monkeypatch.setattr(module, "free", lambda device: int(0.8 * needed))
-    assert predict(enlarger, "images", "tiles", tile=100, overlap=8, say=lines.append)[0] is not None
+    assert predict(enlarger, "images", "tiles", tile=100, overlap=8, progress=Lines(lines.append))[0] is not None
 
 
 def test_options_of_other_tasks_are_refused(detector: Trained, enlarger: Trained, shapes: Path) -> None:

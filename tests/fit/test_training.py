@@ -47,7 +47,7 @@ def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) ->
 def test_it_learns_and_leaves_everything_in_its_folder(
     colours: Path, begin: Callable[..., Fit], lines: list[str]
 ) -> None:
-    result = begin(colours, say=lines.append, **LEARN).run()
+    result = begin(colours, progress=Lines(lines.append), **LEARN).run()
     assert result.best["top1"] > 0.9
     assert result.folder == Path("runs/fit/tiny_classifier")
     assert {file.name for file in result.folder.iterdir()} == {
@@ -73,7 +73,7 @@ def test_it_learns_and_leaves_everything_in_its_folder(
     trained = load(result.folder)
     assert validate(trained, workers=0)["top1"] == pytest.approx(result.best["top1"])
     assert validate(trained.untrained(), workers=0)["top1"] < 0.9
-    found = predict(trained, colours / "test", "here", say=lines.append)
+    found = predict(trained, colours / "test", "here", progress=Lines(lines.append))
     with Path("here/predictions.csv").open() as file:
         table = list(csv.DictReader(file))
     assert [row["class"] for row in table[:3]] == [name for name, _ in found[0]]
@@ -146,7 +146,7 @@ def test_going_on_gives_the_training_that_was_interrupted_bit_for_bit(
         pytest.raises(FitError, match="another process is training into cut; wait for it, or end it first"),
     ):
         Fit.resume("cut").run()
-    cut = Fit.resume("cut", say=lines.append).run()
+    cut = Fit.resume("cut", progress=Lines(lines.append)).run()
     assert [line.split()[1] for line in lines if line.startswith("epoch")] == ["3/4", "4/4"]
     for key in ("state_dict", "current_model_state"):
         assert_same(weights(cut.folder / "last.ckpt", key), weights(whole.folder / "last.ckpt", key))
@@ -225,7 +225,7 @@ def test_beginning_from_weights(colours: Path, begin: Callable[..., Fit], lines:
         for name in ("red", "green"):
             (two / split).mkdir(parents=True, exist_ok=True)
             (two / split / name).symlink_to(colours / split / name)
-    begin(two, weights=str(first.folder / "best.ckpt"), say=lines.append).run()
+    begin(two, weights=str(first.folder / "best.ckpt"), progress=Lines(lines.append)).run()
     assert lines[0] == "9 of 11 weights are from first/best.ckpt; 2 are re-initialized, the first is fc.weight"
     torch.save({"other": torch.zeros(2)}, "other.pt")
     with pytest.raises(CheckpointError, match="cannot initialize from weights=other.pt: the state shares no tensor"):
@@ -384,10 +384,11 @@ else:
     from contextlib import nullcontext as entered
 sys.modules[{package!r}] = None
 from attngraft._core.errors import MissingExtraError
+from attngraft._core.progress import SILENT
 try:
     from attngraft.fit import Fit
     with entered():
-        Fit("tiny_classifier", {str(colours)!r}, accelerator="cpu", workers=0, say=lambda line: None).run()
+        Fit("tiny_classifier", {str(colours)!r}, accelerator="cpu", workers=0, progress=SILENT).run()
 except MissingExtraError as error:
     print(error)
 """

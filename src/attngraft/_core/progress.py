@@ -71,6 +71,9 @@ class Lines(Silent):
 SILENT: Progress = Silent()
 """The default of ``progress=``."""
 
+PRINTED: Progress = Lines()
+"""The default where the lines are what a caller waits for: predictions, and the epochs of a training run."""
+
 
 def tell(progress: Progress, text: str) -> None:
     """Say a sentence that must not be lost: as a warning where nobody listens.

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from attngraft._core.progress import Lines
 from attngraft.cli import pairs
 from attngraft.cli.groups import Verbs
 from attngraft.cli.groups import output as output_option
@@ -49,13 +50,13 @@ def run(words: tuple[str, ...], output: Path | None) -> None:
 
     if options.get("resume"):
         folder = _resumed(options)
-        Fit.resume(folder, say=click.echo, **options).run()
+        Fit.resume(folder, progress=Lines(click.echo), **options).run()
         return
     options.pop("resume", None)
     for key in ("model", "data"):
         if key not in options:
             raise click.UsageError(f"fit needs {key}, as in: attngraft fit model=botnet50 data=FOLDER epochs=50")
-    Fit(str(options.pop("model")), str(options.pop("data")), say=click.echo, **options).run()
+    Fit(str(options.pop("model")), str(options.pop("data")), progress=Lines(click.echo), **options).run()
 
 
 @fit.command()
@@ -84,7 +85,7 @@ def predict(words: tuple[str, ...], output: Path | None) -> None:
     from attngraft.fit.predicting import predict_each
 
     source = str(rest.pop("source"))
-    done = Counter(result is None for result in predict_each(trained, source, say=click.echo, **rest))
+    done = Counter(result is None for result in predict_each(trained, source, progress=Lines(click.echo), **rest))
     if done[True]:
         raise DataError(f"{done[True]} of {done.total()} images in {source} are left out; the lines above name them")
 

@@ -14,7 +14,7 @@ from attngraft._core.checks import positive
 from attngraft._core.errors import AttngraftError, DataError, OptionError
 from attngraft._core.escape import csv_cell
 from attngraft._core.files import write_text, write_whole
-from attngraft._core.progress import Lines, Progress
+from attngraft._core.progress import PRINTED, Progress
 from attngraft._core.shortage import shortage
 from attngraft.fit.callbacks import as_csv
 from attngraft.fit.data.coco import ImageId, listed_images
@@ -53,8 +53,7 @@ def predict(
     overlap: int | None = None,
     images: str | Path | None = None,
     accelerator: str = "auto",
-    progress: Progress | None = None,
-    say: Callable[[str], object] = print,
+    progress: Progress = PRINTED,
 ) -> list[Any]:
     """Predict on images, report each, and write the results down.
 
@@ -73,9 +72,7 @@ def predict(
         overlap: Pixels around each square that the network sees beyond it (superres); None takes two windows.
         images: The folder that the file names in a COCO JSON start from, where it is not beside the file.
         accelerator: Lightning's word: ``auto``, ``cpu``, ``gpu``, ...
-        progress: What is reported to: each prediction as a result, and lines that stay. None writes the lines with
-            ``say``.
-        say: Takes a line of text.
+        progress: What is reported to: each prediction as a result, and lines that stay, which are printed by default.
 
     Returns:
         The prediction for each image: classes with probabilities (classify), torchvision's boxes, labels, scores and
@@ -91,7 +88,7 @@ def predict(
     return list(
         predict_each(
             trained, source, out, confidence=confidence, batch=batch, tile=tile, overlap=overlap, images=images,
-            accelerator=accelerator, progress=progress, say=say,
+            accelerator=accelerator, progress=progress,
         )
     )  # fmt: skip
 
@@ -107,8 +104,7 @@ def predict_each(
     overlap: int | None = None,
     images: str | Path | None = None,
     accelerator: str = "auto",
-    progress: Progress | None = None,
-    say: Callable[[str], object] = print,
+    progress: Progress = PRINTED,
 ) -> Iterator[Any]:
     """Do as `predict`, and yield each prediction instead of holding all: masks of a folder are beyond memory.
 
@@ -117,7 +113,6 @@ def predict_each(
     if isinstance(confidence, bool) or not isinstance(confidence, (int, float)) or not 0 <= confidence <= 1:
         raise OptionError(f"confidence is a number from 0 to 1, got {confidence!r}")
     positive("fit predict", batch=batch)
-    progress = progress or Lines(say)
     learner = trained.learner
     learner.tiles(tile, overlap)
     source = Path(source)

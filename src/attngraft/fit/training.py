@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from attngraft._core.errors import CheckpointError, DataError, FitError, OutputE
 from attngraft._core.files import numbered, write_text
 from attngraft._core.json_text import json_text
 from attngraft._core.locks import alone
-from attngraft._core.progress import Lines, Progress
+from attngraft._core.progress import PRINTED, Progress
 from attngraft.fit.callbacks import TRAINING, History, measured
 from attngraft.fit.files import BEST, LAST
 from attngraft.fit.lightning import (
@@ -64,9 +64,7 @@ class Fit:
         model: Its name, one of ``attngraft.models.names()``.
         data: The data set: a folder, COCO's JSON or a ``data.yaml``.
         out: The folder to make; if there is one already, the next free name is taken. None names it by the model.
-        progress: What the run reports to: its epochs as results, and lines that stay. None writes the lines with
-            ``say``.
-        say: Takes a line of text.
+        progress: What the run reports to: its epochs as results, and lines that stay, which are printed by default.
         **options: Fields of `Options`; options of the network begin with ``model.``.
 
     Raises:
@@ -84,13 +82,12 @@ class Fit:
         data: str | Path,
         *,
         out: str | Path | None = None,
-        progress: Progress | None = None,
-        say: Callable[[str], object] = print,
+        progress: Progress = PRINTED,
         **options: Any,
     ) -> None:
         self.options = Options.of({"model": model, "data": str(data), **options})
         self.out = Path(out) if out is not None else RUNS / self.options.model
-        self.progress: Progress = FirstProcess(progress or Lines(say))
+        self.progress: Progress = FirstProcess(progress)
         self._resumed: Path | None = None
 
     @classmethod
@@ -98,8 +95,7 @@ class Fit:
         cls,
         path: str | Path,
         *,
-        progress: Progress | None = None,
-        say: Callable[[str], object] = print,
+        progress: Progress = PRINTED,
         **changes: Any,
     ) -> Fit:
         """Resume a training run that was interrupted.
@@ -107,7 +103,6 @@ class Fit:
         Args:
             path: Its folder, or a checkpoint in it.
             progress: As for `Fit`.
-            say: Takes a line of text.
             **changes: Where it runs now; nothing that would make it another run.
 
         Raises:
@@ -128,7 +123,7 @@ class Fit:
             )
         fit = cls.__new__(cls)
         fit.options, fit.out, fit._resumed = options, file.parent, file
-        fit.progress = FirstProcess(progress or Lines(say))
+        fit.progress = FirstProcess(progress)
         return fit
 
     def run(self) -> Result:

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from attngraft._core.errors import DataError, FitError, OptionError
+from attngraft._core.progress import Lines
 from attngraft.coco.masks import decode_mask
 from attngraft.drawing import PALETTE
 from attngraft.fit import Fit, Options, load, validate
@@ -118,7 +119,7 @@ def test_a_detector_learns_and_draws_what_it_found(
     assert numbers["AP"] == pytest.approx(result.best["AP"], abs=1e-6)
     picture = shapes / "images/val/0.png"
     for number in ("", "-2"):
-        found = predict(trained, picture, confidence=0.05, say=lines.append)
+        found = predict(trained, picture, confidence=0.05, progress=Lines(lines.append))
         assert (result.folder / f"predict{number}/0.png").is_file()
     assert set(found[0]) == {"boxes", "labels", "scores"}
     assert (read_rgb(result.folder / "predict/0.png") != read_rgb(picture)).any()
@@ -126,7 +127,7 @@ def test_a_detector_learns_and_draws_what_it_found(
     assert lines[1].endswith("1 of 1 images are in runs/fit/tiny_detector/predict/predictions.json")
     with pytest.raises(OptionError, match="confidence is a number from 0 to 1, got 2"):
         predict(trained, picture, confidence=2)
-    predict(trained, picture, "none", confidence=1, say=lines.append)
+    predict(trained, picture, "none", confidence=1, progress=Lines(lines.append))
     assert "no detections" in lines[-2]
     assert json.loads(Path("none/predictions.json").read_text()) == []
     with pytest.raises(FitError, match="Lightning cannot work with accelerator=tpu"):
@@ -141,7 +142,7 @@ def test_a_detector_learns_and_draws_what_it_found(
 def test_a_segmenter_trains_and_draws_masks(shapes: Path, begin: Callable[..., Fit], lines: list[str]) -> None:
     result = begin(shapes / "data.yaml", "tiny_segmenter", imgsz=64, batch=4, epochs=2, lr=0.01).run()
     assert {"AP", "box_AP", "loss_mask"} <= set(result.best)
-    (found,) = predict(load(result.folder), shapes / "images/val/0.png", confidence=0, say=lines.append)
+    (found,) = predict(load(result.folder), shapes / "images/val/0.png", confidence=0, progress=Lines(lines.append))
     assert found["masks"].shape[1:] == (1, 48, 64)
     rows = json.loads((result.folder / "predict/predictions.json").read_text())
     assert len(rows) == len(found["boxes"]) > 0
@@ -175,7 +176,7 @@ def test_what_is_left_out_is_said(shapes: Path, begin: Callable[..., Fit], lines
     (tmp_path / "images").symlink_to(shapes / "images")
     with pytest.raises(DataError, match="no JSON of the split 'val' beside it; name it with val=FILE.json"):
         begin(tmp_path / "train.json", **DETECT).run()
-    begin(tmp_path / "train.json", **DETECT, val=str(shapes / "instances_val.json"), say=lines.append).run()
+    begin(tmp_path / "train.json", **DETECT, val=str(shapes / "instances_val.json"), progress=Lines(lines.append)).run()
     assert lines[0] == "training: objects left out, without area or outside their image: 1"
 
 
@@ -218,7 +219,7 @@ def test_long_thin_pictures_are_trained_on_measured_and_predicted(begin: Callabl
     assert "AP" in result.best
     trained = load(result.folder)
     assert "AP" in validate(trained, workers=0)
-    found = predict(trained, "images/val", "out", confidence=0, say=lines.append)
+    found = predict(trained, "images/val", "out", confidence=0, progress=Lines(lines.append))
     assert len(found) == 4
     for (width, height), one in zip([(7, 900), (1, 1), (64, 48), (900, 7)], found, strict=True):
         assert (one["boxes"] <= torch.tensor([width, height] * 2) + 1e-3).all()

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from attngraft._core.errors import DataError
+from attngraft._core.progress import Lines
 from attngraft.fit import Fit, Options, load, validate
 from attngraft.fit.predicting import predict
 from attngraft.fit.tasks.superres import SuperResolution, bicubic, luma, measures, pair, patch
@@ -171,7 +172,7 @@ def test_sizes_are_checked_before_anything_is_trained(
     shutil.copytree(photos, "data")
     Image.fromarray(picture(1, 1)).save("data/val/one.png")
     with pytest.raises(DataError, match="data/val/one.png has 1x1 pixels, too few to be made 2 times smaller"):
-        begin(Path("data"), "tiny_enlarger", imgsz=12, batch=4, say=lines.append).run()
+        begin(Path("data"), "tiny_enlarger", imgsz=12, batch=4, progress=Lines(lines.append)).run()
     assert lines == []
     assert not Path("runs").exists()
 
@@ -203,9 +204,9 @@ def test_it_enlarges_better_than_bicubic(
     assert validate(trained, workers=0)["psnr"] == pytest.approx(result.best["psnr"], abs=1e-3)
     Image.fromarray(picture(5, 7)).save(tmp_path / "in.png")
     Image.fromarray(picture(1, 1)).save(tmp_path / "in.bmp")
-    predict(trained, tmp_path / "in.png", "out", say=lines.append)
+    predict(trained, tmp_path / "in.png", "out", progress=Lines(lines.append))
     with Image.open("out/in.png") as made:
         assert made.size == (21, 15)
     assert lines == [f"{tmp_path}/in.png: 21x15 pixels; out/in.png"]
-    predict(trained, tmp_path, "both", say=lines.append)
+    predict(trained, tmp_path, "both", progress=Lines(lines.append))
     assert {file.name for file in Path("both").iterdir()} >= {"in.png", "in-2.png"}
