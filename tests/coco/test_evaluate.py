@@ -184,13 +184,6 @@ def test_a_file_that_is_no_table_is_refused(tmp_path: Path, monkeypatch: pytest.
         Matches.load(tmp_path / "new.npz")
 
 
-def test_without_either_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "hotcoco", None)
-    monkeypatch.setitem(sys.modules, "pycocotools", None)
-    with pytest.raises(ImportError, match=r"attngraft\[coco\]"):
-        evaluate(TRUTH, [])
-
-
 def test_the_import_pulls_in_no_heavy_package() -> None:
     heavy = ("torch", "ultralytics", "pandas", "hotcoco", "pycocotools", "matplotlib")
     script = f"import sys, attngraft.study; print([m for m in {heavy} if m in sys.modules])"

@@ -63,7 +63,6 @@ def evaluate(
     Raises:
         DataError: If a detection names an unknown image or class, or has no usable score, or the ground truth has ids
             that are no numbers.
-        MissingExtraError: If neither hotcoco nor pycocotools is installed.
 
     Example:
         >>> image = {"id": 1, "width": 100, "height": 100, "file_name": "1.jpg"}
@@ -112,7 +111,6 @@ def load_truth(truth: str | Path | Mapping[str, Any], task: Task = "bbox") -> Da
 
     Raises:
         DataError: If it cannot be read, has no image or no class, or ids that are no numbers.
-        MissingExtraError: If neither hotcoco nor pycocotools is installed.
     """
     objects = library().truth(uniform(truth, task))
     if not objects.imgs or not objects.cats:

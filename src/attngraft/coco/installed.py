@@ -1,27 +1,17 @@
-"""Which library of COCO's is installed."""
+"""Which library of COCO's is used: hotcoco where it is installed, else pycocotools, which attngraft depends on."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-import sys
 from typing import Any
-
-from attngraft._core.errors import MissingExtraError
 
 HOTCOCO, PYCOCOTOOLS = "hotcoco", "pycocotools"
 
 
 def installed() -> str:
-    """Return the name of the library that is installed; hotcoco where both are.
-
-    Raises:
-        MissingExtraError: If none is.
-    """
-    found = next((name for name in (HOTCOCO, PYCOCOTOOLS) if _is_installed(name)), None)
-    if found is None:
-        raise MissingExtraError(HOTCOCO, "coco")
-    return found
+    """Return the name of the library that is used."""
+    return HOTCOCO if importlib.util.find_spec(HOTCOCO) else PYCOCOTOOLS
 
 
 def module(name: str) -> Any:
@@ -30,15 +20,5 @@ def module(name: str) -> Any:
 
 
 def mask_module() -> Any:
-    """Return the functions on masks of the library that is installed; both have pycocotools' names.
-
-    Raises:
-        MissingExtraError: If none is.
-    """
+    """Return the functions on masks of the library that is used; both have pycocotools' names."""
     return module("pycocotools.mask") if installed() == PYCOCOTOOLS else module(HOTCOCO).mask
-
-
-def _is_installed(name: str) -> bool:
-    if name in sys.modules:
-        return sys.modules[name] is not None
-    return importlib.util.find_spec(name) is not None

@@ -44,11 +44,7 @@ class Library(Protocol):
 
 
 def library() -> Library:
-    """Return the library that is installed; hotcoco where both are.
-
-    Raises:
-        MissingExtraError: If none is.
-    """
+    """Return the library that is used: hotcoco where it is installed."""
     return Hotcoco() if installed() == HOTCOCO else Pycocotools()
 
 

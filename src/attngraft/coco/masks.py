@@ -69,7 +69,6 @@ def decode_mask(segmentation: Outline, height: int, width: int) -> NDArray[np.ui
 
     Raises:
         DataError: If run lengths are for an image of another size.
-        MissingExtraError: If neither hotcoco nor pycocotools is installed.
 
     Example:
         >>> decode_mask([[1, 0, 3, 0, 3, 2, 1, 2]], 3, 4).tolist()
