@@ -33,8 +33,8 @@ def test_coverage_sums_to_the_area_of_the_box() -> None:
 
 def test_iou_by_hand() -> None:
     boxes = torch.tensor([[0.0, 0, 2, 2], [0, 0, 0, 0]])
-    others = torch.tensor([[1.0, 0, 3, 2], [5, 5, 6, 6], [0, 0, 2, 2]])
-    expected = torch.tensor([[1 / 3, 0, 1], [0, 0, 0]])
+    others = torch.tensor([[1.0, 0, 3, 2], [5, 5, 6, 6], [0, 0, 2, 2], [0, 0, 0, 0]])
+    expected = torch.tensor([[1 / 3, 0, 1, 0], [0, 0, 0, 0]])
     torch.testing.assert_close(maps.intersection_over_union(boxes, others), expected)
     large = torch.tensor([[0.0, 0, 640, 640]]).half()
     assert maps.intersection_over_union(large, large / 2).tolist() == [[0.25]]

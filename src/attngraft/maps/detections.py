@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torchvision.ops import box_iou
 
 from attngraft.maps.readers import Grid
 from attngraft.maps.relevance import Quantity, Target
@@ -103,15 +104,12 @@ def coverage(box: Box, size: Grid, grid: Grid, *, centres: bool = False) -> Tens
 
 
 def intersection_over_union(boxes: Tensor, others: Tensor) -> Tensor:
-    """Return the IoU of each pair of boxes, ``(A, 4)`` and ``(D, 4)`` to ``(A, D)``, in float32 at least."""
+    """Return the IoU of each pair of boxes, ``(A, 4)`` and ``(D, 4)`` to ``(A, D)``, in float32 at least.
+
+    Two boxes without area have an IoU of 0.
+    """
     wide = torch.promote_types(boxes.dtype, torch.float32)  # float16 ends at the area of 256 x 256 pixels
-    boxes, others = boxes.to(wide), others.to(wide)
-    low = torch.maximum(boxes[:, None, :2], others[None, :, :2])
-    high = torch.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    shared = (high - low).clamp(min=0).prod(2)
-    areas, other_areas = ((b[:, 2:] - b[:, :2]).clamp(min=0).prod(1) for b in (boxes, others))
-    union = areas[:, None] + other_areas - shared
-    return torch.where(union > 0, shared / union.clamp(min=torch.finfo(union.dtype).tiny), 0.0)
+    return torch.nan_to_num(box_iou(boxes.to(wide), others.to(wide)))
 
 
 @dataclass(frozen=True)
