@@ -21,7 +21,7 @@ MICRO = "attngraft-micro.yaml"
 
 def test_of_two_exports_to_one_target_one_wins_and_the_other_says_so() -> None:
     network = attngraft.YOLO(MICRO).model
-    with workshop(network, "torchscript"):
+    with workshop(network, target_of(network), "torchscript"):
         with pytest.raises(OutputError, match="another process is exporting attngraft-micro to torch.*output="):
             export(MICRO, imgsz=64, images=1)
         assert export(MICRO, imgsz=64, images=1, output="elsewhere").file.is_file()

@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from ultralytics.engine.exporter import export_formats
 from ultralytics.engine.model import Model
 from ultralytics.nn.autobackend import AutoBackend
@@ -27,7 +28,7 @@ from attngraft._core.errors import ExportParityError, OptionError, first_line, s
 from attngraft._core.extras import extra_package
 from attngraft._core.files import write_text
 from attngraft.export import Deviation, load, to_onnx
-from attngraft.export.exported import put_aside, without_telemetry
+from attngraft.export.exported import Array, put_aside, without_telemetry
 from attngraft.export.formats import OPSET, newest_opset
 from attngraft.export.parity import Run
 from attngraft.measure import Environment, environment, weight_bytes
@@ -38,7 +39,7 @@ from attngraft.yolo.imgsz import largest_stride
 from attngraft.yolo.looking import title
 from attngraft.yolo.model import YOLO
 from attngraft.yolo.recipe import Recipe
-from attngraft.yolo.workshop import take_place, workshop
+from attngraft.yolo.workshop import take_place, target_of, workshop
 
 SCHEMA = "attngraft.export/3"
 """Since version 2 with ``sure``; since version 3 ``images`` has that name."""
@@ -161,25 +162,15 @@ def export(
         if data is None:
             raise OptionError("an int8 export is calibrated on images of yours; say which, as in data=my.yaml")
         options["data"] = data
-    dynamic = bool(options.get("dynamic"))
     found = list(export_images.images(source, data, images))
-    share = SHARE_OF_WEIGHTS[precision]
-    with (
-        _opened(model, output) as (opened, name),
-        workshop(opened.model, kind, weight_bytes(opened.model) * share) as folder,
-    ):
-        network: Any = opened.model
+    opened, name, target = _opened(model, output)
+    network: Any = opened.model
+    with workshop(network, target, kind, weight_bytes(network) * SHARE_OF_WEIGHTS[precision]) as folder:
         if kind == "onnx":
             _require_opset(network, options)
         with _noted(opened) as noted:
             made = _write(opened, kind, precision, options)
-        sides = [noted.sides]
-        if dynamic:
-            sides = export_images.other_sizes(
-                noted.sides, largest_stride(network), lambda size: noted.fits(size, network)
-            )
-        batch = int(options.get("batch") or 1)
-        inputs = [x for size in sides for x in export_images.batches(found, size, batch, network)]
+        inputs = _inputs(network, found, noted, options)
         run, reason = _runner(made, kind, options)
         compared = compare(network, run, inputs, precision, noted.head) if run else Comparison(None, None)
         place = folder / made.name
@@ -193,7 +184,7 @@ def export(
         model=name,
         format=kind,
         precision=precision,
-        dynamic=dynamic,
+        dynamic=bool(options.get("dynamic")),
         images=f"{len(found)} images of {source or data}" if source or data else f"{len(found)} generated images",
         sizes=tuple(tuple(x.shape) for x in inputs),
         deviation=compared.deviation,
@@ -207,25 +198,21 @@ def export(
     return record
 
 
-@contextmanager
-def _opened(model: str | Path | Model, output: str | Path | None) -> Iterator[tuple[Model, str]]:
-    """Open a model whose export goes to the output, beside the checkpoint, or here, for as long as it is exported.
+def _opened(model: str | Path | Model, output: str | Path | None) -> tuple[Model, str, Path]:
+    """Open a model.
 
-    Yields:
-        The model, and its name.
+    Returns:
+        The model, its name, and the checkpoint beside which its export goes.
     """
     opened: Model = model if isinstance(model, Model) else YOLO(model)  # an opened RT-DETR or YOLO-World is no YOLO
     network: Any = opened.model
     name = str(model) if opened is not model else str(getattr(model, "ckpt_path", None) or title(model, network))
-    kept = getattr(network, "pt_path", None)
     if output is not None:
-        network.pt_path = str(_beside(Path(output), name))
-    elif opened is not model and Recipe.parse(name).grafts and kept:
-        network.pt_path = str(Path.cwd() / Path(kept).name)  # and not in the cache of seed checkpoints
-    try:
-        yield opened, name
-    finally:
-        network.pt_path = kept
+        return opened, name, _beside(Path(output), name)
+    target = target_of(network)
+    if opened is not model and Recipe.parse(name).grafts and getattr(network, "pt_path", None):
+        target = Path.cwd() / target.name  # and not in the cache of seed checkpoints
+    return opened, name, target
 
 
 def _require_opset(network: Any, options: Mapping[str, Any]) -> None:
@@ -317,6 +304,15 @@ def _precise(options: Mapping[str, Any]) -> tuple[dict[str, Any], Precision]:
     if "quantize" not in DEFAULT_CFG_DICT and said.pop("quantize", None):
         said |= {"half": precision == "fp16", "int8": precision == "int8"}
     return said, precision
+
+
+def _inputs(network: Any, images: Sequence[Array], noted: _Noted, options: Mapping[str, Any]) -> list[Tensor]:
+    """Return batches of images to compare on: of the exported size, and where the file takes any, of others too."""
+    sides = [noted.sides]
+    if options.get("dynamic"):
+        sides = export_images.other_sizes(noted.sides, largest_stride(network), lambda size: noted.fits(size, network))
+    batch = int(options.get("batch") or 1)
+    return [x for size in sides for x in export_images.batches(images, size, batch, network)]
 
 
 def _write(model: Model, kind: str, precision: Precision, options: Mapping[str, Any]) -> Path:

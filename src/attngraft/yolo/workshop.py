@@ -39,11 +39,12 @@ def target_of(network: Any) -> Path:
 
 
 @contextmanager
-def workshop(network: Any, kind: str, need: float = 0.0) -> Iterator[Path]:
+def workshop(network: Any, target: Path, kind: str, need: float = 0.0) -> Iterator[Path]:
     """Let Ultralytics write into a private folder inside; what is not taken from there by then is removed.
 
     Args:
         network: The model of Ultralytics.
+        target: The checkpoint beside which the export goes.
         kind: The format.
         need: Bytes that the export takes at least.
 
@@ -51,8 +52,7 @@ def workshop(network: Any, kind: str, need: float = 0.0) -> Iterator[Path]:
         OutputError: If another process exports the same model to the same format, or the folder cannot be written;
             names a full disk.
     """
-    target, log = target_of(network), logging.getLogger("ultralytics")
-    kept = getattr(network, "pt_path", None)
+    log, kept = logging.getLogger("ultralytics"), getattr(network, "pt_path", None)
     _require_room(target, need)
     with (
         _alone(target, kind),
