@@ -53,48 +53,53 @@ def run_look(words: Sequence[str], output: Path | None = None, *, live: bool = F
     named = [word for word in words if not pairs.is_pair(word)]
     options = pairs.parse([word for word in words if pairs.is_pair(word)])
     chosen = pairs.take(options, "look", "output", given=output)
-    confidence = pairs.take(options, "look", "confidence", "conf")
+    options["confidence"] = pairs.take(options, "look", "confidence", "conf")
     pairs.require_known("look", options, KEYS)
     model, images = _subject(named, options)
     port = options.pop("port", 0)
     if not isinstance(port, int) or (port and not live):
         raise click.UsageError(f"port is a number and goes with --serve, got port={port}")
     if any(is_video(image) for image in images):
-        _follow(model, images, options | ({} if confidence is None else {"confidence": confidence}), chosen, live)
+        _follow(model, images, options, chosen, live)
         return
     if "frame" in options:
         raise click.UsageError("frame is for a video; an image is chosen with image=")
-    language = checked_language(options.pop("language", None))
-    file = require_suffix(chosen or DEFAULT)
-    if language and file.suffix == ".png":
-        font(13, language)  # before the work
-    if chosen or not live:
-        _require_writable(file)
-    shown = {key: options.pop(key) - 1 for key in ("image", "detection") if _is_number(options, key)}
-    asked = _asked(options) | ({} if confidence is None else {"confidence": confidence})
-    progress = StatusLine(new_console(stderr=True))
-    with progress:
-        question = Question.of(model, images, progress=progress, **asked)
-        _require_image(question, shown)
-        found = question.look(progress)
-        _require_detection(found, shown)
-        found.language = language
-        line = ["attngraft", "look", *words, *([] if output is None else ["-o", str(output)])]
-        found.command = whole(shlex.join(line))
-        written = None
-        if chosen or not live:
-            progress.started(f"writing {file.name}")
-            written = found.save(file, **shown)
-    for verdict in found.verdicts():
-        click.echo(f"attngraft: {said(verdict, language or spoken())}")
-    if written:
-        click.echo(f"attngraft: {written} written")
+    file = require_suffix(chosen or DEFAULT) if chosen or not live else None
+    line = ["attngraft", "look", *words, *([] if output is None else ["-o", str(output)])]
+    question, found = _look(model, images, options, file, whole(shlex.join(line)))
     if live:
         from attngraft.look.serving import serve, server
 
         serving, address = server(question, found, port)
         click.echo(f"attngraft: {address} (end with Ctrl-C)")
         serve(serving, click.echo)
+
+
+def _look(
+    model: str, images: list[str], options: dict[str, Any], file: Path | None, command: str
+) -> tuple[Question, Look]:
+    """Look at images, write the file where one is wanted, and print the verdicts."""
+    language = checked_language(options.pop("language", None))
+    if file is not None:  # before the work
+        if language and file.suffix == ".png":
+            font(13, language)
+        _require_writable(file)
+    shown = {key: options.pop(key) - 1 for key in ("image", "detection") if _is_number(options, key)}
+    written = None
+    with StatusLine(new_console(stderr=True)) as progress:
+        question = Question.of(model, images, progress=progress, **_asked(options))
+        _require_image(question, shown)
+        found = question.look(progress)
+        _require_detection(found, shown)
+        found.language, found.command = language, command
+        if file is not None:
+            progress.started(f"writing {file.name}")
+            written = found.save(file, **shown)
+    for verdict in found.verdicts():
+        click.echo(f"attngraft: {said(verdict, language or spoken())}")
+    if written:
+        click.echo(f"attngraft: {written} written")
+    return question, found
 
 
 def _follow(model: str, images: list[str], options: dict[str, Any], output: Any, live: bool) -> None:
