@@ -241,7 +241,7 @@ class TestAnyMapSize:
 class TestOtherRuntimes:
     @pytest.mark.parametrize(("position", "opset"), [*((position, 18) for position in POSITIONS), ("relative", 11)])
     def test_onnx_takes_maps_below_and_above_the_tables(self, position: str, opset: int) -> None:
-        """Opset 11, the oldest that Ultralytics exports, has no fused attention and clips no whole numbers."""
+        """Opset 11, the oldest that Ultralytics exports, has no fused attention and clips no integers."""
         ort = pytest.importorskip("onnxruntime", reason="needs the [export] extra")
         module = shaken(MHSA(8, position=position, size=(6, 7))).float().eval()
         session = ort.InferenceSession(exported(module, opset), providers=["CPUExecutionProvider"])

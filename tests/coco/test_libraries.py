@@ -170,7 +170,7 @@ def test_ids_that_are_no_numbers_are_refused_by_both(
 ) -> None:
     made, field = problem(10), "image_id" if part == "annotations" else "id"
     made.truth[part][1][field] = "000012"
-    said = rf"{part}\[1\] of the ground truth needs a whole number from 0 on as its {field}, got '000012'; give images"
+    said = rf"{part}\[1\] of the ground truth needs a non-negative integer as its {field}, got '000012'; give images"
     with pytest.raises(DataError, match=said):
         match(made.truth, made.predictions)
     without_hotcoco()

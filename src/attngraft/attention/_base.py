@@ -90,7 +90,7 @@ class Attention(nn.Module):
         return dict(zip(names, values, strict=False))
 
     def reset_parameters(self) -> None:
-        """Start anew: take the parameters and buffers of another instance with the same options.
+        """Re-initialize: take the parameters and buffers of another instance with the same options.
 
         What no longer has the form in which it is built, such as a pruned layer, stays.
         """

@@ -116,7 +116,7 @@ def kernel(name: str) -> Iterator[None]:
         name: ``"tiled"``, ``"blocked"``, ``"augmented"``, ``"sliced"``, ``"factored"`` or ``"flex"``. Blocked runs
             on the CPU only, and where that has AMX it multiplies bfloat16 as bfloat16. FlexAttention has gradients on
             accelerators only, and no float64 there; on the CPU its unfused reference runs, which makes N x N logits. It
-            compiles anew for each size, at most `torch._dynamo.config.recompile_limit` times. Both stay outside of a
+            compiles again for each size, at most `torch._dynamo.config.recompile_limit` times. Both stay outside of a
             `torch.compile` around them.
 
     Raises:

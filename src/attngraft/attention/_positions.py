@@ -30,7 +30,7 @@ def resample(table: Tensor, count: int) -> Tensor:
     if not is_tracing() and count <= rows:
         return table.narrow(1, (rows - count) // 2, count)
     gaps, span = _at_least(count - 1, 1), _at_most(count - 1, rows - 1)
-    # Whole numbers until the last step, so that no rounding moves a row of a table that is taken as it is.
+    # Integers until the last step, so that no rounding moves a row of a table that is taken as it is.
     position = torch.arange(count, device=table.device) * span
     below = position // gaps
     weight = (position - below * gaps).to(table.dtype)[:, None] / gaps
@@ -39,7 +39,7 @@ def resample(table: Tensor, count: int) -> Tensor:
     return table[:, below] * (1 - weight) + table[:, above] * weight
 
 
-# Traced sizes are tensors. ONNX clips whole numbers from opset 12 on only, and hosts export opset 11 to some devices.
+# Traced sizes are tensors. ONNX clips integers from opset 12 on only, and hosts export opset 11 to some devices.
 
 
 def _at_least(value: int, low: int) -> int:

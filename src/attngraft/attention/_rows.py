@@ -60,7 +60,7 @@ def query_cells(cells: Cells, batch: int, count: int, device: torch.device) -> T
     index = torch.arange(count) if cells is None else torch.as_tensor(cells)
     if index.dtype.is_floating_point or index.dtype == torch.bool or index.dim() not in (1, 2):
         raise MapError(
-            f"cells are whole numbers y * W + x of shape (Q,) or ({batch}, Q), "
+            f"cells are integers y * W + x of shape (Q,) or ({batch}, Q), "
             f"got {index.dtype} of shape {tuple(index.shape)}"
         )
     if index.dim() == 2 and len(index) != batch:

@@ -67,7 +67,7 @@ class ECA(Attention):
 
 
 def adaptive_kernel_size(channels: int, gamma: int = 2, offset: int = 1) -> int:
-    """Return ECA's kernel size for a width: ``|log2 C + offset| / gamma`` cut to a whole number, then made odd.
+    """Return ECA's kernel size for a width: ``|log2 C + offset| / gamma`` cut to an integer, then made odd.
 
     Example:
         >>> [adaptive_kernel_size(c) for c in (16, 64, 128, 1024, 2048)]

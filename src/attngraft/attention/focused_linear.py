@@ -58,7 +58,7 @@ class FocusedLinearAttention(Attention):
 
     Raises:
         OptionError: If ``heads`` does not divide ``channels``, ``kernel_size`` is even, or ``map_size`` is not two
-            whole numbers.
+            integers.
 
     Example:
         >>> import torch

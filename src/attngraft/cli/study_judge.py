@@ -37,9 +37,9 @@ def judge(words: tuple[str, ...], output: Path | None) -> None:
     attngraft study judge studies/beacons
 
     Runs are a CSV file with the columns arm, seed and a metric; folders of Ultralytics training runs, which are
-    evaluated anew; or, with truth=, prediction files in COCO's results format whose names end in the seed (or their
+    evaluated again; or, with truth=, prediction files in COCO's results format whose names end in the seed (or their
     folders' names, where all files are called alike). A folder with the plan.yaml and records.jsonl of a published
-    study is judged anew, from its records alone.
+    study is judged again, from its records alone.
 
     Further keys: baseline=, metric=, sesoi=, alpha=, unpaired=drop; scale= of a CSV; task= of predictions; data=,
     split=, imgsz=, batch= and device= of folders.

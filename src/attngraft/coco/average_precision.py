@@ -1,6 +1,6 @@
 """AP under image weights.
 
-A resample of the images is a whole-number weight per image, so nothing is matched again: with weights w, COCO's curve
+A resample of the images is an integer weight per image, so nothing is matched again: with weights w, COCO's curve
 at the k-th detection is ``precision = sum_{j<=k} w tp / sum_{j<=k} w counted`` and ``recall = sum_{j<=k} w tp /
 sum w objects``. The numbers equal those of evaluating a data set in which image i is there ``w_i`` times over.
 

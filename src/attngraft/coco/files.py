@@ -20,7 +20,7 @@ def load_json(file: Path) -> Any:
     except OSError as error:
         raise DataError(f"{file} cannot be read ({error.strerror or error}); check the path") from error
     except ValueError as error:
-        raise DataError(f"{file} is not a JSON file ({' '.join(str(error).split())}); write it anew") from error
+        raise DataError(f"{file} is not a JSON file ({' '.join(str(error).split())}); write it again") from error
 
 
 def read_json(file: Path, kind: type[list[Any]] | type[dict[str, Any]]) -> Any:

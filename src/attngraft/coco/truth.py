@@ -20,7 +20,7 @@ NUMBERED = (("images", "id"), ("categories", "id"), ("annotations", "image_id"),
 def uniform(truth: str | Path | Mapping[str, Any], task: Task) -> dict[str, Any]:
     """Return ground truth in the one form that all libraries read alike; what was given is not changed.
 
-    Annotations are numbered anew: no detection names their ids, and one library takes annotations of equal id for one
+    Annotations are renumbered: no detection names their ids, and one library takes annotations of equal id for one
     object. A missing area, whose stand-in differs from library to library, is that of the mask or of the box.
 
     Args:
@@ -45,7 +45,7 @@ def uniform(truth: str | Path | Mapping[str, Any], task: Task) -> dict[str, Any]
         for place, one in enumerate(content.get(part, ())):
             if not _is_number(one.get(field)):
                 raise DataError(
-                    f"{part}[{place}] of the ground truth needs a whole number from 0 on as its {field}, got "
+                    f"{part}[{place}] of the ground truth needs a non-negative integer as its {field}, got "
                     f"{one.get(field)!r}; give images and classes numbers, in the ground truth and in the detections"
                 )
     images = {image["id"]: image for image in content.get("images", ())}

@@ -4,7 +4,7 @@ A beacon of one of six colours stands in one of four corners, and one to three g
 it, on a background of one texture. Who is trained to tell one of these factors sees the others too, and may keep or
 drop them: what is left of each in its features can be measured, as every image says what it shows.
 
-All arithmetic on pixels is in whole numbers, so that an image is the same on every machine.
+All arithmetic on pixels is in integers, so that an image is the same on every machine.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def factor_scene(rng: Generator, side: int = BEACON_SIDE) -> FactorScene:
 def _places(
     rng: Generator, side: int, count: int, cue: Area, least: int, most: int, gap: int
 ) -> list[tuple[int, int, int]]:
-    """Place so many objects, anew until all find room, so that their number is what was drawn."""
+    """Place so many objects, again until all find room, so that their number is what was drawn."""
     while True:
         radii = [painting.uniform(rng, least, most) for _ in range(count)]
         found = painting.places(rng, side, radii, cue, gap)

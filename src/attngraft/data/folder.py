@@ -94,7 +94,7 @@ def beacons(
     Args:
         folder: Where to write; made if it is not there, and must be empty otherwise.
         rule: What names an object's class. ``"global"``: the colour of the beacon. ``"local"``: the colour of the
-            object's own dot. ``"legend"``: the colour of the object's glyph in a strip of four, drawn anew for each
+            object's own dot. ``"legend"``: the colour of the object's glyph in a strip of four, redrawn for each
             image. ``"legend_local"``: the object's own dot again, on the images of the legend.
         train: Number of training images.
         val: Number of validation images.
@@ -208,7 +208,7 @@ def probe_data(
 
 
 def _factor_rows(counts: dict[str, int], seed: int) -> Iterator[dict[str, str]]:
-    """Say what each image shows, without drawing it anew."""
+    """Say what each image shows, without redrawing it."""
     for stream, (split, count) in enumerate(counts.items()):
         for index in range(count):
             drawn = draw_factors(generator(seed, stream, index))

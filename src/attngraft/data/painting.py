@@ -1,6 +1,6 @@
-"""Paint generated images: backgrounds, shapes, colours and free places, in whole numbers.
+"""Paint generated images: backgrounds, shapes, colours and free places, in integers.
 
-All arithmetic on pixels is in whole numbers, so that an image is the same on every machine.
+All arithmetic on pixels is in integers, so that an image is the same on every machine.
 """
 
 from __future__ import annotations
@@ -131,5 +131,5 @@ def one_of(rng: Generator, *names: str) -> str:
 
 
 def uniform(rng: Generator, low: int, high: int) -> int:
-    """Draw a whole number, both ends included."""
+    """Draw an integer, both ends included."""
     return int(rng.integers(low, high + 1))

@@ -6,7 +6,7 @@ has a small red or green dot of its own. So every object has two colours: a `nea
 beacon's or that of its glyph in the strip. They are drawn independently, and the far cue is at least `GAP` pixels away
 from every object, which is farther than the convolutions of the micro base model reach (43 pixels).
 
-All arithmetic on pixels is in whole numbers, so that an image is the same on every machine.
+All arithmetic on pixels is in integers, so that an image is the same on every machine.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def legend_scene(rng: Generator, side: int = LEGEND_SIDE) -> Scene:
     """Draw objects with a glyph and a dot, and a strip that gives a colour to each glyph.
 
     Two of the four tiles are red and two green, so that the colour of the whole strip tells nothing; which glyph is on
-    which tile is drawn anew for each image, so that its place in the strip tells nothing either.
+    which tile is redrawn for each image, so that its place in the strip tells nothing either.
 
     Args:
         rng: Where the randomness comes from.

@@ -69,7 +69,7 @@ def pack(maps: Array, groups: NDArray[Any] | None = None) -> dict[str, Any]:
 
     Args:
         maps: ``(K, ...)``; of both signs if one is below zero.
-        groups: Which maps share a scale, ``(K,)`` of whole numbers from 0; None gives each its own.
+        groups: Which maps share a scale, ``(K,)``, integers from 0; None gives each its own.
 
     Returns:
         ``png`` as a data URL, ``count``, ``size``, ``scale`` of each map, and ``signed``.

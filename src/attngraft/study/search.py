@@ -2,7 +2,7 @@
 
 Every rung is a study of its own with one seed: all candidates are trained for a few epochs, the better part goes on to
 the next rung with more. The best of many looks better than it is, so nothing of a rung is reported as a gain: the
-winners are compared anew, on fresh seeds, and on a split that chose nothing where the data have one. Where they have
+winners are compared again, on fresh seeds, and on a split that chose nothing where the data have one. Where they have
 none, one half of the images chooses and the other confirms; which is which is decided by the file names.
 
 Source: Jamieson and Talwalkar, Non-stochastic Best Arm Identification and Hyperparameter Optimization, AISTATS 2016.

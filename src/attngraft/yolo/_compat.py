@@ -207,9 +207,9 @@ def _load(wrapped: Callable[..., Any], model: Any, args: Any, kwargs: Any) -> An
     given = {name: value.shape for name, value in source.state_dict().items()}
     before, after = len(getattr(source, "model", ())), len(model.model)
     others = grafting.of_another(model, source)
-    anew = set() if hasattr(model, "args") else grafting.untrained(source)
-    anew.update(*others.values())
-    drawn = {name: value.clone() for name, value in model.state_dict().items() if name in anew}
+    redrawn = set() if hasattr(model, "args") else grafting.untrained(source)
+    redrawn.update(*others.values())
+    drawn = {name: value.clone() for name, value in model.state_dict().items() if name in redrawn}
     result = wrapped(*args, **kwargs)
     model.load_state_dict(drawn, strict=False)
     if others:
@@ -253,7 +253,7 @@ def _failed_row(error: BaseException, wrapped: Callable[..., Any]) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """Say what went wrong; of an ``assert`` without words its condition, and the whole numbers in it."""
+    """Say what went wrong; of an ``assert`` without words its condition, and the integers in it."""
     if not isinstance(error, AssertionError) or str(error) or error.__traceback__ is None:
         return first_line(error)
     *_, last = traceback.extract_tb(error.__traceback__)

@@ -148,7 +148,7 @@ def narrowed(model: nn.Module, names: Iterable[str], freeze: Any) -> list[str]:
 def _meant(freeze: Any) -> int | list[Any]:
     """Return what an option stands for: the number of first layers, or the list of layers, paths and mechanisms.
 
-    Ultralytics reads a whole number and a list, and freezes nothing for all else without a word: neither for the tuple
+    Ultralytics reads an integer and a list, and freezes nothing for all else without a word: neither for the tuple
     that ``freeze=0,1,2`` is on the command line, nor for text.
 
     Raises:

@@ -87,7 +87,7 @@ class YOLO(StockYOLO):
             self.overrides["pretrained"] = False  # train() then builds from the YAML under the seed of the run
 
     def reset_weights(self) -> YOLO:
-        """Start all weights anew, a graft's as the mechanism draws them: Ultralytics then resets the layers in it."""
+        """Re-initialize all weights, a graft's as its mechanism draws them: Ultralytics resets the layers in it."""
         super().reset_weights()
         for part in self.model.modules():
             if isinstance(part, Attention):

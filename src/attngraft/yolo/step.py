@@ -117,7 +117,7 @@ def network(recipe: str | Path, channels: int | None = None) -> nn.Module:
 
     Args:
         recipe: A recipe or a checkpoint.
-        channels: Of the images that it is to take; None takes what it has. Where it has others, it is built anew as
+        channels: Of the images that it is to take; None takes what it has. Where it has others, it is rebuilt as
             a training run does, and its weights are random.
     """
     model = _taking(YOLO(recipe).model, channels)

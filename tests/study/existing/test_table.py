@@ -39,10 +39,10 @@ def test_fractions_become_points_and_points_stay(tmp_path: Path) -> None:
         (("a\t0\t39.1",), "arm\tseed\tAP", "has tabs between its columns"),
         (("a,0,1e300",), "arm,seed,AP", "line 2 needs a number up to 1e.06 for AP, got '1e300'"),
         (("a,0,",), "arm,seed,AP", "line 2 needs a number up to 1e.06 for AP, got ''"),
-        (("a,,40",), "arm,seed,AP", "line 2 needs a whole number as the seed of a, got ''"),
+        (("a,,40",), "arm,seed,AP", "line 2 needs an integer as the seed of a, got ''"),
         ((",1,40",), "arm,seed,AP", "line 2 names no arm"),
         (("a,0,39_1",), "arm,seed,AP", "line 2 needs a number up to 1e.06 for AP, got '39_1'"),
-        (("a,1_0,40",), "arm,seed,AP", "line 2 needs a whole number as the seed of a, got '1_0'"),
+        (("a,1_0,40",), "arm,seed,AP", "line 2 needs an integer as the seed of a, got '1_0'"),
         (("a,1",), "arm,seed,AP", "another number of columns"),
         (
             ("a,0,0.4", "b,0,0.3"),

@@ -86,7 +86,7 @@ def test_a_damaged_run_is_set_aside_and_carried_out_anew(made_study: Make, part:
         return
     assert len(said) == 1
     assert bad.name in said[0]
-    assert "carried out anew" in said[0]
+    assert "carried out again" in said[0]
     assert len(study.runs()) == 3
     assert all((study.store.folder / DAMAGED / f"eca@P3-s1{end}").exists() for end in (".json",))
     again: list[str] = []

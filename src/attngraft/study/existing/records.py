@@ -1,4 +1,4 @@
-"""A finished study's ``records.jsonl``, judged anew: all that its runs scored, without its match tables.
+"""A finished study's ``records.jsonl``, judged again: all that its runs scored, without its match tables.
 
 A study that is published keeps its plan and ``records.jsonl``; the match tables, which weigh more, stay at home. What
 images there are then plays no part, and the report says so.
@@ -29,7 +29,7 @@ CONV = "conv for "
 
 
 def judge_records(folder: Path) -> Results:
-    """Judge the records of a published study anew.
+    """Judge the records of a published study again.
 
     Args:
         folder: A folder with ``plan.yaml``, as it was given or as it was fixed, and ``records.jsonl``; where they are

@@ -113,7 +113,7 @@ def read_run_folders(
     progress: Progress = SILENT,
     **options: Any,
 ) -> Found:
-    """Evaluate the last weights of Ultralytics training runs anew; the seed is that of their ``args.yaml``.
+    """Evaluate the last weights of Ultralytics training runs again; the seed is that of their ``args.yaml``.
 
     Args:
         patterns: For each arm, its run folders, with ``*`` for what differs.
@@ -181,7 +181,7 @@ def by_seed(arm: str, runs: Iterable[tuple[int, Path]]) -> dict[int, Path]:
         if seed in found:
             raise DataError(
                 f"arm {arm} has two runs of seed {seed}, {found[seed]} and {path}; runs are paired by seed, so leave "
-                "one out, or train it anew with another seed"
+                "one out, or train it again with another seed"
             )
         found[seed] = path
     return found

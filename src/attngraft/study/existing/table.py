@@ -119,7 +119,7 @@ def _seed(where: str, arm: str, text: str | None) -> int:
     try:
         return int(_plain(text))
     except ValueError:
-        raise DataError(f"{where} needs a whole number as the seed of {arm}, got {text!r}") from None
+        raise DataError(f"{where} needs an integer as the seed of {arm}, got {text!r}") from None
 
 
 def _plain(text: str | None) -> str:

@@ -122,7 +122,7 @@ class Ray:
     """The same runs as tasks of a Ray cluster; where its machines share the study's folder they work in it.
 
     A machine that does not see the folder works in a folder of its own and sends the finished files back; a run that is
-    killed there starts anew.
+    killed there starts from scratch.
 
     Args:
         store: The study's folder.

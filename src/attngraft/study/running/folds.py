@@ -1,4 +1,4 @@
-"""A validation fold for each seed: the images of both splits, dealt anew, so that the verdict covers the split too.
+"""A validation fold for each seed: the images of both splits, dealt again, so that the verdict covers the split too.
 
 Images are dealt by a checksum of their names, so that they lie in the same fold on every machine, and images of one
 group (patient, video, scene) lie in one fold. A fold is a folder of links, with a ``data.yaml`` that Ultralytics reads;

@@ -217,7 +217,7 @@ class Store:
         return self.has(run) or (self.failures / f"{run.name}.json").is_file()
 
     def set_aside_damaged(self, say: Callable[[str], object] = print) -> None:
-        """Move files that cannot be read to ``damaged/``, so that their runs are carried out anew.
+        """Move files that cannot be read to ``damaged/``, so that their runs are carried out again.
 
         Args:
             say: Takes a sentence for each of them.
@@ -227,11 +227,11 @@ class Store:
             if bad := next((part for part in parts if not _readable(part)), None):
                 for part in parts:
                     self._set_aside(part)
-                say(f"{bad} is damaged; it was moved to {self.folder / DAMAGED}, and its run is carried out anew")
+                say(f"{bad} is damaged; it was moved to {self.folder / DAMAGED}, and its run is carried out again")
         for file in [*self.folder.glob("truth*.json"), self.folder / "costs.json", self.folder / "results.json"]:
             if file.is_file() and not _readable(file):
                 self._set_aside(file)
-                say(f"{file} is damaged; it was moved to {self.folder / DAMAGED}, and is made anew")
+                say(f"{file} is damaged; it was moved to {self.folder / DAMAGED}, and is made again")
 
     def _parts(self, record: Path) -> list[Path]:
         """List the files of a finished run, its record first; one with numbers alone has nothing else."""
