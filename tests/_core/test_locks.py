@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,21 @@ def test_a_held_file_is_waited_for_and_then_said(tmp_path: Path) -> None:
             held(tmp_path / "run.lock", BUSY, wait=0.05),
         ):
             pass
+
+
+def test_a_lock_that_nobody_is_refused_is_waited_for(tmp_path: Path) -> None:
+    entered = threading.Event()
+
+    def second() -> None:
+        with held(tmp_path / "index.lock"):
+            entered.set()
+
+    waiting = threading.Thread(target=second)
+    with held(tmp_path / "index.lock"):
+        waiting.start()
+        assert not entered.wait(0.2)
+    waiting.join()
+    assert entered.is_set()
 
 
 def test_what_the_user_put_there_stays(tmp_path: Path) -> None:
@@ -70,7 +86,7 @@ def test_a_refusal_takes_no_lock_from_the_next(tmp_path: Path, monkeypatch: pyte
 def test_a_folder_that_cannot_be_written_is_named_as_the_user_wrote_it(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (
-        pytest.raises(OutputError, match=r"^cannot write ~/file/in: .*; choose another folder$"),
+        pytest.raises(OutputError, match=r"^cannot write ~/file/in \(.*\); choose another folder$"),
         alone(tmp_path / "file" / "in", BUSY, used=never, named=Path("~/file/in")),
     ):
         pass

@@ -155,7 +155,7 @@ def test_bad_input_is_said_before_anything_is_written(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
     for taken in (file, file / "in"):
-        with pytest.raises(OutputError, match=r"cannot write .*file(/in)?: .*; choose another folder"):
+        with pytest.raises(OutputError, match=r"cannot write .*file(/in)? \(.*\); choose another folder"):
             probe("se", probes="reach", folder=taken)
         with pytest.raises(PlanError, match="holds no probes"):
             opened(taken)

@@ -15,27 +15,20 @@ LOCK = ".lock"
 
 
 @contextmanager
-def held(file: Path, busy: AttngraftError, *, wait: float = 0, advice: str = CHOOSE) -> Iterator[None]:
+def held(file: Path, busy: AttngraftError | None = None, *, wait: float = 0, advice: str = CHOOSE) -> Iterator[None]:
     """Hold a lock file, which stays.
 
     Args:
         file: The lock file; its folder is made.
-        busy: Raised where another process holds it.
-        wait: Seconds to wait for that.
+        busy: Raised where another process holds it; None waits for as long as it does.
+        wait: Seconds to wait before that is raised.
         advice: What to do where the folder cannot be written.
 
     Raises:
         AttngraftError: `busy`.
         OutputError: If the folder cannot be written.
     """
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(file, timeout=wait)
-        lock.acquire()
-    except Timeout as error:
-        raise busy from error
-    except OSError as error:
-        raise OutputError(f"cannot write {file.parent} ({error.strerror or error}); {advice}") from error
+    lock = _acquired(file, busy, wait, file.parent, advice)
     try:
         yield
     finally:
@@ -58,15 +51,7 @@ def alone(folder: Path, busy: AttngraftError, *, used: Callable[[], bool], named
         OutputError: If the folder cannot be written.
     """
     made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / LOCK, timeout=0)
-        lock.acquire()
-    except Timeout as error:
-        raise busy from error
-    except OSError as error:
-        reason = error.strerror or error
-        raise OutputError(f"cannot write {named or folder}: {reason}; {CHOOSE}") from error
+    lock = _acquired(folder / LOCK, busy, 0, named or folder, CHOOSE)
     try:
         yield
     finally:
@@ -80,3 +65,17 @@ def alone(folder: Path, busy: AttngraftError, *, used: Callable[[], bool], named
             for parent in made:
                 with suppress(OSError):
                     parent.rmdir()
+
+
+def _acquired(file: Path, busy: AttngraftError | None, wait: float, named: Path, advice: str) -> FileLock:
+    """Take a lock file in a folder, which is made, and which messages name."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(file, timeout=-1 if busy is None else wait)
+        lock.acquire()
+    except Timeout as error:
+        assert busy is not None  # without it the wait has no end
+        raise busy from error
+    except OSError as error:
+        raise OutputError(f"cannot write {named} ({error.strerror or error}); {advice}") from error
+    return lock

@@ -173,7 +173,7 @@ def test_an_index_that_cannot_be_locked_is_not_changed(tmp_path: Path) -> None:
     store.add(keys(0, 2))
     (tmp_path / ".lock").unlink()
     (tmp_path / ".lock").mkdir()  # as in a folder that is only read, which binds no superuser
-    with pytest.raises(OutputError, match=r"cannot change .* \(.+\); an index is changed where it can be written"):
+    with pytest.raises(OutputError, match=r"cannot write .* \(.+\); an index is changed where it can be written"):
         store.delete(["d0"])
     assert ArrayStore.open(tmp_path).ids == ["d0", "d1"]
 

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 
 from attngraft._core.checks import not_negative, one_of, positive
 from attngraft._core.errors import DataError, OutputError
 from attngraft._core.files import write_text
 from attngraft._core.json_text import parse_json
+from attngraft._core.locks import LOCK, held
 from attngraft.retrieve.stores.segments import DTYPES, Segment, merged, read_segment
 
 SCHEMA = "attngraft.retrieve.arrays/1"
@@ -182,8 +182,7 @@ class Folder:
                     segment.file.unlink()
 
 
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> AbstractContextManager[None]:
     """Hold the lock of an index, so that nobody else changes it.
 
     Args:
@@ -192,16 +191,7 @@ def locked(path: Path) -> Iterator[None]:
     Raises:
         OutputError: If the folder cannot be written.
     """
-    lock = FileLock(path / ".lock")
-    try:
-        lock.acquire()
-    except OSError as error:
-        raise OutputError(f"cannot change {path} ({error.strerror or error}); an index is changed where it can be "
-                          "written, and searched anywhere") from error  # fmt: skip
-    try:
-        yield
-    finally:
-        lock.release()
+    return held(path / LOCK, advice="an index is changed where it can be written, and searched anywhere")
 
 
 def _require_fit(segment: Segment, layout: Layout) -> None:

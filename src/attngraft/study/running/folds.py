@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
-from filelock import FileLock
 
 from attngraft._core.errors import DataError
 from attngraft._core.files import link_or_copy, write_text
+from attngraft._core.locks import held
 from attngraft.coco.files import read_json
 from attngraft.coco.metrics import needed_classes
 from attngraft.study.plan import Plan
@@ -135,7 +135,7 @@ def fold_data(plan: Plan, folder: Path, seed: int) -> str:
     home = folder / "folds" / str(fold)
     file = home / "data.yaml"
     home.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{home}.lock"):  # runs that go on at once share folds
+    with held(Path(f"{home}.lock")):  # runs that go on at once share folds
         if not file.is_file():
             _lay_out(plan, home, fold)
     return str(file)
