@@ -150,10 +150,10 @@ def load_predictions(
             )
         if not _is_finite(detection.get("score")):
             raise DataError(f"detection {index} needs a finite score, got {detection.get('score')!r}")
-    kept = [dict(detection) for detection in found if detection["score"] >= confidence]
-    if task == "segm" and all("segmentation" in detection for detection in kept):
-        kept = [{key: value for key, value in detection.items() if key != "bbox"} for detection in kept]
-    return library().detections(objects, kept)
+    kept = [detection for detection in found if detection["score"] >= confidence]
+    left_out = {"bbox"} if task == "segm" and all("segmentation" in detection for detection in kept) else set()
+    copied = [{key: value for key, value in detection.items() if key not in left_out} for detection in kept]
+    return library().detections(objects, copied)
 
 
 def _is_box(value: Any) -> bool:
