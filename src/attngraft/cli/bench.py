@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import click
 from rich.box import SIMPLE_HEAD
@@ -48,10 +48,10 @@ def run_bench(words: Sequence[str], output: Path | None = None) -> None:
     if not models:
         raise click.UsageError("say what to measure, as in: attngraft bench model=yolo11n model=yolo11n+mhsa@P5")
     if "backends" in options:
-        options["backends"] = _words(options["backends"])
+        options["backends"] = pairs.several(options["backends"])
     console = new_console(least=WIDTH)
     with StatusLine(console) as progress:
-        found = bench(_listed(models), **options, progress=progress)
+        found = bench(_models(models), **options, progress=progress)
     _print(console, found)
     if not found.measurements:
         raise click.ClickException("nothing was measured: none of the backends asked for is available here; add eager")
@@ -63,11 +63,7 @@ def run_bench(words: Sequence[str], output: Path | None = None) -> None:
         console.print(f"no figure: {error}", soft_wrap=True)
 
 
-def _words(given: Any) -> list[str]:
-    return [str(word).strip() for word in (given if isinstance(given, (list, tuple)) else str(given).split(","))]
-
-
-def _listed(models: Sequence[str]) -> list[str]:
+def _models(models: Sequence[str]) -> list[str]:
     """Read models, or files that list one a line."""
     found: list[str] = []
     for model in models:

@@ -50,8 +50,7 @@ def run_doctor(words: Sequence[str], *, as_json: bool) -> int:
 
 
 def _examine(words: Sequence[str], progress: StatusLine) -> Diagnosis:
-    named = [word for word in words if not pairs.is_pair(word)]
-    given = pairs.parse([word for word in words if pairs.is_pair(word)])
+    named, given = pairs.read(words)
     targets = [*named, *([given.pop("model")] if "model" in given else [])]
     if len(targets) != 1:
         raise click.UsageError("say what to examine, as in: attngraft doctor model=yolo11n+ema@P4")

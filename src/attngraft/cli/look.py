@@ -50,8 +50,7 @@ def run_look(words: Sequence[str], output: Path | None = None, *, live: bool = F
         UsageError: If the words make no sense.
         OutputError: If the file could not be written.
     """
-    named = [word for word in words if not pairs.is_pair(word)]
-    options = pairs.parse([word for word in words if pairs.is_pair(word)])
+    named, options = pairs.read(words)
     chosen = pairs.take(options, "look", "output", given=output)
     options["confidence"] = pairs.take(options, "look", "confidence", "conf")
     pairs.require_known("look", options, KEYS)
@@ -87,7 +86,7 @@ def _look(
     shown = {key: options.pop(key) - 1 for key in ("image", "detection") if _is_number(options, key)}
     written = None
     with StatusLine(new_console(stderr=True)) as progress:
-        question = Question.of(model, images, progress=progress, **_asked(options))
+        question = Question.of(model, images, progress=progress, **_question_options(options))
         _require_image(question, shown)
         found = question.look(progress)
         _require_detection(found, shown)
@@ -114,7 +113,7 @@ def _follow(model: str, images: list[str], options: dict[str, Any], output: Any,
     file = Path(output or "look.mp4")
     _require_writable(file)
     with StatusLine(new_console(stderr=True)) as progress:
-        made = film(model, images[0], file, progress=progress, **chosen, **_asked(options))
+        made = film(model, images[0], file, progress=progress, **chosen, **_question_options(options))
     click.echo(f"attngraft: {made}")
 
 
@@ -155,10 +154,10 @@ def _is_number(options: dict[str, Any], key: str) -> bool:
     return given is not None
 
 
-def _asked(options: dict[str, Any]) -> dict[str, Any]:
+def _question_options(options: dict[str, Any]) -> dict[str, Any]:
     asked = {key: value for key, value in options.items() if value is not None}
     if isinstance(asked.get("layers"), str):
-        asked["layers"] = [name.strip() for name in asked["layers"].split(",")]
+        asked["layers"] = pairs.several(asked["layers"])
     if not isinstance(asked.get("scores", False), bool):
         raise click.UsageError(f"look takes scores=True or scores=False, got scores={asked['scores']}")
     return asked

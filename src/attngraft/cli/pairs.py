@@ -110,6 +110,35 @@ def parse(words: Sequence[str], *, last_wins: bool = False) -> dict[str, Any]:
     return options
 
 
+def read(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    """Read words some of which stand alone.
+
+    Args:
+        words: The words, such as a file, a model, and ``key=value``.
+
+    Returns:
+        The words that stand alone, and the options.
+
+    Raises:
+        UsageError: If a key is given twice.
+
+    Example:
+        >>> read(["best.pt", "imgsz=640", "yolo11n+ema@P4(factor=8)"])
+        (['best.pt', 'yolo11n+ema@P4(factor=8)'], {'imgsz': 640})
+    """
+    return [word for word in words if not is_pair(word)], parse([word for word in words if is_pair(word)])
+
+
+def several(given: Any) -> list[str]:
+    """Return the names of a key that takes several, between which commas stand.
+
+    Example:
+        >>> several("a, b"), several(("a", "b")), several("a")
+        (['a', 'b'], ['a', 'b'], ['a'])
+    """
+    return [str(one).strip() for one in (given if isinstance(given, (list, tuple)) else str(given).split(","))]
+
+
 def _joined(words: Sequence[str]) -> list[str]:
     """Put ``key = value`` together where the shell made three words of it."""
     found: list[str] = []

@@ -39,9 +39,7 @@ def run_probe(words: Sequence[str], output: Path | None, *, everyone: bool) -> i
     Raises:
         UsageError: If the words make no sense.
     """
-    keyed = [word for word in words if pairs.is_pair(word)]
-    named = [word for word in words if word not in keyed]
-    options = pairs.parse(keyed)
+    named, options = pairs.read(words)
     folder = Path(pairs.take(options, "probe", "output", "out", given=output) or HOME)
     pairs.require_known("probe", options, (*KEYS, "output"))
     if everyone:

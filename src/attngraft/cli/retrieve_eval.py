@@ -36,8 +36,7 @@ def run_eval(words: Sequence[str], output: Path | None = None) -> Path:
     Raises:
         UsageError: If the words make no sense.
     """
-    named = [word for word in words if not pairs.is_pair(word)]
-    options = pairs.parse([word for word in words if pairs.is_pair(word)])
+    named, options = pairs.read(words)
     target = Path(pairs.take(options, "retrieve eval", "output", "out", given=output) or "report.html")
     pairs.require_known("retrieve eval", options, tuple(EVAL_KEYS))
     if len(named) != 1 or "beir" not in options:
@@ -48,7 +47,7 @@ def run_eval(words: Sequence[str], output: Path | None = None) -> Path:
         raise OptionError(f"-o takes a page (.html), results (.json) or a folder, got {target.name}")
     require_writable(target)
     asked = {key: value for key, value in options.items() if value is not None}
-    asked |= {key: _listed(asked[key]) for key in LISTS if key in asked}
+    asked |= {key: pairs.several(asked[key]) for key in LISTS if key in asked}
     screen = new_console()
     with StatusLine(new_console(stderr=True)) as progress:
         done = _evaluated(named[0], asked, progress)
@@ -78,12 +77,6 @@ def _write(done: Evaluation, target: Path) -> Path:
     home = done.save(target)
     done.report(home / "report.html")
     return home
-
-
-def _listed(given: Any) -> list[str]:
-    """Return the names of a key that takes several; a comma stands between them."""
-    several = given if isinstance(given, (list, tuple)) else str(given).split(",")
-    return [str(one).strip() for one in several]
 
 
 def _table(results: Results) -> Table:

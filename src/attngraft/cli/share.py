@@ -25,7 +25,7 @@ def run_card(words: Sequence[str], output: Path | None) -> None:
     """Write the card of what the words name."""
     from attngraft.card import card as read
 
-    model, options = _asked(words, "card", CARD_KEYS, output)
+    model, options = _one_file(words, "card", CARD_KEYS, output)
     target = options.pop("output")
     written = read(model, **options).markdown()
     file = free_file(Path(target) if target else Path(model).with_name("README.md"))
@@ -37,7 +37,7 @@ def run_diff(words: Sequence[str], output: Path | None) -> None:
     """Write what differs from the base that the words name."""
     from attngraft.yolo.sharing import diff as write
 
-    model, options = _asked(words, "diff", DIFF_KEYS, output, needs="base")
+    model, options = _one_file(words, "diff", DIFF_KEYS, output, needs="base")
     target = Path(options["output"] or Path(model).with_suffix(".safetensors"))
     told = write(model, options["base"], target)
     click.echo(
@@ -50,12 +50,12 @@ def run_apply(words: Sequence[str], output: Path | None) -> None:
     """Put a file onto the base that the words name."""
     from attngraft.yolo.sharing import apply_diff
 
-    file, options = _asked(words, "apply", APPLY_KEYS, output, needs="base")
+    file, options = _one_file(words, "apply", APPLY_KEYS, output, needs="base")
     target = Path(options["output"] or Path(file).with_suffix(".pt"))
     click.echo(f"attngraft: {apply_diff(file, options['base'], target)} written")
 
 
-def _asked(
+def _one_file(
     words: Sequence[str], command: str, keys: dict[str, str], output: Path | None, *, needs: str = ""
 ) -> tuple[str, dict[str, Any]]:
     """Return the one file that the words name, and the options.
@@ -63,8 +63,7 @@ def _asked(
     Raises:
         UsageError: If there is not one file, or an option that is needed is not there.
     """
-    named = [word for word in words if not pairs.is_pair(word)]
-    options = pairs.parse([word for word in words if pairs.is_pair(word)])
+    named, options = pairs.read(words)
     options["output"] = pairs.take(options, command, "output", "out", given=output)
     pairs.require_known(command, options, list(keys))
     if len(named) != 1:

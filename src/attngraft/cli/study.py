@@ -68,7 +68,7 @@ def run(words: tuple[str, ...], output: Path | None, dry_run: bool) -> None:
     is carried out, and anyway=True continues where the baseline's first run has learned nothing. train.KEY=VALUE always
     means Ultralytics' option. Exits with status 1 if a run failed.
     """
-    begun, options = _asked("study run", words, output)
+    begun, options = _study_of("study run", words, output)
     how = _how(options)
     sys.exit(_carry_out(begun(options), how, dry_run=dry_run))
 
@@ -78,7 +78,7 @@ def run(words: tuple[str, ...], output: Path | None, dry_run: bool) -> None:
 @output_option("Folder of the study.", "runs/study/NAME")
 def prepare(words: tuple[str, ...], output: Path | None) -> None:
     """Fix the plan of a study and run nothing, for study work on other machines."""
-    begun, options = _asked("study prepare", words, output)
+    begun, options = _study_of("study prepare", words, output)
     found = begun(options)
     click.echo(f"{found.prepare()} runs, from --run 0 on: attngraft study work {quoted(found.folder)} --run K")
 
@@ -113,7 +113,7 @@ def monitor(folder: str | None, port: int) -> None:
             click.echo("ended")
 
 
-def _asked(
+def _study_of(
     command: str, words: tuple[str, ...], output: Path | None
 ) -> tuple[Callable[[dict[str, Any]], Study], dict[str, Any]]:
     """Return what makes the study that the words ask for, once those options are taken that are not the plan's."""

@@ -71,11 +71,10 @@ def combine(words: tuple[str, ...], output: Path | None) -> None:
     from attngraft.study.judging.combine import combine as combined_over
     from attngraft.study.reporting.forest import sentences, write_combined
 
-    options = pairs.parse([word for word in words if pairs.is_pair(word)])
+    folders, options = pairs.read(words)
     pairs.require_known("study combine", options, ["arm", "output"])
     output = pairs.take(options, "study combine", "output", given=output)
-    folders = [Path(word) for word in words if not pairs.is_pair(word)]
-    combined = combined_over(read_studies(folders), options.get("arm"))
+    combined = combined_over(read_studies([Path(folder) for folder in folders]), options.get("arm"))
     page = write_combined(combined, Path(output) if output else free_path(Path("combined")))
     for sentence in sentences(combined):
         click.echo(sentence)
