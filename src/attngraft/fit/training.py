@@ -153,7 +153,7 @@ class Fit:
                 learner.loader(train, training=True, parts=parts),
                 learner.loader(val, training=False, parts=parts),
             )
-            with _alone(folder), interruptible(trainer, folder):
+            with _only_run(folder), interruptible(trainer, folder):
                 trainer.fit(learner, *loaders, ckpt_path=self._resumed, weights_only=True)
         return _finish(self.progress, learner, folder, history)
 
@@ -174,7 +174,7 @@ class Fit:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _only_run(folder: Path) -> Iterator[None]:
     """Keep a second process from resuming a run while it goes on; the processes of one run are one."""
     if getattr(rank_zero_only, "rank", 0):
         yield

@@ -44,7 +44,7 @@ def mixed(
         else:
             strengths, predictions = {}, watched.predict(tensor.clone().requires_grad_())
     recorded = list(tape.attentions.values())
-    asked = {a.name: [_asked(a, watched, tensor, d) for d in detections] for a in recorded}
+    asked = {a.name: [_rows_asked(a, watched, tensor, d) for d in detections] for a in recorded}
     weighted = _weighted(recorded, asked, [d.target().of(predictions) for d in detections])
     attentions = [_attention(a, asked[a.name], *weighted[a.name]) for a in recorded]
     gates = [_gate(gate) for gate in tape.gates.values()]
@@ -90,7 +90,7 @@ class Asked(NamedTuple):
     cells: int
 
 
-def _asked(attention: RecordedAttention, watched: Subject, tensor: Tensor, detection: Detection) -> Asked:
+def _rows_asked(attention: RecordedAttention, watched: Subject, tensor: Tensor, detection: Detection) -> Asked:
     grid, size = attention.grid, (int(tensor.shape[2]), int(tensor.shape[3]))
     if grid is None:
         return Asked([detection.candidate], [], 0)

@@ -377,7 +377,7 @@ class Index:
         dead = spaces.dead()
         if dead and not self._told_of_dead:
             self._told_of_dead = True
-            text = f"the keys of {len(dead)} of {spaces.heads} heads are all zero ({_listed(dead)}); they do not vote"
+            text = f"the keys of {len(dead)} of {spaces.heads} heads are all zero ({_abridged(dead)}); they do not vote"
             tell(progress, text)
         return spaces.importance()
 
@@ -470,5 +470,5 @@ def _shown(fields: Mapping[str, Value]) -> dict[str, Value]:
     return {name: value for name, value in fields.items() if not name.startswith("_")}
 
 
-def _listed(numbers: Sequence[int], most: int = 5) -> str:
+def _abridged(numbers: Sequence[int], most: int = 5) -> str:
     return ", ".join(map(str, numbers[:most])) + (", ..." if len(numbers) > most else "")

@@ -137,7 +137,7 @@ def narrowed(model: nn.Module, names: Iterable[str], freeze: Any) -> list[str]:
             if not any(wanted[-1] in f"{path}." for path, _ in model.named_modules()):
                 unknown.append(word)
     if unknown:
-        named = _listed([*map(repr, unknown)])
+        named = _abridged([*map(repr, unknown)])
         log.warning(f"attngraft: freeze names {named}, and this model has no layer, path or graft of that name")
     spared = {path: None for path in spared if not any(f"{path}.".startswith(one) for one in wanted)}
     if spared:
@@ -213,10 +213,10 @@ def _report(spared: list[str], freeze: int | list[Any]) -> None:
     given = list(range(freeze)) if isinstance(freeze, int) else freeze
     example = ",".join(map(str, [*given[:1], *(["..."] if given[1:] else []), paths[0]]))
     log.info(
-        f"attngraft: freeze={freeze} covers layers with grafts, and the grafts train: {_listed(paths)}; "
+        f"attngraft: freeze={freeze} covers layers with grafts, and the grafts train: {_abridged(paths)}; "
         f"to freeze one too, name it: freeze=[{example}]"
     )
 
 
-def _listed(words: list[str]) -> str:
+def _abridged(words: list[str]) -> str:
     return ", ".join(words[:3]) + (f" and {len(words) - 3} more" if words[3:] else "")

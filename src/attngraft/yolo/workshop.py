@@ -55,7 +55,7 @@ def workshop(network: Any, target: Path, kind: str, need: float = 0.0) -> Iterat
     log, kept = logging.getLogger("ultralytics"), getattr(network, "pt_path", None)
     _require_room(target, need)
     with (
-        _alone(target, kind),
+        _only_export(target, kind),
         _said_of(target),
         tempfile.TemporaryDirectory(dir=target.parent, prefix=".attngraft-", ignore_cleanup_errors=True) as name,
     ):
@@ -102,7 +102,7 @@ class _Renamed(logging.Filter):
 
 
 @contextmanager
-def _alone(target: Path, kind: str) -> Iterator[None]:
+def _only_export(target: Path, kind: str) -> Iterator[None]:
     """Keep other processes of this user from exporting the same model to the same format."""
     key = hashlib.sha256(f"{kind}:{os.path.realpath(target)}".encode()).hexdigest()[:16]
     folder = cache_folder() / "exports"

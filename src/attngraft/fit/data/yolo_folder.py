@@ -92,7 +92,7 @@ def _image_files(file: Path, content: Mapping[str, Any], split: str) -> Iterator
         if is_folder(place):
             yield from images_in(place)
         elif is_file(place):
-            yield from (_listed(place, line.strip()) for line in _lines(place) if line.strip())
+            yield from (_listed_image(place, line.strip()) for line in _lines(place) if line.strip())
         else:
             raise DataError(f"{file}: the split {split!r} is in {place}, which does not exist")
 
@@ -103,7 +103,7 @@ def _root(file: Path, path: str) -> Path:
     return Path(path) if is_folder(Path(path)) and not is_folder(beside) else beside
 
 
-def _listed(file: Path, line: str) -> Path:
+def _listed_image(file: Path, line: str) -> Path:
     """Return the image that a line of a list names: from the list, or from the working directory as in Ultralytics."""
     beside = file.parent / line
     return Path(line) if is_file(Path(line)) and not is_file(beside) else beside

@@ -33,7 +33,7 @@ class Numbered(Evidence):
         return ""
 
     def _resampled(self, metric: str, arm: str, seeds: tuple[int, ...]) -> Resampled:
-        return _alone(np.array([self.tables[arm][seed] for seed in seeds], dtype=np.float64), self._rounded)
+        return _without_images(np.array([self.tables[arm][seed] for seed in seeds], dtype=np.float64), self._rounded)
 
     @cached_property
     def _rounded(self) -> float:
@@ -60,7 +60,7 @@ class Recorded(Numbered):
                 values = np.array([one[name] - other[name] for one, other in zip(mine, theirs, strict=True)])
                 if np.isfinite(values).all():
                     rounded = rounding(run[name] for run in (*mine, *theirs))
-                    found[name] = estimate(_alone(values, rounded), overlap=self.rule.overlap)
+                    found[name] = estimate(_without_images(values, rounded), overlap=self.rule.overlap)
         return found
 
     def metrics(self) -> list[str]:
@@ -84,6 +84,6 @@ def scores(record: Record) -> dict[str, float]:
     return {name: 100 * record.numbers[name] for name in METRICS} | of_class
 
 
-def _alone(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]], rounded: float) -> Resampled:
+def _without_images(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]], rounded: float) -> Resampled:
     """Return values that no other images would change."""
     return Resampled(values, np.repeat(values[:, None], 2, axis=1), 0, rounded=rounded)
