@@ -14,7 +14,8 @@ import yaml
 from attngraft._core.errors import CheckpointError, DataError, RecipeError
 from attngraft._core.imports import file_of
 from attngraft.measure import flops, parameters
-from attngraft.study.judging.results import FILE, ArmResult, Results
+from attngraft.study.judging.results import ArmResult, Results
+from attngraft.study.layout import RESULTS
 from attngraft.study.reporting import words
 from attngraft.yolo import YOLO, GraftSpec
 from attngraft.yolo.recipe import Recipe, parse_grafts
@@ -238,9 +239,9 @@ def _results(study: str | os.PathLike[str] | None) -> Results | None:
     if study is None:
         return None
     path = Path(study)
-    file = path / FILE if path.is_dir() else path
+    file = path / RESULTS if path.is_dir() else path
     if not file.is_file():
-        raise DataError(f"{study} has no {FILE}; write it first: attngraft study report {study}")
+        raise DataError(f"{study} has no {RESULTS}; write it first: attngraft study report {study}")
     return Results.load(file)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -208,6 +209,10 @@ def test_a_folder_with_files_of_the_users_is_not_filled(tmp_path: Path, tiny_dat
         with pytest.raises(OutputError, match=r"project holds runs, which no study wrote.*name another folder"):
             begin()
     assert mine.read_text() == "mine"
+    shutil.rmtree(tmp_path / "project" / "runs")
+    (tmp_path / "project" / "breakdown.tex").write_text("mine")
+    with pytest.raises(OutputError, match=r"project holds breakdown\.tex, which no study wrote"):
+        study.prepare()
     assert not study.begun
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from attngraft._core.errors import PlanError
 from attngraft.study.fixed import Fixed
+from attngraft.study.layout import RECORDS
 from attngraft.study.plan import Plan, load
 
 HOME = Path("runs/study")
@@ -27,6 +28,6 @@ def other_plans(folder: Path, plan: Plan) -> list[str]:
         with suppress(PlanError):
             values = load(file) | Fixed.places(file.parent)
             if file.parent != folder and values.get("data") == plan.data:
-                runs = len(list((file.parent / "records").glob("*.json")))
+                runs = len(list((file.parent / RECORDS).glob("*.json")))
                 found.append(f"{file.parent.name} (plan {values.get('hash', 'not fixed')}, {runs} runs finished)")
     return found

@@ -16,7 +16,8 @@ from typing import Any, ClassVar
 from attngraft._core.errors import DataError
 from attngraft._core.local_server import LocalHandler, local_server
 from attngraft.study.fixed import Fixed
-from attngraft.study.judging.results import FILE, Results
+from attngraft.study.judging.results import Results
+from attngraft.study.layout import RESULTS
 from attngraft.study.reporting.words import headline
 from attngraft.study.running import status
 from attngraft.study.running.records import Run, Store
@@ -67,7 +68,7 @@ def _points(rows: list[dict[str, float]]) -> list[float]:
 def _answers(folder: Path) -> list[str]:
     """Return the last verdicts in words; none before there are any."""
     try:
-        return list(headline(Results.load(folder / FILE)))
+        return list(headline(Results.load(folder / RESULTS)))
     except (OSError, DataError):
         return []
 

@@ -9,6 +9,7 @@ from pathlib import Path, PureWindowsPath
 from attngraft._core.errors import DataError, PlanError
 from attngraft._core.files import write_text
 from attngraft.study.fixed import Fixed
+from attngraft.study.layout import FOLDS
 from attngraft.study.plan import Plan
 from attngraft.study.running.folds import before_fold
 from attngraft.study.running.records import Store
@@ -37,7 +38,7 @@ def relocate(store: Store, fixed: Fixed, data: str | Path | None, base: str | Pa
     if data is not None and fixed.plan.command is None:
         _require_images(store, found.plan)
     if data is not None:
-        shutil.rmtree(store.folder / "folds", ignore_errors=True)  # links to the old place; laid out again by runs
+        shutil.rmtree(store.folder / FOLDS, ignore_errors=True)  # links to the old place; laid out again by runs
     write_text(store.folder / Fixed.MOVED, json.dumps({**Fixed.places(store.folder), **places}, indent=1))
     return found
 

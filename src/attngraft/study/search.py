@@ -24,6 +24,7 @@ from attngraft._core.files import write_text
 from attngraft.coco.average_precision import Weights
 from attngraft.coco.metrics import metric_values
 from attngraft.study.judging.selection import choosing
+from attngraft.study.layout import SEARCH
 from attngraft.study.plan import Plan, Split
 from attngraft.study.study import Study
 
@@ -154,7 +155,7 @@ class Search:
     ) -> tuple[Study, dict[Any, str]]:
         study = Study(replace(self.plan, arms=tuple(arms), split=self.split), folder=self.folder / "winners")
         found = {"tried": len(self.plan.arms), "fresh_split": self.fresh, "halves": not self.fresh, "rungs": tried}
-        write_text(study.store.folder / "search.json", json.dumps(found))
+        write_text(study.store.folder / SEARCH, json.dumps(found))
         return study, study.run(**options)
 
 

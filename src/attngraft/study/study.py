@@ -21,6 +21,7 @@ from attngraft._core.progress import SILENT, Progress
 from attngraft.coco.metrics import require_classes
 from attngraft.study.fixed import Fixed
 from attngraft.study.home import home, other_plans
+from attngraft.study.layout import EXTENSIONS, RECORD_LINES, RESULTS, WRITTEN
 from attngraft.study.plan import STOCK, Plan, load
 from attngraft.study.relocating import relocate, require_files
 from attngraft.study.running.costs import measure_costs
@@ -37,12 +38,6 @@ if TYPE_CHECKING:
     from attngraft.study.running.forecast import Forecast
 
 EngineName = Literal["local", "ray"]
-
-WRITTEN = (
-    "costs.json", "damaged", "folds", "records", "records.jsonl", "report.html", "report.md", "results.json",
-    "runs", "status.json", "table.tex",
-)  # fmt: skip
-"""What a study writes into its folder, beside its plan."""
 
 
 class Study:
@@ -95,7 +90,7 @@ class Study:
         """Whether the plan is fixed."""
         return (self.store.folder / Fixed.FILE).is_file()
 
-    def _alone(self) -> AbstractContextManager[None]:
+    def _only_process(self) -> AbstractContextManager[None]:
         """Keep a second process from carrying out the same study; one that is refused leaves nothing behind."""
         busy = PlanError(f"another process is carrying out {self.folder}; wait for it, or end it first")
         return alone(self.store.folder, busy, used=lambda: self.begun, named=self.folder)
@@ -189,7 +184,7 @@ class Study:
         say = partial(console.print, markup=False, highlight=False) if console else print
         if require_word(self.plan, self.folder, given=self._trusted):
             say(f"every run starts: {self.plan.command}")
-        with self._alone():
+        with self._only_process():
             self._check_data()
             fixed = self.fixed()
             carrier = self._engine(fixed, parallel, engine, address, gpus)  # before the plan is fixed: it may refuse
@@ -210,7 +205,7 @@ class Study:
             PlanError: If it cannot be carried out.
         """
         require_word(self.plan, self.folder, given=self._trusted)
-        with self._alone():
+        with self._only_process():
             self._check_data()
             self._fix(self.fixed())
         return len(self._all_runs())
@@ -288,7 +283,7 @@ class Study:
             PlanError: If there is no study yet, or not 2 seeds more than before.
         """
         from attngraft.study.judging.evidence import criterion
-        from attngraft.study.judging.gather import EXTENSIONS, extensions
+        from attngraft.study.judging.gather import extensions
 
         if not self.begun:
             raise PlanError(f"{self.folder} holds no study to extend; start one first")
@@ -296,7 +291,7 @@ class Study:
         last = (before or (criterion(self.fixed().plan).last,))[-1] or 0
         if isinstance(max_seeds, bool) or not isinstance(max_seeds, int) or max_seeds < last + 2:
             raise PlanError(f"an extension has 2 seeds or more above the {last} there are, got max_seeds={max_seeds!r}")
-        with self._alone():
+        with self._only_process():
             write_text(self.store.folder / EXTENSIONS, json.dumps([*before, max_seeds]))
         return (last, max_seeds) if not before else (*before, max_seeds)
 
@@ -315,7 +310,7 @@ class Study:
         """
         if not self.begun:
             raise PlanError(f"{self.folder} holds no study to relocate; start one first")
-        with self._alone():
+        with self._only_process():
             self.plan = relocate(self.store, Fixed.read(self.store.folder), data, base).plan
 
     def decidable(self) -> str:
@@ -346,14 +341,14 @@ class Study:
             PlanError: If the study has not begun, or a record was made under another plan.
         """
         from attngraft.study.judging.collect import collect, fingerprint
-        from attngraft.study.judging.results import FILE, Results
+        from attngraft.study.judging.results import Results
 
         if not self.begun:
             raise PlanError(f"{self.folder} holds no results: the study has not begun; run it first")
         fixed, others = self.fixed(), other_plans(self.store.folder, self.plan)
         wanted = fingerprint(self.store, fixed, others)
         if self._results is None or self._results.fingerprint != wanted:
-            self._results = Results.kept(self.store.folder / FILE, wanted)
+            self._results = Results.kept(self.store.folder / RESULTS, wanted)
         if self._results is None:
             self._results = collect(self.store, fixed, self.records(), others)
         return self._results
@@ -395,7 +390,7 @@ class Study:
         concluded = write_report(results, folder)
         results.save(folder)
         lines = [*(one.to_json() for one in self.records()), *map(json_text, self.store.failed())]
-        write_text(folder / "records.jsonl", "".join(f"{line}\n" for line in lines))
+        write_text(folder / RECORD_LINES, "".join(f"{line}\n" for line in lines))
         return concluded
 
     def _more(self, fixed: Fixed) -> list[Run]:

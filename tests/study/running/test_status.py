@@ -9,8 +9,9 @@ import pytest
 
 from attngraft._core.errors import PlanError
 from attngraft.study.judging.gather import gather
+from attngraft.study.layout import DAMAGED, STATUS
 from attngraft.study.running import status
-from attngraft.study.running.records import DAMAGED, Run
+from attngraft.study.running.records import Run
 from attngraft.study.running.schedule import carry_out
 from attngraft.study.study import Study
 from tests.study.running.test_run import Pretend
@@ -39,12 +40,12 @@ def test_the_status_follows_the_runs_and_fits_its_schema(made_study: Make) -> No
 
 def test_a_status_that_cannot_be_written_stops_no_run(made_study: Make, capsys: pytest.CaptureFixture[str]) -> None:
     study = made_study({"stock": 0.3, "eca@P3": 0.1}, seeds=2, recorded=1, controls="stock")
-    (study.store.folder / status.FILE).mkdir()
+    (study.store.folder / STATUS).mkdir()
     engine = Pretend(study.store, "eca@P3", lambda run: None)
     assert [run.name for run in carry_out(study.store, study.fixed(), engine)] == ["stock-s1", "eca@P3-s1"]
     assert engine.asked == ["stock-s1", "eca@P3-s1"]
     assert capsys.readouterr().err.count("status.json is not up to date") == 1
-    (study.store.folder / status.FILE).rmdir()
+    (study.store.folder / STATUS).rmdir()
     carry_out(study.store, study.fixed(), engine)
     assert status.read(study.store.folder)["state"] == "ended"
 
@@ -121,5 +122,5 @@ def test_a_status_that_cannot_be_read_is_none(made_study: Make) -> None:
     study = made_study({"stock": 0.3, "eca@P3": 0.1}, seeds=2, controls="stock")
     assert status.read(study.store.folder) == {}
     for content in ("{", "[" * 100_000):
-        (study.store.folder / status.FILE).write_text(content)
+        (study.store.folder / STATUS).write_text(content)
         assert status.read(study.store.folder) == {}

@@ -16,13 +16,13 @@ from attngraft._core.json_text import parse_json
 from attngraft.study.fixed import Fixed
 from attngraft.study.judging.collect import results_of
 from attngraft.study.judging.evidence import criterion
-from attngraft.study.judging.gather import SEARCH, diverged, extensions, failed_runs, read_json, unpaired
+from attngraft.study.judging.gather import diverged, extensions, failed_runs, read_json, unpaired
 from attngraft.study.judging.numbers import Recorded, scores
 from attngraft.study.judging.results import Results, RunResult
+from attngraft.study.layout import RECORD_LINES, SEARCH
 from attngraft.study.plan import STOCK, Arm, Plan, load
 from attngraft.study.running.records import Record, Store
 
-FILE = "records.jsonl"
 IMAGES_LEFT_OUT = "judged from the records alone: how much other images would change is not in the intervals"
 CONV = "conv for "
 """How the control of an arm is called after it."""
@@ -40,7 +40,8 @@ def judge_records(folder: Path) -> Results:
         DataError: If the records cannot be read, or hold nothing that can be compared.
         PlanError: If there is no plan.
     """
-    records, failures = read_records(folder / FILE)
+    file = folder / RECORD_LINES
+    records, failures = read_records(file)
     fixed = _fixed(folder, records)
     store = Store(folder)
     by_arm: dict[str, dict[int, Record]] = {STOCK: {}, **{arm.name: {} for arm in fixed.arms}}
@@ -50,7 +51,7 @@ def judge_records(folder: Path) -> Results:
     known = scores(records[0])
     if metric not in known:
         raise DataError(
-            f"{folder / FILE} says nothing of the metric {metric!r}; {suggest(metric, list(known))} Judge the study "
+            f"{file} says nothing of the metric {metric!r}; {suggest(metric, list(known))} Judge the study "
             "where its match tables are: attngraft study report"
         )
     tables = {arm: {seed: scores(one)[metric] for seed, one in runs.items()} for arm, runs in by_arm.items()}
@@ -76,7 +77,7 @@ def judge_records(folder: Path) -> Results:
     runs = (*finished, *(RunResult(one["arm"], one["seed"], "failed", error=one["error"]) for one in failures))
     results = results_of(store, evidence, records, runs, without_costs="costs are not beside these records")
     if not results.arms:
-        raise DataError(f"{folder / FILE} has no seed at which the baseline and an arm are both finished and a pair")
+        raise DataError(f"{file} has no seed at which the baseline and an arm are both finished and a pair")
     return replace(results, warnings=() if fixed.plan.folds or not records[0].task else (IMAGES_LEFT_OUT,))
 
 

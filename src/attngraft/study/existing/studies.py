@@ -7,7 +7,8 @@ from pathlib import Path
 
 from attngraft._core.errors import DataError
 from attngraft.study.fixed import Fixed
-from attngraft.study.judging.results import FILE, Results
+from attngraft.study.judging.results import Results
+from attngraft.study.layout import RESULTS
 from attngraft.study.study import Study
 
 
@@ -25,9 +26,9 @@ def read_studies(folders: Iterable[Path]) -> list[tuple[str, Results]]:
     for folder in folders:
         if (folder / Fixed.FILE).is_file():
             results = Study.open(folder).results
-        elif (folder / FILE).is_file():
-            results = Results.load(folder / FILE)
+        elif (folder / RESULTS).is_file():
+            results = Results.load(folder / RESULTS)
         else:
-            raise DataError(f"{folder} holds neither a study nor a judgement (plan.yaml or {FILE}); check the path")
+            raise DataError(f"{folder} holds neither a study nor a judgement (plan.yaml or {RESULTS}); check the path")
         found.append((f"{folder.name}: {results.setting.base} on {results.setting.data}", results))
     return found

@@ -16,7 +16,7 @@ from attngraft.coco.metrics import metric_values
 from attngraft.study.fixed import Fixed
 from attngraft.study.judging.breakdown import break_down
 from attngraft.study.judging.evidence import Evidence
-from attngraft.study.judging.gather import EXTENSIONS, SEARCH, extensions, gather, read_json
+from attngraft.study.judging.gather import extensions, gather, read_json
 from attngraft.study.judging.learning import has_floor, learned
 from attngraft.study.judging.reproducibility import own_version, reproducibility
 from attngraft.study.judging.results import (
@@ -29,12 +29,12 @@ from attngraft.study.judging.results import (
     Setting,
 )
 from attngraft.study.judging.samples import Sample, disagreements
+from attngraft.study.layout import COSTS, EXTENSIONS, SEARCH
 from attngraft.study.plan import STOCK, Plan
 from attngraft.study.running.folds import fold_of
 from attngraft.study.running.records import Record, Run, Store, planned
 
 SHOWN_ARMS = 3
-COSTS = "costs.json"
 CURVE = {"bbox": "metrics/mAP50-95(B)", "segm": "metrics/mAP50-95(M)"}
 """Column of a run's ``results.csv`` that is drawn, by what is compared; a user's program may call it ``metric``."""
 

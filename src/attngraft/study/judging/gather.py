@@ -19,12 +19,10 @@ from attngraft.study.judging.evidence import RESAMPLES, Evidence, criterion
 from attngraft.study.judging.numbers import Recorded, scores
 from attngraft.study.judging.reproducibility import are_pair
 from attngraft.study.judging.selection import confirming
+from attngraft.study.layout import EXTENSIONS, SEARCH
 from attngraft.study.plan import STOCK
 from attngraft.study.running.folds import groups
 from attngraft.study.running.records import Record, Run, Store, at_seed
-
-EXTENSIONS = "extensions.json"
-SEARCH = "search.json"
 
 
 def gather(store: Store, fixed: Fixed, *, keep: bool = False) -> Evidence:

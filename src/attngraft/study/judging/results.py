@@ -25,10 +25,10 @@ from attngraft.study.judging.reproducibility import Reproducibility
 from attngraft.study.judging.samples import Sample
 from attngraft.study.judging.statistics import Estimate
 from attngraft.study.judging.verdict import Verdict
+from attngraft.study.layout import RESULTS
 from attngraft.study.plan import Kind, RuleName
 
 SCHEMA = "attngraft.results/1"
-FILE = "results.json"
 
 State = Literal["finished", "failed", "missing"]
 
@@ -294,8 +294,8 @@ class Results:
 
     def save(self, folder: Path) -> Path:
         """Write ``results.json`` into a folder and return its path."""
-        write_text(folder / FILE, json.dumps(self.to_dict(), indent=1))
-        return folder / FILE
+        write_text(folder / RESULTS, json.dumps(self.to_dict(), indent=1))
+        return folder / RESULTS
 
     def to_dict(self) -> dict[str, Any]:
         """Return the form that `schema` describes, of plain values only."""
@@ -305,7 +305,7 @@ class Results:
     def are_in(cls, folder: Path) -> bool:
         """Tell whether a folder holds what `save` wrote."""
         try:
-            cls.load(folder / FILE)
+            cls.load(folder / RESULTS)
         except (DataError, OSError):
             return False
         return True

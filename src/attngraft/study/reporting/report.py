@@ -10,13 +10,13 @@ from attngraft._core.errors import MissingExtraError, PlanError
 from attngraft._core.escape import latex_text, markdown_text
 from attngraft._core.files import write_text
 from attngraft.study.judging.results import Results
+from attngraft.study.layout import REPORT
 from attngraft.study.reporting import formatting, words
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 TEMPLATES = Path(__file__).parent / "templates"
-FILES = ("report.md", "table.tex", "breakdown.tex", "report.html")
 FILTERS = {
     "points": formatting.points,
     "signed": formatting.signed,
@@ -69,7 +69,7 @@ def write_report(results: Results, folder: Path) -> Conclusion:
         "sheet": sheet(results.samples, results.classes),
         "looks": look_commands(results, folder),
     }
-    for name in FILES:
+    for name in REPORT:
         write_text(folder / name, templates.get_template(f"{name}.j2").render(content))
     return Conclusion(folder / "report.html", tuple(headline))
 

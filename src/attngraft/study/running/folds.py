@@ -20,6 +20,7 @@ from attngraft._core.files import link_or_copy, write_text
 from attngraft._core.locks import held
 from attngraft.coco.files import read_json
 from attngraft.coco.metrics import needed_classes
+from attngraft.study.layout import FOLDS
 from attngraft.study.plan import Plan
 
 OWN_PLACES = ("path", "train", "val", "test", "minival", "masks_dir", "download", "yaml_file")
@@ -132,7 +133,7 @@ def fold_data(plan: Plan, folder: Path, seed: int) -> str:
     fold = fold_of(plan, seed)
     if fold is None:
         return plan.data
-    home = folder / "folds" / str(fold)
+    home = folder / FOLDS / str(fold)
     file = home / "data.yaml"
     home.mkdir(parents=True, exist_ok=True)
     with held(Path(f"{home}.lock")):  # runs that go on at once share folds

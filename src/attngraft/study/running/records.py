@@ -32,10 +32,8 @@ from attngraft._core.json_text import json_text
 from attngraft.coco.matches import Matches
 from attngraft.coco.metrics import metric_values
 from attngraft.study.fixed import Fixed
+from attngraft.study.layout import COSTS, DAMAGED, FAILURES, RECORDS, RESULTS, RUNS
 from attngraft.study.plan import Arm
-
-DAMAGED = "damaged"
-"""Folder of files that could not be read."""
 
 
 @dataclass(frozen=True)
@@ -139,13 +137,13 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.records = folder / "records"
-        self.failures = folder / "failures"
+        self.records = folder / RECORDS
+        self.failures = folder / FAILURES
         self._read: dict[str, tuple[tuple[int, int, int], Record]] = {}
 
     def training(self, run: Run) -> Path:
         """Return Ultralytics' folder of a run."""
-        return self.folder / "runs" / run.arm.slug / f"s{run.seed}"
+        return self.folder / RUNS / run.arm.slug / f"s{run.seed}"
 
     def log(self, run: Run) -> Path:
         """Return the file with everything that a run printed."""
@@ -228,7 +226,7 @@ class Store:
                 for part in parts:
                     self._set_aside(part)
                 say(f"{bad} is damaged; it was moved to {self.folder / DAMAGED}, and its run is carried out again")
-        for file in [*self.folder.glob("truth*.json"), self.folder / "costs.json", self.folder / "results.json"]:
+        for file in [*self.folder.glob("truth*.json"), self.folder / COSTS, self.folder / RESULTS]:
             if file.is_file() and not _readable(file):
                 self._set_aside(file)
                 say(f"{file} is damaged; it was moved to {self.folder / DAMAGED}, and is made again")
@@ -251,7 +249,7 @@ class Store:
 
     def untouched(self) -> bool:
         """Tell whether no run has finished, nor trained an epoch."""
-        return not any(self.records.glob("*.json")) and not any((self.folder / "runs").glob("*/*/results.csv"))
+        return not any(self.records.glob("*.json")) and not any((self.folder / RUNS).glob("*/*/results.csv"))
 
     def fail(self, run: Run, error: str) -> None:
         """Note why a run could not be finished."""

@@ -19,10 +19,10 @@ from attngraft._core.errors import OutputError
 from attngraft._core.files import write_text
 from attngraft._core.schemas import json_schema
 from attngraft.study.fixed import Fixed
+from attngraft.study.layout import STATUS
 from attngraft.study.running.records import UNREADABLE, Run, Store
 from attngraft.study.running.run import curve
 
-FILE = "status.json"
 SCHEMA = "attngraft.status/1"
 
 RunState = Literal["waiting", "running", "finished", "failed"]
@@ -157,10 +157,10 @@ class StatusFile:
         self.status = replace(self.status, runs=tuple(self.runs.values()), seconds_left=left, updated=stamp)
         text = json.dumps({"schema": SCHEMA, **asdict(self.status)}, indent=1)
         try:
-            write_text(self.store.folder / FILE, text)
+            write_text(self.store.folder / STATUS, text)
         except OutputError as error:  # a full disk is no reason to stop the runs; the next change is written again
             if not self.behind:
-                print(f"attngraft: {FILE} is not up to date: {error}", file=sys.stderr)
+                print(f"attngraft: {STATUS} is not up to date: {error}", file=sys.stderr)
             self.behind = True
         else:
             self.behind = False
@@ -189,7 +189,7 @@ def seconds_left(runs: list[RunStatus], workers: int) -> float | None:
 def read(folder: Path) -> dict[str, Any]:
     """Read ``status.json`` as plain values; empty where there is none."""
     try:
-        found: dict[str, Any] = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads((folder / STATUS).read_text(encoding="utf-8"))
     except UNREADABLE:
         return {}
     return found
