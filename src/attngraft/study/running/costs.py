@@ -14,6 +14,7 @@ from typing import Any
 
 from attngraft._core.files import write_text
 from attngraft.study.fixed import Fixed
+from attngraft.study.layout import COSTS
 from attngraft.study.running.records import Run, Store
 from attngraft.study.running.run import device_of, environment
 
@@ -33,19 +34,19 @@ def main(folder: Path) -> None:
     side = int(fixed.plan.train["imgsz"])
     device = device_of(fixed.plan)
     lasts = {arm.name: store.training(Run(arm, fixed.plan.first_seed)) / "weights" / "last.pt" for arm in fixed.arms}
-    kept: Any = next((network(last) for last in lasts.values() if last.is_file()), None)
-    channels = data_channels(fixed.plan.data) if kept is None else kept.yaml.get("channels", 3)
+    kept: dict[str, Any] = {name: network(last) for name, last in lasts.items() if last.is_file()}
+    some = next(iter(kept.values()), None)
+    channels = data_channels(fixed.plan.data) if some is None else some.yaml.get("channels", 3)
     models, trained = {}, {}
     for arm in fixed.arms:
-        model = last if (last := lasts[arm.name]).is_file() else arm.model
-        models[arm.name] = network(model, channels).to(device)
-        trained[arm.name] = parameters(str(model))
+        models[arm.name] = (kept[arm.name] if arm.name in kept else network(arm.model, channels)).to(device)
+        trained[arm.name] = parameters(str(lasts[arm.name] if arm.name in kept else arm.model))
     image = torch.rand(1, channels, side, side, device=device)
     report = measure(models, image, train=False, rounds=ROUNDS).to_dict()
     rows: list[dict[str, Any]] = report["measurements"]
     for row in rows:
         row["trained_parameters"] = trained[row["name"]]
-    write_text(folder / "costs.json", json.dumps(report))
+    write_text(folder / COSTS, json.dumps(report))
 
 
 def measure_costs(store: Store) -> dict[str, Any]:
@@ -54,7 +55,7 @@ def measure_costs(store: Store) -> dict[str, Any]:
     A process of its own, so that its threads and its memory are its own. Where it fails, ``costs.json`` says why, for
     the report, and the next call measures again.
     """
-    file = store.folder / "costs.json"
+    file = store.folder / COSTS
     if "error" in _read(file, {"error": ""}):
         words = [sys.executable, "-m", "attngraft.study.running.costs", str(store.folder)]
         done = subprocess.run(words, env=environment(store.folder), capture_output=True, text=True, check=False)
