@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from attngraft._core.errors import MapError
+from attngraft.attention._precision import at_least_single
 
 Cells = Tensor | Sequence[int] | None
 """Flat indices ``y * W + x`` of the chosen cells: ``(Q,)`` for all images alike, ``(B, Q)`` for each; None for all."""
@@ -93,7 +94,7 @@ def chosen_logits(q: Tensor, k: Tensor, cells: Cells, scale: float) -> tuple[Ten
 
 def softmax(logits: Tensor) -> Tensor:
     """Normalise rows, in float32 at least."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(-1)
+    return at_least_single(logits).softmax(-1)
 
 
 def near_rows(

@@ -22,6 +22,7 @@ from attngraft._core.checks import above_zero, divides, largest_divisor, nearest
 from attngraft._core.errors import OptionError
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
+from attngraft.attention._precision import at_least_single
 from attngraft.attention._rows import Cells, Mixture, choose, corners, query_cells, softmax, spread
 
 
@@ -154,7 +155,7 @@ class DAT(Attention):
         B, C, H, W = query.shape
         hidden = self.offset_conv(query.reshape(B * self.groups, C // self.groups, H, W)).permute(0, 2, 3, 1)
         offset = self.offset_proj(F.gelu(self.offset_norm(hidden)))  # (B * groups, Hs, Ws, 2) as (y, x)
-        offset = offset.to(torch.promote_types(offset.dtype, torch.float32))  # a half has too few digits for a place
+        offset = at_least_single(offset)  # a half has too few digits for a place
         rows, row_step = self._axis(offset.shape[1], offset)
         columns, column_step = self._axis(offset.shape[2], offset)
         y = rows[:, None] + offset[..., 0].tanh() * (self.offset_range * row_step)

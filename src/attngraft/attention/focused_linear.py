@@ -21,7 +21,7 @@ from attngraft._core.checks import divides, largest_divisor, odd, one_of, positi
 from attngraft._core.errors import OptionError
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
-from attngraft.attention._precision import no_autocast
+from attngraft.attention._precision import at_least_single, no_autocast
 from attngraft.attention._rows import Cells, Mixture, choose, query_cells
 from attngraft.attention._tokens import convolve_heads
 
@@ -119,10 +119,9 @@ class FocusedLinearAttention(Attention):
         over j. They leave out the convolution of the values, which is added to the mixture.
         """
         q, k, _ = self._vectors(x)
-        wide = torch.promote_types(q.dtype, torch.float32)
         with no_autocast(q):
-            q, q_factor = (t.transpose(2, 3) for t in self._focus(q.flatten(2).to(wide)))
-            k, k_factor = self._focus(k.flatten(2).to(wide))
+            q, q_factor = (t.transpose(2, 3) for t in self._focus(at_least_single(q.flatten(2))))
+            k, k_factor = self._focus(at_least_single(k.flatten(2)))
             k = k * (k_factor / k.shape[3])
             index = query_cells(cells, len(x), k.shape[3], x.device)
             weights = choose(q, index) @ k  # (B, h, Q, N)
@@ -145,12 +144,11 @@ class FocusedLinearAttention(Attention):
         The second factor of a query cancels: it only divides epsilon. All of it runs in float32 or wider: a head whose
         features are small beside another's has a denominator near epsilon, which float16 cannot invert.
         """
-        wide = torch.promote_types(q.dtype, torch.float32)
         with no_autocast(q):
-            q, q_factor = self._focus(q.to(wide))  # (B, h, d, N), (B, h or 1, 1, N)
-            k, k_factor = self._focus(k.to(wide))
+            q, q_factor = self._focus(at_least_single(q))  # (B, h, d, N), (B, h or 1, 1, N)
+            k, k_factor = self._focus(at_least_single(k))
             k = k * (k_factor / v.shape[2])
-            v = torch.unflatten(v.to(wide), 1, (self.heads, -1))  # (B, h, d, N)
+            v = torch.unflatten(at_least_single(v), 1, (self.heads, -1))  # (B, h, d, N)
             sums = torch.cat([v @ k.transpose(2, 3), k.sum(3).unsqueeze(2)], 2)  # (B, h, d+1, d)
             fraction = sums @ q  # (B, h, d+1, N), the denominator last
             mixed = fraction[:, :, :-1] / (fraction[:, :, -1:] + EPSILON / q_factor)

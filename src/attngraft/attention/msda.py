@@ -23,6 +23,7 @@ from attngraft._core.checks import odd, one_of, positive
 from attngraft._core.errors import OptionError
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
+from attngraft.attention._precision import at_least_single
 from attngraft.attention._rows import Cells, Mixture, both, chosen_logits, near_rows, pairs
 
 
@@ -147,8 +148,7 @@ class MSDA(Attention):
         d = self.channels // self.heads
         H, W = q.shape[2:]
         q, k, v = (torch.unflatten(t, 1, (-1, d)) for t in (q, k, v))  # (B, h, d, H, W)
-        wide = torch.promote_types(q.dtype, torch.float32)  # half precision cannot hold the sums of a strong map
-        q = q.to(wide) * d**-0.5
+        q = at_least_single(q) * d**-0.5  # half precision cannot hold the sums of a strong map
         logits = torch.stack([(q * key).sum(2) for key in self._window(k, dilation, H, W)])  # (k², B, h, H, W)
         if self.border == "mask":
             rows, columns = (self._inside(dilation, size, q.device) for size in (H, W))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
+from attngraft.attention._precision import at_least_single
 from attngraft.maps.readers import Grid
 from attngraft.maps.relevance import Quantity, Target
 
@@ -108,8 +109,8 @@ def intersection_over_union(boxes: Tensor, others: Tensor) -> Tensor:
 
     Two boxes without area have an IoU of 0.
     """
-    wide = torch.promote_types(boxes.dtype, torch.float32)  # float16 ends at the area of 256 x 256 pixels
-    return torch.nan_to_num(box_iou(boxes.to(wide), others.to(wide)))
+    # float16 ends at the area of 256 x 256 pixels
+    return torch.nan_to_num(box_iou(at_least_single(boxes), at_least_single(others)))
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from attngraft._core.errors import MapError
+from attngraft.attention._precision import at_least_single
 from attngraft.attention._rows import Cells, Mixture, chosen_logits, near_rows, query_cells, softmax, spread
 from attngraft.attention._rows import corners as sample_corners
 from attngraft.attention._tokens import to_heads, to_tokens
@@ -288,8 +289,7 @@ class DeformableReader(Reader):
         """Return the sampling points of each query, 0 and 1 the edges of a map, ``(B, Q, h, levels, points, 2)``."""
         module = self.module
         offsets = module.sampling_offsets(query).unflatten(2, (module.n_heads, module.n_levels, module.n_points, 2))
-        boxes = boxes.to(torch.promote_types(boxes.dtype, torch.float32))
-        boxes = boxes[:, :, None, :, None]  # (B, Q, 1, levels or 1, 1, 2 or 4)
+        boxes = at_least_single(boxes)[:, :, None, :, None]  # (B, Q, 1, levels or 1, 1, 2 or 4)
         if boxes.shape[-1] == 2:
             sizes = torch.tensor(shapes, device=query.device).flip(1)[:, None]  # (levels, 1, 2) as (width, height)
             return boxes + offsets / sizes

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from attngraft._core.errors import MapError, suggest
+from attngraft.attention._precision import at_least_single
 from attngraft.attention._rows import Cells, choose, query_cells
 from attngraft.maps.gradients import gradients
 from attngraft.maps.readers import Grid, Reader, reader
@@ -64,7 +65,7 @@ class RecordedAttention:
             MapError: If the module has not run while it was recorded, or a cell is not on its map.
         """
         rows = self._how.rows(self._call(), cells)
-        return rows.to(torch.promote_types(rows.dtype, torch.float32))
+        return at_least_single(rows)
 
     @torch.no_grad()
     def values(self) -> Tensor:

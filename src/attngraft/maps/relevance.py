@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from attngraft._core.checks import one_of
 from attngraft._core.errors import MapError, suggest
+from attngraft.attention._precision import at_least_single
 from attngraft.maps.gradients import gradients
 from attngraft.maps.recording import require_recordable
 
@@ -178,11 +179,10 @@ def _gradients(number: Tensor, maps: list[Tensor]) -> tuple[Tensor | None, ...]:
 
 def _weigh(activation: Tensor, gradient: Tensor, smoothing: float) -> Tensor:
     """Return the sum over channels of gradient times activation, ``(C, H, W)`` to ``(H, W)``, in float32 at least."""
-    wide = torch.promote_types(activation.dtype, torch.float32)
-    gradient = gradient.to(wide)
+    gradient = at_least_single(gradient)
     if smoothing > 0:
         gradient = smooth(gradient[None], smoothing)[0]
-    return (gradient * activation.detach().to(wide)).sum(0)
+    return (gradient * at_least_single(activation.detach())).sum(0)
 
 
 def smooth(maps: Tensor, deviation: float) -> Tensor:
