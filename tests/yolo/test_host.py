@@ -35,13 +35,6 @@ def test_keys_of_earlier_releases_are_taken_as_the_host_takes_them(
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize(
-    ("pair", "value"), [("epochs=3", 3), ("lr0=0.5", 0.5), ("amp=false", False), ("classes=[0,1]", [0, 1])]
-)
-def test_values_are_read_as_the_stock_command_reads_them(pair: str, value: object) -> None:
-    assert host.parse_pair(pair) == (pair.partition("=")[0], value)
-
-
 def test_a_data_file_is_read_without_a_download(tiny_data: Callable[[str], str]) -> None:
     assert host.read_data(tiny_data("detect"))["nc"] == 2
     with pytest.raises(FileNotFoundError):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from ultralytics.cfg import check_dict_alignment, parse_key_value_pair
+from ultralytics.cfg import check_dict_alignment
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.engine.model import Model
 from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER, torch_utils
@@ -48,12 +48,6 @@ def still_takes(key: str) -> bool:
     finally:
         LOGGER.setLevel(level)
     return True
-
-
-def parse_pair(pair: str) -> tuple[str, Any]:
-    """Read one ``key=value`` word as Ultralytics' command does."""
-    key, value = parse_key_value_pair(pair)
-    return key, value
 
 
 PIP_NAMES = {

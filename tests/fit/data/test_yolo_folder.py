@@ -12,7 +12,7 @@ from PIL import Image
 from ultralytics.data.utils import check_det_dataset
 
 from attngraft._core.errors import DataError
-from attngraft.fit.data.yolo_folder import read_yolo, yolo_splits
+from attngraft.fit.data.yolo_folder import read_yolo
 
 
 def test_yolo_boxes_and_outlines_and_holes_in_the_numbers(yolo: Callable[..., Path]) -> None:
@@ -23,7 +23,6 @@ def test_yolo_boxes_and_outlines_and_holes_in_the_numbers(yolo: Callable[..., Pa
     assert data.dropped == 1
     np.testing.assert_allclose(data.images[0].boxes(), [[24, 12, 40, 36], [16, 12, 32, 24]])
     assert data.images[0].labels().tolist() == [1, 0]
-    assert yolo_splits(file) == ["train", "val"]
 
 
 def test_yolo_splits_may_be_lists_and_a_picture_may_have_no_label(yolo: Callable[..., Path], tmp_path: Path) -> None:
@@ -159,7 +158,6 @@ def test_an_object_that_is_repeated_counts_once_as_in_ultralytics(yolo: Callable
 
 def test_a_split_called_validation_is_val(yolo: Callable[..., Path]) -> None:
     file = yolo("0 0.5 0.5 0.25 0.5", data="train: images\nvalidation: images\nnames: [red]\n")
-    assert yolo_splits(file) == ["train", "val"]
     assert len(read_yolo(file, "val", masks=False).images) == 1
 
 

@@ -45,12 +45,6 @@ def read_yolo(file: Path, split: str, *, masks: bool) -> ObjectSet:
     return object_set(images, [names[number] for number in sorted(names)], masks=masks)
 
 
-def yolo_splits(file: Path) -> list[str]:
-    """Name the splits that a ``data.yaml`` has."""
-    content = _content(file)
-    return [split for split in ("train", "val", "test") if content.get(split)]
-
-
 def _content(file: Path) -> dict[str, Any]:
     content = read_yaml(file)
     if not isinstance(content, dict) or not content.get("train"):
