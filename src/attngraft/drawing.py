@@ -93,6 +93,13 @@ def _installed(fonts: Sequence[tuple[str, int]], size: float) -> Font | None:
     return None
 
 
+def cut_front(text: str, font: Font, width: float) -> str:
+    """Return a text without so much of its front as keeps it from a width in pixels; a path is told by its end."""
+    while font.getlength(text) > width and len(text) > 4:
+        text = "…" + text[2:]
+    return text
+
+
 def side_by_side(
     images: Sequence[str | os.PathLike[str]],
     columns: Mapping[str, Sequence[Sequence[Box]]],

@@ -92,7 +92,9 @@ def draw(shown: list[Tile], language: str = "en") -> Image.Image:
         sheet.paste(tile.image, (x, y))
         for line, text in enumerate(tile.title):
             letters = drawing.font_for(text, 13) if language == "en" else font(13, language)
-            brush.text((x, y + tile.image.height + 3 + line * LINE), _fitting(text, letters), TEXT, letters)
+            brush.text(
+                (x, y + tile.image.height + 3 + line * LINE), drawing.cut_front(text, letters, SIDE), TEXT, letters
+            )
     return sheet
 
 
@@ -160,10 +162,3 @@ def _marked(look: ImageLook, detection: int) -> Image.Image:
 def _over(look: ImageLook, heat: object) -> Image.Image:
     values = np.asarray(heat, np.float32)
     return over(look.input, values, float(np.nan_to_num(abs(values), posinf=0).max()), SIDE)
-
-
-def _fitting(text: str, letters: drawing.Font) -> str:
-    """Cut the front of a text that is wider than a tile; the end of a layer's path tells it."""
-    while letters.getlength(text) > SIDE and len(text) > 4:
-        text = "…" + text[2:]
-    return text

@@ -59,7 +59,7 @@ def sheet(mining: Mining) -> bytes:
             canvas.paste(image, (x, y))
             for line, text in enumerate((first, second)):
                 font = drawing.font_for(text, 12)
-                brush.text((x, y + SIDE + line * LINE), _fitting(text, font), TEXT, font)
+                brush.text((x, y + SIDE + line * LINE), drawing.cut_front(text, font, SIDE), TEXT, font)
         top += count * step
     buffer = io.BytesIO()
     canvas.save(buffer, "PNG", optimize=True)
@@ -154,10 +154,3 @@ def _url(image: Image.Image) -> str:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=80)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def _fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """Cut the front of a text that is wider than a tile; the end of a name tells it."""
-    while font.getlength(text) > SIDE and len(text) > 4:
-        text = "…" + text[2:]
-    return text
