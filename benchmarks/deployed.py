@@ -35,7 +35,9 @@ from torch import Tensor, nn
 from attngraft import export
 from attngraft._core.calls import tensors
 from attngraft.attention import MHSA
-from attngraft.attention._kernels import KERNELS, Offsets, _axis_logits, _example, _factored, _mixed, _sliced
+from attngraft.attention._kernel_stock import _example, _mixed, factored, sliced
+from attngraft.attention._kernels import KERNELS
+from attngraft.attention._offsets import Offsets, axis_logits
 from attngraft.bench.backends import deployed
 from attngraft.doctor.detector.subject import DetectorSubject
 from attngraft.measure import environment, latency
@@ -105,7 +107,7 @@ def _masked(mix: Mix, slices: int, q: Tensor, k: Tensor, v: Tensor, scale: float
     """Give the position logits as an added mask, for some slices of the queries."""
     H, W = offsets.height, offsets.width
     q, k, v = (q * scale).transpose(2, 3), k.transpose(2, 3), v.transpose(2, 3)
-    to_row, to_column = _axis_logits(q, offsets)
+    to_row, to_column = axis_logits(q, offsets)
     slices, out = min(slices, _example(H)), []  # an empty one of the example would end PyTorch's exporter with SIGFPE
     for a, b in pairwise([0, *(H * i // slices for i in range(1, slices)), H]):
         bias = to_row[:, :, a:b].unsqueeze(5) + to_column[:, :, a:b].unsqueeze(4)
@@ -118,7 +120,7 @@ def _longer(mix: Mix, q: Tensor, k: Tensor, v: Tensor, scale: float, offsets: Of
     H, W = offsets.height, offsets.width
     q, k, v = (q * scale).transpose(2, 3), k.transpose(2, 3), v.transpose(2, 3)
     B, h, N, _ = q.shape
-    q = torch.cat((q, torch.cat(_axis_logits(q, offsets), 4).reshape(B, h, N, H + W)), 3)
+    q = torch.cat((q, torch.cat(axis_logits(q, offsets), 4).reshape(B, h, N, H + W)), 3)
     rows, columns = torch.eye(H)[:, None].expand(H, W, H), torch.eye(W).expand(H, W, W)
     one_hot = torch.cat((rows, columns), 2).reshape(N, H + W).expand(B, h, N, H + W)
     return mix(q, torch.cat((k, one_hot), 3), v, None).transpose(2, 3)
@@ -126,7 +128,7 @@ def _longer(mix: Mix, q: Tensor, k: Tensor, v: Tensor, scale: float, offsets: Of
 
 def _heads(q: Tensor, k: Tensor, v: Tensor, scale: float, offsets: Offsets) -> Tensor:
     q, v = q.transpose(2, 3) * scale, v.transpose(2, 3)
-    by_axis = _axis_logits(q, offsets)
+    by_axis = axis_logits(q, offsets)
     pieces = [slice(i, i + 1) for i in range(_example(q.shape[1]))]
     out = [_mixed(q[:, i], k[:, i], v[:, i], (by_axis[0][:, i], by_axis[1][:, i])) for i in pieces]
     return torch.cat(out, 1).transpose(2, 3)
@@ -134,7 +136,7 @@ def _heads(q: Tensor, k: Tensor, v: Tensor, scale: float, offsets: Offsets) -> T
 
 def _loop(q: Tensor, k: Tensor, v: Tensor, scale: float, offsets: Offsets) -> Tensor:
     q, v = q.transpose(2, 3) * scale, v.transpose(2, 3)
-    to_row, to_column = _axis_logits(q, offsets)
+    to_row, to_column = axis_logits(q, offsets)
     out: Tensor = _each_row()(q, k, v, to_row, to_column)
     return out.transpose(2, 3)
 
@@ -158,8 +160,8 @@ def _each_row() -> Callable[..., Tensor]:
 attention, contrib = _operator("Attention"), _operator("MultiHeadAttention")
 WHOLE, SLICED = "all queries at once (written before)", "slices of queries (what export writes)"
 PLAIN: dict[str, Any] = {
-    WHOLE: _factored,
-    SLICED: _sliced,
+    WHOLE: factored,
+    SLICED: sliced,
     "one head at a time": _heads,
     "a loop over rows of queries": _loop,
     "scaled_dot_product_attention, positions as mask": partial(_masked, _stock, 1),
@@ -300,7 +302,7 @@ def _detector(runtime: str, side: int, rounds: int, folder: Path) -> dict[str, A
     if runtime == "eager":
         calls[GRAFT] = partial(_first, grafted, x)
     else:
-        file = _save(runtime, _sliced, stock, x, folder / "stock")
+        file = _save(runtime, sliced, stock, x, folder / "stock")
         calls[BASE], details[BASE] = _checked(file, stock, x, DETECTOR_TOLERANCE)
         for number, (name, form) in enumerate(_forms(runtime, every=False).items()):
             try:

@@ -21,7 +21,8 @@ from _timing import RESULTS, Case, Contender, compare, table, write
 from torch import Tensor, nn
 
 from attngraft.attention import MHSA, chosen_kernel
-from attngraft.attention._kernels import KERNELS, Offsets
+from attngraft.attention._kernels import KERNELS
+from attngraft.attention._offsets import Offsets
 from attngraft.measure import environment
 
 # Name, batch, channels, heads, side of the map, and who is left out, being as slow and large as the first there.

@@ -12,8 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from attngraft._core.processor import Processor
-from attngraft.attention import _kernels, chosen_kernel, kernel, taken_kernels
-from attngraft.attention._kernels import KERNELS, Offsets, attend
+from attngraft.attention import _kernel_cpu, _kernel_flex, _kernel_stock, _kernels, chosen_kernel, kernel, taken_kernels
+from attngraft.attention._kernels import KERNELS, attend
+from attngraft.attention._offsets import Offsets
 
 SCALE = 0.4
 UNFUSED = "ignore:.*flex_attention called without torch.compile.*"
@@ -62,14 +63,14 @@ def tile(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     """Cut the 3 x 5 map of two pairs in every manner there is."""
     most = {"one tile": 1 << 20, "rows": 2 * 5 * 15, "part of a row": 3 * 15, "one query": 1}[request.param]
     limit = -(-most // 2)  # twice as many are allowed where there are few rows
-    monkeypatch.setattr(_kernels, "TILE", limit)
-    monkeypatch.setattr(_kernels, "BLOCK", most)
+    monkeypatch.setattr(_kernel_cpu, "TILE", limit)
+    monkeypatch.setattr(_kernel_cpu, "BLOCK", most)
     return request.param
 
 
 @pytest.fixture(params=["kept", "recomputed"])
 def memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_kernels, "KEPT_PER_CHANNEL", 100 if request.param == "kept" else 0)
+    monkeypatch.setattr(_kernel_cpu, "KEPT_PER_CHANNEL", 100 if request.param == "kept" else 0)
 
 
 @pytest.mark.filterwarnings(UNFUSED, "ignore:.*grad attribute of a Tensor that is not a leaf.*")
@@ -86,7 +87,7 @@ class TestAgainstTheDefinition:
     def test_gradients(self, name: str, positions: bool, monkeypatch: pytest.MonkeyPatch) -> None:
         if name == "flex":  # PyTorch has the gradient on the CPU, and keeps it from users
             monkeypatch.setattr("torch.nn.attention.flex_attention._validate_device", lambda *_: None)
-            monkeypatch.setattr(_kernels, "_require_flex", lambda *_: None)
+            monkeypatch.setattr(_kernel_flex, "_require_flex", lambda *_: None)
         tensors = inputs((3, 5))
         wanted = tensors if positions else tensors[:3]
         expected = reference(*tensors[:3], *(tensors[3:] if positions else (None, None)), 5)
@@ -133,7 +134,7 @@ def test_every_tiling_gives_the_same(positions: bool) -> None:
 @pytest.mark.parametrize("positions", [True, False], ids=["relative", "none"])
 @pytest.mark.parametrize("most", [1, 2 * 2 * 5 * 15, 1 << 20], ids=["a row", "unequal", "one slice"])
 def test_every_slicing_gives_the_same(most: int, positions: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_kernels, "SLICE", most)
+    monkeypatch.setattr(_kernel_stock, "SLICE", most)
     tensors = inputs((3, 5), batch=2, requires_grad=False)
     expected = run("factored", tensors, (3, 5), positions)
     torch.testing.assert_close(run("sliced", tensors, (3, 5), positions), expected, atol=1e-12, rtol=0)
@@ -151,27 +152,27 @@ LIMITS = pytest.mark.parametrize("limit", [1, 40, 1000, 4000, 50_000, 1 << 20])
 @LIMITS
 @pytest.mark.parametrize(("pairs", "H", "W"), CUTS)
 def test_tiles_cover_each_query_once(monkeypatch: pytest.MonkeyPatch, limit: int, pairs: int, H: int, W: int) -> None:
-    monkeypatch.setattr(_kernels, "TILE", limit)
-    tiles = list(_kernels._tiles(pairs, H, W))
+    monkeypatch.setattr(_kernel_cpu, "TILE", limit)
+    tiles = list(_kernel_cpu._tiles(pairs, H, W))
     require_a_partition(tiles, pairs, H, W)
-    assert all(logits(t, H * W) <= max(limit if t.rows >= _kernels.ROWS else 2 * limit, H * W) for t in tiles)
+    assert all(logits(t, H * W) <= max(limit if t.rows >= _kernel_cpu.ROWS else 2 * limit, H * W) for t in tiles)
 
 
 @LIMITS
 @pytest.mark.parametrize(("pairs", "H", "W"), CUTS)
 def test_blocks_cover_each_query_once(monkeypatch: pytest.MonkeyPatch, limit: int, pairs: int, H: int, W: int) -> None:
-    monkeypatch.setattr(_kernels, "BLOCK", limit)
-    blocks = list(_kernels._blocks(pairs, H, W))
+    monkeypatch.setattr(_kernel_cpu, "BLOCK", limit)
+    blocks = list(_kernel_cpu._blocks(pairs, H, W))
     require_a_partition(blocks, pairs, H, W)
     assert all(logits(block, H * W) <= max(limit, H * W) for block in blocks)
-    assert all(block.rows <= _kernels.ROWS for block in blocks)
+    assert all(block.rows <= _kernel_cpu.ROWS for block in blocks)
 
 
-def logits(tile: _kernels._Tile, N: int) -> int:
+def logits(tile: _kernel_cpu._Tile, N: int) -> int:
     return (tile.pairs.stop - tile.pairs.start) * tile.rows * tile.columns * N
 
 
-def require_a_partition(tiles: list[_kernels._Tile], pairs: int, H: int, W: int) -> None:
+def require_a_partition(tiles: list[_kernel_cpu._Tile], pairs: int, H: int, W: int) -> None:
     seen = torch.zeros(pairs, H * W)
     for tile in tiles:
         part = seen[tile.pairs, tile.cells]
@@ -207,8 +208,8 @@ class LargestTensor(TorchDispatchMode):
 def test_memory_of_a_training_step(monkeypatch: pytest.MonkeyPatch, name: str, spares: bool) -> None:
     grid = (31, 29)
     cells = 31 * 29
-    monkeypatch.setattr(_kernels, "TILE", 32 * cells)
-    monkeypatch.setattr(_kernels, "BLOCK", 64 * cells)
+    monkeypatch.setattr(_kernel_cpu, "TILE", 32 * cells)
+    monkeypatch.setattr(_kernel_cpu, "BLOCK", 64 * cells)
     tensors = inputs(grid, heads=1, d=8, e=8, dtype=torch.float32)
     with LargestTensor() as largest:
         run(name, tensors, grid).sum().backward()
@@ -262,7 +263,7 @@ class TestBlocked:
         exact = tuple(t.detach().double().requires_grad_() for t in tensors)
         q, k, v, *tables = tensors
         offsets = Offsets(*tables, *grid) if positions else None
-        out = _kernels._blocked(q, k, v, SCALE, offsets, half=True)
+        out = _kernel_cpu.blocked(q, k, v, SCALE, offsets, half=True)
         right = run("factored", exact, grid, positions)
         eps = torch.finfo(torch.bfloat16).eps
         assert out.dtype == torch.bfloat16
@@ -283,9 +284,9 @@ class TestBlocked:
             given.append({q.dtype, k.dtype, v.dtype})
             return fused(q, k, v, **more)
 
-        fused = _kernels._fused
-        monkeypatch.setattr(_kernels, "_fused", noting)
-        monkeypatch.setattr(_kernels, "processor", lambda: Processor("GenuineIntel", "AVX512", amx))
+        fused = _kernel_cpu._fused
+        monkeypatch.setattr(_kernel_cpu, "_fused", noting)
+        monkeypatch.setattr(_kernel_cpu, "processor", lambda: Processor("GenuineIntel", "AVX512", amx))
         tensors = inputs((3, 5), dtype=torch.bfloat16, requires_grad=False)
         mixed = (tensors[0].float(), *tensors[1:])
         for q, k, v, *tables in (tensors, mixed, tuple(t.half() for t in tensors), tuple(t.float() for t in tensors)):

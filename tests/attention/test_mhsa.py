@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from attngraft._core.errors import OptionError
-from attngraft.attention import MHSA, _kernels, kernel
+from attngraft.attention import MHSA, _kernel_cpu, _offsets, kernel
 from attngraft.attention._positions import resample
 
 POSITIONS = ["relative", "absolute", "circulated", "none"]
@@ -172,9 +172,9 @@ class TestWhatMustNotMatter:
             module.qkv.weight.zero_()
         module.qkv.bias = nn.Parameter(torch.randn(24, dtype=torch.float64))
         q = module.qkv.bias.reshape(2, 3, 4)[0, 0] * 4**-0.5
-        offsets = _kernels.Offsets(module.height_table[0], module.width_table[0], 7, 5)
+        offsets = _offsets.Offsets(module.height_table[0], module.width_table[0], 7, 5)
         cells = q.reshape(1, 1, 1, 4).expand(1, 1, 35, 4)
-        to_row, to_column = _kernels._axis_logits(cells, offsets)
+        to_row, to_column = _offsets.axis_logits(cells, offsets)
         for y in range(7):
             for other in range(7):
                 assert torch.allclose(to_row[0, 0, y, 2, other], q @ module.height_table[0, other - y + 6])
@@ -409,8 +409,8 @@ def test_a_training_step_makes_no_tensor_of_all_pairs(monkeypatch: pytest.Monkey
     from tests.attention.test_kernels import LargestTensor
 
     cells = 30 * 29
-    monkeypatch.setattr(_kernels, "TILE", 32 * cells)
-    monkeypatch.setattr(_kernels, "BLOCK", 64 * cells)
+    monkeypatch.setattr(_kernel_cpu, "TILE", 32 * cells)
+    monkeypatch.setattr(_kernel_cpu, "BLOCK", 64 * cells)
     for position in POSITIONS:
         module = MHSA(16, heads=1, position=position, size=(30, 29))
         with LargestTensor() as largest:

@@ -31,14 +31,14 @@ class Mutation(NamedTuple):
         mistake: What goes wrong.
         old: The text to replace; it must stand exactly once in the file, so that a drifting table is noticed.
         new: The text that takes its place.
-        file: The module that holds the text, where it is not the mechanism's own.
+        files: The module that holds the text, where it is not the mechanism's own, and those between the two.
     """
 
     mechanism: str
     mistake: str
     old: str
     new: str
-    file: str = ""
+    files: str = ""
 
 
 MUTATIONS = [
@@ -69,13 +69,13 @@ MUTATIONS = [
         "torch.cat((q, place), 2), torch.cat((k, q), 2)",
         "torch.cat((q, q), 2), torch.cat((k, place), 2)",
     ),
-    Mutation("mhsa", "offsets of columns moved by one", "2 * H + W - 2 -", "2 * H + W - 3 -", "_kernels"),
+    Mutation("mhsa", "offsets of columns moved by one", "2 * H + W - 2 -", "2 * H + W - 3 -", "_kernel_cpu _kernels"),
     Mutation(
         "mhsa",
         "softmax in base 2",
         "scale * LOG2_E, out=weights)\n            peak",
         "scale, out=weights)\n            peak",
-        "_kernels",
+        "_kernel_cpu _kernels",
     ),
     Mutation("grn", "sum for the mean", "norms.mean(1, keepdim=True)", "norms.sum(1, keepdim=True)"),
     Mutation("grn", "mean over the cells too", "norms.mean(1, keepdim=True)", "norms.mean((0, 1), keepdim=True)"),
@@ -129,7 +129,7 @@ MUTATIONS = [
     Mutation("psa_attention", "position of x", "self.position(v.reshape(x.shape))", "self.position(x)"),
     Mutation("psa_attention", "kernel fixed", "channels, channels, 3, groups", "channels, channels, 5, groups"),
     Mutation("psa_attention", "residual added", "out: Tensor = ", "out: Tensor = x + "),
-    Mutation("psa_attention", "bias before the norm", "bias=False", "bias=True", file="_conv"),
+    Mutation("psa_attention", "bias before the norm", "bias=False", "bias=True", files="_conv"),
     Mutation("psa_block", "residual dropped", "= x + self.attention(x)", "= self.attention(x)"),
     Mutation("psa_block", "residual added", "return merged", "return x + merged"),
     Mutation("psa_block", "halves swapped", "passed, attended = ", "attended, passed = "),
@@ -146,7 +146,7 @@ MUTATIONS = [
     Mutation("aifi", "residual dropped", "self.norm2(tokens + self.mlp(tokens))", "self.norm2(self.mlp(tokens))"),
     Mutation("cbam", "means for maxima", "shared_max(x, 2, 3)", "x.mean((2, 3))"),
     Mutation("cbam", "logits averaged", ".sum(0).sigmoid()", ".mean(0).sigmoid()"),
-    Mutation("cbam", "norm dropped", "self.norm(self.conv(pooled))", "self.conv(pooled)", file="_gates"),
+    Mutation("cbam", "norm dropped", "self.norm(self.conv(pooled))", "self.conv(pooled)", files="_gates"),
     Mutation("cbam", "residual added", "return x * spatial_gate", "return x + x * spatial_gate"),
     Mutation("coord_attention", "one layer for both strips", "self.columns(hidden", "self.rows(hidden"),
     Mutation("coord_attention", "SiLU for hard swish", "F.hardswish", "F.silu"),
@@ -200,11 +200,11 @@ def swap_in(monkeypatch: pytest.MonkeyPatch, mechanism: str, mutation: Mutation 
     """Put a mechanism's source, run anew with the mutation in it, in the place of the module for one test."""
     monkeypatch.setattr(registry, "_TABLE", dict(registry._TABLE))
     own = zoo.mechanism(mechanism).cls.__module__
-    broken = f"{zoo.__name__}.{mutation.file}" if mutation and mutation.file else own
-    for name in dict.fromkeys((broken, own)):
+    chain = [*(f"{zoo.__name__}.{file}" for file in (mutation.files if mutation else "").split()), own]
+    for name in chain:
         path = Path(zoo.__file__).with_name(f"{name.rpartition('.')[2]}.py")
         source = path.read_text(encoding="utf-8")
-        if mutation and name == broken:
+        if mutation and name == chain[0]:
             assert source.count(mutation.old) == 1, f"not exactly once in {path.name}: {mutation.old!r}"
             source = source.replace(mutation.old, mutation.new)
         module = ModuleType(name)

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from attngraft.attention._kernels import KERNELS, Offsets
+from attngraft.attention._kernels import KERNELS
+from attngraft.attention._offsets import Offsets
 from tests.attention.test_contract import NAMES, build
 
 pytestmark = [pytest.mark.cuda, pytest.mark.filterwarnings("ignore:.*flex_attention called without torch.compile.*")]

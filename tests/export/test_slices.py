@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from attngraft import export
-from attngraft.attention import MHSA, _kernels
+from attngraft.attention import MHSA, _kernel_stock
 from tests.export.kit import FORMATS, write
 
 MAP = (6, 7)
@@ -32,7 +32,7 @@ def attention(position: str) -> MHSA:
 @pytest.fixture(params=[1, 2, 6], ids="{} rows".format)
 def rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """Cut the map into slices of so many rows."""
-    monkeypatch.setattr(_kernels, "SLICE", request.param * ROW)
+    monkeypatch.setattr(_kernel_stock, "SLICE", request.param * ROW)
     return request.param
 
 

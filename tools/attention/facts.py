@@ -8,7 +8,7 @@ import numpy as np
 from tools.attention.arrays import GAMMAS, SIDE, Arrays
 from tools.attention.operator import HEADS, Floats
 
-from attngraft.attention._kernels import KEPT_PER_CHANNEL, TILE
+from attngraft.attention._kernel_cpu import KEPT_PER_CHANNEL, TILE
 from tools.attention import operator
 
 N = SIDE * SIDE

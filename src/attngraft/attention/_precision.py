@@ -18,6 +18,11 @@ def at_least_single(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+def is_half(x: Tensor) -> bool:
+    """Tell whether a tensor is of half precision."""
+    return x.dtype in (torch.float16, torch.bfloat16)
+
+
 def own_type(layer: nn.Module, x: Tensor) -> torch.dtype:
     """Return the type of a layer's parameters, which an adapter may hold deeper, or that of a tensor without any."""
     return next(layer.parameters(), x).dtype

@@ -22,7 +22,8 @@ from attngraft._core.checks import divides, is_tracing, one_of, positive
 from attngraft._core.errors import OptionError
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
-from attngraft.attention._kernels import Offsets, attend
+from attngraft.attention._kernels import attend
+from attngraft.attention._offsets import Offsets
 from attngraft.attention._positions import resample
 from attngraft.attention._rows import Cells, Mixture, choose, query_cells, softmax
 from attngraft.attention._tokens import fit_heads
