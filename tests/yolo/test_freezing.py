@@ -17,7 +17,7 @@ from ultralytics.nn.tasks import DetectionModel
 import attngraft
 from attngraft._core.errors import OptionError
 from attngraft.yolo.freezing import graft_paths, narrowed
-from attngraft.yolo.grafting import graft_model
+from attngraft.yolo.joining import graft_model
 from attngraft.yolo.recipe import parse_grafts
 from tests.hostkit import TRAIN
 

@@ -22,7 +22,9 @@ from ultralytics.nn.tasks import (
 import attngraft
 import attngraft.attention as zoo
 from attngraft._core.errors import CheckpointError, OptionError, PlaceError
-from attngraft.yolo.grafting import BoTConv, Graft, TokenEncoder, graft_model, rebuilt
+from attngraft.yolo.grafting import BoTConv, Graft, TokenEncoder
+from attngraft.yolo.joining import graft_model
+from attngraft.yolo.rebuilding import rebuilt
 from attngraft.yolo.recipe import parse_grafts
 from attngraft.yolo.rows import YAML_KEY
 

@@ -62,7 +62,7 @@ from attngraft._core import plugins
 from attngraft._core.errors import AttngraftError, CheckpointError, HostError, ModelYamlError, first_line
 from attngraft._core.registry import mechanism, mechanisms
 from attngraft.measure import flops
-from attngraft.yolo import backbones, checkpoint, copied, grafting, rows, structure
+from attngraft.yolo import backbones, checkpoint, copied, grafting, joining, rows, structure
 from attngraft.yolo.yamls import asked_for, load_own
 
 OLDEST = "8.4.67"
@@ -185,11 +185,9 @@ def _parse_model(wrapped: Callable[..., Any], _instance: None, args: Any, kwargs
     if verbose and (slip := structure.misplaced(call.arguments["d"])):
         log.warning(f"attngraft: in {where} {slip}. {structure.SHIFTED}")
     said = (
-        grafting.join_blocks(layers, [*blocks, *others], backbone=backbone, channels=channels)
-        if blocks + others
-        else []
+        joining.join_blocks(layers, [*blocks, *others], backbone=backbone, channels=channels) if blocks + others else []
     )
-    said += grafting.attach(layers, specs, backbone=backbone, channels=channels) if specs else []
+    said += joining.attach(layers, specs, backbone=backbone, channels=channels) if specs else []
     for line in said if verbose else ():
         log.info(line)
     return layers, save
@@ -206,8 +204,8 @@ def _load(wrapped: Callable[..., Any], model: Any, args: Any, kwargs: Any) -> An
     source = (weights.get("ema") or weights["model"]) if isinstance(weights, dict) else weights
     given = {name: value.shape for name, value in source.state_dict().items()}
     before, after = len(getattr(source, "model", ())), len(model.model)
-    others = grafting.of_another(model, source)
-    redrawn = set() if hasattr(model, "args") else grafting.untrained(source)
+    others = joining.of_another(model, source)
+    redrawn = set() if hasattr(model, "args") else joining.untrained(source)
     redrawn.update(*others.values())
     drawn = {name: value.clone() for name, value in model.state_dict().items() if name in redrawn}
     result = wrapped(*args, **kwargs)

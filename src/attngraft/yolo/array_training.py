@@ -19,7 +19,7 @@ from ultralytics.utils.nms import non_max_suppression
 from attngraft._core.errors import RecipeError
 from attngraft._core.signs import half_width
 from attngraft.coco.matches import CONFIDENCE
-from attngraft.yolo.grafting import graft_model
+from attngraft.yolo.joining import graft_model
 from attngraft.yolo.model import quiet
 from attngraft.yolo.recipe import GraftSpec, Recipe
 from attngraft.yolo.step import host_arguments

@@ -22,7 +22,8 @@ from attngraft._core.errors import AttngraftError, CheckpointError, ModelYamlErr
 from attngraft._core.files import CHOOSE
 from attngraft.attention._base import Attention
 from attngraft.yolo import checkpoint, structure
-from attngraft.yolo.grafting import changed_by_rebuild, graft_model
+from attngraft.yolo.joining import graft_model
+from attngraft.yolo.rebuilding import changed_by_rebuild
 from attngraft.yolo.recipe import Recipe
 from attngraft.yolo.yamls import is_ours
 

@@ -21,7 +21,7 @@ from attngraft._core.errors import CheckpointError, OutputError, PlaceError, Rec
 from attngraft._core.extras import extra_package
 from attngraft._core.files import write_whole
 from attngraft.yolo import checkpoint
-from attngraft.yolo.grafting import graft_model
+from attngraft.yolo.joining import graft_model
 from attngraft.yolo.model import open_stock, quiet, resolve_base
 from attngraft.yolo.recipe import Recipe
 from attngraft.yolo.rows import YAML_KEY

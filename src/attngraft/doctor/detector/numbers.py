@@ -20,7 +20,8 @@ from attngraft.doctor.mechanism.shapes import sizes
 from attngraft.doctor.mechanism.survival import training_after_validation
 from attngraft.doctor.mechanism.values import STEPS, batch, dead_maps, gradient, input_kept, repeats
 from attngraft.yolo import host
-from attngraft.yolo.grafting import Graft, rebuilt, stripped
+from attngraft.yolo.grafting import Graft, stripped
+from attngraft.yolo.rebuilding import rebuilt
 from attngraft.yolo.structure import SHIFTED, misplaced
 
 IMAGE_SIDES = ((2, 2), (1, 1), (3, 5), (7, 13))
