@@ -19,7 +19,7 @@ from attngraft._core.progress import Silent
 from attngraft.cli.main import main
 from attngraft.data import beacons
 from attngraft.study.plan import Plan
-from attngraft.study.running.controls import WIDTHS, settle
+from attngraft.study.running.controls import WIDTHS, resolve_arms
 from attngraft.study.running.records import Run
 from attngraft.study.running.run import device_of
 from attngraft.study.study import Study
@@ -148,12 +148,12 @@ def test_a_dry_run_on_a_cpu_times_few_pictures_whatever_the_batch(
     plan = {**TINY, "data": tiny_data, "arms": "eca@P3", "seeds": 2, "batch": 64, "device": "cpu"}
     Study(**plan).forecast(progress=Steps())
     assert set(timed) == {(2, 3)}
-    assert said[:3] == ["settling the arms", "timing stock", "timing noop"]
+    assert said[:3] == ["resolving the arms", "timing stock", "timing noop"]
 
 
 def test_the_conv_control_costs_what_its_arm_costs() -> None:
     plan = Plan.of({**TINY, "data": "x.yaml", "arms": "mhsa@P3,eca@P3,se@P3,attngraft-micro.yaml"})
-    arms = {arm.name: arm for arm in settle(plan).arms}
+    arms = {arm.name: arm for arm in resolve_arms(plan).arms}
     assert list(arms)[:2] == ["stock", "noop"]
     matched = arms["conv for mhsa@P3"]
     added, wanted = (int(word.replace(",", "")) for word in matched.note.split() if word[0].isdigit())
@@ -166,7 +166,7 @@ def test_the_conv_control_costs_what_its_arm_costs() -> None:
 
 def test_the_conv_control_may_match_by_measured_latency() -> None:
     plan = Plan.of({**TINY, "data": "x.yaml", "arms": "mhsa@P3", "match": "latency", "imgsz": 32})
-    control = settle(plan).arms[-1]
+    control = resolve_arms(plan).arms[-1]
     said = re.fullmatch(r"measured latency [+-]\d+\.\d % beside its arm's, at width (\d+)", control.note)
     assert said
     assert int(said[1]) in WIDTHS
@@ -180,7 +180,7 @@ def test_latency_is_matched_on_images_of_as_many_channels_as_the_data_have(gray_
     data.write_text("path: .\ntrain: a\nval: b\nchannels: 1\nnames: [a]\n")
     for base in (str(gray_model), "attngraft-micro.yaml"):
         keys = {**TINY, "base": base, "data": str(data), "arms": "se@P3", "match": "latency", "imgsz": 32}
-        assert settle(Plan.of(keys)).arms[-1].note.startswith("measured latency")
+        assert resolve_arms(Plan.of(keys)).arms[-1].note.startswith("measured latency")
         step(base, {**DEFAULT_CFG_DICT, "batch": 1, "imgsz": 32, "device": "cpu"}, 1)()
     built = network("attngraft-micro.yaml+mhsa@P3", data_channels(str(data)))
     assert next(built.parameters()).shape[1] == 1
@@ -238,7 +238,7 @@ def test_groups_that_do_not_fit_are_said_before_anything_is_trained(
 def test_one_mechanism_under_two_names_is_one_arm(tiny_data: str) -> None:
     plan = Plan.of({**TINY, "data": tiny_data, "arms": ["se@P3", "SEAttention@P3"]})
     with pytest.raises(PlanError, match=r"se@P3 and SEAttention@P3 are the same arm, attngraft-micro\.yaml\+se@P3"):
-        settle(plan)
+        resolve_arms(plan)
 
 
 def test_images_that_cannot_carry_a_verdict_are_said_before_anything_is_trained(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A plan with its arms settled and its hash, as it stands in the folder of a study."""
+"""A plan with its arms resolved and its hash, as it stands in the folder of a study."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from attngraft.study.plan_schema import schema
 
 @dataclass(frozen=True)
 class Fixed:
-    """A plan with its arms settled, as it stands in the study's folder.
+    """A plan with its arms resolved, as it stands in the study's folder.
 
     Attributes:
         plan: The plan.
@@ -65,7 +65,7 @@ class Fixed:
         return self._at(self.plan.base, data, base)
 
     def _at(self, old: str, data: str | None = None, base: str | None = None) -> Fixed:
-        """Return the plan with its files elsewhere; arms name the base as it was called when they were settled."""
+        """Return the plan with its files elsewhere; arms name the base as it was called when they were resolved."""
         if data is base is None:
             return self
         plan = replace(self.plan, data=data or self.plan.data, base=base or self.plan.base)

@@ -158,6 +158,7 @@ class Plan:
         object.__setattr__(self, "data", _absolute(str(self.data)))
         object.__setattr__(self, "base", _absolute(str(self.base)))
         if self.command is not None:
+            object.__setattr__(self, "controls", (STOCK,))
             _check_command(self)
             return
         object.__setattr__(self, "train", _training(self.train))
@@ -362,7 +363,6 @@ def _check_command(plan: Plan) -> None:
         raise PlanError("folds deals the images of Ultralytics' data files; a program of yours has splits of its own")
     if plan.group is not None and plan.own_metric:
         raise PlanError(f"group is how images are drawn, and {plan.metric!r} is a number of a whole run; leave it out")
-    object.__setattr__(plan, "controls", (STOCK,))
     if plan.base in plan.arms:
         raise PlanError(f"the baseline {plan.base!r} stands among the arms; leave it out there")
 

@@ -96,18 +96,18 @@ class Study:
         return alone(self.store.folder, busy, used=lambda: self.begun, named=self.folder)
 
     def fixed(self) -> Fixed:
-        """Return the plan with its arms settled: as it stands in the folder, or as it would be fixed; writes nothing.
+        """Return the plan with its arms resolved: as it stands in the folder, or as it would be fixed; writes nothing.
 
         Raises:
             PlanError: If the folder holds a study with another plan that has begun to train.
         """
         if not self.begun:
-            return self._settled()
+            return self._resolved()
         fixed = Fixed.read(self.store.folder)
         if fixed.plan == self.plan:
             return fixed
         if self.store.untouched():  # a plan that was corrected before anything was trained by it
-            return self._settled()
+            return self._resolved()
         raise PlanError(
             f"{self.folder} holds a study with another plan ({changes(fixed.plan, self.plan)}); a changed plan is a "
             "new study: name another folder, or resume that one: attngraft study resume; if its files were moved: "
@@ -130,10 +130,10 @@ class Study:
             require_classes(self.plan.metric, names)
             require_units(self.plan)
 
-    def _settled(self) -> Fixed:
-        from attngraft.study.running.controls import settle
+    def _resolved(self) -> Fixed:
+        from attngraft.study.running.controls import resolve_arms
 
-        return settle(self.plan)
+        return resolve_arms(self.plan)
 
     def forecast(self, parallel: int | None = None, *, progress: Progress = SILENT) -> Forecast:
         """Say what the study will take, from a short timing; writes nothing into its folder.
@@ -149,7 +149,7 @@ class Study:
         from attngraft.study.running.forecast import forecast
 
         self._check_data()
-        progress.started("settling the arms")
+        progress.started("resolving the arms")
         return forecast(self.fixed(), self.store.folder, parallel, progress)
 
     def run(
@@ -326,9 +326,9 @@ class Study:
         from attngraft.study.judging.gather import unpaired
 
         records = {(run.arm.name, run.seed): self.store.record(run) for run in self.runs()}
-        alone = unpaired(records)
+        left_out = unpaired(records)
         return any(
-            name != STOCK and (STOCK, seed) in records and seed not in alone.get(name, ()) for name, seed in records
+            name != STOCK and (STOCK, seed) in records and seed not in left_out.get(name, ()) for name, seed in records
         )
 
     @property

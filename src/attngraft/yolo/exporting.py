@@ -249,7 +249,7 @@ def _format(word: str) -> str:
 
 @dataclass
 class _Noted:
-    """What the exporter of Ultralytics settled.
+    """What the exporter of Ultralytics chose.
 
     Attributes:
         sides: Height and width of the images that the file takes.
@@ -270,7 +270,7 @@ class _Noted:
 
 @contextmanager
 def _noted(model: Model) -> Iterator[_Noted]:
-    """Note what the exporter of Ultralytics settles inside."""
+    """Note what the exporter of Ultralytics chooses inside."""
     noted = _Noted()
 
     def note(exporter: Any) -> None:

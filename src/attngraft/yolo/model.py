@@ -226,7 +226,7 @@ def _local(weights: str) -> bool:
 
 @cache
 def _warn_once(message: str) -> None:
-    """Warn once a process: a study builds the same base for every arm that it settles."""
+    """Warn once a process: a study builds the same base for every arm that it resolves."""
     log.warning(message)
 
 

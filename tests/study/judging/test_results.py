@@ -30,12 +30,12 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def _reading_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let nothing settle arms or start a process."""
+    """Let nothing resolve arms or start a process."""
 
     def never(*_: Any, **__: Any) -> None:
-        raise AssertionError("a question settles no arm and starts no process")
+        raise AssertionError("a question resolves no arm and starts no process")
 
-    monkeypatch.setattr("attngraft.study.running.controls.settle", never)
+    monkeypatch.setattr("attngraft.study.running.controls.resolve_arms", never)
     monkeypatch.setattr("subprocess.run", never)
     monkeypatch.setattr("subprocess.Popen", never)
 

@@ -1,1 +1,1 @@
-"""Carry a plan out: settle its arms, run what is missing, keep what comes of it."""
+"""Carry a plan out: resolve its arms, run what is missing, keep what comes of it."""

@@ -30,8 +30,8 @@ WIDTHS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 ROUNDS = 15
 
 
-def settle(plan: Plan) -> Fixed:
-    """Settle every arm of a plan.
+def resolve_arms(plan: Plan) -> Fixed:
+    """Resolve every arm of a plan, controls included.
 
     Args:
         plan: The plan.

@@ -43,7 +43,7 @@ class Forecast:
     """What a study will take.
 
     Attributes:
-        fixed: The plan with its arms settled.
+        fixed: The plan with its arms resolved.
         runs: How many runs, at most.
         parallel: How many at once.
         seconds: Of each arm's one run, and of the whole under ``""``.
