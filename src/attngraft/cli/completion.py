@@ -21,7 +21,6 @@ PLACES = tuple(f"{letter}{level}" for letter in "PN" for level in range(2, 7))
 GRAFT_OPTIONS = {"init": ("paper",), "mode": ("replace",)}
 RUNTIMES = ("eager", "compiled", "onnxruntime", "openvino", "tensorrt")
 DEVICES = ("cpu", "0", "mps")
-FORMATS = ("yolo11n", "yolov8n", "yolo26n", "yolov5n")
 RUN_KEYS = {
     "parallel": "Runs at once.", "engine": "What carries the runs out.", "address": "The Ray cluster.",
     "gpus": "GPUs a run takes on Ray.", "anyway": "Whether to continue where the baseline learned nothing.",

@@ -130,11 +130,6 @@ def metric_values(matches: Matches, metric: str, weights: Weights | None = None)
     return np.asarray(np.sum(values, axis=0))
 
 
-def per_class(matches: Matches, name: str, weights: Weights | None = None) -> Floats:
-    """Return one metric of every class under image weights, in points, ``(C, R)``; NaN where it has no object."""
-    return 100 * _fractions(matches, name, weights)
-
-
 def _fractions(matches: Matches, name: str, weights: Weights | None) -> Floats:
     if name in METRICS:
         size, thresholds = METRICS[name]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
 from types import MappingProxyType
-from typing import Any, Literal, TypeVar, get_args, get_type_hints
+from typing import Any, Literal, TypeVar, get_type_hints
 
 from torch import nn
 
@@ -15,7 +15,6 @@ from attngraft._core.checks import known_options, not_negative
 from attngraft._core.errors import RegistrationError, UnknownNameError
 
 Task = Literal["classify", "detect", "segment", "superres"]
-TASKS: tuple[Task, ...] = get_args(Task)
 
 _Build = TypeVar("_Build", bound=Callable[..., nn.Module])
 

@@ -29,9 +29,6 @@ IOU = 0.7
 
 _SAYS_INIT = re.compile(r"[(,]\s*init\s*=")
 
-GAINS = ("box", "cls", "dfl")
-"""Training options of Ultralytics that weigh the parts of its loss."""
-
 
 def one_graft(base: str, mechanism: str, place: str) -> GraftSpec:
     """Read one mechanism as recipes write it, to be grafted in its paper's form unless it says otherwise.
@@ -69,7 +66,7 @@ class ArrayDetector:
         grafts: What to join to it.
         classes: How many classes.
         seed: Of the initial weights.
-        gains: Weights of the parts of the loss (`GAINS`), where they are not Ultralytics' own.
+        gains: Weights of the parts of the loss, ``box``, ``cls`` and ``dfl``, where they are not Ultralytics' own.
 
     Raises:
         OptionError: If a mechanism cannot be built at that width.
