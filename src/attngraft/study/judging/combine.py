@@ -93,30 +93,10 @@ def combine(results: Sequence[tuple[str, Results]], arm: str | None = None) -> C
         DataError: If there are fewer than two, one is given twice, they lack the arm, compare by different metrics or
             at different alphas, or give no error.
     """
-    if len(results) < 2:
-        raise DataError(f"a combination needs two studies or more, got {len(results)}")
-    for (earlier, its), (title, own) in combinations(results, 2):
-        if _same(its, own):
-            whose = "" if earlier == title else f", it has the runs of {earlier}"
-            raise DataError(f"{title} is given twice{whose}; a study counts once, so leave one out")
+    _require_different(results)
+    metric, alpha = _terms(results)
     arm = arm or _common(results)
     found = [(name, _arm(name, one, arm)) for name, one in results]
-    metrics = {one.setting.metric for _, one in results}
-    if len(metrics) > 1:
-        raise DataError(f"the studies are judged by {' and '.join(sorted(metrics))}; combine those of one metric")
-    alphas = sorted({one.setting.alpha for _, one in results})
-    if len(alphas) > 1:
-        raise DataError(
-            f"the studies are judged at alpha {' and '.join(f'{one:g}' for one in alphas)}, and a combination has one "
-            "level; combine those of one alpha"
-        )
-    (alpha,) = alphas
-    for name, one in found:
-        if not 0 < one.estimate.error < math.inf:
-            raise DataError(
-                f"{name} has no standard error of {arm} from {one.estimate.seeds} pairs of runs; two that differ are "
-                "needed"
-            )
     effects = np.array([one.estimate.difference for _, one in found])
     errors = np.array([one.estimate.error for _, one in found])
     mean, error, tau2, weights = random_effects(effects, errors)
@@ -126,7 +106,7 @@ def combine(results: Sequence[tuple[str, Results]], arm: str | None = None) -> C
     classic = 1 / weights.sum()
     return Combined(
         arm=arm,
-        metric=metrics.pop(),
+        metric=metric,
         level=1 - alpha,
         members=tuple(
             Member(name, one.estimate.difference, one.estimate.error, one.estimate.seeds, value, float(share))
@@ -195,6 +175,30 @@ def _prediction(mean: float, variance: float, k: int, alpha: float) -> tuple[flo
     return mean - reach, mean + reach
 
 
+def _require_different(results: Sequence[tuple[str, Results]]) -> None:
+    """Require two studies or more, none of them twice."""
+    if len(results) < 2:
+        raise DataError(f"a combination needs two studies or more, got {len(results)}")
+    for (earlier, its), (title, own) in combinations(results, 2):
+        if _same(its, own):
+            whose = "" if earlier == title else f", it has the runs of {earlier}"
+            raise DataError(f"{title} is given twice{whose}; a study counts once, so leave one out")
+
+
+def _terms(results: Sequence[tuple[str, Results]]) -> tuple[str, float]:
+    """Return the metric and the alpha that all studies are judged by."""
+    metrics = sorted({one.setting.metric for _, one in results})
+    if len(metrics) > 1:
+        raise DataError(f"the studies are judged by {' and '.join(metrics)}; combine those of one metric")
+    alphas = sorted({one.setting.alpha for _, one in results})
+    if len(alphas) > 1:
+        raise DataError(
+            f"the studies are judged at alpha {' and '.join(f'{one:g}' for one in alphas)}, and a combination has one "
+            "level; combine those of one alpha"
+        )
+    return metrics[0], alphas[0]
+
+
 def _same(one: Results, other: Results) -> bool:
     """Tell whether two results rest on the same runs, wherever their folders are.
 
@@ -240,4 +244,9 @@ def _arm(name: str, results: Results, arm: str) -> ArmResult:
     found = next((one for one in results.arms if one.name == arm), None)
     if found is None:
         raise DataError(f"{name} has no arm {arm!r}; {suggest(arm, [one.name for one in results.arms])}")
+    if not 0 < found.estimate.error < math.inf:
+        raise DataError(
+            f"{name} has no standard error of {arm} from {found.estimate.seeds} pairs of runs; two that differ are "
+            "needed"
+        )
     return found
