@@ -8,7 +8,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torchvision.ops import box_iou
 
 from attngraft.attention._precision import at_least_single
 from attngraft.maps.readers import Grid
@@ -109,6 +108,8 @@ def intersection_over_union(boxes: Tensor, others: Tensor) -> Tensor:
 
     Two boxes without area have an IoU of 0.
     """
+    from torchvision.ops import box_iou  # maps stand on torch alone until boxes are compared
+
     # float16 ends at the area of 256 x 256 pixels
     return torch.nan_to_num(box_iou(at_least_single(boxes), at_least_single(others)))
 
