@@ -41,7 +41,7 @@ READ: list[tuple[str, list[Any], dict[str, Any]]] = [
     ("cbam", [1024, 8], {"reduction": 8}),
     ("cbam", [7], {"kernel_size": 7}),
     ("cbam", [8, 7], {"reduction": 8, "kernel_size": 7}),
-    ("gam", [1024, 1024, True, 2], {"reduction": 2}),
+    ("gam", [1024, 1024, False, 2], {"reduction": 2}),
     ("ema", [1024, None, 32], {"groups": 32}),
     ("ela", [1024, 7], {"variant": "B"}),
     ("ela", [1024, 5], {"variant": "T", "norm_groups": 16}),
@@ -76,7 +76,8 @@ READ: list[tuple[str, list[Any], dict[str, Any]]] = [
     ("shuffle_attention", [512, 16, 8], {"groups": 8}),
     ("shuffle_attention", [1024, 1024, 8], {"groups": 8}),  # the second width stands where the copy has a reduction
     ("shuffle_attention", [1024, 512, 8], {"groups": 8}),
-    ("gam", [1024, 1024, True, 4], {"reduction": 4}),
+    ("gam", [1024, 1024, 0, 4], {"reduction": 4}),
+    ("triplet", [False], {}),
     ("halo", [1024, 1024, 8, 3], {"window": 8, "halo": 3}),
     ("focused_linear", [[20, 20], 8], {"map_size": [20, 20], "heads": 8}),
     ("focused_linear", [1024, [14, 14], 8, True], {"map_size": [14, 14], "heads": 8, "qkv_bias": True}),
@@ -128,21 +129,78 @@ def test_a_class_is_read_by_its_own_arguments(called: str, values: list[Any], op
         ("DAttention", [1024, [20, 20]], {"offset_range": 4.0}),
         ("DAttention", [[20, 20], 8, 4], {"heads": 8, "groups": 4, "offset_range": 4.0}),
         ("DAttention", [1024, [20, 20], 8, 4, 0.0, 0.0, 1, 2], {"heads": 8, "groups": 4, "offset_range": 2}),
+        ("DAttention", [], {}),
         ("nchwBRA", [1024, 8, 7], {"heads": 8, "regions": 7, "side_kernel_size": 3}),
         ("BiLevelRoutingAttention", [1024, 8], {"heads": 8, "side_kernel_size": 3}),
-        ("BiLevelRoutingAttention", [8, 7], {"heads": 8, "regions": 7}),
+        ("BiLevelRoutingAttention", [8, 7], {"heads": 8, "regions": 7, "side_kernel_size": 3}),
+        ("BRA", [8, 7], {"heads": 8, "regions": 7}),
+        ("SKAttention", [[3, 5]], {"kernel_sizes": [3, 5], "groups": 1, "dilated": False}),
+        ("SelectiveKernel", [[3, 5]], {"kernel_sizes": [3, 5]}),
         ("SKAttention", [1024, [3, 5]], {"kernel_sizes": [3, 5], "groups": 1, "dilated": False}),
         ("SKAttention", [1024], {"kernel_sizes": (1, 3, 5, 7), "groups": 1, "dilated": False}),
-        ("MultiDilatelocalAttention", [1024, 6], {"heads": 6, "qkv_bias": False}),
+        ("MultiDilatelocalAttention", [1024, 6, {"dilations": [1, 3]}],
+         {"heads": 6, "qkv_bias": False, "dilations": [1, 3]}),
         ("PolaLinearAttention", [1024, [20, 20]], {"heads": 8}),
+        ("FocusedLinearAttention", [1024, [20, 20]], {"map_size": [20, 20], "heads": 8}),
+        ("eca_layer", [1024], {"kernel_size": 3}),
+        ("ECALayer", [1024], {"kernel_size": 3}),
+        ("ECAAttention", [512], {"kernel_size": 3}),
+        ("ECAAttention", [1024, 5], {"kernel_size": 5}),
+        ("ECA", [1024], {}),
+        ("SimAM", [1024], {"correction": 1}),
+        ("SimAM", [], {}),
+        ("SCSA", [1024], {"heads": 8}),
+        ("CAFM", [1024], {"heads": 4, "form": "code"}),
+        ("CAFMAttention", [1024], {"heads": 2, "form": "code"}),
+        ("CAFMAttention", [8], {"heads": 8, "form": "code"}),
+        ("GAM_Attention", [1024, 1024], {"channel_gate": "none"}),
+        ("GAM", [1024, 1024], {}),
+        ("GAMAttention", [1024, 1024, False, {"channel_gate": "sigmoid"}], {"channel_gate": "sigmoid"}),
+        ("CBAMBlock", [1024, 16, 7], {"reduction": 16, "kernel_size": 7, "bias": False, "norm": "none"}),
+        ("CBAMBlock", [1024, {"kernel_size": 7}], {"kernel_size": 7, "bias": False, "norm": "none"}),
+        ("BAMBlock", [1024, 8, 2], {"reduction": 8, "dilation": 2}),
+        ("NonLocalBlockND", [1024, None, 3], {}),
     ],
     ids=str,
 )  # fmt: skip
 def test_what_a_copied_row_leaves_out_is_what_its_class_takes(
     name: str, values: list[Any], options: dict[str, Any]
 ) -> None:
-    """Defaults of DAttention, BiFormer's ops, SKAttention, DilateFormer's and PolaFormer's classes, read for parity."""
+    """What the circulated classes' signatures have, and what their forward leaves out, read for parity.
+
+    DAttention, BiFormer's ops, DilateFormer, PolaFormer, FLatten-PVT, HCANet (CAFM), CAF-YOLO (CAFMAttention), ECANet,
+    SimAM and SCSA, their authors' repositories; SKAttention, ECAAttention, CBAMBlock and BAMBlock,
+    xmu-xiaoma666/External-Attention-pytorch.
+    """
     assert read_row(info(name), Widths(192, 0.1875, 1024), values, name) == options
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "said"),
+    [
+        (
+            "CBAMBlock",
+            [1024],
+            r"CBAMBlock take 7 or 49 for kernel_size .* as in \[\.\.\., \{kernel_size: 7\}\]",
+        ),
+        ("CBAMBlock", [1024, 16], "take 7 or 49 for kernel_size"),
+        ("MultiDilatelocalAttention", [1024, 8], r"\[1, 2, 3\] or \[2, 3\] for dilations"),
+        ("MultiDilatelocalAttention", [8, False], "for dilations"),
+        ("BAMBlock", [1024, 16], "take 4 or 2 for dilation"),
+        ("GAMAttention", [1024, 1024], "none or sigmoid for channel_gate .* group and shuffle their convolutions"),
+    ],
+)
+def test_an_option_in_which_copies_differ_has_to_be_given(name: str, values: list[Any], said: str) -> None:
+    with pytest.raises(OptionError, match=said):
+        read_row(info(name), Widths(C, 0.25, 1024), values, name)
+    assert read_row(info(name), Widths(C, 0.25, 1024), [], name) == {}
+
+
+@pytest.mark.parametrize(("name", "values"), [("gam", [1024, 1024, True, 4]), ("triplet", [True])])
+def test_a_switch_of_a_copied_class_that_is_not_built_is_refused(name: str, values: list[Any]) -> None:
+    """GAM's groups its convolutions and shuffles them; TripletAttention's drops the spatial branch."""
+    with pytest.raises(OptionError, match="turns on by True there is not built here: write False"):
+        read_row(info(name), Widths(C, 0.25, 1024), values)
 
 
 def test_a_copied_default_that_the_map_does_not_allow_is_left_out() -> None:

@@ -14,6 +14,7 @@ from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 
 import attngraft
 from attngraft._core.errors import ModelYamlError, OptionError
+from attngraft.attention._base import Attention
 from attngraft.yolo.rows import GUARD, as_grafts
 
 
@@ -234,6 +235,8 @@ def test_a_row_is_read_in_the_order_of_the_class_that_it_names(name: str, groups
         ("SK_Block", "did you mean SelectiveKernel or SKAttention"),
         ("LSKModule", "did you mean LSK or"),
         ("CoorAttention", "did you mean CoordAttention"),
+        ("SequentialPolarizedSelfAttention", "it is PolarizedSelfAttention with the option order=sequential"),
+        ("PSA_p", "it is PolarizedSelfAttention with the option form=official"),
         ("BiFormerBlock", "attngraft list shows the mechanisms"),
         ("C3CA", "C3 is a block of Ultralytics, and no mechanism is called 'CA'; did you mean CoordAttention"),
         ("Totally", "attngraft list shows the mechanisms"),
@@ -316,6 +319,39 @@ class TestBlocks:
     def test_c2_alone_means_the_block_from_which_the_copied_classes_derive(self, name: str, cls: str) -> None:
         block = self.build(name, at=10).model[10]
         assert (type(block).__name__, type(block.m[0].attn).__name__) == ("C2PSA", cls)
+
+    @pytest.mark.parametrize(
+        ("name", "base", "at", "options"),
+        [
+            ("C2f_ShuffleAttention", "yolov8n.yaml", 4, {"groups": 8}),
+            ("C2f_sa_layer", "yolov8n.yaml", 4, {"groups": 16}),  # the official default of 64, fitted to 32 channels
+            ("C3k2_DAttention", "yolo11n.yaml", 6, {"heads": 8, "groups": 4, "offset_range": 4.0}),
+            ("C2f_SKAttention", "yolov8n.yaml", 4, {"kernel_sizes": (1, 3, 5, 7), "groups": 1, "dilated": False}),
+            ("C2f_CBAM", "yolov8n.yaml", 4, {"kernel_size": 7, "norm": "none", "bias": False}),
+            ("C2f_SimAM", "yolov8n.yaml", 4, {"correction": 1}),
+            ("C2TSSA", "yolo11n.yaml", 10, {"heads": 2}),
+            ("C2TSSA", "yolo11s.yaml", 10, {"heads": 4}),
+            ("C2PSA_Pola", "yolo11n.yaml", 10, {"heads": 2}),
+            ("C2MSLA", "yolo11n.yaml", 10, {"heads": 2}),
+            ("C2BRA", "yolo11n.yaml", 10, {"heads": 8, "side_kernel_size": 3}),
+            ("C2DA", "yolo11n.yaml", 10, {"heads": 8, "groups": 4, "offset_range": 4.0}),
+            ("A2C2f_ShuffleAttention", "yolo12n.yaml", 6, {"groups": 8}),
+        ],
+    )
+    def test_the_mechanism_inside_has_the_defaults_of_the_copied_class(
+        self, name: str, base: str, at: int, options: dict[str, Any]
+    ) -> None:
+        """C2TSSA, C2Pola and C2MSLA give their attention PSABlock's heads, one for 64 channels; C2BRA and C2DA none."""
+        inside = [part for part in self.build(name, base, at).model[at].modules() if isinstance(part, Attention)]
+        assert inside
+        assert all({key: getattr(part, key) for key in options} == options for part in inside)
+
+    @pytest.mark.parametrize("name", ["C2f_MSDA", "C2f_MultiDilatelocalAttention"])
+    def test_an_option_in_which_copies_differ_has_to_be_given(self, name: str) -> None:
+        with pytest.raises(OptionError, match=rf"row 4 \({name}\): copies of .* take .* or \[2, 3\] for dilations"):
+            self.build(name, "yolov8n.yaml")
+        built = self.build(name, "yolov8n.yaml", more={"dilations": [2, 3], "heads": 8}).model[4].m[0].cv2.grafts[0]
+        assert (built.dilations, built.heads, built.qkv.bias) == ((2, 3), 8, None)
 
     def test_the_map_size_that_a_copied_block_needs_is_left_out(self) -> None:
         description = copy.deepcopy(yaml_model_load("yolov8n.yaml"))

@@ -71,6 +71,19 @@ class Option:
 
 
 @dataclass(frozen=True)
+class Disputed:
+    """Values that copies of one class take for an option that a row leaves out: none of them is right for all.
+
+    Attributes:
+        values: The values, as a row gives them.
+        note: What else sets copies apart that is not built here.
+    """
+
+    values: tuple[Any, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class Mechanism:
     """What is known of one mechanism without building it.
 
@@ -90,7 +103,8 @@ class Mechanism:
             name, ``_`` for an argument that ours does not have, or ``channels`` for an inner width.
         alias_signatures: The same for aliases whose class takes other arguments, by alias, instead of ``signatures``.
         alias_defaults: What a widely copied class takes for an option that its row leaves out, by the class's name,
-            where that is another value than the default here.
+            where that is another value than the default here: the value, a function that gives it for a width, or
+            `Disputed`. ``C2X`` and ``Bottleneck_X`` stand for what blocks with a mechanism inside give it.
         growth: Order in which the training memory grows with the number of cells N.
         summary: The first line of the module's docstring, or of the class's where the module has none.
         paper: Title, authors, venue, arXiv number.
@@ -123,8 +137,11 @@ class Mechanism:
 REFUSED = {
     "fsa": "FSA (of SF-UNet) is left out on purpose: its filter has one parameter for each frequency of a map of one "
     "fixed size, and a detector's maps change with the image; mhsa, mlca and ema take any size",
+    "sequentialpolarizedselfattention": "it is PolarizedSelfAttention with the option order=sequential",
+    "psa_p": "it is PolarizedSelfAttention with the option form=official",
+    "psa_s": "it is PolarizedSelfAttention with the options order=sequential and form=official",
 }
-"""Mechanisms that people ask for and that cannot be had, with the reason."""
+"""Names, in small letters, that people ask for and that no mechanism has, with the reason or with what is meant."""
 
 _TABLE: dict[str, Mechanism] = {}
 

@@ -25,6 +25,16 @@ def fit_heads(channels: int, default: int) -> dict[str, Any]:
     return {"heads": largest_divisor(channels, default)} if channels % default else {}
 
 
+def psa_heads(channels: int) -> int:
+    """Return the heads that Ultralytics' C2PSA gives its blocks: one for each 64 channels.
+
+    Example:
+        >>> psa_heads(128), psa_heads(32)
+        (2, 1)
+    """
+    return max(channels // 64, 1)
+
+
 def to_tokens(x: Tensor) -> Tensor:
     """Turn a map into its cells, row by row, without a copy where the map lies channels last.
 

@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from attngraft._core.checks import one_of, positive
-from attngraft._core.registry import register
+from attngraft._core.registry import Disputed, register
 from attngraft.attention._base import Attention
 from attngraft.attention._conv import conv_norm
 from attngraft.attention._gates import ImageNorm, fit_reduction, hidden_channels
@@ -34,6 +34,9 @@ CONVOLUTIONS = 2
     cost="2 * C * hidden + N * hidden * (C + 18 * hidden + 1)",
     row=("reduction", "dilation"),
     aliases=("BAMBlock",),
+    alias_defaults={
+        "BAMBlock": {"dilation": Disputed((4, 2), ", and those of 2 have three layers for our one and two, with norms")}
+    },
     growth="N",
 )
 class BAM(Attention):

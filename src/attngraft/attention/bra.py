@@ -43,9 +43,8 @@ from attngraft.attention._windows import inside, pad_end
         ("heads", "regions", "channels", "scale", "_", "_", "_", "_", "topk"),
     ),
     alias_defaults={
-        "BiLevelRoutingAttention": {"side_kernel_size": 3},
-        "BiLevelRoutingAttention_nchw": {"side_kernel_size": 3},
-        "nchwBRA": {"side_kernel_size": 3},
+        name: {"side_kernel_size": 3}
+        for name in ("BiLevelRoutingAttention", "BiLevelRoutingAttention_nchw", "nchwBRA", "C2BRA")
     },
     growth="N",
 )

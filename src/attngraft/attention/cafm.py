@@ -37,6 +37,7 @@ TAPS = 9
     row=("heads", "bias"),
     aliases=("CAFMAttention", "ConvolutionAttentionFusionModule"),
     signatures=(("heads", "bias"),),
+    alias_defaults={"CAFM": {"heads": 4, "form": "code"}, "CAFMAttention": {"heads": 2, "form": "code"}},
     growth="N",
 )
 class CAFM(Attention):

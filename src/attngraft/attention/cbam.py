@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from attngraft._core.checks import one_of
-from attngraft._core.registry import register
+from attngraft._core.registry import Disputed, register
 from attngraft.attention._base import Attention
 from attngraft.attention._gates import ChannelMLP, PlaneGate, fit_reduction, hidden_channels, shared_max, z_pool
 
@@ -30,6 +30,14 @@ from attngraft.attention._gates import ChannelMLP, PlaneGate, fit_reduction, hid
     row=("reduction", "kernel_size"),
     aliases=("CBAMBlock",),
     signatures=(("kernel_size",),),
+    alias_defaults={
+        "CBAMBlock": {
+            "kernel_size": Disputed((7, 49), ", and those of 49 add their input again, which is not built here"),
+            "bias": False,
+            "norm": "none",
+        },
+        "Bottleneck_CBAM": {"bias": False, "norm": "none"},
+    },
     growth="N",
 )
 class CBAM(Attention):

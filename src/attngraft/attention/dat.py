@@ -35,7 +35,7 @@ from attngraft.attention._rows import Cells, Mixture, choose, corners, query_cel
     row=(),
     aliases=("DAttention", "DAttentionBaseline"),
     signatures=(("_", "heads", "groups", "_", "_", "stride", "offset_range"),),
-    alias_defaults={"DAttention": {"offset_range": 4.0}, "DAttentionBaseline": {"offset_range": 4.0}},
+    alias_defaults={name: {"offset_range": 4.0} for name in ("DAttention", "DAttentionBaseline", "C2DA")},
     growth="N",
 )
 class DAT(Attention):

@@ -24,6 +24,7 @@ from attngraft.attention._base import Attention
     cost="kernel_size * C",
     row=("kernel_size",),
     aliases=("ECAAttention", "ECALayer", "eca_layer", "ECABlock", "EfficientChannelAttention"),
+    alias_defaults={"ECAAttention": {"kernel_size": 3}, "eca_layer": {"kernel_size": 3}},
     growth="N",
 )
 class ECA(Attention):

@@ -36,6 +36,7 @@ EPSILON = 1e-6
     formula="proj(phi(q) (phi(k)^T v) / (phi(q) sum phi(k)) + dwconv(v)), phi(x) = |relu x| u^p / |u^p|, u = relu x",
     cost="4*C**2*N + C*(2*(C//heads) + 1)*N + kernel_size**2*C*N",
     row=("heads",),
+    alias_defaults={"FocusedLinearAttention": {"heads": 8}},
     signatures=(("map_size", "heads", "qkv_bias", "_", "_", "_", "focusing_factor", "kernel_size"),),
     growth="N",
 )

@@ -3,8 +3,9 @@
 Paper: Global Attention Mechanism: Retain Information to Enhance Channel-Spatial Interactions, Liu et al., 2021, arXiv
     2112.05561.
 Code: The authors published none; read from the paper's equations and figures.
-Differs: The paper's variant for ResNet-50, whose convolutions are grouped and shuffled, is not built. Many circulated
-    copies leave out the sigmoid of the channel gate, channel_gate="none", and some the batch norms.
+Differs: The paper's variant for ResNet-50, whose convolutions are grouped and shuffled, is not built; it is what copies
+    with ``group=True`` are. Many circulated copies leave out the sigmoid of the channel gate, channel_gate="none", and
+    some the batch norms.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from attngraft._core.checks import odd, one_of
-from attngraft._core.registry import register
+from attngraft._core.registry import Disputed, register
 from attngraft.attention._base import Attention
 from attngraft.attention._gates import fit_reduction, hidden_channels
 
@@ -27,7 +28,16 @@ from attngraft.attention._gates import fit_reduction, hidden_channels
     cost="2 * C * (C // reduction) * (1 + kernel_size**2) * N",
     row=("reduction",),
     aliases=("GAM_Attention", "GAMAttention"),
-    signatures=(("reduction",), ("_", "reduction")),
+    signatures=(("reduction",), ("off", "reduction")),
+    alias_defaults={
+        "GAM_Attention": {"channel_gate": "none"},
+        "Bottleneck_GAM": {"channel_gate": "none"},
+        "GAMAttention": {
+            "channel_gate": Disputed(
+                ("none", "sigmoid"), ", and most group and shuffle their convolutions, which is not built here"
+            )
+        },
+    },
     growth="N",
 )
 class GAM(Attention):

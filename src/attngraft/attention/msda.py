@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from attngraft._core.checks import odd, one_of, positive
 from attngraft._core.errors import OptionError
-from attngraft._core.registry import register
+from attngraft._core.registry import Disputed, register
 from attngraft.attention._base import Attention
 from attngraft.attention._precision import at_least_single
 from attngraft.attention._rows import Cells, Mixture, both, chosen_logits, near_rows, pairs
@@ -35,7 +35,10 @@ from attngraft.attention._rows import Cells, Mixture, both, chosen_logits, near_
     row=("heads", "qkv_bias"),
     aliases=("MultiDilatelocalAttention", "MultiDilateAttention"),
     signatures=(("heads", "qkv_bias", "_", "_", "_", "kernel_size", "dilations"),),
-    alias_defaults={"MultiDilatelocalAttention": {"qkv_bias": False}},
+    alias_defaults={
+        name: {"qkv_bias": False, "dilations": Disputed(((1, 2, 3), (2, 3)))}
+        for name in ("MultiDilatelocalAttention", "Bottleneck_MSDA")
+    },
     growth="N",
 )
 class MSDA(Attention):

@@ -21,6 +21,7 @@ from attngraft.attention._base import Attention
 from attngraft.attention._official import renamed
 from attngraft.attention._precision import at_least_single, no_autocast
 from attngraft.attention._rows import Cells, Mixture, choose, query_cells
+from attngraft.attention._tokens import psa_heads
 
 KERNEL_SIZES = (3, 5, 7, 9)
 
@@ -33,6 +34,7 @@ KERNEL_SIZES = (3, 5, 7, 9)
     row=("heads",),
     aliases=("MultiScaleLinearAttention",),
     signatures=(("heads",),),
+    alias_defaults={"C2MSLA": {"heads": psa_heads}},
     growth="N",
 )
 class MSLA(Attention):

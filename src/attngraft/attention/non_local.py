@@ -32,6 +32,7 @@ from attngraft.attention._tokens import to_map, to_tokens
     cost="4 * C * hidden * N + 2 * hidden * N * (N if pairwise else hidden)",
     row=("reduction",),
     aliases=("NonLocalBlock", "NONLocalBlock2D", "NonLocalBlockND"),
+    alias_signatures={"NONLocalBlock2D": (("off", "_"),), "NonLocalBlockND": (("_", "off", "_"),)},
     growth="N",
 )
 class NonLocal(Attention):

@@ -24,7 +24,7 @@ from attngraft.attention._base import Attention
 from attngraft.attention._official import renamed
 from attngraft.attention._precision import at_least_single, no_autocast, own_type, through
 from attngraft.attention._rows import Cells, Mixture, choose, query_cells
-from attngraft.attention._tokens import convolve_heads
+from attngraft.attention._tokens import convolve_heads, psa_heads
 from attngraft.attention.focused_linear import two_sizes
 
 EPSILON = 1e-6
@@ -40,7 +40,7 @@ EPSILON = 1e-6
     row=("heads",),
     aliases=("PolaAttention", "PolarityAwareLinearAttention"),
     signatures=(("_", "heads", "qkv_bias"),),
-    alias_defaults={"PolaLinearAttention": {"heads": 8}, "PolaAttention": {"heads": 8}},
+    alias_defaults={"PolaLinearAttention": {"heads": 8}, "PolaAttention": {"heads": 8}, "C2Pola": {"heads": psa_heads}},
     growth="N",
 )
 class PolaLinearAttention(Attention):

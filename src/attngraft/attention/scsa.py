@@ -33,6 +33,7 @@ KERNEL_SIZES = (3, 5, 7, 9)
     cost="6 * C * (H + W) + C + C**2 // heads "
     "+ (2 * C + C**2 // heads) * Max(1, H // window_size) * Max(1, W // window_size)",
     row=("heads", "window_size"),
+    alias_defaults={"SCSA": {"heads": 8}},
     growth="N",
 )
 class SCSA(Attention):

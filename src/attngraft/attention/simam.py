@@ -29,6 +29,7 @@ from attngraft.attention._base import Attention
     cost="0",
     row=("e_lambda",),
     aliases=("Simam_module", "simam_module"),
+    alias_defaults={"SimAM": {"correction": 1}, "Simam_module": {"correction": 1}},
     growth="N",
 )
 class SimAM(Attention):

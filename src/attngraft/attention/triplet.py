@@ -23,6 +23,7 @@ from attngraft.attention._gates import PlaneGate, z_pool
     formula="x * mean over the planes (H, W), (C, W), (H, C) of sigmoid(BN(conv_k([max; mean] over the third axis)))",
     cost="2 * kernel_size**2 * (H * W + C * W + H * C)",
     row=("kernel_size",),
+    signatures=(("off",),),
     growth="N",
 )
 class TripletAttention(Attention):

@@ -20,7 +20,7 @@ from attngraft._core.registry import register
 from attngraft.attention._base import Attention
 from attngraft.attention._official import renamed
 from attngraft.attention._precision import at_least_single, no_autocast
-from attngraft.attention._tokens import fit_heads
+from attngraft.attention._tokens import fit_heads, psa_heads
 
 SMALLEST_NORM = 1e-12
 """By which at least a channel of the projected map is divided, as PyTorch's `normalize` does."""
@@ -35,6 +35,7 @@ SMALLEST_NORM = 1e-12
     row=("heads", "qkv_bias"),
     aliases=("AttentionTSSA", "TSSAttention", "TokenStatisticsSelfAttention"),
     signatures=(("heads", "qkv_bias"),),
+    alias_defaults={"C2TSSA": {"heads": psa_heads}},
     growth="N",
 )
 class TSSA(Attention):

@@ -8,20 +8,21 @@ by the first of these ways in which every value is plausible for its option at t
 3. as it stands, in the order of the record's ``row`` or of the copied classes;
 4. without leading values that look like a width of another map, with a warning that names them.
 
-A row in the form of a copied class, with a width or in that class's own order, takes that class's defaults for what it
-leaves out (``alias_defaults``); a row of options alone takes ours.
+A row in the form of a copied class takes that class's defaults for what it leaves out (``alias_defaults``): one with a
+width, in that class's own order, or with any value under a name that only the copied class has. ``[]``, and options
+alone under our own names, take ours.
 """
 
 from __future__ import annotations
 
 import ast
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from attngraft._core.errors import OptionError
-from attngraft._core.registry import Mechanism
+from attngraft._core.registry import Disputed, Mechanism
 
 NARROWEST = 16
 """A leading number below this is never read as the map's own width."""
@@ -53,7 +54,10 @@ STRIDE = "stride"
 HEAD_WIDTH = "head_width"
 """Stands in a signature for the width of a head, which ours takes from the map and the number of heads."""
 
-LEFT_OUT = (IGNORED, OWN_WIDTH, STRIDE, HEAD_WIDTH)
+OFF = "off"
+"""Stands in a signature for a switch that ours has not: only False is read."""
+
+LEFT_OUT = (IGNORED, OWN_WIDTH, STRIDE, HEAD_WIDTH, OFF)
 
 SLIMMEST = 3
 """Two lone numbers of which one is as many times the other, as in ``[20, 4]``, are no sides of one map."""
@@ -62,6 +66,8 @@ FEWEST_CELLS = 9
 """A lone number below this counts heads, and is no side of a map."""
 
 Signatures = tuple[tuple[str, ...], ...]
+
+_T = TypeVar("_T")
 
 log = logging.getLogger("ultralytics")
 
@@ -101,7 +107,10 @@ def read_row(record: Mechanism, widths: Widths, values: Sequence[Any], called: s
     """
     named: dict[str, Any] = dict(values[-1]) if values and isinstance(values[-1], Mapping) else {}
     positional = [_evaluated(value) for value in values[: len(values) - bool(named)]]
-    options = {**_read(record, widths, positional, called), **named}
+    read, is_copied = _read(record, widths, positional, called)
+    options = {**read, **named}
+    if is_copied:
+        options = {**copied_defaults(record, (called,), widths.channels, options), **options}
     unknown = set(options) - set(record.options)
     if unknown:
         who = record.cls.__name__
@@ -111,6 +120,38 @@ def read_row(record: Mechanism, widths: Widths, values: Sequence[Any], called: s
     return options
 
 
+def copied_defaults(
+    record: Mechanism, called: Iterable[str], channels: int, given: Collection[str] = ()
+) -> dict[str, Any]:
+    """Return what a copied class takes for options left out, where that is not our default.
+
+    Args:
+        record: The mechanism.
+        called: Names of the class, the one that decides first.
+        channels: Channels of the map; what cannot work at that width is left out.
+        given: Options that are not left out.
+
+    Raises:
+        OptionError: If copies of the class differ in an option that is left out.
+    """
+    name, values = next(((name, own) for name in called if (own := _by_name(record.alias_defaults, name))), ("", {}))
+    left = {option: value for option, value in values.items() if option not in given}
+    for option, value in left.items():
+        if isinstance(value, Disputed):
+            known = [str(list(one) if isinstance(one, tuple) else one) for one in value.values]
+            raise OptionError(
+                f"copies of {name} take {' or '.join(known)} for {option} where it is left out{value.note}; give it by "
+                f"name at the end of the row, as in [..., {{{option}: {known[0]}}}]"
+            )
+    found = {option: value(channels) if callable(value) else value for option, value in left.items()}
+    return {key: value for key, value in found.items() if _is_plausible(record, key, value, channels, lone=False)}
+
+
+def _by_name(table: Mapping[str, _T], called: str) -> _T | None:
+    """Return the entry of a name, or of one that is only spelled otherwise."""
+    return table.get(called) or next((own for name, own in table.items() if spelled(name) == spelled(called)), None)
+
+
 def spelled(name: str) -> str:
     """Return a name without what its copies differ in: capitals and underscores."""
     return name.replace("_", "").lower()
@@ -118,34 +159,33 @@ def spelled(name: str) -> str:
 
 def _signatures(record: Mechanism, called: str) -> Signatures:
     """Return the orders in which the class of that name takes its arguments."""
-    own = (orders for alias, orders in record.alias_signatures.items() if spelled(alias) == spelled(called))
-    return next(own, record.signatures)
+    own = _by_name(record.alias_signatures, called)
+    return record.signatures if own is None else own
 
 
-def _copied_defaults(record: Mechanism, called: str, channels: int) -> dict[str, Any]:
-    """Return what the class of that name takes for options left out, where that is not our default."""
-    own = (values for alias, values in record.alias_defaults.items() if spelled(alias) == spelled(called))
-    values = next(own, {})
-    return {name: value for name, value in values.items() if _is_plausible(record, name, value, channels, lone=False)}
+def _is_only_copied(record: Mechanism, called: str) -> bool:
+    """Tell whether a row calls a mechanism by a name that only copied classes have."""
+    return spelled(called) not in {spelled(record.cls.__name__), spelled(record.name), ""}
 
 
-def _read(record: Mechanism, widths: Widths, values: list[Any], called: str) -> dict[str, Any]:
+def _read(record: Mechanism, widths: Widths, values: list[Any], called: str) -> tuple[dict[str, Any], bool]:
+    """Name a row's values, and tell whether it is in the form of a copied class."""
     row, signatures = _row(record), _signatures(record, called)
+    only_copied = bool(values) and _is_only_copied(record, called)
     if _are_sides(row, values) and _fits(record, widths.channels, row, values):
-        return _named(record, widths.channels, row, values, is_row=True)
+        return _named(record, widths.channels, row, values, is_row=True), only_copied
     for leading, own in _ways(widths, values):
         rest = values[leading:]
         copied = [(names, False) for names in signatures]
         ours = [(row, True)]
         if leading == MOST_WIDTHS:  # the second stands where a copied class has an argument that ours has not
-            copied = [(names[1:], False) for names in signatures if names[0] == IGNORED] + copied
+            copied = [(names[1:], False) for names in signatures if names[:1] == (IGNORED,)] + copied
         for names, is_row in copied + ours if leading else ours + copied:
             if _fits(record, widths.channels, names, rest):
                 _warn(record, widths, values[:leading], own=own)
                 named = _named(record, widths.channels, names, rest, is_row=is_row)
-                if leading or not is_row:
-                    named = {**_copied_defaults(record, called, widths.channels), **named}
-                return {name: _as_switch(record, name, value) for name, value in named.items()}
+                read = {name: _as_switch(record, name, value) for name, value in named.items()}
+                return read, bool(leading) or not is_row or only_copied
     raise OptionError(_complaint(record, widths, values, signatures))
 
 
@@ -272,6 +312,7 @@ RULES: Mapping[str, Callable[[Any, int], bool]] = {
     "hidden": lambda value, channels: _is_integer(value) and value >= min(channels, WIDE),
     "attended_channels": lambda value, channels: _is_integer(value) and 1 <= value <= channels,
     STRIDE: lambda value, _: _is_integer(value) and value == 1,
+    OFF: lambda value, _: _is_switch(value, 0) and not value,
     HEAD_WIDTH: lambda value, _: _is_integer(value) and value >= 1,
     "variant": lambda value, _: value in (5, 7) or isinstance(value, str),  # kernel sizes of copied ELA classes
 }
@@ -324,14 +365,14 @@ def _warn(record: Mechanism, widths: Widths, left_out: list[Any], *, own: bool) 
         )
 
 
-def _asks_for_stride(widths: Widths, values: list[Any], signatures: Signatures) -> bool:
-    """Tell whether a value stands where a copied class has its stride, and is another than 1."""
-    for names in (names for names in signatures if STRIDE in names):
-        for leading, _ in _ways(widths, values):
-            rest = dict(zip(names, values[leading:], strict=False))
-            if len(values) - leading <= len(names) and _is_integer(rest.get(STRIDE)) and rest[STRIDE] > 1:
-                return True
-    return False
+def _asks_for(name: str, asked: Callable[[Any], bool], widths: Widths, values: list[Any], order: Signatures) -> bool:
+    """Tell whether what stands in the place of an argument that ours has not asks for what ours does not do."""
+    return any(
+        asked(dict(zip(names, values[leading:], strict=False)).get(name))
+        for names in order
+        for leading, _ in _ways(widths, values)
+        if len(values) - leading <= len(names)
+    )
 
 
 def _complaint(record: Mechanism, widths: Widths, values: list[Any], signatures: Signatures) -> str:
@@ -340,7 +381,9 @@ def _complaint(record: Mechanism, widths: Widths, values: list[Any], signatures:
     said += f"{widths.channels} channels"
     wide = [str(value) for value in values[:MOST_WIDTHS] if _looks_wide(value) and not widths.are(value)]
     said += f"; {' and '.join(wide)} looks like a width" if wide else ""
-    if _asks_for_stride(widths, values, signatures):
+    if _asks_for(OFF, lambda value: value is True, widths, values, signatures):
+        return f"{said}; what a copied class turns on by True there is not built here: write False, or leave it out"
+    if _asks_for(STRIDE, lambda value: _is_integer(value) and value > 1, widths, values, signatures):
         instead = f"leave the Conv row, and put [-1, 1, {name}, []] behind it"
         return f"{said}; ours has no stride and keeps the map's size: {instead}"
     by_name = f", or give options by name, as in [{{{next(iter(record.options))}: ...}}]" if record.options else ""

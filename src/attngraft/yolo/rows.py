@@ -17,7 +17,7 @@ from torch import nn
 
 from attngraft._core.checks import known_options
 from attngraft._core.errors import ModelYamlError, OptionError, suggest
-from attngraft._core.registry import Mechanism, fitted, mechanisms
+from attngraft._core.registry import REFUSED, Mechanism, fitted, mechanisms
 from attngraft.yolo.arguments import Widths, read_row, spelled
 from attngraft.yolo.recipe import GraftSpec, parse_grafts
 
@@ -100,12 +100,14 @@ class BlockRow:
         index: Of the layer.
         name: As the row gives it.
         record: The mechanism.
+        called: Names of the copied classes whose defaults it takes, the nearest first.
         options: Its options, from a mapping at the end of the row.
     """
 
     index: int
     name: str
     record: Mechanism
+    called: tuple[str, ...]
     options: Mapping[str, Any]
 
 
@@ -148,7 +150,7 @@ def rewrite(
             renamed = PREFIX + record.cls.__name__
             rewritten.append([one, repeats, renamed, RowArguments([*HOST_VARIABLES, RowValues(arguments, plain)])])
         elif split := split_block(plain, host_names):
-            block, record = split
+            block, record, called = split
             if record.name in INSTEAD:
                 raise OptionError(
                     f"row {index} ({plain}): copies have {record.cls.__name__} in the place of the last convolution of "
@@ -163,7 +165,7 @@ def rewrite(
                 raise OptionError(
                     f"row {index} ({plain}) {said}; options of {record.cls.__name__} follow by name, as in {by_name}"
                 )
-            blocks.append(BlockRow(index, plain, record, own))
+            blocks.append(BlockRow(index, plain, record, called, own))
             rewritten.append([source, repeats, block, given])
         elif name in host_names:  # ours under its full name: the backbone
             rewritten.append([source, repeats, name, arguments])
@@ -211,7 +213,7 @@ def by_row_name(name: str) -> Mechanism | None:
     return exact or next((record for record in table if spelled(name) in map(spelled, _names(record))), None)
 
 
-def split_block(name: str, host_names: Mapping[str, Any]) -> tuple[str, Mechanism] | None:
+def split_block(name: str, host_names: Mapping[str, Any]) -> tuple[str, Mechanism, tuple[str, ...]] | None:
     """Split the name of a block with a mechanism inside, such as ``C3k2_EMA`` or ``C2fEMA``.
 
     Args:
@@ -219,18 +221,20 @@ def split_block(name: str, host_names: Mapping[str, Any]) -> tuple[str, Mechanis
         host_names: Names that Ultralytics resolves itself.
 
     Returns:
-        Ultralytics' block and the mechanism; None where it is no such name.
+        Ultralytics' block, the mechanism, and the names of the copied classes that it may be; None where it is no such
+        name.
     """
     copied = name.removeprefix(PSA_BLOCK).strip("_") if name.startswith(PSA_BLOCK) else name.removeprefix("C2")
     if name.startswith("C2") and copied[:1].isupper() and PSA_BLOCK in host_names:
         record = by_row_name(copied) or _by_initials(copied)
         if record is not None:
-            return PSA_BLOCK, record
+            return PSA_BLOCK, record, (f"C2{copied}", f"Bottleneck_{copied}", copied)
     blocks = [block for block in _modules(host_names) if name.startswith(block) and name != block]
     for block in sorted(blocks, key=len, reverse=True):
-        record = by_row_name(name.removeprefix(block).strip("_"))
+        copied = name.removeprefix(block).strip("_")
+        record = by_row_name(copied)
         if record is not None:
-            return block, record
+            return block, record, (f"Bottleneck_{copied}", copied)
     return None
 
 
@@ -318,6 +322,8 @@ def _modules(host_names: Mapping[str, Any]) -> list[str]:
 
 
 def _unknown(index: int, name: str, host_names: Mapping[str, Any]) -> str:
+    if meant := REFUSED.get(name.lower()):
+        return f"row {index} names {name}, which neither Ultralytics nor attngraft has; {meant} ({PLUGIN_HINT})"
     ours = [word for record in mechanisms().values() for word in (record.cls.__name__, *record.aliases)]
     inside = {block: name.removeprefix(block) for block in _modules(host_names) if name.startswith(block)}
     blocks = [block for block, rest in inside.items() if rest.startswith("_") or rest.isupper()]
