@@ -544,12 +544,19 @@ OTHERS = {
     "MHSA with a temperature": with_buffer(MHSA),
     "SE with a temperature": with_buffer(SEAttention),
     "CBAM with a table of its gate": with_buffer(CBAMBlock, "ca", persistent=False),
-    "MHSA with a scale": lambda: scaled(MHSA(C)),
+    "MHSA with a scale": lambda: with_attribute(MHSA(C), "scale", 0.125),
+    "MHSA that adds its input": lambda: with_attribute(MHSA(C), "residual", True),
+    "MHSA with a tensor": lambda: with_attribute(MHSA(C), "temperature", torch.tensor(2.0)),
+    "MHSA with a function": lambda: with_attribute(MHSA(C), "act", torch.relu),
+    "SE that adds its input": lambda: with_attribute(SEAttention(C), "residual", True),
+    "SE with a factor": lambda: with_attribute(SEAttention(C), "scale", 2.0),
+    "EMA that adds its input": lambda: with_attribute(EMA(C), "shortcut", True),
+    "CBAM whose channel gate adds its input": lambda: with_attribute(CBAMBlock(C), "residual", True, of="ca"),
 }  # fmt: skip
 
 
-def scaled(attention: nn.Module) -> nn.Module:
-    attention.scale = 0.125  # type: ignore[assignment]
+def with_attribute(attention: nn.Module, name: str, value: Any, of: str = "") -> nn.Module:
+    setattr(attention.get_submodule(of), name, value)
     return attention
 
 
@@ -608,6 +615,10 @@ SAME = {
         with_parts(ShuffleAttention, avg_pool=nn.AdaptiveAvgPool2d(1), sigmoid=nn.Sigmoid()), "ShuffleAttention",
     ),
     "MHSA of modules": (with_parts(MHSA, softmax=nn.Softmax(dim=-1), cut=nn.Identity()), "MHSA"),
+    "MHSA that need not add its input": (lambda: with_attribute(MHSA(C), "residual", False), "MHSA"),
+    "MHSA that keeps its sizes": (lambda: with_attribute(MHSA(C), "n_dims", C), "MHSA"),
+    "SE that keeps its ratio": (lambda: with_attribute(SEAttention(C), "ratio", 0.0625), "SE"),
+    "CBAM in place": (lambda: with_attribute(CBAMBlock(C), "inplace", True, of="sa"), "CBAM"),
 }  # fmt: skip
 
 

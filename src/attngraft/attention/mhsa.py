@@ -22,6 +22,7 @@ from attngraft._core.checks import divides, is_tracing, one_of, positive
 from attngraft._core.errors import OptionError
 from attngraft._core.registry import register
 from attngraft.attention._base import Attention
+from attngraft.attention._copied import telling
 from attngraft.attention._kernels import attend
 from attngraft.attention._offsets import Offsets
 from attngraft.attention._positions import resample
@@ -323,7 +324,7 @@ def _not_circulated(state: Mapping[str, Any]) -> list[str]:
     other += [name for name, part in parts.items() if not _is_softmax(part)]
     other += [name for name, part in state["_buffers"].items() if part is not None]
     # A factor may be meant for all logits or only for those of content, which no state tells.
-    return other + [name for name, value in state.items() if isinstance(value, float)]
+    return other + telling(state, known=("pos", "pos_emb"))
 
 
 def _is_pointwise(layer: Any) -> bool:

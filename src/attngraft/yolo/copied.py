@@ -24,6 +24,7 @@ from ultralytics.nn.modules.conv import CBAM, ChannelAttention, SpatialAttention
 
 from attngraft._core.errors import AttngraftError, CheckpointError
 from attngraft._core.registry import mechanism, mechanisms
+from attngraft.attention._copied import telling
 from attngraft.yolo.copied_forms import COPIED, UNKNOWN
 from attngraft.yolo.placing import PROBE_SIZES
 
@@ -243,6 +244,9 @@ def _words() -> set[str]:
     return {word.lower() for word in known}
 
 
+FACTORS_OF_THE_FORMS = ("e_lambda", "reduction", "reduction_ratio", "ratio", "rate")
+"""Fractions that copies keep, of which our mechanism has the result or the option."""
+
 PARTS = (
     "h_swish", "h_sigmoid", "hswish", "hsigmoid", "flatten", "basicconv", "channelpool", "channelgate", "spatialgate",
     "channelattention", "spatialattention", "channelattentionmodule", "spatialattentionmodule",
@@ -271,7 +275,7 @@ def translated(name: str, state: Mapping[str, Any]) -> nn.Module | None:
     known = [record for record in mechanisms().values() if _is_called(name, record.cls.__name__, *record.aliases)]
     for record in sorted(known, key=lambda record: -len(record.cls.__name__)):
         found = COPIED[record.name](state, tensors) if record.name in COPIED else None
-        if found is not None:
+        if found is not None and not telling(state, known=FACTORS_OF_THE_FORMS):
             training = bool(state.get("training", False))
             weight = next(iter(tensors.values()), None)
             return found.to(weight.dtype if weight is not None else None).train(training)
