@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from typing import Any
 
 import pytest
 import torch
@@ -442,6 +443,43 @@ def test_a_mechanism_that_starts_as_the_identity_gets_no_gamma() -> None:
     leaves = [leaf for leaf in tree_leaves(model.train()(picture)) if isinstance(leaf, Tensor) and leaf.requires_grad]
     sum(leaf.square().mean() for leaf in leaves).backward()
     assert graft.mechanism.scale.grad.abs().sum() > 0
+
+
+STOCK_RESET = """
+from ultralytics import YOLO
+model = YOLO("grafted.pt")
+for parameter in model.model.parameters():
+    parameter.data.fill_(0.7)
+assert model.reset_weights() is model
+graft = model.model.model[1].grafts[0]
+print(graft.mechanism.qkv.weight.std().item(), graft.mechanism.qkv.bias, graft.gamma.abs().max().item())
+"""
+
+STOCK_CLASSIFIER = """
+from types import SimpleNamespace
+from ultralytics import YOLO
+from ultralytics.models.yolo.classify.train import ClassificationTrainer
+model = YOLO("classifier.pt").model
+for parameter in model.parameters():
+    parameter.data.fill_(0.7)
+trainer = ClassificationTrainer.__new__(ClassificationTrainer)
+trainer.args = SimpleNamespace(pretrained=False, dropout=0.0)
+trainer.data, trainer.resume = {"nc": 1000, "channels": 3}, False
+(graft,) = [layer.grafts[0] for layer in trainer.get_model(model.yaml, model).model if hasattr(layer, "grafts")]
+print(graft.mechanism.qkv.weight.std().item(), graft.gamma.abs().max().item())
+"""
+
+
+def test_ultralytics_own_reset_leaves_a_mechanism_as_it_draws_itself(fresh: Any) -> None:
+    """Its qkv has a deviation of .01; PyTorch's draw one of .05 or more up to 128 channels."""
+    attngraft.graft("attngraft-micro.yaml", "mhsa(heads=2)@1", "grafted.pt")
+    deviation, bias, gamma = fresh(STOCK_RESET).split()[-3:]
+    assert 0 < float(deviation) < 0.02
+    assert (bias, float(gamma)) == ("None", 0)
+    attngraft.graft("yolo11n-cls.yaml", "mhsa@P4", "classifier.pt")
+    deviation, gamma = fresh(STOCK_CLASSIFIER).split()[-2:]
+    assert 0 < float(deviation) < 0.02
+    assert float(gamma) == 0
 
 
 def test_weights_that_are_reset_start_anew_in_grafts_too() -> None:

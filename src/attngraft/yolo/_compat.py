@@ -18,6 +18,10 @@ the globals of ``nn.tasks`` (added to)
 ``nn.tasks.torch_safe_load`` (wrapped)
     Checkpoints whose copied classes are not to be had, or were pasted over Ultralytics' own, load with ours in their
     place. Relies on a file as the first argument, on ``safe_only`` and on the result ``(checkpoint, file)``.
+``engine.model.Model.reset_weights`` and ``models.yolo.classify.train.ClassificationTrainer.get_model`` (wrapped)
+    Mechanisms draw their tensors again after the layers in them: Ultralytics calls ``reset_parameters`` of every
+    module, a module before its layers, whose PyTorch draws stay otherwise. Relies on ``model`` of the object, and on
+    ``args.pretrained`` and ``resume`` of the trainer, whose result is the model.
 ``nn.modules.block.MHSA`` and ``nn.modules.conv.MHSA`` (added)
     Checkpoints trained with the circulated class name these paths. Relies on Ultralytics having none of that name.
 ``nn.tasks.Index`` (named in rows)
@@ -147,6 +151,7 @@ def install(tasks: ModuleType) -> None:
         wrapt.register_post_import_hook(
             lambda module: setattr(module, "MHSA", mechanism("mhsa").cls), f"ultralytics.nn.modules.{home}"
         )
+    _join_resets()
     allow_safe_loading()
 
 
@@ -166,6 +171,7 @@ def _layers(home: ModuleType) -> list[type]:
 
 
 def _parse_model(wrapped: Callable[..., Any], _instance: None, args: Any, kwargs: Any) -> Any:
+    _join_resets()
     call = inspect.signature(wrapped).bind(*args, **kwargs)
     call.apply_defaults()
     d, channels, verbose = dict(call.arguments["d"]), call.arguments["ch"], call.arguments["verbose"]
@@ -264,6 +270,7 @@ def _reason(error: Exception) -> str:
 
 def _torch_safe_load(wrapped: Callable[..., Any], _instance: None, args: Any, kwargs: Any) -> Any:
     """Load a checkpoint of copied classes with ours in their place; any other as Ultralytics does."""
+    _join_resets()
     call = inspect.signature(wrapped).bind(*args, **kwargs)
     file, asked = Path(str(call.args[0])), call.arguments.get("safe_only")
     if asked is None and plugins.safe_loading():  # Ultralytics looked at its variable once, when it was imported
@@ -306,6 +313,31 @@ def _with_model(wrapped: Callable[..., Any], file: Path, args: Any, kwargs: Any)
         loaded, name = error.obj, file
     checkpoint.require_model(file, loaded)
     return loaded, name
+
+
+def _join_resets() -> None:
+    """Wrap what resets weights: as we join, or, where these modules are half imported then, with the first model."""
+    for home, name, method, wrapper in (
+        ("ultralytics.engine.model", "Model", "reset_weights", _reset_weights),
+        ("ultralytics.models.yolo.classify.train", "ClassificationTrainer", "get_model", _classifier),
+    ):
+        cls = getattr(sys.modules.get(home), name, None)
+        if cls is not None and not isinstance(vars(cls)[method], wrapt.FunctionWrapper):
+            wrapt.wrap_function_wrapper(cls, method, wrapper)
+
+
+def _reset_weights(wrapped: Callable[..., Any], engine: Any, args: Any, kwargs: Any) -> Any:
+    result = wrapped(*args, **kwargs)
+    grafting.reset_mechanisms(engine.model)
+    return result
+
+
+def _classifier(wrapped: Callable[..., Any], trainer: Any, args: Any, kwargs: Any) -> Any:
+    """Build a classifier as Ultralytics does, which resets every module where ``pretrained=False`` was asked for."""
+    model = wrapped(*args, **kwargs)
+    if trainer.args.pretrained is False and not trainer.resume:
+        grafting.reset_mechanisms(model)
+    return model
 
 
 def _wrap_get_flops(utils: ModuleType) -> None:

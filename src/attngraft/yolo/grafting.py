@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from attngraft._core.registry import Role
+from attngraft.attention._base import Attention
 from attngraft.yolo.placing import CHILD
 
 # PyTorch numbers its hooks from 0 in every process, so a pickled number would be overwritten by the next hook there.
@@ -151,6 +152,16 @@ def apply_grafts(layer: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
     """Forward hook of a grafted layer: pass its output through its grafts, in order."""
     grafted: Tensor = getattr(layer, CHILD)(output)
     return grafted
+
+
+def reset_mechanisms(model: nn.Module) -> None:
+    """Let every mechanism of a model draw its tensors again, one that holds others after them.
+
+    Args:
+        model: A model of which each layer was reset as PyTorch does, so that what mechanisms set themselves is lost.
+    """
+    for part in reversed([part for part in model.modules() if isinstance(part, Attention)]):
+        part.reset_parameters()
 
 
 def stripped(model: nn.Module) -> nn.Module:

@@ -20,7 +20,6 @@ from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_as
 from attngraft._core.cache import ADVICE
 from attngraft._core.errors import AttngraftError, CheckpointError, ModelYamlError, OutputError, first_line
 from attngraft._core.files import CHOOSE
-from attngraft.attention._base import Attention
 from attngraft.yolo import checkpoint, structure
 from attngraft.yolo.joining import graft_model
 from attngraft.yolo.rebuilding import changed_by_rebuild
@@ -86,14 +85,6 @@ class YOLO(StockYOLO):
             )
         if not from_weights:
             self.overrides["pretrained"] = False  # train() then builds from the YAML under the seed of the run
-
-    def reset_weights(self) -> YOLO:
-        """Re-initialize all weights, a graft's as its mechanism draws them: Ultralytics resets the layers in it."""
-        super().reset_weights()
-        for part in self.model.modules():
-            if isinstance(part, Attention):
-                part.reset_parameters()
-        return self
 
 
 def graft(base: str, grafts: str, out: str | Path, *, overwrite: bool = False) -> Path:
