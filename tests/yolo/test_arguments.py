@@ -186,6 +186,7 @@ def test_what_a_copied_row_leaves_out_is_what_its_class_takes(
         ("CBAMBlock", [1024, 16], "take 7 or 49 for kernel_size"),
         ("MultiDilatelocalAttention", [1024, 8], r"\[1, 2, 3\] or \[2, 3\] for dilations"),
         ("MultiDilatelocalAttention", [8, False], "for dilations"),
+        ("MultiDilateAttention", [1024], "for dilations"),
         ("BAMBlock", [1024, 16], "take 4 or 2 for dilation"),
         ("GAMAttention", [1024, 1024], "none or sigmoid for channel_gate .* group and shuffle their convolutions"),
     ],

@@ -37,7 +37,7 @@ from attngraft.attention._rows import Cells, Mixture, both, chosen_logits, near_
     signatures=(("heads", "qkv_bias", "_", "_", "_", "kernel_size", "dilations"),),
     alias_defaults={
         name: {"qkv_bias": False, "dilations": Disputed(((1, 2, 3), (2, 3)))}
-        for name in ("MultiDilatelocalAttention", "Bottleneck_MSDA")
+        for name in ("MultiDilatelocalAttention", "MultiDilateAttention", "Bottleneck_MSDA")
     },
     growth="N",
 )
