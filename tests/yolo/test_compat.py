@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import types
 from pathlib import Path
@@ -101,3 +102,38 @@ def test_a_graft_takes_nothing_of_one_of_another_mechanism(caplog: pytest.LogCap
     anew = attngraft.YOLO("attngraft-micro.yaml+ema@P3").model
     anew.load(trained, verbose=False)
     assert torch.equal(anew.model[3].grafts[0].gamma, trained.model[3].grafts[0].gamma)
+
+
+@pytest.mark.parametrize(
+    ("base", "trainer"),
+    [
+        ("yolov8s-worldv2.yaml", "world.WorldTrainer"),
+        ("yoloe-11s.yaml", "yoloe.YOLOETrainer"),
+        ("yoloe-11s.yaml", "yoloe.YOLOEPETrainer"),
+        ("yoloe-11s-seg.yaml", "yoloe.YOLOESegTrainer"),
+        ("yoloe-11s-seg.yaml", "yoloe.YOLOEPESegTrainer"),
+    ],
+)
+def test_trainers_that_rebuild_from_the_yaml_file_keep_grafts(
+    base: str, trainer: str, tiny_data: Any, tmp_path: Path
+) -> None:
+    """A run needs a text encoder, which no network is here to download; it starts with this rebuild."""
+    model = attngraft.YOLO(f"{base}+eca@P3+mhsa@P5").model
+    if trainer.startswith("yoloe"):  # linear probing takes a head whose texts are part of it, or encodes them
+        model.set_classes(["blue", "red"], torch.randn(1, 2, 512))
+        if "PE" in trainer:
+            model.model[-1].fuse(model.pe)
+    grafts = {name: value for name, value in model.state_dict().items() if ".grafts." in name}
+    for value in grafts.values():
+        value.normal_()
+
+    home, name = trainer.split(".")
+    cls = getattr(importlib.import_module(f"ultralytics.models.yolo.{home}"), name)
+    task = "segment" if "-seg" in base else "detect"
+    options = {"model": base, "task": task, "data": tiny_data(task), "device": "cpu", "project": str(tmp_path)}
+    made = cls(overrides=options)
+    rebuilt = made.get_model(cfg=model.yaml, weights=model, verbose=False).state_dict()
+
+    assert len(grafts) == 6  # two gammas, the kernel of ECA, and what MHSA projects and its two tables
+    assert {name for name in rebuilt if ".grafts." in name} == set(grafts)
+    assert all(rebuilt[name].equal(value) for name, value in grafts.items())

@@ -35,6 +35,9 @@ the globals of ``nn.tasks`` (added to)
 ``engine.trainer.BaseTrainer.freeze_layer_names`` (a descriptor)
     ``freeze=`` of layers does not reach into their grafts. Relies on Ultralytics setting that list before freezing, and
     on its reading the same list for parameters and norms by ``name in full_name``.
+``get_model`` of YOLO-World's and YOLOE's trainers (wrapped)
+    They rebuild a model from its YAML file, where others take the dict, so a graft would be gone without a word. Relies
+    on ``cfg["yaml_file"]`` being handed to the model's class as its ``cfg``, which may be a file or a dict.
 ``engine.exporter.export_formats``, and the ``Exporter`` that ``on_export_end`` is given (read)
     An export is held against the model as it was exported. Relies on the key ``Argument``; on ``imgsz`` and
     ``model`` of the exporter, and on what it sets on the head: ``end2end max_det agnostic_nms xyxy dynamic``.
@@ -52,7 +55,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -81,6 +84,13 @@ HOMES = ("attngraft.attention.", "attngraft.models.", grafting.__name__, backbon
 
 HOOKS = {"parse_model": ["d", "ch", "verbose"], "yaml_model_load": ["path"]}
 """Functions of ``nn.tasks`` that are wrapped, and their parameters."""
+
+FROM_FILE = {
+    "world.train": ["WorldTrainer"],
+    "yoloe.train": ["YOLOETrainer", "YOLOEPETrainer"],
+    "yoloe.train_seg": ["YOLOEPESegTrainer"],
+}
+"""Trainers that rebuild a model from its YAML file, by their modules in ``ultralytics.models.yolo``."""
 
 log = logging.getLogger("ultralytics")
 
@@ -147,6 +157,8 @@ def install(tasks: ModuleType) -> None:
     )
     wrapt.register_post_import_hook(_wrap_get_flops, "ultralytics.utils.torch_utils")
     wrapt.register_post_import_hook(_keep_apostrophes, "ultralytics.utils.downloads")
+    for home, trainers in FROM_FILE.items():
+        wrapt.register_post_import_hook(partial(_keep_grafts, trainers), f"ultralytics.models.yolo.{home}")
     for home in ("block", "conv"):
         wrapt.register_post_import_hook(
             lambda module: setattr(module, "MHSA", mechanism("mhsa").cls), f"ultralytics.nn.modules.{home}"
@@ -338,6 +350,22 @@ def _classifier(wrapped: Callable[..., Any], trainer: Any, args: Any, kwargs: An
     if trainer.args.pretrained is False and not trainer.resume:
         grafting.reset_mechanisms(model)
     return model
+
+
+def _keep_grafts(trainers: list[str], module: ModuleType) -> None:
+    """Let trainers that would rebuild a model from its YAML file take the grafts that stand in its dict alone."""
+
+    def get_model(wrapped: Callable[..., Any], _instance: Any, args: Any, kwargs: Any) -> Any:
+        call = inspect.signature(wrapped).bind(*args, **kwargs)
+        cfg = call.arguments.get("cfg")
+        if isinstance(cfg, dict) and checkpoint.is_grafted(cfg):
+            call.arguments["cfg"] = {"yaml_file": cfg}
+        return wrapped(*call.args, **call.kwargs)
+
+    for name in trainers:
+        trainer = getattr(module, name)
+        if not hasattr(trainer.get_model, "__wrapped__"):  # one of them takes another's as its own
+            wrapt.wrap_function_wrapper(trainer, "get_model", get_model)
 
 
 def _wrap_get_flops(utils: ModuleType) -> None:
