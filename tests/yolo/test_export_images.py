@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -43,6 +44,17 @@ def test_images_of_a_list_may_have_spaces_and_start_from_its_folder(tmp_path: Pa
     (tmp_path / "val.txt").write_text(f"{tmp_path}/my images/a b.png\n\n./c.png\n")
     (tmp_path / "data.yaml").write_text(f"path: {tmp_path}\ntrain: val.txt\nval: val.txt\nnames: [cell]\n")
     assert [int(image[0, 0, 0]) for image in images(None, str(tmp_path / "data.yaml"), 4)] == [200, 10]
+
+
+def test_images_of_other_channels_reach_the_model_as_they_are(tmp_path: Path) -> None:
+    pages = [np.full((8, 6), 10 * page, np.uint8) for page in range(6)]
+    cv2.imwritemulti(str(tmp_path / "0.tiff"), pages)
+    found = list(images(tmp_path, None, 1, channels=6))
+    (x,) = batches(found, (8, 6), 1, SimpleNamespace(yaml={"channels": 6}))
+    assert x.shape == (1, 6, 8, 6)
+    assert (x * 255).mean((0, 2, 3)).tolist() == pytest.approx([0, 10, 20, 30, 40, 50])
+    with pytest.raises(DataError, match=r"0\.tiff has 6 channels and the model takes 4; name images like those"):
+        list(images(tmp_path, None, 1, channels=4))
 
 
 def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:

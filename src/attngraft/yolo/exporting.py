@@ -162,9 +162,9 @@ def export(
         if data is None:
             raise OptionError("an int8 export is calibrated on images of yours; say which, as in data=my.yaml")
         options["data"] = data
-    found = list(export_images.images(source, data, images))
     opened, name, target = _opened(model, output)
     network: Any = opened.model
+    found = list(export_images.images(source, data, images, network.yaml.get("channels", 3)))
     with workshop(network, target, kind, weight_bytes(network) * SHARE_OF_WEIGHTS[precision]) as folder:
         if kind == "onnx":
             _require_opset(network, options)
