@@ -181,6 +181,12 @@ class TestPairs:
         assert np.abs(np.subtract(*found["boxes"])).max() == 2
         assert np.abs(np.subtract(*pairs([one], [other], COLUMNS, "fp32")["boxes"])).max() == 50
 
+    def test_of_class_maps_the_share_of_equal_pixels_counts(self) -> None:
+        one, other = np.zeros((2, 2, 8), np.uint8), np.zeros((2, 2, 8), np.uint8)
+        other[1, 0, :4] = 255
+        (wanted, got) = pairs([one], [other], Layout("maps"), "fp32")["pixels"]
+        assert (wanted.tolist(), got.tolist()) == ([1, 1], [1, 0.75])
+
 
 needs_semantic = pytest.mark.skipif(not hasattr(head, "SemanticSegment"), reason="this host segments no whole pictures")
 
@@ -270,6 +276,14 @@ def test_sorted_rows_are_compared_as_detections(task: str) -> None:
     assert record.sure
     more = {"-seg": {"other channels", "output 1"}, "-pose": {"other channels"}, "-obb": {"other channels"}}
     assert {o.name for o in record.deviation.outputs} == {"boxes", "scores"} | more.get(task, set())
+
+
+@needs_semantic
+@pytest.mark.parametrize(("format", "part"), [("onnx", "pixels"), ("torchscript", "output 0")])
+def test_a_file_of_classes_of_pixels_is_compared_with_the_model(format: str, part: str) -> None:
+    record = export("yolo26n-sem.yaml+mhsa@P5", format=format, imgsz=64, images=1)
+    assert record.deviation.within
+    assert [output.name for output in record.deviation.outputs] == [part]
 
 
 def test_the_options_of_the_export_are_those_of_the_comparison() -> None:

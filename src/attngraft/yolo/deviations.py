@@ -33,6 +33,9 @@ SURE = 0.25
 HEAD_SETTINGS = ("end2end", "max_det", "agnostic_nms", "xyxy", "dynamic")
 """What the exporter of Ultralytics sets on a head by the options of an export; it decides the form of the outputs."""
 
+CLASS_MAP_SETTINGS = ("format", "bake_argmax")
+"""The same of a head that gives each pixel's scores, or its class alone where the format has that done in the file."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -113,7 +116,7 @@ def reference(network: Any, settings: Mapping[str, Any] | None = None) -> nn.Mod
 
     Args:
         network: Ultralytics' model.
-        settings: Attributes of the head that an export sets, of `HEAD_SETTINGS`.
+        settings: Attributes of the head that an export sets, of `HEAD_SETTINGS` or `CLASS_MAP_SETTINGS`.
     """
     module: Any = deepcopy(network).float().cpu().eval()
     head = module.model[-1]
@@ -137,7 +140,7 @@ def compare(
         run: Runs the file on one batch.
         inputs: Batches of images, of one size each.
         precision: Of the file's numbers; names the bound.
-        settings: Attributes of the head that the export set, of `HEAD_SETTINGS`.
+        settings: Attributes of the head that the export set, of `HEAD_SETTINGS` or `CLASS_MAP_SETTINGS`.
 
     Raises:
         MissingExtraError: If what runs the file is not installed.
@@ -175,6 +178,9 @@ def pairs(expected: Sequence[Array], actual: Sequence[Array], layout: Layout, pr
     first, second = expected[0], actual[0]
     others = {f"output {index}": pair for index, pair in enumerate(zip(expected, actual, strict=True)) if index}
     rest = {} if precision == "int8" else others
+    if first.dtype.kind in "biu":  # each pixel's class: the share of pixels that have the same one is held against 1
+        alike = (first == second).mean(tuple(range(1, first.ndim)))
+        return {"pixels": (np.ones_like(alike), alike), **rest}
     if layout.kind in ("scores", "maps"):
         return {"scores" if layout.kind == "scores" else "output 0": (first, second), **rest}
     if layout.kind == "rows":

@@ -33,7 +33,7 @@ from attngraft.export.formats import OPSET, newest_opset
 from attngraft.export.parity import Run
 from attngraft.measure import Environment, environment, weight_bytes
 from attngraft.yolo import export_images
-from attngraft.yolo.deviations import HEAD_SETTINGS, SURE, Comparison, Precision, compare, reference
+from attngraft.yolo.deviations import CLASS_MAP_SETTINGS, HEAD_SETTINGS, SURE, Comparison, Precision, compare, reference
 from attngraft.yolo.host import packages_named
 from attngraft.yolo.imgsz import largest_stride
 from attngraft.yolo.looking import title
@@ -253,7 +253,7 @@ class _Noted:
 
     Attributes:
         sides: Height and width of the images that the file takes.
-        head: What it set of `HEAD_SETTINGS`.
+        head: What it set of `HEAD_SETTINGS` or `CLASS_MAP_SETTINGS`.
     """
 
     sides: tuple[int, int] = (0, 0)
@@ -277,7 +277,8 @@ def _noted(model: Model) -> Iterator[_Noted]:
         height, width = exporter.imgsz
         head = getattr(exporter.model, "model", [None])[-1]
         noted.sides = int(height), int(width)
-        noted.head = {name: getattr(head, name) for name in HEAD_SETTINGS if hasattr(head, name)}
+        names = CLASS_MAP_SETTINGS if hasattr(head, "bake_argmax") else HEAD_SETTINGS
+        noted.head = {name: getattr(head, name) for name in names if hasattr(head, name)}
 
     model.add_callback("on_export_end", note)
     try:
