@@ -13,7 +13,7 @@ from attngraft.yolo.step import TrainingLoss, step
 
 MODELS = (
     "attngraft-micro.yaml", "yolo11n-seg.yaml", "yolo26n-pose.yaml", "yolo11n-obb.yaml", "yolo11n-cls.yaml",
-    "yolo26n-sem.yaml", "yolov10n.yaml",
+    "yolo26n-sem.yaml", "yolo26n-depth.yaml", "yolov10n.yaml",
 )  # fmt: skip
 
 

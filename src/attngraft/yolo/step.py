@@ -104,6 +104,7 @@ def detection_batch(batch: int, height: int, width: int | None = None) -> dict[s
         "masks": torch.ones(batch, height // 4, width // 4),  # these three only segmenters look at
         "sem_masks": torch.zeros(batch, height // 4, width // 4),
         "semantic_mask": torch.zeros(batch, height, width, dtype=torch.long),
+        "depth": torch.rand(batch, height, width) + 1,  # metres
     }
 
 
