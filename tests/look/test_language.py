@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -66,6 +67,15 @@ def test_all_words_of_a_sheet_are_translated(seen: Look) -> None:
     assert not any(re.search(r"[\u4e00-\u9fff]", first) for first, _ in english)
     firsts = [first for first, _ in english]
     assert {"ODAM of the class", "ODAM of the left", "head 0: mixed", "head 0: weighted by gradient"} <= set(firsts)
+
+
+def test_a_sheet_shows_sides_at_the_layer_that_the_detection_was_read_from(seen: Look) -> None:
+    image = seen.images[0]
+    own = image.relevance[-1]
+    coarser = dataclasses.replace(own, layer="model.99", maps=np.zeros_like(own.maps))
+    assert own.maps[0].any()
+    shown = tiles(dataclasses.replace(image, relevance=[*image.relevance, coarser]), 0, seen.names)
+    assert [layer for title, layer in (tile.title for tile in shown) if title == "ODAM of the left"] == [own.layer]
 
 
 def test_an_svg_and_a_png_follow_the_locale(seen: Look, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,9 +48,11 @@ def tiles(look: ImageLook, detection: int, names: dict[int, str], language: str 
         language: ``en`` or ``zh``.
     """
     found = [Tile(_said(look, detection, names, language), _marked(look, detection), 0)]
+    # The layers that the head reads come last, from fine to coarse; a box rests on none behind the one it is read from.
+    read = next((one for one in reversed(look.relevance) if one.maps[detection].any()), None)
     for relevance in look.relevance:
         for target, heat in zip(relevance.targets, relevance.maps[detection], strict=True):
-            if target == "class" or relevance is look.relevance[-1]:
+            if target == "class" or relevance is read:
                 title = say(language, "sheet.odam", target=say(language, SIDES.get(target, target)))
                 found.append(Tile((title, relevance.layer), _over(look, heat), 0))
     row = 0
