@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any
 
 import pytest
@@ -181,7 +182,7 @@ def test_what_a_copied_row_leaves_out_is_what_its_class_takes(
         (
             "CBAMBlock",
             [1024],
-            r"CBAMBlock take 7 or 49 for kernel_size .* as in \[\.\.\., \{kernel_size: 7\}\]",
+            r"CBAMBlock take 7 or 49 for kernel_size .*default of CBAM is taken.* \[\.\.\., \{kernel_size: 7\}\]",
         ),
         ("CBAMBlock", [1024, 16], "take 7 or 49 for kernel_size"),
         ("MultiDilatelocalAttention", [1024, 8], r"\[1, 2, 3\] or \[2, 3\] for dilations"),
@@ -191,10 +192,20 @@ def test_what_a_copied_row_leaves_out_is_what_its_class_takes(
         ("GAMAttention", [1024, 1024], "none or sigmoid for channel_gate .* group and shuffle their convolutions"),
     ],
 )
-def test_an_option_in_which_copies_differ_has_to_be_given(name: str, values: list[Any], said: str) -> None:
-    with pytest.raises(OptionError, match=said):
-        read_row(info(name), Widths(C, 0.25, 1024), values, name)
-    assert read_row(info(name), Widths(C, 0.25, 1024), [], name) == {}
+def test_an_option_in_which_copies_differ_is_ours_with_a_warning(
+    name: str, values: list[Any], said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    record = info(name)
+    disputed = [
+        key for key in ("kernel_size", "dilations", "dilation", "channel_gate") if re.search(rf"for {key}\b", said)
+    ]
+    assert not set(disputed) & set(read_row(record, Widths(C, 0.25, 1024), values, name))
+    assert re.search(said, caplog.text)
+    caplog.clear()
+    given = {key: record.options[key].default for key in disputed}
+    assert read_row(record, Widths(C, 0.25, 1024), [*values, given], name).items() >= given.items()
+    assert read_row(record, Widths(C, 0.25, 1024), [], name) == {}
+    assert not caplog.text
 
 
 @pytest.mark.parametrize(("name", "values"), [("gam", [1024, 1024, True, 4]), ("triplet", [True])])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -347,9 +348,11 @@ class TestBlocks:
         assert all({key: getattr(part, key) for key in options} == options for part in inside)
 
     @pytest.mark.parametrize("name", ["C2f_MSDA", "C2f_MultiDilatelocalAttention"])
-    def test_an_option_in_which_copies_differ_has_to_be_given(self, name: str) -> None:
-        with pytest.raises(OptionError, match=rf"row 4 \({name}\): copies of .* take .* or \[2, 3\] for dilations"):
-            self.build(name, "yolov8n.yaml")
+    def test_an_option_in_which_copies_differ_is_ours_with_one_warning(
+        self, name: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        assert len(self.build(name, "yolov8n.yaml").model[4].m) == 2
+        assert len(re.findall(r"copies of \w+ take .* or \[2, 3\] for dilations", caplog.text)) == 1
         built = self.build(name, "yolov8n.yaml", more={"dilations": [2, 3], "heads": 8}).model[4].m[0].cv2.grafts[0]
         assert (built.dilations, built.heads, built.qkv.bias) == ((2, 3), 8, None)
 

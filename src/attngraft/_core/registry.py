@@ -72,7 +72,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Disputed:
-    """Values that copies of one class take for an option that a row leaves out: none of them is right for all.
+    """Values that copies of one class take for an option that a row leaves out; ours is taken, with a warning.
 
     Attributes:
         values: The values, as a row gives them.

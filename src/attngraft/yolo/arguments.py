@@ -110,6 +110,7 @@ def read_row(record: Mechanism, widths: Widths, values: Sequence[Any], called: s
     read, is_copied = _read(record, widths, positional, called)
     options = {**read, **named}
     if is_copied:
+        warn_of_disputes(record, (called,), options)
         options = {**copied_defaults(record, (called,), widths.channels, options), **options}
     unknown = set(options) - set(record.options)
     if unknown:
@@ -130,21 +131,36 @@ def copied_defaults(
         called: Names of the class, the one that decides first.
         channels: Channels of the map; what cannot work at that width is left out.
         given: Options that are not left out.
-
-    Raises:
-        OptionError: If copies of the class differ in an option that is left out.
     """
-    name, values = next(((name, own) for name in called if (own := _by_name(record.alias_defaults, name))), ("", {}))
+    _, values = _copied_values(record, called)
     left = {option: value for option, value in values.items() if option not in given}
-    for option, value in left.items():
-        if isinstance(value, Disputed):
-            known = [str(list(one) if isinstance(one, tuple) else one) for one in value.values]
-            raise OptionError(
-                f"copies of {name} take {' or '.join(known)} for {option} where it is left out{value.note}; give it by "
-                f"name at the end of the row, as in [..., {{{option}: {known[0]}}}]"
-            )
-    found = {option: value(channels) if callable(value) else value for option, value in left.items()}
+    known = {option: value for option, value in left.items() if not isinstance(value, Disputed)}
+    found = {option: value(channels) if callable(value) else value for option, value in known.items()}
     return {key: value for key, value in found.items() if _is_plausible(record, key, value, channels, lone=False)}
+
+
+def warn_of_disputes(record: Mechanism, called: Iterable[str], given: Collection[str]) -> None:
+    """Warn of options left out for which copies of a class take different values, so that ours is taken.
+
+    Args:
+        record: The mechanism.
+        called: Names of the class, the one that decides first.
+        given: Options that are not left out.
+    """
+    name, values = _copied_values(record, called)
+    for option, value in values.items():
+        if isinstance(value, Disputed) and option not in given:
+            known = [str(list(one) if isinstance(one, tuple) else one) for one in value.values]
+            log.warning(
+                f"attngraft: copies of {name} take {' or '.join(known)} for {option} where it is left out{value.note}; "
+                f"the default of {record.cls.__name__} is taken. To choose, give it by name at the end of the row: "
+                f"[..., {{{option}: {known[0]}}}]"
+            )
+
+
+def _copied_values(record: Mechanism, called: Iterable[str]) -> tuple[str, Mapping[str, Any]]:
+    """Return the first name of a copied class that has defaults of its own, and these."""
+    return next(((name, own) for name in called if (own := _by_name(record.alias_defaults, name))), ("", {}))
 
 
 def _by_name(table: Mapping[str, _T], called: str) -> _T | None:

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attngraft._core.errors import CheckpointError, ModelYamlError, OptionError, PlaceError
+from attngraft._core.errors import CheckpointError, ModelYamlError, PlaceError
 from attngraft._core.registry import fitted, mechanism_of
-from attngraft.yolo.arguments import copied_defaults
+from attngraft.yolo.arguments import copied_defaults, warn_of_disputes
 from attngraft.yolo.grafting import HOOK_KEY, BoTConv, Graft, TokenEncoder, apply_grafts
 from attngraft.yolo.placing import CHILD, REPLACED, REPLACEMENT, HostLayer, Layout, layout
 from attngraft.yolo.recipe import GraftSpec, print_grafts
@@ -145,7 +145,7 @@ def join_blocks(layers: nn.Sequential, blocks: Iterable[BlockRow], *, backbone: 
 
     Raises:
         ModelYamlError: If a block has neither bottlenecks nor attention inside.
-        OptionError: If a mechanism cannot be built at that width, or an option is left out in which copies differ.
+        OptionError: If a mechanism cannot be built at that width.
     """
     offered = layout(layers, backbone, channels)
     said = []
@@ -157,6 +157,7 @@ def join_blocks(layers: nn.Sequential, blocks: Iterable[BlockRow], *, backbone: 
                 f"row {layer} names {block.name}, and {offered.classes.get(layer)} has neither bottlenecks nor "
                 f"attention inside; put a row [-1, 1, {block.record.cls.__name__}, []] after it instead"
             )
+        warn_of_disputes(block.record, block.called, block.options)
         for path in inside:
             _join_bare(layers, _spec(block, path, offered), path, offered)
         layers[block.index].np = sum(p.numel() for p in layers[block.index].parameters())  # type: ignore[assignment]
@@ -168,10 +169,7 @@ def join_blocks(layers: nn.Sequential, blocks: Iterable[BlockRow], *, backbone: 
 def _spec(block: BlockRow, path: str, offered: Layout) -> GraftSpec:
     """Return what a block's row puts at a path: its options, and for the others the defaults of the copied class."""
     host = offered.hosts.get(path) or offered.hosts[path.rpartition(".")[0]]
-    try:
-        defaults = copied_defaults(block.record, block.called, host.channels, block.options)
-    except OptionError as error:
-        raise OptionError(f"row {block.index} ({block.name}): {error}") from None
+    defaults = copied_defaults(block.record, block.called, host.channels, block.options)
     return GraftSpec(block.record.name, (path,), tuple(sorted({**defaults, **block.options}.items())))
 
 
