@@ -236,7 +236,7 @@ def checkpoints_of(study: Study, *arms: str) -> dict[str, Path]:
     return files
 
 
-def test_the_report_gives_commands_that_look_into_each_arm(made_study: Make) -> None:
+def test_the_report_gives_commands_that_look_into_each_arm(made_study: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     study = made_study(WRONG | {"eca@P3+se@P3": 0.4}, seeds=3)
     files = checkpoints_of(study, "stock", "eca@P3", "eca@P3+se@P3")  # se@P3 kept none
     page = study.report().read_text()
@@ -244,11 +244,13 @@ def test_the_report_gives_commands_that_look_into_each_arm(made_study: Make) -> 
     markdown = (study.store.folder / "report.md").read_text()
     assert lines == re.findall(r"^attngraft look .*$", markdown, re.MULTILINE)
     images = [sample.file for sample in study.results.samples]
+    files = {arm: file.absolute() for arm, file in files.items()}
+    monkeypatch.chdir(study.store.folder)  # where the report says that they are to be run
     for line, arm in zip(lines, ("eca@P3", "eca@P3+se@P3"), strict=True):
         program, command, *words = shlex.split(line)
         assert (program, command) == ("attngraft", "look")
         assert [Path(word).absolute() for word in words[:-1]] == [files[arm], *map(Path, images)]
-        assert words[-1] == "base=study/runs/stock/s0/weights/last.pt"  # as it is called in the current folder
+        assert words[-1] == "base=runs/stock/s0/weights/last.pt"
         run_look([*words, "imgsz=64"], Path("seen.html"))
     assert Path("seen.html").is_file()
     assert Path("seen-2.html").is_file()
