@@ -59,6 +59,19 @@ def test_predictions_give_the_verdicts_of_the_study_to_the_digit(predictions: tu
     assert [sample.boxes for sample in results.samples] == [sample.boxes for sample in study.results.samples]
 
 
+def test_each_arm_is_judged_from_the_pairs_it_has(tmp_path: Path) -> None:
+    """The report counts pairs, and an arm whose name begins a sentence keeps its letters."""
+    numbers = {"base": {0: 40.0, 1: 41.0, 2: 40.5}, "b": {0: 41.0, 1: 41.5, 2: 42.0}, "c": {0: 41.0, 1: 42.5}}
+    results = judge_numbers(numbers, "t", Terms(baseline="base", drop=True))
+    write_judgement(results, tmp_path)
+    for text in ((tmp_path / name).read_text() for name in ("report.html", "report.md")):
+        assert "Arms were judged once, each from its 2 to 3 pairs of runs." in text
+        assert "c is compared without base at seed 2, which has no partner." in text
+    del numbers["c"]
+    even = judge_numbers(numbers, "t", Terms(baseline="base"))
+    assert "Arms were judged once, after all 3 seeds." in write_judgement(even, tmp_path / "even").report.read_text()
+
+
 def test_whole_numbers_are_numbers() -> None:
     """Integers, and those of NumPy, are judged as the floats that they equal."""
     whole = {"stock": {0: 40, 1: 41, 2: 43}, "arm": {0: 42, 1: 44, 2: 44}}

@@ -123,6 +123,13 @@ def _validated(setting: Setting) -> str:
     return f"one of {setting.folds} validation folds for each seed" if setting.folds else f"the split {setting.split}"
 
 
+def sentence(line: str, results: Results) -> str:
+    """Write a line as a sentence; the name of an arm at its beginning keeps its letters."""
+    names = {results.setting.base, *(run.arm for run in results.runs)}
+    named = any(line.startswith(f"{name} ") for name in names)
+    return f"{line if named else line[:1].upper() + line[1:]}."
+
+
 def interim(results: Results) -> str:
     """Say that a study goes on, where it does."""
     waiting = [arm for arm in results.asked if arm.verdict and not arm.verdict.stop]
@@ -339,7 +346,12 @@ def _looks(results: Results) -> str:
     waiting = [arm.name for arm in results.asked if arm.interim]
     if waiting:
         return f"Not all of the {setting.seeds} planned seeds are finished: {', '.join(waiting)} are not judged yet."
-    return f"Arms were judged once, after {'all ' if setting.seeds > 1 else ''}{_seeds(setting.seeds)}."
+    pairs = sorted({arm.estimate.seeds for arm in results.asked})
+    if pairs in ([], [setting.seeds]):
+        return f"Arms were judged once, after {'all ' if setting.seeds > 1 else ''}{_seeds(setting.seeds)}."
+    span = " to ".join(map(str, pairs[:1] + pairs[1:][-1:]))
+    planned = f" of {setting.seeds} planned" if setting.hash else ""
+    return f"Arms were judged once, each from its {span}{planned} pairs of runs."
 
 
 def _latency(results: Results) -> str:
