@@ -19,8 +19,12 @@ if TYPE_CHECKING:
     from attngraft._core.progress import Progress
     from attngraft.study.judging.results import Results
 
-TERMS = ("metric", "baseline", "sesoi", "alpha", "split")
-FORM_KEYS = {"csv": ["scale"], "predictions": ["truth", "task"], "folders": ["data", "imgsz", "batch", "device"]}
+TERMS = ("metric", "baseline", "sesoi", "alpha")
+FORM_KEYS = {
+    "csv": ["scale"],
+    "predictions": ["truth", "task"],
+    "folders": ["data", "split", "imgsz", "batch", "device"],
+}
 JUDGE_KEYS = (*TERMS, "unpaired", *(key for keys in FORM_KEYS.values() for key in keys))
 
 
@@ -105,7 +109,7 @@ def _judged(files: Sequence[str], options: dict[str, Any], progress: Progress) -
     if form == "predictions":
         found = runs.read_predictions(Path(known.pop("truth")), arms, progress=progress, **known)
     else:
-        found = runs.read_run_folders(arms, progress=progress, split=terms.get("split", "val"), **known)
+        found = runs.read_run_folders(arms, progress=progress, **known)
     return judge_found(found, Terms(**terms))
 
 

@@ -59,6 +59,21 @@ def test_predictions_give_the_verdicts_of_the_study_to_the_digit(predictions: tu
     assert [sample.boxes for sample in results.samples] == [sample.boxes for sample in study.results.samples]
 
 
+def test_a_split_is_named_where_one_is_known(predictions: tuple[Study, dict[str, str]], tmp_path: Path) -> None:
+    study, patterns = predictions
+    truth = study.store.folder / "truth.json"
+    results = judge_found(read_predictions(truth, patterns), Terms())
+    assert results.setting.split == ""
+    page = write_judgement(results, tmp_path / "out").report.read_text()
+    assert "the split val" not in page
+    assert "Detections were evaluated with COCO&#39;s evaluation of boxes" in page
+    for words in ([f"truth={truth}", *(f"{arm}={files}" for arm, files in patterns.items())], ["runs.csv"]):
+        (tmp_path / "runs.csv").write_text("arm,seed,AP\nstock,0,39\nb,0,40\n")
+        code, said = command("judge", *words, "split=test")
+        assert code == 2
+        assert "has no key 'split'" in said
+
+
 def test_each_arm_is_judged_from_the_pairs_it_has(tmp_path: Path) -> None:
     """The report counts pairs, and an arm whose name begins a sentence keeps its letters."""
     numbers = {"base": {0: 40.0, 1: 41.0, 2: 40.5}, "b": {0: 41.0, 1: 41.5, 2: 42.0}, "c": {0: 41.0, 1: 42.5}}

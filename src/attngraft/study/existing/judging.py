@@ -22,7 +22,7 @@ from attngraft.study.judging.numbers import Numbered
 from attngraft.study.judging.reproducibility import Reproducibility, own_version
 from attngraft.study.judging.results import Cost, Results, RunResult, Setting
 from attngraft.study.judging.samples import disagreements
-from attngraft.study.plan import STOCK, Arm, Plan, Split, check_fields
+from attngraft.study.plan import STOCK, Arm, Plan, check_fields
 from attngraft.study.reporting.report import Conclusion, write_report
 
 BASELINES = (STOCK, "baseline")
@@ -47,7 +47,6 @@ class Terms:
         baseline: The arm that the others are compared with; None takes ``stock``, ``baseline`` or the first.
         sesoi: Smallest effect size of interest, in points.
         alpha: Family-wise error of the verdicts.
-        split: What was detected on.
         drop: Whether runs without a partner are left out.
     """
 
@@ -55,7 +54,6 @@ class Terms:
     baseline: str | None = None
     sesoi: float = 0.5
     alpha: float = 0.05
-    split: Split = "val"
     drop: bool = False
 
 
@@ -109,7 +107,7 @@ def judge_found(found: Found, terms: Terms) -> Results:
     results = _results(evidence, base, found.task, terms.metric, _runs(scored, terms.metric), costs)
     return replace(
         results,
-        setting=replace(results.setting, train=found.training, batch=found.training.get("batch")),
+        setting=replace(results.setting, split=found.split, train=found.training, batch=found.training.get("batch")),
         warnings=(*results.warnings, *left_out(found.scored, base), *found.notes),
         breakdown=break_down(evidence, terms.alpha),
         errors={arm: mean_errors(seeds.values()) for arm, seeds in _renamed(found.errors, base).items()},
@@ -160,7 +158,6 @@ def _fixed(arms: Mapping[str, Mapping[int, Any]], data: str, terms: Terms) -> Fi
         metric=terms.metric,
         sesoi=terms.sesoi,
         alpha=terms.alpha,
-        split=terms.split,
     )
     return Fixed(plan, (Arm(STOCK, "", "control"), *(Arm(name, "") for name in names)))
 
@@ -189,7 +186,7 @@ def _results(
             alpha=plan.alpha,
             seeds=plan.seeds,
             max_seeds=None,
-            split=plan.split if task else "",
+            split="",
         ),
         complete=True,
         arms=tuple(arms),

@@ -45,6 +45,7 @@ class Found:
     Attributes:
         task: What was compared.
         data: The data's name.
+        split: The split that was detected on; empty where a ground truth was given.
         scored: The evaluation of each run, by arm and seed.
         detections: What each run detected.
         errors: AP50 points that each type of error costs, of each run.
@@ -56,6 +57,7 @@ class Found:
 
     task: Task
     data: str
+    split: str = ""
     scored: dict[str, dict[int, Evaluation]] = field(default_factory=dict)
     detections: dict[str, dict[int, list[dict[str, Any]]]] = field(default_factory=dict)
     errors: dict[str, dict[int, Mapping[str, float]]] = field(default_factory=dict)
@@ -146,7 +148,7 @@ def read_run_folders(
                 except DataError as error:
                     raise DataError(str(error).replace(str(weights), f"{folder}/weights/last.pt")) from error
             truth = {"root": str(seen.root), **seen.truth}
-            found = found or Found(seen.task, "/".join(Path(on).parts[-2:]), truth=truth)
+            found = found or Found(seen.task, "/".join(Path(on).parts[-2:]), split, truth=truth)
             if truth != found.truth or seen.task != found.task:
                 raise DataError(f"{folder} was evaluated on other images, labels or classes than the run before it")
             found.add(arm, seed, seen.found)

@@ -49,7 +49,7 @@ class Setting:
         extensions: Most seeds after each extension of the plan.
         rule: How looks are allowed for.
         group: What images were drawn by in the bootstrap, where not one by one.
-        split: What was detected on.
+        split: What was detected on; empty where numbers, or a ground truth, were given.
         folds: Validation folds, where every seed has one of its own.
         max_latency: Most latency that an arm may have, as a multiple of the baseline's; None where it does not matter.
         hash: Of the plan; empty where there was none.

@@ -187,7 +187,7 @@ def caveats(results: Results) -> list[str]:
             "intervals cover the split."
             if setting.folds
             else "The evaluation split is the same for every run: how much another split would change the "
-            f"differences is not in the intervals{'' if setting.split else ', nor is the data known'}."
+            "differences is not in the intervals."
         )
         if setting.train:
             measured = "masks" if setting.task == "segm" else "boxes, or of outlines where labels have them"
