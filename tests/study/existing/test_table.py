@@ -41,7 +41,10 @@ def test_fractions_become_points_and_points_stay(tmp_path: Path) -> None:
         (("a,0,",), "arm,seed,AP", "line 2 needs a number up to 1e.06 for AP, got ''"),
         (("a,,40",), "arm,seed,AP", "line 2 needs an integer as the seed of a, got ''"),
         ((",1,40",), "arm,seed,AP", "line 2 names no arm"),
-        (("a,0,39_1",), "arm,seed,AP", "line 2 needs a number up to 1e.06 for AP, got '39_1'"),
+        (("a,0,39_1",), "arm,seed,AP", "line 2 needs a plain number for AP, such as 39.1, got '39_1'"),
+        (('a,0,"39,1"',), "arm,seed,AP", "got '39,1'; write it with a point, and without a percent sign or a spread"),
+        (("a,0,39.1%",), "arm,seed,AP", "line 2 needs a plain number for AP, such as 39.1, got '39.1%'"),
+        (("a,0",), "arm,seed", "has no column besides arm and seed; add one with a number for each run"),
         (("a,1_0,40",), "arm,seed,AP", "line 2 needs an integer as the seed of a, got '1_0'"),
         (("a,1",), "arm,seed,AP", "another number of columns"),
         (
@@ -103,10 +106,18 @@ def test_a_metric_that_is_not_there_is_suggested(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_text_says_so(tmp_path: Path) -> None:
     (tmp_path / "runs.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DataError, match="cannot be read as text"):
-        read_table(tmp_path / "runs.csv")
-    with pytest.raises(DataError, match="cannot be read as text"):
+    for content in (b"\xff\xfe\x00", "arm,seed,精度\n基线,0,39\n".encode("gbk")):
+        (tmp_path / "runs.csv").write_bytes(content)
+        with pytest.raises(DataError, match="runs.csv is not written in UTF-8; save it so, in Excel as 'CSV UTF-8'"):
+            read_table(tmp_path / "runs.csv")
+    with pytest.raises(DataError, match="nowhere.csv cannot be read .No such file or directory.; check the path"):
         read_table(tmp_path / "nowhere.csv")
+
+
+def test_row_numbers_without_a_name_are_no_metric(tmp_path: Path) -> None:
+    """As `to_csv` of pandas writes them."""
+    numbered = table(tmp_path, "0,a,0,39.0", "1,b,0,40.0", head=",arm,seed,AP")
+    assert read_table(numbered) == ({"a": {0: 39.0}, "b": {0: 40.0}}, "AP")
 
 
 @pytest.mark.parametrize(

@@ -73,10 +73,10 @@ def _rows(file: Path) -> Iterable[tuple[int, dict[str, str]]]:
         if file.stat().st_size > MOST_BYTES:
             raise DataError(f"{file} is larger than {MOST_BYTES >> 20} MiB, which no table of runs is; check the file")
         text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{file} cannot be read as text ({error}); expected a CSV file with columns arm, seed"
-        ) from error
+    except OSError as error:
+        raise DataError(f"{file} cannot be read ({error.strerror or error}); check the path") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} is not written in UTF-8; save it so, in Excel as 'CSV UTF-8'") from error
     try:
         lines = text.splitlines()
         for mark, name in ((";", "semicolons"), ("\t", "tabs")):
@@ -84,7 +84,7 @@ def _rows(file: Path) -> Iterable[tuple[int, dict[str, str]]]:
                 raise DataError(f"{file} has {name} between its columns; save it with commas, and points in numbers")
         reader = csv.DictReader(lines, skipinitialspace=True)
         heads = [str(name).strip() for name in reader.fieldnames or ()]
-        if doubled := [name for name in dict.fromkeys(heads) if heads.count(name) > 1]:
+        if doubled := [name for name in dict.fromkeys(heads) if name and heads.count(name) > 1]:
             raise DataError(f"{file} has more than one column {doubled[0]!r}; rename or leave out all but one")
         for row in reader:
             if None in row or None in row.values():
@@ -105,7 +105,9 @@ def _column(file: Path, rows: list[dict[str, str]], metric: str | None) -> str:
         if name not in columns:
             has = f"has {', '.join(columns)}" if columns else "is empty"
             raise DataError(f"{file} needs the columns arm, seed and a metric, and {has}; name them in its first line")
-    others = [name for name in columns if name not in ("arm", "seed")]
+    others = [name for name in columns if name not in ("arm", "seed", "")]  # pandas' row numbers have no name
+    if not others:
+        raise DataError(f"{file} has no column besides arm and seed; add one with a number for each run")
     if metric is None and len(others) == 1:
         return others[0]
     if metric is None:
@@ -136,7 +138,12 @@ def _plain(text: str | None) -> str:
 def _number(where: str, column: str, text: str | None) -> float:
     try:
         number = float(_plain(text))
-    except ValueError:
+    except ValueError as error:
+        if text:
+            raise DataError(
+                f"{where} needs a plain number for {column}, such as 39.1, got {text!r}; write it with a point, and "
+                "without a percent sign or a spread"
+            ) from error
         number = math.nan
     if not abs(number) <= MOST:
         raise DataError(
