@@ -198,6 +198,19 @@ def test_a_damaged_file_is_named_with_what_brings_it_back(made_study: Make) -> N
         file.write_bytes(kept)
 
 
+def test_a_damaged_ground_truth_is_named_with_what_brings_it_back(made_study: Make) -> None:
+    study = made_study(WRONG, seeds=2)
+    file = study.store.folder / "truth.json"
+    for content in ('{"images": [', "{}", "[]"):
+        file.write_text(content)
+        with pytest.raises(DataError, match="truth.json is damaged; remove it, and the next run of the study writes"):
+            Study.open(study.folder).report()
+        with pytest.raises(DataError, match="truth.json is damaged"):
+            study.store.keep_truth({"images": [], "annotations": [], "categories": []}, study.folder)
+    file.unlink()
+    assert Study.open(study.folder).report().is_file()
+
+
 def test_no_run_is_counted_backwards(made_study: Make) -> None:
     with pytest.raises(PlanError, match="has the runs 0 to"):
         made_study(WRONG, seeds=2).work(-1)

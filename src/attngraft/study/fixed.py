@@ -91,7 +91,7 @@ class Fixed:
         """
         file = folder / cls.FILE
         if not file.is_file():
-            raise PlanError(f"{folder} holds no study; start one with: attngraft study plan.yaml folder={folder}")
+            raise PlanError(f"{folder} holds no study; start one with: attngraft study plan.yaml -o {folder}")
         values = load(file)
         wanted, arms = values.pop("hash", None), values.pop("resolved", [])
         # The file's own words are hashed: a plan of before lacks keys that were added since, with their defaults.

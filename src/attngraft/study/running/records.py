@@ -28,7 +28,7 @@ from typing import Any
 
 from attngraft._core.errors import DataError
 from attngraft._core.files import free_path, write_bytes, write_text, write_whole
-from attngraft._core.json_text import json_text
+from attngraft._core.json_text import json_text, parse_json
 from attngraft.coco.matches import Matches
 from attngraft.coco.metrics import metric_values
 from attngraft.study.fixed import Fixed
@@ -291,8 +291,18 @@ class Store:
                 (self.failures / Path(name).name).unlink(missing_ok=True)
 
     def truth(self, fold: int | None = None) -> dict[str, Any]:
-        """Read the ground truth, of a fold where the plan has folds."""
-        found: dict[str, Any] = json.loads(self.truth_file(fold).read_text(encoding="utf-8"))
+        """Read the ground truth, of a fold where the plan has folds.
+
+        Raises:
+            DataError: If it is damaged.
+        """
+        file = self.truth_file(fold)
+        try:
+            found: Any = parse_json(file.read_bytes())
+        except ValueError:
+            found = None
+        if not isinstance(found, dict) or not found.keys() >= {"images", "annotations", "categories"}:
+            raise DataError(f"{file} is damaged; remove it, and the next run of the study writes it again")
         return found
 
     def truth_file(self, fold: int | None = None) -> Path:
@@ -303,15 +313,16 @@ class Store:
         """Write the ground truth if no run has yet, and require it to be the same if one has; return its checksum.
 
         Raises:
-            DataError: If images or labels have changed since the first run.
+            DataError: If images or labels have changed since the first run, or what it wrote is damaged.
         """
         file, text = self.truth_file(fold), json.dumps({"root": str(root), **truth}, sort_keys=True)
-        if file.is_file() and _annotations(file.read_bytes()) != _annotations(text):
+        known = self.truth(fold) if file.is_file() else None
+        if known is not None and {**known, "root": str(root)} != json.loads(text):
             raise DataError(
                 f"the images or labels that are detected on are not those of the first run ({file}); "
                 "put them back, or begin a new study on the new ones"
             )
-        if not file.is_file() or file.read_text(encoding="utf-8") != text:  # the data were moved
+        if known is None or file.read_text(encoding="utf-8") != text:  # the data were moved
             write_text(file, text)
         return hashlib.sha256(json.dumps(truth, sort_keys=True).encode()).hexdigest()[:16]
 
