@@ -276,4 +276,7 @@ def _carry_out(begun: Study, how: dict[str, Any], *, dry_run: bool) -> int:
     if dry_run:
         print_estimate(screen, begun, how.get("parallel"))
         return COMPLETE
-    return conclude(screen, begun, begun.run(**how, console=screen))
+    try:
+        return conclude(screen, begun, begun.run(**how, console=screen))
+    except KeyboardInterrupt as stopped:
+        raise KeyboardInterrupt(f"stopped; resume with: attngraft study resume {quoted(begun.folder)}") from stopped

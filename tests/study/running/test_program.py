@@ -121,6 +121,23 @@ def test_a_study_of_a_program_survives_being_killed(truth: Path, slow: str, tmp_
     assert results.arm("slow").estimate.difference == pytest.approx(10, abs=2)
 
 
+def test_control_c_says_how_to_resume(truth: Path, slow: str, tmp_path: Path) -> None:
+    folder = tmp_path / "a study"
+    Fixed(one := plan(truth, slow, arms="slow"), tuple(one.recipes())).write(folder)
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "attngraft", "study", "resume", str(folder), "--trust", "parallel=1"],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # ignored in background shells
+    )
+    until(lambda: status.read(folder).get("state") == "running")
+    driver.send_signal(signal.SIGINT)
+    assert driver.communicate(timeout=WAIT)[1].endswith(
+        f"attngraft: stopped; resume with: attngraft study resume '{folder}'\n"
+    )
+    assert driver.returncode == 1
+
+
 @pytest.fixture
 def touching(tmp_path: Path) -> Plan:
     """A plan whose program says where it ran."""
