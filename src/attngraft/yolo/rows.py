@@ -2,7 +2,7 @@
 
 A row ``[-1, 1, MHSA, [14, 14, 4]]`` becomes a `Row` that Ultralytics builds as it builds any layer, and hands the
 live channel list, so a row never needs a width (`attngraft.yolo.arguments`). A row ``[-1, 3, C2f_EMA, [128, True]]``
-becomes Ultralytics' block; the mechanism is put inside when it is built (`attngraft.yolo.grafting.join_blocks`).
+becomes Ultralytics' block; the mechanism is put inside when it is built (`attngraft.yolo.joining.join_blocks`).
 """
 
 from __future__ import annotations
