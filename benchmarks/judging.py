@@ -30,7 +30,7 @@ from benchmarks.bootstrap import generate
 
 from attngraft.coco.evaluate import match
 from attngraft.coco.matches import Matches
-from attngraft.study.fixed import Fixed
+from attngraft.study.frozen_plan import FrozenPlan
 from attngraft.study.judging.breakdown import breakdown
 from attngraft.study.judging.cache import Cache
 from attngraft.study.judging.evidence import Evidence, criterion
@@ -39,31 +39,31 @@ from attngraft.study.plan import Plan
 SCHEMA = "attngraft.judging/1"
 
 
-def study(arms: int, seeds: int) -> Fixed:
+def study(arms: int, seeds: int) -> FrozenPlan:
     """Return a plan with so many arms."""
     names = [f"eca(kernel_size={2 * number + 3})@P5" for number in range(arms)]
     plan = Plan.of({"data": "coco.yaml", "arms": names, "controls": "stock", "seeds": f"3-{seeds}"})
-    return Fixed(plan, tuple(plan.recipes()))
+    return FrozenPlan(plan, tuple(plan.recipes()))
 
 
-def evidence(fixed: Fixed, run: Matches, seeds: int, cache: Cache) -> Evidence:
+def evidence(frozen: FrozenPlan, run: Matches, seeds: int, cache: Cache) -> Evidence:
     """Return the runs of every arm at so many seeds."""
-    tables = {arm.name: {seed: run_of(run, arm.name, seed) for seed in range(seeds)} for arm in fixed.arms}
-    return Evidence(fixed, tables, criterion=criterion(fixed.plan), cache=cache)
+    tables = {arm.name: {seed: run_of(run, arm.name, seed) for seed in range(seeds)} for arm in frozen.arms}
+    return Evidence(frozen, tables, criterion=criterion(frozen.plan), cache=cache)
 
 
 def judge(found: Evidence) -> float:
     """Judge every arm, and return the seconds."""
     start = time.perf_counter()
     verdicts = found.against_stock()
-    assert len(verdicts) == len(found.fixed.arms) - 1
+    assert len(verdicts) == len(found.frozen.arms) - 1
     return time.perf_counter() - start
 
 
 def break_down(found: Evidence) -> float:
     """Compute the table by metric, size and class, as a report does, and return the seconds."""
     start = time.perf_counter()
-    table = breakdown(found, found.fixed.plan.alpha)
+    table = breakdown(found, found.frozen.plan.alpha)
     assert len(table.classes) > 1
     return time.perf_counter() - start
 
@@ -83,11 +83,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     run = match(*generate(options.images, np.random.default_rng(0)))
-    fixed = study(options.arms, options.seeds)
+    frozen = study(options.arms, options.seeds)
     with tempfile.TemporaryDirectory() as folder:
         cache = Cache(Path(folder), writes=True)
-        before = judge(evidence(fixed, run, options.seeds - 1, cache))
-        last = evidence(fixed, run, options.seeds, cache)
+        before = judge(evidence(frozen, run, options.seeds - 1, cache))
+        last = evidence(frozen, run, options.seeds, cache)
         look = judge(last)
         parts = break_down(last)
     result: dict[str, Any] = {

@@ -245,14 +245,16 @@ def studies() -> Namespace:
     pytest.importorskip("pandas")
     made = data("fruit")
     study = Study(data="fruit.yaml", base="yolo11n", arms="mhsa@P5,ema@P4", epochs=2, seeds=3, controls="stock,noop")
-    fixed = study.fixed()
-    fixed.write(study.store.folder)
+    frozen = study.frozen_plan()
+    frozen.write(study.store.folder)
     truth = truth_of(made)
     study.store.keep_truth(truth, made.parent / "images" / "val")
-    for arm in fixed.arms:
+    for arm in frozen.arms:
         for seed in range(3):
-            record(study.store, Run(arm, seed), fixed, truth, 0.3 if arm.name != "ema@P4" else 0.1, 2)
-    rows = [{**COSTS, "name": arm.name, "latency": {"ratio": 1, "ratio_low": 1, "ratio_high": 1}} for arm in fixed.arms]
+            record(study.store, Run(arm, seed), frozen, truth, 0.3 if arm.name != "ema@P4" else 0.1, 2)
+    rows = [
+        {**COSTS, "name": arm.name, "latency": {"ratio": 1, "ratio_low": 1, "ratio_high": 1}} for arm in frozen.arms
+    ]
     report = {"measurements": rows, "environment": {"device": "a made-up processor", "threads": 1}}
     (study.store.folder / "costs.json").write_text(json.dumps(report))
     return {}

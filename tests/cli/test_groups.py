@@ -127,7 +127,7 @@ def test_a_dry_run_of_resume_and_of_search_trains_nothing(
 ) -> None:
     data = tiny_data("detect")
     study = Study(folder="kept", data=data, **{key: value for key, value in QUICK.items() if key != "workers"})
-    study.fixed().write(study.store.folder)
+    study.frozen_plan().write(study.store.folder)
     resumed = run("study resume kept --dry-run")
     assert resumed.exit_code == 0, resumed.output
     assert "Nothing was run or written." in resumed.output

@@ -14,7 +14,7 @@ from attngraft._core.errors import MapError
 from tests.maps.beacons import ATTENTION, scenes, tensors, watched
 
 
-class Fixed(nn.Module):
+class FrozenPlan(nn.Module):
     """Three heads: one that looks at its own cell, one at all cells alike, one at the first cell."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -31,7 +31,7 @@ class Fixed(nn.Module):
 def test_heads_whose_numbers_are_known() -> None:
     images = torch.randn(2, 3, 4, 6)  # cells are pixels
     boxes = [[(1.0, 1, 3, 3), (0.0, 0, 1, 1)], [(4.0, 2, 6, 4)]]
-    found = maps.atlas(Fixed().eval(), [(images, boxes), (images, [[], []])])
+    found = maps.atlas(FrozenPlan().eval(), [(images, boxes), (images, [[], []])])
     own, flat, first = found.heads
     assert [h.objects for h in found.heads] == [3, 3, 3]
     assert (own.distance, own.entropy, own.own) == (0, 0, 1)
@@ -62,4 +62,4 @@ def test_the_head_that_sees_the_beacon_looks_far() -> None:
 
 def test_nothing_to_look_at() -> None:
     with pytest.raises(MapError, match="one of them is missing"):
-        maps.atlas(Fixed().eval(), [(torch.randn(1, 3, 4, 4), [[]])])
+        maps.atlas(FrozenPlan().eval(), [(torch.randn(1, 3, 4, 4), [[]])])

@@ -13,7 +13,7 @@ import pytest
 from attngraft.coco.error_types import error_types
 from attngraft.coco.evaluate import evaluate
 from attngraft.data import beacons
-from attngraft.study.fixed import Fixed
+from attngraft.study.frozen_plan import FrozenPlan
 from attngraft.study.plan import Arm
 from attngraft.study.running.records import Record, Run, Store
 from attngraft.study.study import Study
@@ -82,14 +82,14 @@ def made_study(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Call
             for n in wrong
             if n[:4] == "conv"
         ]
-        fixed = Fixed(study.plan, (*study.plan.recipes(), *convs))
-        fixed.write(study.store.folder)
+        frozen = FrozenPlan(study.plan, (*study.plan.recipes(), *convs))
+        frozen.write(study.store.folder)
         truth = truth_of(data)
         study.store.keep_truth(truth, data.parent / "images" / "val")
-        for arm in fixed.arms:
+        for arm in frozen.arms:
             for seed in range(recorded or seeds):
-                record(study.store, Run(arm, seed), fixed, truth, wrong[arm.name], epochs)
-        rows = [{**COSTS, "name": arm.name, "latency": _latency(index)} for index, arm in enumerate(fixed.arms)]
+                record(study.store, Run(arm, seed), frozen, truth, wrong[arm.name], epochs)
+        rows = [{**COSTS, "name": arm.name, "latency": _latency(index)} for index, arm in enumerate(frozen.arms)]
         report = {"measurements": rows, "environment": {"device": "a made-up processor", "threads": 1}}
         (study.store.folder / "costs.json").write_text(json.dumps(report))
         return study
@@ -97,7 +97,7 @@ def made_study(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Call
     return make
 
 
-def record(store: Store, run: Run, fixed: Fixed, truth: dict[str, Any], wrong: float, epochs: int) -> None:
+def record(store: Store, run: Run, frozen: FrozenPlan, truth: dict[str, Any], wrong: float, epochs: int) -> None:
     rng = np.random.default_rng([run.seed, len(run.arm.name)])
     found = detections(truth, wrong, rng)
     scored = evaluate(truth, found)
@@ -117,7 +117,7 @@ def record(store: Store, run: Run, fixed: Fixed, truth: dict[str, Any], wrong: f
         "versions": {"torch": "2"},
     }
     made_up = Record(
-        fixed.hash, run.arm.name, run.arm.model, run.seed, scored.numbers, scored.per_class.tolist(),
+        frozen.hash, run.arm.name, run.arm.model, run.seed, scored.numbers, scored.per_class.tolist(),
         scored.matches.classes.tolist(), error_types(truth, found).costs, curve, 1.0,
         "2026-01-01T00:00:00+00:00", watch, "t", made,
     )  # fmt: skip

@@ -26,7 +26,7 @@ def test_its_plan_and_records_load(study: Study) -> None:
         (arm, seed) for seed in (0, 1) for arm in ("stock", "noop", "eca@P3", "conv for eca@P3")
     ]
     assert study.plan.train["epochs"] == 1
-    assert study.fixed().hash == "0eaa74427601b8d4"
+    assert study.frozen_plan().hash == "0eaa74427601b8d4"
 
 
 def test_its_report_is_written(study: Study) -> None:

@@ -18,7 +18,7 @@ from attngraft._core.errors import DataError, PlanError
 from attngraft.data import beacons
 from attngraft.study import Study
 from attngraft.study.existing.records import judge_records
-from attngraft.study.fixed import Fixed
+from attngraft.study.frozen_plan import FrozenPlan
 from attngraft.study.plan import Plan
 from attngraft.study.running import engines
 from attngraft.study.running.engines import Local, _far_run, received
@@ -144,7 +144,7 @@ def test_a_class_that_an_arm_lacks_is_left_out_of_the_breakdown(made_study: Make
     from attngraft.study.judging.gather import gather
 
     study = made_study({**WRONG, "se@P3": 0.2}, seeds=5)
-    evidence = gather(study.store, study.fixed())
+    evidence = gather(study.store, study.frozen_plan())
     whole = {arm: dict(evidence.breakdown(arm)) for arm in ("eca@P3", "se@P3")}
     del whole["se@P3"]["AP/green"]
     monkeypatch.setattr(type(evidence), "breakdown", lambda _, arm: whole[arm])
@@ -181,7 +181,7 @@ def test_an_extended_study_is_judged_from_its_records(made_study: Make) -> None:
 def test_a_fixed_plan_that_was_changed_is_said_to_be(made_study: Make) -> None:
     study = made_study(WRONG, seeds=3)
     study.conclude()
-    file = study.folder / Fixed.FILE
+    file = study.folder / FrozenPlan.FILE
     file.write_text(file.read_text().replace("sesoi: 0.5", "sesoi: 0.1"))
     with pytest.raises(PlanError, match="was changed after the study began"):
         judge_records(study.folder)
@@ -240,17 +240,17 @@ def test_a_run_on_other_images_of_another_machine_fails_alone(made_study: Make) 
 
 def test_another_machine_is_told_where_files_were_moved(made_study: Make, monkeypatch: Any) -> None:
     study = made_study(WRONG, seeds=2)
-    seen: list[Fixed] = []
+    seen: list[FrozenPlan] = []
 
     class Watched(Local):
         def start(self, run: Run) -> None:
-            seen.append(Fixed.read(self.store.folder))
+            seen.append(FrozenPlan.read(self.store.folder))
             raise InterruptedError
 
     copy = shutil.copytree(Path(study.plan.data).parent, study.folder.parent / "copy") / "data.yaml"
     study.relocate(data=copy)
     monkeypatch.setattr(engines, "Local", Watched)
-    plan = {name: (study.store.folder / name).read_bytes() for name in (Fixed.FILE, Fixed.MOVED)}
+    plan = {name: (study.store.folder / name).read_bytes() for name in (FrozenPlan.FILE, FrozenPlan.MOVED)}
     with pytest.raises(InterruptedError):
         _far_run("/a/folder/that/is/not/here", plan, study.runs()[0])
     assert seen[0].plan.data == str(copy)
@@ -267,14 +267,16 @@ def test_runs_are_given_only_the_gpus_that_the_user_named(tmp_path: Path, monkey
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(engines.subprocess, "Popen", Started)
-    fixed = Fixed(one := plan(data_set(tmp_path / "set", {"train": ["a.png"], "val": ["b.png"]})), tuple(one.recipes()))
+    frozen = FrozenPlan(
+        one := plan(data_set(tmp_path / "set", {"train": ["a.png"], "val": ["b.png"]})), tuple(one.recipes())
+    )
     for named, wanted in {"2,5": ["2", "5"], None: ["0", "1"]}.items():
         given.clear()
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         if named:
             monkeypatch.setitem(os.environ, "CUDA_VISIBLE_DEVICES", named)
         engine = Local(Store(tmp_path / str(named)))
-        for arm in fixed.arms:
+        for arm in frozen.arms:
             engine.start(Run(arm, 0))
         for process in engine.processes.values():
             process.log.close()
@@ -287,9 +289,9 @@ def test_a_base_that_became_a_file_is_relocated_with_its_arms(tmp_path: Path) ->
 
     data = beacons(tmp_path / "data", train=2, val=2)
     study = Study(folder=tmp_path / "study", **{**TINY, "base": "micro.pt", "data": str(data), "arms": "eca@P3"})
-    Fixed(study.plan, tuple(study.plan.recipes())).write(study.store.folder)
+    FrozenPlan(study.plan, tuple(study.plan.recipes())).write(study.store.folder)
     attngraft.YOLO("attngraft-micro.yaml").save("micro.pt")
     there = shutil.move("micro.pt", tmp_path / "elsewhere.pt")
     shutil.copy(there, "micro.pt")
     Study.open(study.folder).relocate(base=there)
-    assert {arm.model.split("+")[0] for arm in Study.open(study.folder).fixed().arms} == {str(there)}
+    assert {arm.model.split("+")[0] for arm in Study.open(study.folder).frozen_plan().arms} == {str(there)}

@@ -26,17 +26,17 @@ Make = Callable[..., Study]
 def followed(made_study: Make) -> Iterator[tuple[Study, str]]:
     """A study with two finished seeds, one run in its third epoch and one that failed, and the address of its page."""
     study = made_study({"stock": 0.3, "eca@P3": 0.1}, seeds=3, recorded=2, controls="stock")
-    fixed, store = study.fixed(), study.store
+    frozen, store = study.frozen_plan(), study.store
     study.conclude()
-    for arm in fixed.arms:
+    for arm in frozen.arms:
         for seed in range(3):
             file = store.training(Run(arm, seed)) / "results.csv"
             file.parent.mkdir(parents=True)
             rows = "".join(f"{epoch},{0.1 * epoch + 0.01 * seed}\n" for epoch in range(1, 4))
             file.write_text(f"epoch,metrics/mAP50-95(B)\n{rows}")
-    keeping = StatusFile(store, fixed)
-    keeping.expect([Run(arm, seed) for seed in range(3) for arm in fixed.arms])
-    going, bad = (Run(arm, 2) for arm in fixed.arms)
+    keeping = StatusFile(store, frozen)
+    keeping.expect([Run(arm, seed) for seed in range(3) for arm in frozen.arms])
+    going, bad = (Run(arm, 2) for arm in frozen.arms)
     keeping.started(going)
     keeping.update([going])
     keeping.ended(bad, "it <b>crashed</b>")
@@ -99,7 +99,7 @@ def test_one_run_at_a_time_makes_the_study(tmp_path: Path, tiny_data: str) -> No
     opened = Study.open(tmp_path / "study")
     with pytest.raises(PlanError, match="has the runs 0 to 1, got 2"):
         opened.work(2)
-    assert opened.work(1) == (Run(opened.fixed().arm("eca@P3"), 0), "")
+    assert opened.work(1) == (Run(opened.frozen_plan().arm("eca@P3"), 0), "")
     record = opened.records()[0]
     assert opened.work(1)[1] == ""
     assert opened.records() == [record]

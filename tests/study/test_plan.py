@@ -15,34 +15,34 @@ from hypothesis import strategies as st
 
 from attngraft._core.errors import AttngraftError, PlanError, RecipeError
 from attngraft.study import Study
-from attngraft.study.fixed import Fixed
+from attngraft.study.frozen_plan import FrozenPlan
 from attngraft.study.plan import Arm, Plan, split_arms
 from attngraft.study.plan_schema import schema
 
 PLAN = {"data": "fruit.yaml", "arms": "eca@P5,se@P4", "base": "yolo11n.yaml", "epochs": 3}
 
 
-def fixed(**changes: object) -> Fixed:
+def frozen(**changes: object) -> FrozenPlan:
     plan = Plan.of({**PLAN, **changes})
-    return Fixed(plan, tuple(plan.recipes()))
+    return FrozenPlan(plan, tuple(plan.recipes()))
 
 
 def test_a_plan_survives_its_file(tmp_path: Path) -> None:
-    before = fixed()
+    before = frozen()
     before.write(tmp_path)
-    assert Fixed.read(tmp_path) == before
+    assert FrozenPlan.read(tmp_path) == before
 
 
 def test_a_hash_of_digits_alone_is_read_as_it_was_written(tmp_path: Path) -> None:
     """YAML reads sixteen digits without quotes as a number."""
-    plans = (fixed(data=f"fruit-{number}.yaml") for number in range(100_000))
+    plans = (frozen(data=f"fruit-{number}.yaml") for number in range(100_000))
     before = next(one for one in plans if one.hash.isdigit())
     before.write(tmp_path)
-    assert Fixed.read(tmp_path).hash == before.hash
+    assert FrozenPlan.read(tmp_path).hash == before.hash
 
 
 def test_the_file_spells_out_every_default(tmp_path: Path) -> None:
-    fixed().write(tmp_path)
+    frozen().write(tmp_path)
     text = (tmp_path / "plan.yaml").read_text()
     for line in (
         "seeds: 3",
@@ -59,19 +59,19 @@ def test_the_file_spells_out_every_default(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("change", [{"seeds": 6}, {"epochs": 4}, {"arms": "eca@P5"}, {"sesoi": 0.3}, {"mosaic": 0}])
 def test_another_plan_has_another_hash(change: dict[str, object]) -> None:
-    assert fixed(**change).hash != fixed().hash == fixed().hash
+    assert frozen(**change).hash != frozen().hash == frozen().hash
 
 
 def test_a_changed_file_is_refused(tmp_path: Path) -> None:
-    fixed().write(tmp_path)
+    frozen().write(tmp_path)
     file = tmp_path / "plan.yaml"
     file.write_text(file.read_text().replace("sesoi: 0.5", "sesoi: 0.1"))
     with pytest.raises(PlanError, match="changed after the study began"):
-        Fixed.read(tmp_path)
+        FrozenPlan.read(tmp_path)
 
 
 def test_controls_come_first_and_noop_stands_where_the_arms_do() -> None:
-    assert [(arm.name, arm.model) for arm in fixed().arms] == [
+    assert [(arm.name, arm.model) for arm in frozen().arms] == [
         ("stock", "yolo11n.yaml"),
         ("noop", "yolo11n.yaml+noop@P5,P4"),
         ("eca@P5", "yolo11n.yaml+eca@P5"),
@@ -80,7 +80,7 @@ def test_controls_come_first_and_noop_stands_where_the_arms_do() -> None:
 
 
 def test_an_arm_may_be_a_whole_recipe() -> None:
-    assert fixed(arms=["yolo11s.yaml"]).arms[-1].model == "yolo11s.yaml"
+    assert frozen(arms=["yolo11s.yaml"]).arms[-1].model == "yolo11s.yaml"
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_arms_split_where_they_should(text: str, arms: tuple[str, ...]) -> None:
 )
 def test_what_cannot_be_carried_out_says_why(change: dict[str, object], message: str) -> None:
     with pytest.raises(PlanError, match=message):
-        fixed(**change)
+        frozen(**change)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_what_cannot_be_carried_out_says_why(change: dict[str, object], message:
     ],
 )
 def test_seeds_are_one_number_or_first_and_most(keys: dict[str, object], looks: tuple[int, int | None]) -> None:
-    plan = fixed(**keys).plan
+    plan = frozen(**keys).plan
     assert (plan.seeds, plan.max_seeds) == looks
     assert replace(plan, sesoi=1.0).max_seeds == looks[1]
 
@@ -163,7 +163,7 @@ def test_the_schema_takes_what_a_plan_takes(tmp_path: Path) -> None:
     jsonschema = pytest.importorskip("jsonschema")
     described = schema()
     jsonschema.Draft202012Validator.check_schema(described)
-    fixed().write(tmp_path)
+    frozen().write(tmp_path)
     assert (tmp_path / "plan.yaml").read_text().startswith("# yaml-language-server: $schema=plan.schema.json\n")
     assert json.loads((tmp_path / "plan.schema.json").read_text()) == described
     jsonschema.validate(yaml.safe_load((tmp_path / "plan.yaml").read_text()), described)
@@ -203,12 +203,12 @@ VALUES = st.recursive(
 def test_any_plan_is_one_or_is_refused_in_a_sentence(values: dict[str, object]) -> None:
     with suppress(AttngraftError):
         plan = Plan.of({**PLAN, "base": "attngraft-micro.yaml", **values})
-        assert Fixed(plan, tuple(plan.recipes())).hash
+        assert FrozenPlan(plan, tuple(plan.recipes())).hash
 
 
 def test_a_wrong_mechanism_is_pointed_at() -> None:
     with pytest.raises(RecipeError, match="no mechanism is called 'msha'; did you mean"):
-        fixed(arms="msha@P5")
+        frozen(arms="msha@P5")
 
 
 def test_a_plan_needs_data_and_arms() -> None:
@@ -243,11 +243,11 @@ def test_training_options_that_are_none_are_refused_from_a_file_too(tmp_path: Pa
 
 
 def test_a_list_may_be_written_in_brackets() -> None:
-    written = fixed(controls="[stock, noop]", arms="[mhsa(heads=4)@P5,P4, eca@P5]").plan
+    written = frozen(controls="[stock, noop]", arms="[mhsa(heads=4)@P5,P4, eca@P5]").plan
     assert written.controls == ("stock", "noop")
     assert written.arms == ("mhsa(heads=4)@P5,P4", "eca@P5")
 
 
 def test_a_path_may_be_a_path() -> None:
-    written = fixed(data=Path("fruit.yaml"), base=Path("yolo11n.yaml")).plan
-    assert written == fixed(data="fruit.yaml", base="yolo11n.yaml").plan
+    written = frozen(data=Path("fruit.yaml"), base=Path("yolo11n.yaml")).plan
+    assert written == frozen(data="fruit.yaml", base="yolo11n.yaml").plan

@@ -16,7 +16,7 @@ from attngraft._core.errors import DataError, PlanError
 from attngraft.cli.main import main
 from attngraft.data import beacons
 from attngraft.study import Study
-from attngraft.study.fixed import Fixed
+from attngraft.study.frozen_plan import FrozenPlan
 from attngraft.study.home import other_plans
 from tests.study.conftest import TINY
 
@@ -41,7 +41,7 @@ def test_a_study_goes_on_where_everything_was_moved(tmp_path: Path) -> None:
     keys = {**TINY, "base": str(weights), "data": str(data), "folds": 2, "arms": "eca@P3", "controls": "stock"}
     begun = Study(folder=tmp_path / "study", seeds=2, **keys)
     begun.prepare()
-    before = begun.fixed()
+    before = begun.frozen_plan()
     assert begun.work(0)[1] == begun.work(1)[1] == ""
 
     shutil.move(tmp_path / "study", tmp_path / "elsewhere")
@@ -56,8 +56,8 @@ def test_a_study_goes_on_where_everything_was_moved(tmp_path: Path) -> None:
 
     study = Study.open(tmp_path / "elsewhere")
     assert (study.plan.data, study.plan.base) == (str(there), str(tmp_path / "new" / "base.pt"))
-    assert study.fixed().hash == before.hash
-    assert [arm.model for arm in study.fixed().arms] == [
+    assert study.frozen_plan().hash == before.hash
+    assert [arm.model for arm in study.frozen_plan().arms] == [
         arm.model.replace(str(weights), study.plan.base) for arm in before.arms
     ]
     assert study.run(parallel=1, anyway=True) == {}
@@ -71,7 +71,7 @@ def test_other_images_are_refused(made_study: Callable[..., Study], tmp_path: Pa
     other = beacons(tmp_path / "other", train=1, val=8)
     with pytest.raises(DataError, match=r"other images than finished runs were evaluated on, such as .*\.png"):
         study.relocate(data=other)
-    assert not (study.folder / Fixed.MOVED).exists()
+    assert not (study.folder / FrozenPlan.MOVED).exists()
 
 
 def test_changed_labels_are_refused_and_the_new_place_is_noted(
@@ -98,7 +98,7 @@ def test_a_study_is_among_the_others_of_its_new_data(made_study: Callable[..., S
 def test_a_study_that_was_begun_on_windows_says_where_to_put_its_data(tiny_data: str, tmp_path: Path) -> None:
     keys = {**TINY, "data": r"C:\Users\me\fruit.yaml", "arms": "eca@P3", "controls": "stock"}
     study = Study(folder=tmp_path / "study", **keys)
-    study.fixed().write(study.store.folder)
+    study.frozen_plan().write(study.store.folder)
     with pytest.raises(DataError, match=r"fruit.yaml of this study is not there; .* relocate"):
         Study.open(study.folder).run()
     study.relocate(data=tiny_data)
@@ -124,7 +124,7 @@ def test_a_corrected_plan_forgets_places_of_before(tiny_data: str, tmp_path: Pat
     Study(folder=tmp_path / "study", seeds=2, **keys).prepare()
     copy = shutil.copytree(Path(tiny_data).parent, tmp_path / "copy") / Path(tiny_data).name
     Study.open(tmp_path / "study").relocate(data=copy)
-    assert json.loads((tmp_path / "study" / Fixed.MOVED).read_text()) == {"data": str(copy)}
+    assert json.loads((tmp_path / "study" / FrozenPlan.MOVED).read_text()) == {"data": str(copy)}
     again = Study(folder=tmp_path / "study", seeds=3, **keys)
     again.prepare()
     assert Study.open(tmp_path / "study").plan.data == str(Path(tiny_data).resolve())

@@ -38,14 +38,14 @@ class Instantly:
         return self.going
 
     def ended(self) -> Iterator[tuple[Run, str]]:
-        fixed, truth, store = self.study.fixed(), truth_of(self.data), self.study.store
+        frozen, truth, store = self.study.frozen_plan(), truth_of(self.data), self.study.store
         while self.going:
             run = self.going.pop()
             if run.arm.name in self.failing:
                 yield run, "it crashed"
                 continue
             store.keep_truth(truth, self.data.parent / "images" / "val")
-            record(store, run, fixed, truth, WRONG.get(run.arm.name, 0.4), epochs=2)
+            record(store, run, frozen, truth, WRONG.get(run.arm.name, 0.4), epochs=2)
             yield run, ""
 
     def stop(self) -> None:

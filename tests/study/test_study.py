@@ -57,15 +57,15 @@ def test_a_refused_study_leaves_nothing_behind(tmp_path: Path, tiny_data: str) -
 def test_a_plan_may_be_corrected_until_something_was_trained(tmp_path: Path, tiny_data: str) -> None:
     keys = {**TINY, "data": tiny_data, "arms": "eca@P3", "controls": "stock"}
     first = Study(folder=tmp_path / "study", **keys)
-    first.fixed().write(first.store.folder)
-    first.store.fail(Run(first.fixed().arms[0], 0), "the disk was full")
+    first.frozen_plan().write(first.store.folder)
+    first.store.fail(Run(first.frozen_plan().arms[0], 0), "the disk was full")
     second = Study(folder=tmp_path / "study", **keys, seeds=2)
-    assert second.fixed().plan.seeds == 2
-    row = second.store.training(Run(second.fixed().arms[0], 0)) / "results.csv"
+    assert second.frozen_plan().plan.seeds == 2
+    row = second.store.training(Run(second.frozen_plan().arms[0], 0)) / "results.csv"
     row.parent.mkdir(parents=True)
     row.write_text("epoch\n1\n")
     with pytest.raises(PlanError, match="seeds was 3, now 2"):
-        second.fixed()
+        second.frozen_plan()
 
 
 def test_two_processes_do_not_carry_out_one_study(made_study: Make) -> None:

@@ -56,7 +56,7 @@ def _state(begun: Study, run: RunResult) -> str:
         return f"{begun.plan.metric} {run.value:.2f}"
     if run.error:
         return f"failed: {run.error}"
-    epochs = len(curve(begun.store.training(Run(begun.fixed().arm(run.arm), run.seed))))
+    epochs = len(curve(begun.store.training(Run(begun.frozen_plan().arm(run.arm), run.seed))))
     planned = begun.plan.train.get("epochs")  # a program of the user's has its own
     return f"epoch {epochs}{f'/{planned}' if planned else ''}" if epochs else "missing"
 
@@ -70,10 +70,10 @@ def print_estimate(screen: Console, begun: Study, parallel: int | None) -> None:
     with StatusLine(screen) as progress:
         found = begun.forecast(parallel, progress=progress)
     table = Table("arm", "recipe", "one run", title=f"{found.runs} runs, {found.parallel} at once")
-    for arm in found.fixed.arms:
+    for arm in found.frozen.arms:
         table.add_row(arm.name, Path(arm.model).name, _duration(found.seconds[arm.name]))
     screen.print(table)
-    for arm in found.fixed.arms:
+    for arm in found.frozen.arms:
         if arm.note:
             screen.print(f"{arm.name}: {arm.note}", soft_wrap=True)
     most = " at most" if begun.plan.max_seeds else ""

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from attngraft._core.errors import PlanError
-from attngraft.study.fixed import Fixed
+from attngraft.study.frozen_plan import FrozenPlan
 from attngraft.study.layout import RECORDS
 from attngraft.study.plan import Plan, load
 
@@ -18,15 +18,15 @@ OLD_HOME = Path("studies")
 def home(name: str) -> Path:
     """Return the folder of a study that was given none."""
     old = OLD_HOME / name
-    return old if (old / Fixed.FILE).is_file() and not (HOME / name).exists() else HOME / name
+    return old if (old / FrozenPlan.FILE).is_file() and not (HOME / name).exists() else HOME / name
 
 
 def other_plans(folder: Path, plan: Plan) -> list[str]:
     """Name the other studies in a study's home that are on the same data: one that was dropped or renamed is there."""
     found = []
-    for file in sorted(folder.parent.glob(f"*/{Fixed.FILE}")):
+    for file in sorted(folder.parent.glob(f"*/{FrozenPlan.FILE}")):
         with suppress(PlanError):
-            values = load(file) | Fixed.places(file.parent)
+            values = load(file) | FrozenPlan.places(file.parent)
             if file.parent != folder and values.get("data") == plan.data:
                 runs = len(list((file.parent / RECORDS).glob("*.json")))
                 found.append(f"{file.parent.name} (plan {values.get('hash', 'not fixed')}, {runs} runs finished)")

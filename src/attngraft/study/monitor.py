@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from attngraft._core.errors import DataError
 from attngraft._core.local_server import LocalHandler, local_server
-from attngraft.study.fixed import Fixed
+from attngraft.study.frozen_plan import FrozenPlan
 from attngraft.study.judging.results import Results
 from attngraft.study.layout import RESULTS
 from attngraft.study.reporting.words import headline
@@ -38,22 +38,22 @@ def state(folder: Path) -> dict[str, Any]:
         Plain values: ``study``, ``metric``, ``sesoi``, ``status`` (as in ``status.json``; empty before the first run),
         ``curves`` in points by arm and seed, ``answers`` and ``baseline``.
     """
-    fixed, store = Fixed.read(folder), Store(folder)
+    frozen, store = FrozenPlan.read(folder), Store(folder)
     told = status.read(folder)
     return {
         "study": folder.resolve().name,
-        "metric": fixed.plan.metric,
-        "sesoi": fixed.plan.sesoi,
+        "metric": frozen.plan.metric,
+        "sesoi": frozen.plan.sesoi,
         "status": told,
-        "curves": {arm.name: _curves(store, fixed, arm.name, told) for arm in fixed.arms},
+        "curves": {arm.name: _curves(store, frozen, arm.name, told) for arm in frozen.arms},
         "answers": _answers(folder),
-        "baseline": fixed.arms[0].name,
+        "baseline": frozen.arms[0].name,
     }
 
 
-def _curves(store: Store, fixed: Fixed, name: str, told: Mapping[str, Any]) -> dict[str, list[float]]:
+def _curves(store: Store, frozen: FrozenPlan, name: str, told: Mapping[str, Any]) -> dict[str, list[float]]:
     """Return the points after each epoch, by seed, of the runs that have begun."""
-    arm = fixed.arm(name)
+    arm = frozen.arm(name)
     seeds = [row["seed"] for row in told.get("runs", []) if row["arm"] == name and row["state"] != "waiting"]
     rows = {seed: curve(store.training(Run(arm, seed))) for seed in seeds}
     found = {str(seed): _points(kept) for seed, kept in rows.items()}
@@ -102,6 +102,6 @@ def server(folder: Path, port: int = 0) -> ThreadingHTTPServer:
         PlanError: If the folder holds no study.
         OptionError: If the port is taken.
     """
-    Fixed.read(folder)
+    FrozenPlan.read(folder)
     handler = type("Handler", (_Handler,), {"folder": folder})
     return local_server(handler, port)

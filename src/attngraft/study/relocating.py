@@ -8,19 +8,19 @@ from pathlib import Path, PureWindowsPath
 
 from attngraft._core.errors import DataError, PlanError
 from attngraft._core.files import write_text
-from attngraft.study.fixed import Fixed
+from attngraft.study.frozen_plan import FrozenPlan
 from attngraft.study.layout import FOLDS
 from attngraft.study.plan import Plan
 from attngraft.study.running.folds import before_fold
 from attngraft.study.running.records import Store
 
 
-def relocate(store: Store, fixed: Fixed, data: str | Path | None, base: str | Path | None) -> Fixed:
+def relocate(store: Store, frozen: FrozenPlan, data: str | Path | None, base: str | Path | None) -> FrozenPlan:
     """Note where data or base lie now, and return the plan with them.
 
     Args:
         store: The study's folder.
-        fixed: Its plan, with the places so far.
+        frozen: Its plan, with the places so far.
         data: The data file; None leaves it.
         base: The base's file; None leaves it.
 
@@ -34,12 +34,12 @@ def relocate(store: Store, fixed: Fixed, data: str | Path | None, base: str | Pa
     for key, file in places.items():
         if not Path(file).is_file():
             raise DataError(f"{key}={file} is no file; name the one that the study used, in its new place")
-    found = fixed.at(**places)
-    if data is not None and fixed.plan.command is None:
+    found = frozen.at(**places)
+    if data is not None and frozen.plan.command is None:
         _require_images(store, found.plan)
     if data is not None:
         shutil.rmtree(store.folder / FOLDS, ignore_errors=True)  # links to the old place; laid out again by runs
-    write_text(store.folder / Fixed.MOVED, json.dumps({**Fixed.places(store.folder), **places}, indent=1))
+    write_text(store.folder / FrozenPlan.MOVED, json.dumps({**FrozenPlan.places(store.folder), **places}, indent=1))
     return found
 
 

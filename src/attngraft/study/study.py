@@ -19,7 +19,7 @@ from attngraft._core.json_text import json_text
 from attngraft._core.locks import alone
 from attngraft._core.progress import SILENT, Progress
 from attngraft.coco.metrics import require_classes
-from attngraft.study.fixed import Fixed
+from attngraft.study.frozen_plan import FrozenPlan
 from attngraft.study.home import home, other_plans
 from attngraft.study.layout import EXTENSIONS, RECORD_LINES, RESULTS, WRITTEN
 from attngraft.study.plan import STOCK, Plan, load
@@ -81,21 +81,21 @@ class Study:
         Raises:
             PlanError: If the folder holds none.
         """
-        opened = cls(Fixed.read(Path(folder)).plan, folder=folder)
+        opened = cls(FrozenPlan.read(Path(folder)).plan, folder=folder)
         opened._trusted = trust
         return opened
 
     @property
     def begun(self) -> bool:
         """Whether the plan is fixed."""
-        return (self.store.folder / Fixed.FILE).is_file()
+        return (self.store.folder / FrozenPlan.FILE).is_file()
 
     def _only_process(self) -> AbstractContextManager[None]:
         """Keep a second process from carrying out the same study; one that is refused leaves nothing behind."""
         busy = PlanError(f"another process is carrying out {self.folder}; wait for it, or end it first")
         return alone(self.store.folder, busy, used=lambda: self.begun, named=self.folder)
 
-    def fixed(self) -> Fixed:
+    def frozen_plan(self) -> FrozenPlan:
         """Return the plan with its arms resolved: as it stands in the folder, or as it would be fixed; writes nothing.
 
         Raises:
@@ -103,13 +103,13 @@ class Study:
         """
         if not self.begun:
             return self._resolved()
-        fixed = Fixed.read(self.store.folder)
-        if fixed.plan == self.plan:
-            return fixed
+        frozen = FrozenPlan.read(self.store.folder)
+        if frozen.plan == self.plan:
+            return frozen
         if self.store.untouched():  # a plan that was corrected before anything was trained by it
             return self._resolved()
         raise PlanError(
-            f"{self.folder} holds a study with another plan ({changes(fixed.plan, self.plan)}); a changed plan is a "
+            f"{self.folder} holds a study with another plan ({changes(frozen.plan, self.plan)}); a changed plan is a "
             "new study: name another folder, or resume that one: attngraft study resume; if its files were moved: "
             "attngraft study relocate"
         )
@@ -130,7 +130,7 @@ class Study:
             require_classes(self.plan.metric, names)
             require_units(self.plan)
 
-    def _resolved(self) -> Fixed:
+    def _resolved(self) -> FrozenPlan:
         from attngraft.study.running.controls import resolve_arms
 
         return resolve_arms(self.plan)
@@ -150,7 +150,7 @@ class Study:
 
         self._check_data()
         progress.started("resolving the arms")
-        return forecast(self.fixed(), self.store.folder, parallel, progress)
+        return forecast(self.frozen_plan(), self.store.folder, parallel, progress)
 
     def run(
         self,
@@ -186,12 +186,12 @@ class Study:
             say(f"every run starts: {self.plan.command}")
         with self._only_process():
             self._check_data()
-            fixed = self.fixed()
-            carrier = self._engine(fixed, parallel, engine, address, gpus)  # before the plan is fixed: it may refuse
-            self._fix(fixed)
+            frozen = self.frozen_plan()
+            carrier = self._engine(frozen, parallel, engine, address, gpus)  # before the plan is fixed: it may refuse
+            self._freeze(frozen)
             self.store.set_aside_damaged(say)
-            more = partial(self._more, fixed)
-            failed = carry_out(self.store, fixed, carrier, console=console, more=more, anyway=anyway)
+            more = partial(self._more, frozen)
+            failed = carry_out(self.store, frozen, carrier, console=console, more=more, anyway=anyway)
             if self.comparable():
                 if self.plan.command is None:
                     measure_costs(self.store)
@@ -207,7 +207,7 @@ class Study:
         require_word(self.plan, self.folder, given=self._trusted)
         with self._only_process():
             self._check_data()
-            self._fix(self.fixed())
+            self._freeze(self.frozen_plan())
         return len(self._all_runs())
 
     def work(self, number: int) -> tuple[Run, str]:
@@ -246,9 +246,9 @@ class Study:
         """List every run that the fixed plan may ask for."""
         from attngraft.study.judging.gather import all_runs
 
-        return all_runs(self.store, self.fixed())
+        return all_runs(self.store, self.frozen_plan())
 
-    def _fix(self, fixed: Fixed) -> None:
+    def _freeze(self, frozen: FrozenPlan) -> None:
         """Write the plan, unless it is written.
 
         Raises:
@@ -259,8 +259,8 @@ class Study:
             raise OutputError(
                 f"{self.folder} holds {strange[0]}, which no study wrote, and this one would; name another folder"
             )
-        if not self.begun or Fixed.read(self.store.folder) != fixed:
-            fixed.write(self.store.folder)
+        if not self.begun or FrozenPlan.read(self.store.folder) != frozen:
+            frozen.write(self.store.folder)
 
     def runs(self) -> list[Run]:
         """List the runs that are finished, seed by seed; none of a study that has not begun."""
@@ -288,7 +288,7 @@ class Study:
         if not self.begun:
             raise PlanError(f"{self.folder} holds no study to extend; start one first")
         before = extensions(self.store)
-        last = (before or (criterion(self.fixed().plan).last,))[-1] or 0
+        last = (before or (criterion(self.frozen_plan().plan).last,))[-1] or 0
         if isinstance(max_seeds, bool) or not isinstance(max_seeds, int) or max_seeds < last + 2:
             raise PlanError(f"an extension has 2 seeds or more above the {last} there are, got max_seeds={max_seeds!r}")
         with self._only_process():
@@ -311,7 +311,7 @@ class Study:
         if not self.begun:
             raise PlanError(f"{self.folder} holds no study to relocate; start one first")
         with self._only_process():
-            self.plan = relocate(self.store, Fixed.read(self.store.folder), data, base).plan
+            self.plan = relocate(self.store, FrozenPlan.read(self.store.folder), data, base).plan
 
     def decidable(self) -> str:
         """Say what can be decided on these images at all, from the first finished pair; empty before there is one."""
@@ -319,7 +319,7 @@ class Study:
 
         if not self.comparable() or self.plan.folds is not None:
             return ""
-        return gather(self.store, self.fixed()).decidable()
+        return gather(self.store, self.frozen_plan()).decidable()
 
     def comparable(self) -> bool:
         """Tell whether an arm and the baseline have a finished pair."""
@@ -345,12 +345,12 @@ class Study:
 
         if not self.begun:
             raise PlanError(f"{self.folder} holds no results: the study has not begun; run it first")
-        fixed, others = self.fixed(), other_plans(self.store.folder, self.plan)
-        wanted = fingerprint(self.store, fixed, others)
+        frozen, others = self.frozen_plan(), other_plans(self.store.folder, self.plan)
+        wanted = fingerprint(self.store, frozen, others)
         if self._results is None or self._results.fingerprint != wanted:
             self._results = Results.kept(self.store.folder / RESULTS, wanted)
         if self._results is None:
-            self._results = collect(self.store, fixed, self.records(), others)
+            self._results = collect(self.store, frozen, self.records(), others)
         return self._results
 
     def verdicts(self) -> list[Verdict]:
@@ -363,12 +363,12 @@ class Study:
         Raises:
             PlanError: If one was made under another plan.
         """
-        fixed = self.fixed()
+        frozen = self.frozen_plan()
         records = [self.store.record(run) for run in self.runs()]
         for record in records:
-            if record.plan != fixed.hash:
+            if record.plan != frozen.hash:
                 raise PlanError(
-                    f"the record of {record.arm}, seed {record.seed} belongs to plan {record.plan}, not {fixed.hash}"
+                    f"the record of {record.arm}, seed {record.seed} belongs to plan {record.plan}, not {frozen.hash}"
                 )
         return records
 
@@ -393,20 +393,20 @@ class Study:
         write_text(folder / RECORD_LINES, "".join(f"{line}\n" for line in lines))
         return concluded
 
-    def _more(self, fixed: Fixed) -> list[Run]:
+    def _more(self, frozen: FrozenPlan) -> list[Run]:
         """Return the runs of the next seed, for the arms that a sequential plan has not decided."""
         if self.comparable():
             with suppress(OutputError):  # for those who follow the study while it goes on
                 self.results.save(self.store.folder)
         from attngraft.study.judging.gather import undecided
 
-        return undecided(self.store, fixed)
+        return undecided(self.store, frozen)
 
     def _engine(
-        self, fixed: Fixed, parallel: int | None, engine: EngineName, address: str | None, gpus: float | None
+        self, frozen: FrozenPlan, parallel: int | None, engine: EngineName, address: str | None, gpus: float | None
     ) -> Engine:
         if engine == "local":
-            return Local(self.store, parallel, pin=fixed.plan.train.get("device") is None)
+            return Local(self.store, parallel, pin=frozen.plan.train.get("device") is None)
         if engine == "ray":
             return Ray(self.store, address, gpus=gpus)
         raise PlanError(f"engine is local or ray, got {engine!r}")

@@ -326,13 +326,13 @@ def test_run_folders_give_the_verdicts_of_the_study_to_the_digit(
     tiny_data: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Trained by Ultralytics, four times one epoch; evaluated anew from their last weights."""
-    from attngraft.study.fixed import Fixed
+    from attngraft.study.frozen_plan import FrozenPlan
     from attngraft.study.plan import Plan
     from attngraft.study.running import run as running
     from tests.study.conftest import TINY
 
     plan = Plan.of({**TINY, "data": tiny_data, "arms": "eca@P3", "controls": "stock", "seeds": 2})
-    Fixed(plan, tuple(plan.recipes())).write(tmp_path / "study")
+    FrozenPlan(plan, tuple(plan.recipes())).write(tmp_path / "study")
     for arm in ("stock", "eca@P3"):
         for seed in ("0", "1"):
             assert running.main([str(tmp_path / "study"), arm, seed]) == 0

@@ -65,7 +65,7 @@ def test_an_arm_whose_base_was_moved_is_one_arm(made_study: Callable[..., Study]
 def test_runs_that_failed_for_good_are_no_reason_to_wait(made_study: Callable[..., Study]) -> None:
     """Every planned run was finished or tried, so the plan is judged, as the study itself judges it."""
     study = made_study({"stock": 0.3, "eca@P3": 0.0, "se@P3": 0.3}, seeds=7, controls="stock")
-    failed = Run(study.fixed().arm("eca@P3"), 6)
+    failed = Run(study.frozen_plan().arm("eca@P3"), 6)
     for file in study.store.records.glob(f"{failed.name}.*"):
         file.unlink()
     study.store.fail(failed, "OutOfMemoryError: no room")

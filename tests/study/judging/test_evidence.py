@@ -24,13 +24,13 @@ PAIR = {"stock": 0.3, "eca@P3": 0.3}
 
 
 def evidence(study: Study) -> Evidence:
-    return gather(study.store, study.fixed())
+    return gather(study.store, study.frozen_plan())
 
 
 def test_a_pair_made_up_for_later_is_looked_at_last(made_study: Make) -> None:
     study = made_study(PAIR, seeds=4, controls="stock")
     assert evidence(study).seeds("eca@P3") == [0, 1, 2, 3]
-    file = study.store.records / f"{Run(study.fixed().arm('eca@P3'), 1).name}.json"
+    file = study.store.records / f"{Run(study.frozen_plan().arm('eca@P3'), 1).name}.json"
     record = json.loads(file.read_text())
     file.write_text(json.dumps({**record, "finished": "2026-02-01T00:00:00+00:00"}))
     assert evidence(study).seeds("eca@P3") == [0, 2, 3, 1]
@@ -43,25 +43,25 @@ def test_a_convolution_is_asked_for_only_of_an_arm_that_came_out_better(made_stu
     found = evidence(study)
     assert found.against_stock()["eca@P3"].outcome == "better"
     assert found.against_conv() == {}
-    fixed = study.fixed()
-    assert undecided(study.store, fixed) == [Run(fixed.arm("conv for eca@P3"), 0)]
-    assert all(not run.arm.against for run in undecided(study.store, fixed)[1:])
+    frozen = study.frozen_plan()
+    assert undecided(study.store, frozen) == [Run(frozen.arm("conv for eca@P3"), 0)]
+    assert all(not run.arm.against for run in undecided(study.store, frozen)[1:])
 
 
 def test_an_extension_is_kept_beside_the_plan_and_asks_for_more_seeds(made_study: Make) -> None:
     study = made_study(PAIR, seeds=3, max_seeds=4, recorded=4, controls="stock", sesoi=0.01)
-    fixed = study.fixed()
+    frozen = study.frozen_plan()
     before = evidence(study).against_stock()["eca@P3"]
     assert (before.outcome, before.remaining) == ("undecided", 0)
-    assert undecided(study.store, fixed) == []
+    assert undecided(study.store, frozen) == []
     with pytest.raises(PlanError, match="2 seeds or more above the 4 there are, got max_seeds=5"):
         study.extend(5)
     done = CliRunner().invoke(main, ["study", "extend", str(study.folder), "max_seeds=8"])
     assert done.exit_code == 0, done.output
     assert "extended from 4 to 8 seeds" in done.output
-    assert study.fixed().hash == fixed.hash
+    assert study.frozen_plan().hash == frozen.hash
     assert evidence(study).rule.extensions == (8,)
-    assert [run.seed for run in undecided(study.store, fixed)] == [4, 4]
+    assert [run.seed for run in undecided(study.store, frozen)] == [4, 4]
     assert study.extend(12) == (8, 12)
     refused = CliRunner().invoke(main, ["study", "extend", str(study.folder), "seeds=8"])
     assert refused.exit_code == 2
@@ -108,9 +108,9 @@ def test_looks_of_a_running_study_keep_what_they_resampled_and_reports_write_not
     cache: Path = study.store.folder / "cache" / "judging"
     evidence(study).against_stock()
     assert not cache.exists()
-    undecided(study.store, study.fixed())
+    undecided(study.store, study.frozen_plan())
     assert len(list(cache.glob("*.npz"))) == 6
-    again = gather(study.store, study.fixed(), keep=True)
+    again = gather(study.store, study.frozen_plan(), keep=True)
     assert again.against_stock() == evidence(study).against_stock()
 
 
@@ -147,7 +147,7 @@ def change(study: Study, name: str, **facts: Any) -> None:
 def test_a_run_that_is_no_pair_is_left_out(made_study: Make, facts: dict[str, Any]) -> None:
     study = made_study({"stock": 0.3, "eca@P3": 0.1, "se@P3": 0.1}, seeds=4, controls="stock")
     change(study, "eca@P3-s2", **facts)
-    evidence = gather(study.store, study.fixed())
+    evidence = gather(study.store, study.frozen_plan())
     assert evidence.seeds("eca@P3") == [0, 1, 3]
     assert evidence.seeds("se@P3") == [0, 1, 2, 3]
     assert study.results.arm("eca@P3").estimate.seeds == 3
@@ -157,7 +157,7 @@ def test_a_run_that_is_no_pair_is_left_out(made_study: Make, facts: dict[str, An
 def test_a_baseline_that_differs_leaves_its_seed_to_nobody(made_study: Make) -> None:
     study = made_study({"stock": 0.3, "eca@P3": 0.1, "se@P3": 0.1}, seeds=3, controls="stock")
     change(study, "stock-s1", batch=4)
-    evidence = gather(study.store, study.fixed())
+    evidence = gather(study.store, study.frozen_plan())
     assert evidence.seeds("eca@P3") == evidence.seeds("se@P3") == [0, 2]
 
 
@@ -165,7 +165,7 @@ def test_runs_of_a_program_that_notes_nothing_are_pairs(made_study: Make) -> Non
     study = made_study({"stock": 0.3, "eca@P3": 0.1}, seeds=3, controls="stock")
     for file in study.store.records.glob("*.json"):
         file.write_text(json.dumps(json.loads(file.read_text()) | {"watch": {}}))
-    assert gather(study.store, study.fixed()).seeds("eca@P3") == [0, 1, 2]
+    assert gather(study.store, study.frozen_plan()).seeds("eca@P3") == [0, 1, 2]
 
 
 def test_a_run_that_diverged_is_a_pair_and_counts_as_nothing_found(made_study: Make) -> None:

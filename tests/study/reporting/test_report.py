@@ -69,7 +69,7 @@ def test_the_report_of_a_study(made_study: Make) -> None:
 
     assert "eca@P3 is better than attngraft-micro.yaml" in page
     assert "beats a plain convolution of equal cost" in page
-    assert study.fixed().hash in page
+    assert study.frozen_plan().hash in page
     for figure in ("gains", "latency", "curves", "errors"):
         assert f'id="{figure}"' in page
     ids = re.findall(r'\bid="([^"]+)"', page)
@@ -87,7 +87,7 @@ def test_the_report_of_a_study(made_study: Make) -> None:
 
 def test_an_incomplete_study_is_reported_as_such(made_study: Make) -> None:
     study = made_study(WRONG, seeds=2)
-    run = Run(study.fixed().arm("se@P3"), 1)
+    run = Run(study.frozen_plan().arm("se@P3"), 1)
     (study.store.records / f"{run.name}.json").unlink()
     study.store.fail(run, "OSError: no space left on <device>")
     page = study.report().read_text()
@@ -160,7 +160,7 @@ def test_unpaired_runs_are_named(made_study: Make) -> None:
 def test_a_record_of_another_plan_is_refused(made_study: Make) -> None:
     study = made_study(WRONG, seeds=2)
     file = study.store.records / "se@P3-s1.json"
-    file.write_text(file.read_text().replace(study.fixed().hash, "0" * 16))
+    file.write_text(file.read_text().replace(study.frozen_plan().hash, "0" * 16))
     with pytest.raises(PlanError, match="se@P3, seed 1 belongs to plan 0000"):
         study.report()
 
@@ -229,7 +229,7 @@ def checkpoints_of(study: Study, *arms: str) -> dict[str, Path]:
     """Save an untrained model where a run of each arm keeps its weights."""
     files = {}
     for name in arms:
-        arm = study.fixed().arm(name)
+        arm = study.frozen_plan().arm(name)
         files[name] = study.store.training(Run(arm, 0)) / "weights" / "last.pt"
         files[name].parent.mkdir(parents=True)
         attngraft.YOLO(arm.model).save(files[name])

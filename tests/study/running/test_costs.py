@@ -19,10 +19,10 @@ from attngraft.study.running.records import Run
 def test_arms_of_grayscale_data_are_measured(gray_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = SimpleNamespace(data="gray.yaml", train={"imgsz": 64, "device": "cpu"}, first_seed=0)
     arms = [SimpleNamespace(name=name, model=f"attngraft-micro.yaml+{name}@P3") for name in ("eca", "mhsa")]
-    fixed = SimpleNamespace(plan=plan, arms=arms)
+    frozen = SimpleNamespace(plan=plan, arms=arms)
     kept = {"eca": tmp_path / "none", "mhsa": gray_model.parents[1]}  # the checkpoint of one arm alone is here
     store = SimpleNamespace(training=lambda run: kept[run.arm.name])
-    monkeypatch.setattr(costs.Fixed, "read", lambda folder: fixed)
+    monkeypatch.setattr(costs.FrozenPlan, "read", lambda folder: frozen)
     monkeypatch.setattr(costs, "Store", lambda folder: store)
     monkeypatch.setattr(costs, "ROUNDS", 2)
     costs.main(tmp_path)
@@ -37,7 +37,7 @@ def test_why_costs_are_missing_is_reported_and_they_are_measured_the_next_time(
     study = made_study({"stock": 0.3, "eca@P3": 0.1}, seeds=3, controls="stock")
     store = study.store
     (store.folder / "costs.json").unlink()
-    last = store.training(Run(study.fixed().arm("eca@P3"), 0)) / "weights" / "last.pt"
+    last = store.training(Run(study.frozen_plan().arm("eca@P3"), 0)) / "weights" / "last.pt"
     last.parent.mkdir(parents=True)
     last.write_bytes(b"half a checkpoint")
     assert costs.measure_costs(store)["measurements"] == []

@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from attngraft._core.errors import DataError, PlanError
 from attngraft.cli.main import main
 from attngraft.study.existing.records import judge_records
-from attngraft.study.fixed import Fixed
+from attngraft.study.frozen_plan import FrozenPlan
 from attngraft.study.plan import Plan
 from attngraft.study.running import program, status
 from attngraft.study.running.records import Run, Store
@@ -84,8 +84,10 @@ def test_the_example_is_studied_from_its_own_command_line(tmp_path: Path) -> Non
     assert study.run(parallel=2, anyway=True) == {}
     by_arm = {(record.arm, record.seed): record for record in study.records()}
     assert sorted(by_arm) == [("squeeze", 0), ("squeeze", 1), ("stock", 0), ("stock", 1)]
-    again = json.loads((study.store.training(Run(study.fixed().arm("stock"), 1)) / "predictions.json").read_text())
-    assert study.store.detections(Run(study.fixed().arm("stock"), 1)) == again
+    again = json.loads(
+        (study.store.training(Run(study.frozen_plan().arm("stock"), 1)) / "predictions.json").read_text()
+    )
+    assert study.store.detections(Run(study.frozen_plan().arm("stock"), 1)) == again
     assert study.results.arm("squeeze").estimate.seeds == 2
     page = study.report().read_text()
     assert "squeeze" in page
@@ -94,15 +96,15 @@ def test_the_example_is_studied_from_its_own_command_line(tmp_path: Path) -> Non
 
 def test_a_study_of_a_program_survives_being_killed(truth: Path, slow: str, tmp_path: Path) -> None:
     folder = tmp_path / "a study"
-    Fixed(one := plan(truth, slow, arms="good,slow"), tuple(one.recipes())).write(folder)
-    store, fixed = Store(folder), Fixed.read(folder)
-    hanging = Run(fixed.arm("slow"), 1)
+    FrozenPlan(one := plan(truth, slow, arms="good,slow"), tuple(one.recipes())).write(folder)
+    store, frozen = Store(folder), FrozenPlan.read(folder)
+    hanging = Run(frozen.arm("slow"), 1)
     driver = subprocess.Popen(
         [sys.executable, "-m", "attngraft", "study", "resume", str(folder), "--trust", "parallel=2"]
     )
     note = store.training(hanging) / "pid"
     until(lambda: note.is_file() and note.read_text())  # it is there before it is written
-    until(lambda: sum(store.has(Run(arm, 0)) for arm in fixed.arms) == 3)
+    until(lambda: sum(store.has(Run(arm, 0)) for arm in frozen.arms) == 3)
     child = int(note.read_text())
     # A file that is being written has a name of its own until it is whole.
     kept = {file.name: file.read_bytes() for file in store.records.iterdir() if not file.name.startswith(".")}
@@ -123,7 +125,7 @@ def test_a_study_of_a_program_survives_being_killed(truth: Path, slow: str, tmp_
 
 def test_control_c_says_how_to_resume(truth: Path, slow: str, tmp_path: Path) -> None:
     folder = tmp_path / "a study"
-    Fixed(one := plan(truth, slow, arms="slow"), tuple(one.recipes())).write(folder)
+    FrozenPlan(one := plan(truth, slow, arms="slow"), tuple(one.recipes())).write(folder)
     driver = subprocess.Popen(
         [sys.executable, "-m", "attngraft", "study", "resume", str(folder), "--trust", "parallel=1"],
         stderr=subprocess.PIPE,
@@ -176,7 +178,7 @@ def test_whoever_gave_the_plan_resumes_it_without_a_further_word(touching: Plan,
     run, why = Study.open(tmp_path / "mine").work(0)
     assert (run.seed, why) == (0, "")
     other = replace(touching, command=f"{touching.command} more")
-    Fixed(other, tuple(other.recipes())).write(tmp_path / "mine")
+    FrozenPlan(other, tuple(other.recipes())).write(tmp_path / "mine")
     with pytest.raises(PlanError, match="mine was not begun here, and its plan starts a program: .* more'"):
         Study.open(tmp_path / "mine").work(1)
 
@@ -276,7 +278,7 @@ def test_a_program_may_leave_numbers_alone(tmp_path: Path) -> None:
 
     (study.store.records / "good-s1.json").write_text("{")
     study.store.set_aside_damaged(lambda _: None)
-    assert not study.store.has(Run(study.fixed().arm("good"), 1))
+    assert not study.store.has(Run(study.frozen_plan().arm("good"), 1))
     assert study.run(parallel=1) == {}
     assert study.results.arm("good").verdict == arm.verdict
 
@@ -285,7 +287,7 @@ def test_the_status_says_how_many_epochs_a_program_has_trained(truth: Path, tmp_
     """How many there will be is the program's own matter."""
     study = Study(plan(truth, COMMAND), folder=tmp_path / "study")
     study.prepare()
-    home = study.store.training(Run(study.fixed().arm("good"), 1))
+    home = study.store.training(Run(study.frozen_plan().arm("good"), 1))
     home.mkdir(parents=True)
     (home / "results.csv").write_text("epoch,loss\n1,0.5\n2,0.4\n")
     done = CliRunner().invoke(main, ["study", "status", str(study.folder)])

@@ -18,7 +18,7 @@ import psutil
 import pytest
 import torch
 
-from attngraft.study.fixed import Fixed
+from attngraft.study.frozen_plan import FrozenPlan
 from attngraft.study.plan import Plan
 from attngraft.study.running import run as runs
 from attngraft.study.running.records import Run, Store
@@ -29,11 +29,11 @@ from tests.study.conftest import TINY
 WAIT = 150
 
 
-def fix(folder: Path, data: str, **keys: Any) -> Fixed:
+def fix(folder: Path, data: str, **keys: Any) -> FrozenPlan:
     plan = Plan.of({**TINY, "data": data, "arms": "eca@P3", "controls": "stock", "seeds": 1, **keys})
-    fixed = Fixed(plan, tuple(plan.recipes()))
-    fixed.write(folder)
-    return fixed
+    frozen = FrozenPlan(plan, tuple(plan.recipes()))
+    frozen.write(folder)
+    return frozen
 
 
 @pytest.fixture
@@ -90,8 +90,8 @@ def test_arms_of_one_seed_start_alike_and_see_the_same(
 
 
 def test_a_full_disk_is_recorded(tiny_data: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    fixed = fix(tmp_path, tiny_data, interrupted="resume")
-    store, run = Store(tmp_path), Run(fixed.arms[0], 0)
+    frozen = fix(tmp_path, tiny_data, interrupted="resume")
+    store, run = Store(tmp_path), Run(frozen.arms[0], 0)
     weights = store.training(run) / "weights"
     weights.mkdir(parents=True)
     (weights / "last.pt").symlink_to("/dev/full")
@@ -101,7 +101,7 @@ def test_a_full_disk_is_recorded(tiny_data: str, tmp_path: Path, capfd: pytest.C
     (weights / "last.pt").unlink()
     assert runs.main([str(tmp_path), "stock", "0"]) == 0
     assert store.failure(run) == ""
-    assert store.record(run).plan == fixed.hash
+    assert store.record(run).plan == frozen.hash
 
 
 def test_a_data_set_that_went_missing_is_recorded(tiny_data: str, tmp_path: Path) -> None:
@@ -156,12 +156,12 @@ def test_an_arm_that_crashes_stops_no_other(made_study: Callable[..., Study]) ->
             shutil.copy(file, study.store.records)
 
     engine = Pretend(study.store, "se@P3", made)
-    failed = carry_out(study.store, study.fixed(), engine)
+    failed = carry_out(study.store, study.frozen_plan(), engine)
     assert [run.name for run in failed] == ["se@P3-s0", "se@P3-s1"]
     assert study.store.failure(next(iter(failed))) == "it crashed"
     assert len(study.runs()) == 6
     again = Pretend(study.store, "", made)
-    assert carry_out(study.store, study.fixed(), again) == {}
+    assert carry_out(study.store, study.frozen_plan(), again) == {}
     assert again.asked == ["se@P3-s0", "se@P3-s1"]
 
 
@@ -178,7 +178,7 @@ def test_a_sequential_plan_adds_seeds_until_it_is_decided(made_study: Callable[.
             shutil.copy(file, study.store.records)
 
     engine = Pretend(study.store, "", made)
-    carry_out(study.store, study.fixed(), engine, more=lambda: study._more(study.fixed()))
+    carry_out(study.store, study.frozen_plan(), engine, more=lambda: study._more(study.frozen_plan()))
     assert "se@P3-s6" in engine.asked
     assert "eca@P3-s4" in engine.asked  # a gap as large as this is no verdict before five seeds
     assert "eca@P3-s5" not in engine.asked
@@ -190,8 +190,8 @@ def test_a_run_that_was_killed_inside_an_epoch_becomes_the_run_that_it_would_hav
 ) -> None:
     records = {}
     for name in ("whole", "killed"):
-        fixed = fix(tmp_path / name, tiny_data, epochs=3)
-        run, store = Run(fixed.arm("eca@P3"), 0), Store(tmp_path / name)
+        frozen = fix(tmp_path / name, tiny_data, epochs=3)
+        run, store = Run(frozen.arm("eca@P3"), 0), Store(tmp_path / name)
         if name == "killed":
             callbacks = PairingLog.callbacks
 
@@ -204,9 +204,9 @@ def test_a_run_that_was_killed_inside_an_epoch_becomes_the_run_that_it_would_hav
                     PairingLog, "callbacks", lambda self, of=callbacks: {**of(self), "on_train_batch_end": die}
                 )
                 with pytest.raises(KeyboardInterrupt):
-                    runs.perform(tmp_path / name, run, fixed)
+                    runs.perform(tmp_path / name, run, frozen)
             assert (store.training(run) / "weights" / "last.pt").is_file()
-        runs.perform(tmp_path / name, run, fixed)
+        runs.perform(tmp_path / name, run, frozen)
         records[name] = store.record(run).watch
     whole, killed = records["whole"], records["killed"]
     assert killed["resumed"] == []
@@ -231,8 +231,8 @@ def until(there: Callable[[], object]) -> None:
 
 def test_a_study_survives_kills_of_its_driver_and_its_runs(tiny_data: str, tmp_path: Path) -> None:
     folder = tmp_path / "study"
-    fixed = fix(folder, tiny_data, epochs=25, interrupted="resume")
-    store, (stock, eca) = Store(folder), [Run(arm, 0) for arm in fixed.arms]
+    frozen = fix(folder, tiny_data, epochs=25, interrupted="resume")
+    store, (stock, eca) = Store(folder), [Run(arm, 0) for arm in frozen.arms]
     words = ["study", "resume", str(folder), "parallel=2", "anyway=True"]
     (folder / "costs.json").write_text('{"measurements": []}')
 
@@ -301,12 +301,12 @@ def test_ray_makes_the_same_records(tiny_data: str, tmp_path: Path, monkeypatch:
 
 def test_a_run_that_diverges_is_an_outcome(tiny_data: str, tmp_path: Path) -> None:
     folder = tmp_path / "study"
-    fixed = fix(folder, tiny_data, epochs=9, box=1e38, arms="eca@P3")
+    frozen = fix(folder, tiny_data, epochs=9, box=1e38, arms="eca@P3")
     assert runs.main([str(folder), "stock", "0"]) == 0
-    record = Store(folder).record(Run(fixed.arm("stock"), 0))
+    record = Store(folder).record(Run(frozen.arm("stock"), 0))
     assert record.watch["diverged"]
     assert record.numbers["AP"] == 0
-    assert Store(folder).detections(Run(fixed.arm("stock"), 0)) == []
+    assert Store(folder).detections(Run(frozen.arm("stock"), 0)) == []
 
 
 def test_a_run_ends_with_its_study_whatever_process_lies_between(tmp_path: Path) -> None:

@@ -42,8 +42,8 @@ def test_an_arm_that_equals_its_baseline_in_every_seed_stops_the_study(made_stud
         r"eca@P3: in every seed its weights outside grafts equal the baseline's bit for bit, and no graft has moved"
     )
     with pytest.raises(PlanError, match=message):
-        carry_out(store, study.fixed(), Pretend(store, "", made))
-    assert carry_out(store, study.fixed(), Pretend(store, "", made), anyway=True) == {}
+        carry_out(store, study.frozen_plan(), Pretend(store, "", made))
+    assert carry_out(store, study.frozen_plan(), Pretend(store, "", made), anyway=True) == {}
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_equal_detections_are_those_that_differ_by_rounding(
     made_study: Make, change: dict[str, float], equal: bool
 ) -> None:
     study = made_study({"stock": 0.3, "eca@P3": 0.3}, seeds=1, controls="stock")
-    stock, eca = (Run(study.fixed().arm(name), 0) for name in ("stock", "eca@P3"))
+    stock, eca = (Run(study.frozen_plan().arm(name), 0) for name in ("stock", "eca@P3"))
     found: list[dict[str, Any]] = study.store.detections(stock)
     found[-1]["score"] += change.get("score", 0.0)
     found[-1]["bbox"][0] += change.get("x", 0.0)

@@ -26,7 +26,7 @@ def test_the_status_follows_the_runs_and_fits_its_schema(made_study: Make) -> No
     def made(run: Run) -> None:
         told.append(status.read(study.store.folder))
 
-    failed = carry_out(study.store, study.fixed(), Pretend(study.store, "eca@P3", made))
+    failed = carry_out(study.store, study.frozen_plan(), Pretend(study.store, "eca@P3", made))
     assert [run.name for run in failed] == ["stock-s1", "eca@P3-s1"]  # one left no record, one crashed
     states = [[run["state"] for run in one["runs"]] for one in told]
     assert states == [["finished", "finished", "running", "running"]]
@@ -42,11 +42,11 @@ def test_a_status_that_cannot_be_written_stops_no_run(made_study: Make, capsys: 
     study = made_study({"stock": 0.3, "eca@P3": 0.1}, seeds=2, recorded=1, controls="stock")
     (study.store.folder / STATUS).mkdir()
     engine = Pretend(study.store, "eca@P3", lambda run: None)
-    assert [run.name for run in carry_out(study.store, study.fixed(), engine)] == ["stock-s1", "eca@P3-s1"]
+    assert [run.name for run in carry_out(study.store, study.frozen_plan(), engine)] == ["stock-s1", "eca@P3-s1"]
     assert engine.asked == ["stock-s1", "eca@P3-s1"]
     assert capsys.readouterr().err.count("status.json is not up to date") == 1
     (study.store.folder / STATUS).rmdir()
-    carry_out(study.store, study.fixed(), engine)
+    carry_out(study.store, study.frozen_plan(), engine)
     assert status.read(study.store.folder)["state"] == "ended"
 
 
@@ -62,10 +62,10 @@ def test_a_baseline_that_learned_nothing_stops_the_study(made_study: Make) -> No
 
     engine = Pretend(study.store, "", made)
     with pytest.raises(PlanError, match=r"baseline's first run reached AP 0\.00 of 100.*anyway=True"):
-        carry_out(study.store, study.fixed(), engine)
+        carry_out(study.store, study.frozen_plan(), engine)
     assert engine.asked == ["stock-s0", "eca@P3-s0"]
     assert "has learned nothing" in status.read(study.store.folder)["note"]
-    assert carry_out(study.store, study.fixed(), Pretend(study.store, "", made), anyway=True) == {}
+    assert carry_out(study.store, study.frozen_plan(), Pretend(study.store, "", made), anyway=True) == {}
     assert len(study.runs()) == 4
 
 
@@ -107,15 +107,15 @@ def test_damaged_files_of_the_study_itself_are_made_anew(made_study: Make) -> No
 
 def test_a_seed_that_failed_is_not_asked_for_again(made_study: Make) -> None:
     study = made_study({"stock": 0.3, "eca@P3": 0.1}, seeds=3, max_seeds=6, controls="stock")
-    fixed = study.fixed()
-    eca, stock = fixed.arm("eca@P3"), fixed.arm("stock")
-    pair = gather(study.store, fixed).next_pair("eca@P3", "stock")
+    frozen = study.frozen_plan()
+    eca, stock = frozen.arm("eca@P3"), frozen.arm("stock")
+    pair = gather(study.store, frozen).next_pair("eca@P3", "stock")
     assert pair == [Run(eca, 3), Run(stock, 3)]
     study.store.fail(Run(eca, 3), "out of memory")
-    assert gather(study.store, fixed).next_pair("eca@P3", "stock") == [Run(eca, 4), Run(stock, 4)]
+    assert gather(study.store, frozen).next_pair("eca@P3", "stock") == [Run(eca, 4), Run(stock, 4)]
     study.store.fail(Run(eca, 4), "out of memory")
     study.store.fail(Run(stock, 5), "out of memory")
-    assert gather(study.store, fixed).next_pair("eca@P3", "stock") == []  # the plan has no further seed
+    assert gather(study.store, frozen).next_pair("eca@P3", "stock") == []  # the plan has no further seed
 
 
 def test_a_status_that_cannot_be_read_is_none(made_study: Make) -> None:

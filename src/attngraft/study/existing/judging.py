@@ -13,7 +13,7 @@ from attngraft._core.files import free_path
 from attngraft.coco.metrics import metric_values, parse_metric, require_classes
 from attngraft.study.existing.runs import Found
 from attngraft.study.existing.table import Numbers, left_out, require_pairs
-from attngraft.study.fixed import Fixed
+from attngraft.study.frozen_plan import FrozenPlan
 from attngraft.study.judging.breakdown import break_down
 from attngraft.study.judging.collect import SHOWN_ARMS, mean_errors, table
 from attngraft.study.judging.collect import baseline as baseline_of
@@ -73,7 +73,7 @@ def judge_numbers(numbers: Numbers, source: str, terms: Terms) -> Results:
     base = terms.baseline or _baseline(numbers)
     require_pairs(numbers, base, drop=terms.drop)
     renamed = _renamed(numbers, base)
-    evidence = Numbered(_fixed(renamed, source, replace(terms, metric="AP")), renamed)
+    evidence = Numbered(_frozen(renamed, source, replace(terms, metric="AP")), renamed)
     runs = [
         RunResult(arm, seed, "finished", number)
         for arm, seeds in renamed.items()
@@ -100,7 +100,7 @@ def judge_found(found: Found, terms: Terms) -> Results:
     require_pairs(found.scored, base, drop=terms.drop)
     scored = _renamed(found.scored, base)
     tables = {arm: {seed: one.matches for seed, one in seeds.items()} for arm, seeds in scored.items()}
-    evidence = Evidence(_fixed(scored, found.data, terms), tables)
+    evidence = Evidence(_frozen(scored, found.data, terms), tables)
     some = next(iter(scored[STOCK].values())).matches
     require_classes(terms.metric, some.classes.tolist())
     costs = {arm: Cost(count) for arm, count in _renamed(found.parameters, base).items()}
@@ -135,7 +135,7 @@ def write_judgement(results: Results, folder: Path | None) -> Conclusion:
 
 
 def _study(folder: Path) -> bool:
-    return (folder / Fixed.FILE).is_file()
+    return (folder / FrozenPlan.FILE).is_file()
 
 
 def _baseline(arms: Mapping[str, Any]) -> str:
@@ -148,7 +148,7 @@ def _renamed(arms: Mapping[str, Any], baseline: str) -> dict[str, Any]:
     return {STOCK: arms[baseline], **rest} if baseline in arms else rest
 
 
-def _fixed(arms: Mapping[str, Mapping[int, Any]], data: str, terms: Terms) -> Fixed:
+def _frozen(arms: Mapping[str, Mapping[int, Any]], data: str, terms: Terms) -> FrozenPlan:
     names = tuple(name for name in arms if name != STOCK)
     plan = Labels(
         data,
@@ -159,7 +159,7 @@ def _fixed(arms: Mapping[str, Mapping[int, Any]], data: str, terms: Terms) -> Fi
         sesoi=terms.sesoi,
         alpha=terms.alpha,
     )
-    return Fixed(plan, (Arm(STOCK, "", "control"), *(Arm(name, "") for name in names)))
+    return FrozenPlan(plan, (Arm(STOCK, "", "control"), *(Arm(name, "") for name in names)))
 
 
 def _results(
@@ -170,13 +170,13 @@ def _results(
     runs: Sequence[RunResult],
     costs: Mapping[str, Cost] = MappingProxyType({}),
 ) -> Results:
-    plan = evidence.fixed.plan
+    plan = evidence.frozen.plan
     arms = [
         replace(arm, verdict=replace(arm.verdict, metric=metric) if arm.verdict else None)
         for arm in table(evidence, costs)
     ]
     return Results(
-        fingerprint=evidence.fixed.hash,
+        fingerprint=evidence.frozen.hash,
         setting=Setting(
             base=base,
             data=plan.data,

@@ -13,7 +13,7 @@ from typing import Any
 
 from attngraft._core.errors import DataError, suggest
 from attngraft._core.json_text import parse_json
-from attngraft.study.fixed import Fixed
+from attngraft.study.frozen_plan import FrozenPlan
 from attngraft.study.judging.collect import results_of
 from attngraft.study.judging.evidence import criterion
 from attngraft.study.judging.gather import diverged, extensions, failed_runs, read_json, unpaired
@@ -42,12 +42,12 @@ def judge_records(folder: Path) -> Results:
     """
     file = folder / RECORD_LINES
     records, failures = read_records(file)
-    fixed = _fixed(folder, records)
+    frozen = _frozen(folder, records)
     store = Store(folder)
-    by_arm: dict[str, dict[int, Record]] = {STOCK: {}, **{arm.name: {} for arm in fixed.arms}}
+    by_arm: dict[str, dict[int, Record]] = {STOCK: {}, **{arm.name: {} for arm in frozen.arms}}
     for record in records:
         by_arm[record.arm][record.seed] = record
-    metric = fixed.plan.metric
+    metric = frozen.plan.metric
     known = scores(records[0])
     if metric not in known:
         raise DataError(
@@ -57,14 +57,14 @@ def judge_records(folder: Path) -> Results:
     tables = {arm: {seed: scores(one)[metric] for seed, one in runs.items()} for arm, runs in by_arm.items()}
     search = read_json(folder / SEARCH)
     rule = replace(
-        criterion(fixed.plan, extensions(store)),
+        criterion(frozen.plan, extensions(store)),
         selected=bool(search) and not search.get("fresh_split"),  # the half that chose nothing is not told apart here
     )
     evidence = Recorded(
-        fixed,
+        frozen,
         tables,
         finished=_finished(by_arm),
-        failed=failed_runs(failures, fixed),
+        failed=failed_runs(failures, frozen),
         unpaired=unpaired({(record.arm, record.seed): record for record in records}),
         diverged=diverged(by_arm),
         criterion=rule,
@@ -78,7 +78,7 @@ def judge_records(folder: Path) -> Results:
     results = results_of(store, evidence, records, runs, without_costs="costs are not beside these records")
     if not results.arms:
         raise DataError(f"{file} has no seed at which the baseline and an arm are both finished and a pair")
-    return replace(results, warnings=() if fixed.plan.folds or not records[0].task else (IMAGES_LEFT_OUT,))
+    return replace(results, warnings=() if frozen.plan.folds or not records[0].task else (IMAGES_LEFT_OUT,))
 
 
 def read_records(file: Path) -> tuple[list[Record], list[dict[str, Any]]]:
@@ -113,13 +113,13 @@ def read_records(file: Path) -> tuple[list[Record], list[dict[str, Any]]]:
     return sorted(found, key=lambda record: record.seed), failures
 
 
-def _fixed(folder: Path, records: Sequence[Record]) -> Fixed:
+def _frozen(folder: Path, records: Sequence[Record]) -> FrozenPlan:
     """Return the plan with the arms that the records are of."""
-    file = folder / Fixed.FILE
-    plan = Fixed.read(folder).plan if "hash" in load(file) else Plan.read(file)
+    file = folder / FrozenPlan.FILE
+    plan = FrozenPlan.read(folder).plan if "hash" in load(file) else Plan.read(file)
     models = {record.arm: record.model for record in records}  # a base that was moved has two names, and an arm is one
     arms = [_arm(name, model, plan) for name, model in models.items()]
-    return Fixed(plan, tuple(sorted(arms, key=lambda arm: arm.name != STOCK)), records[0].plan)
+    return FrozenPlan(plan, tuple(sorted(arms, key=lambda arm: arm.name != STOCK)), records[0].plan)
 
 
 def _arm(name: str, model: str, plan: Plan) -> Arm:

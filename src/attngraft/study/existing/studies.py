@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from attngraft._core.errors import DataError
-from attngraft.study.fixed import Fixed
+from attngraft.study.frozen_plan import FrozenPlan
 from attngraft.study.judging.results import Results
 from attngraft.study.layout import RESULTS
 from attngraft.study.study import Study
@@ -24,7 +24,7 @@ def read_studies(folders: Iterable[Path]) -> list[tuple[str, Results]]:
     """
     found = []
     for folder in folders:
-        if (folder / Fixed.FILE).is_file():
+        if (folder / FrozenPlan.FILE).is_file():
             results = Study.open(folder).results
         elif (folder / RESULTS).is_file():
             results = Results.load(folder / RESULTS)

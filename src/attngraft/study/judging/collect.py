@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from attngraft.coco.metrics import metric_values
-from attngraft.study.fixed import Fixed
+from attngraft.study.frozen_plan import FrozenPlan
 from attngraft.study.judging.breakdown import break_down
 from attngraft.study.judging.evidence import Evidence
 from attngraft.study.judging.gather import extensions, gather, read_json
@@ -39,23 +39,23 @@ CURVE = {"bbox": "metrics/mAP50-95(B)", "segm": "metrics/mAP50-95(M)"}
 """Column of a run's ``results.csv`` that is drawn, by what is compared; a user's program may call it ``metric``."""
 
 
-def collect(store: Store, fixed: Fixed, records: Sequence[Record], others: Sequence[str] = ()) -> Results:
+def collect(store: Store, frozen: FrozenPlan, records: Sequence[Record], others: Sequence[str] = ()) -> Results:
     """Compute the results of what is finished.
 
     Args:
         store: The study's folder; it is read and never written.
-        fixed: The plan.
+        frozen: The plan.
         records: The records of the finished runs, seed by seed.
         others: Other plans on the same data.
     """
-    evidence = gather(store, fixed)
-    runs = run_results(store, fixed, records, evidence)
-    results = results_of(store, evidence, records, runs, without_costs=unmeasured(fixed.plan))
-    shown = shown_runs(fixed, evidence) if results.arms else []
+    evidence = gather(store, frozen)
+    runs = run_results(store, frozen, records, evidence)
+    results = results_of(store, evidence, records, runs, without_costs=unmeasured(frozen.plan))
+    shown = shown_runs(frozen, evidence) if results.arms else []
     return replace(
         results,
-        fingerprint=fingerprint(store, fixed, others),
-        samples=samples(store, fixed, shown),
+        fingerprint=fingerprint(store, frozen, others),
+        samples=samples(store, frozen, shown),
         checkpoints=checkpoints(store, shown),
         others=tuple(others),
     )
@@ -73,18 +73,18 @@ def results_of(
         runs: Every run, finished or not.
         without_costs: Why costs are missing, where they are.
     """
-    fixed, costs = evidence.fixed, read_json(store.folder / COSTS)
+    frozen, costs = evidence.frozen, read_json(store.folder / COSTS)
     arms = table(evidence, {name: cost_of(costs, name) for name in evidence.tables})
     names = [STOCK, *(arm.name for arm in arms)]
     by_arm = {name: [record for record in records if record.arm == name] for name in names}
     return Results(
-        fingerprint=fixed.hash,
-        setting=setting(fixed, records, extensions(store)),
-        complete=bool(arms) and is_complete(fixed, runs, arms),
+        fingerprint=frozen.hash,
+        setting=setting(frozen, records, extensions(store)),
+        complete=bool(arms) and is_complete(frozen, runs, arms),
         arms=tuple(arms),
         baseline=baseline(evidence, cost_of(costs, STOCK), arms),
         runs=tuple(runs),
-        breakdown=break_down(evidence, fixed.plan.alpha),
+        breakdown=break_down(evidence, frozen.plan.alpha),
         errors={name: mean_errors(one.errors for one in by_arm[name]) for name in names if arms},
         curves={name: found for name in names if (found := curves(by_arm[name]))},
         reproducibility=reproducibility(records),
@@ -103,20 +103,20 @@ def unmeasured(plan: Plan) -> str:
     return "costs were not measured yet"
 
 
-def fingerprint(store: Store, fixed: Fixed, others: Iterable[str] = ()) -> str:
+def fingerprint(store: Store, frozen: FrozenPlan, others: Iterable[str] = ()) -> str:
     """Return a checksum of all that results are computed from; equal ones mean equal results."""
-    names = [COSTS, SEARCH, EXTENSIONS, Fixed.MOVED]
+    names = [COSTS, SEARCH, EXTENSIONS, FrozenPlan.MOVED]
     files = [*(store.folder / name for name in names), *store.records.glob("*.json"), *store.failures.glob("*.json")]
     found = [(file.name, file.read_bytes()) for file in sorted(files) if file.is_file()]
-    digest = hashlib.sha256(json.dumps([SCHEMA, own_version(), fixed.hash, *others]).encode())
+    digest = hashlib.sha256(json.dumps([SCHEMA, own_version(), frozen.hash, *others]).encode())
     for name, content in found:
         digest.update(name.encode() + hashlib.sha256(content).digest())
     return digest.hexdigest()[:16]
 
 
-def setting(fixed: Fixed, records: Sequence[Record], extended: tuple[int, ...] = ()) -> Setting:
+def setting(frozen: FrozenPlan, records: Sequence[Record], extended: tuple[int, ...] = ()) -> Setting:
     """Say what was compared, on what, and by what rule."""
-    plan = fixed.plan
+    plan = frozen.plan
     return Setting(
         base=base_name(plan),
         data=data_name(plan),
@@ -132,7 +132,7 @@ def setting(fixed: Fixed, records: Sequence[Record], extended: tuple[int, ...] =
         group=plan.group,
         folds=plan.folds,
         max_latency=plan.max_latency,
-        hash=fixed.hash,
+        hash=frozen.hash,
         train=dict(plan.train),
         batch=records[0].watch.get("batch") if records else None,
     )
@@ -155,7 +155,7 @@ def data_name(plan: Plan) -> str:
 
 def table(evidence: Evidence, costs: Mapping[str, Cost]) -> list[ArmResult]:
     """Return the table of verdicts: arms by falling difference, then controls."""
-    plan = evidence.fixed.plan
+    plan = evidence.frozen.plan
     verdicts, over_conv = evidence.against_stock(), evidence.against_conv()
     estimates = evidence.estimates(plan.metric)
     rows = []
@@ -200,7 +200,7 @@ def learned_counts(evidence: Evidence, arms: Sequence[ArmResult]) -> dict[str, i
     for row, name in enumerate(names):
         there = [seeds.index(seed) for seed in evidence.tables[name]]
         values[row, there] = levels(evidence, name, evidence.tables[name])
-    counts = (learned(values, evidence.fixed.plan.sesoi, floor=has_floor(values)) & ~np.isnan(values)).sum(1)
+    counts = (learned(values, evidence.frozen.plan.sesoi, floor=has_floor(values)) & ~np.isnan(values)).sum(1)
     return dict(zip(names, counts.tolist(), strict=True))
 
 
@@ -239,7 +239,7 @@ def spread(values: Sequence[float]) -> float | None:
 
 def levels(evidence: Evidence, arm: str, seeds: Iterable[int]) -> list[float]:
     """Return the metric of an arm's runs, in points."""
-    metric, tables = evidence.fixed.plan.metric, evidence.tables[arm]
+    metric, tables = evidence.frozen.plan.metric, evidence.tables[arm]
     return [one if isinstance(one := tables[seed], float) else float(metric_values(one, metric)[0]) for seed in seeds]
 
 
@@ -250,10 +250,10 @@ def baseline(evidence: Evidence, cost: Cost, arms: Sequence[ArmResult] = ()) -> 
     return Baseline(len(found), float(np.mean(found)), cost, counts.get(STOCK), spread(found)) if found else None
 
 
-def run_results(store: Store, fixed: Fixed, records: Sequence[Record], evidence: Evidence) -> list[RunResult]:
+def run_results(store: Store, frozen: FrozenPlan, records: Sequence[Record], evidence: Evidence) -> list[RunResult]:
     """List every run: those that are finished, and those that the plan begins with."""
     done = {(record.arm, record.seed): record for record in records}
-    wanted = [*planned(fixed), *(Run(fixed.arm(name), seed) for name, seed in done)]
+    wanted = [*planned(frozen), *(Run(frozen.arm(name), seed) for name, seed in done)]
     return [_run_result(store, evidence, run, done.get((run.arm.name, run.seed))) for run in dict.fromkeys(wanted)]
 
 
@@ -265,11 +265,11 @@ def _run_result(store: Store, evidence: Evidence, run: Run, record: Record | Non
     return RunResult(run.arm.name, run.seed, "finished", value, dict(record.numbers), record.seconds)
 
 
-def is_complete(fixed: Fixed, runs: Sequence[RunResult], arms: Sequence[ArmResult]) -> bool:
+def is_complete(frozen: FrozenPlan, runs: Sequence[RunResult], arms: Sequence[ArmResult]) -> bool:
     """Tell whether every run that was planned is finished, and every arm decided where looks go on."""
     if any(run.state != "finished" for run in runs) or any(arm.interim for arm in arms):
         return False
-    return fixed.plan.max_seeds is None or all(arm.verdict.stop for arm in arms if arm.verdict)
+    return frozen.plan.max_seeds is None or all(arm.verdict.stop for arm in arms if arm.verdict)
 
 
 def mean_errors(errors: Iterable[Mapping[str, float]]) -> dict[str, float]:
@@ -288,22 +288,22 @@ def curves(records: Iterable[Record]) -> list[list[float]]:
     return [row[:epochs] for row in rows] if epochs else []
 
 
-def shown_runs(fixed: Fixed, evidence: Evidence) -> list[Run]:
+def shown_runs(frozen: FrozenPlan, evidence: Evidence) -> list[Run]:
     """Return runs of the baseline and the first arms at the first seed they have in common; none without an arm."""
     asked = [arm for arm in evidence.arms if arm.kind == "arm"][:SHOWN_ARMS]
     if not asked:
         return []
     seed = evidence.seeds(asked[0].name)[0]
     return [
-        Run(arm, seed) for arm in (fixed.arm(STOCK), *asked) if arm.name == STOCK or seed in evidence.seeds(arm.name)
+        Run(arm, seed) for arm in (frozen.arm(STOCK), *asked) if arm.name == STOCK or seed in evidence.seeds(arm.name)
     ]
 
 
-def samples(store: Store, fixed: Fixed, shown: Sequence[Run]) -> tuple[Sample, ...]:
+def samples(store: Store, frozen: FrozenPlan, shown: Sequence[Run]) -> tuple[Sample, ...]:
     """Choose the images on which these runs disagree most."""
     if not shown:
         return ()
-    fold = fold_of(fixed.plan, shown[0].seed)
+    fold = fold_of(frozen.plan, shown[0].seed)
     if not store.truth_file(fold).is_file():
         return ()
     return disagreements(store.truth(fold), {run.arm.name: store.detections(run) for run in shown})

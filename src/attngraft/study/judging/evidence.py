@@ -16,7 +16,7 @@ import numpy as np
 from attngraft._core.errors import DataError
 from attngraft.coco.matches import Matches, require_comparable
 from attngraft.coco.metrics import metric_values
-from attngraft.study.fixed import Fixed
+from attngraft.study.frozen_plan import FrozenPlan
 from attngraft.study.judging.advice import decidable, image_warnings
 from attngraft.study.judging.bootstrap import Draw, Resampled, resample_breakdown
 from attngraft.study.judging.cache import Cache
@@ -60,7 +60,7 @@ class Evidence:
     """The match tables of the finished runs, by arm and seed.
 
     Attributes:
-        fixed: The plan.
+        frozen: The plan.
         tables: The tables.
         finished: When each run was finished, for the order of looks; by seed where that is unknown.
         failed: Runs that were tried and failed, by arm: their seeds are not asked for again by looks.
@@ -71,7 +71,7 @@ class Evidence:
         cache: What was resampled before.
     """
 
-    fixed: Fixed
+    frozen: FrozenPlan
     tables: dict[str, dict[int, Matches]]
     finished: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     failed: Mapping[str, frozenset[int]] = field(default_factory=dict)
@@ -86,13 +86,13 @@ class Evidence:
         """What is judged by; runs that exist already are judged at all the pairs there are."""
         if self.criterion is not None:
             return self.criterion
-        pairs = max((len(self.seeds(arm.name)) for arm in self.fixed.arms if arm.name != STOCK), default=1)
-        return replace(criterion(self.fixed.plan), seeds=max(pairs, 1), max_seeds=None)
+        pairs = max((len(self.seeds(arm.name)) for arm in self.frozen.arms if arm.name != STOCK), default=1)
+        return replace(criterion(self.frozen.plan), seeds=max(pairs, 1), max_seeds=None)
 
     @property
     def arms(self) -> list[Arm]:
         """The arms that can be compared with the baseline: at least one seed in common."""
-        return [arm for arm in self.fixed.arms if arm.name != STOCK and self.seeds(arm.name)]
+        return [arm for arm in self.frozen.arms if arm.name != STOCK and self.seeds(arm.name)]
 
     def seeds(self, arm: str, other: str = STOCK) -> list[int]:
         """List the seeds that two arms have in common, in the order in which the pairs were completed."""
@@ -137,11 +137,11 @@ class Evidence:
     @property
     def has_conv(self) -> bool:
         """Whether arms have a convolution of equal cost among the controls."""
-        return any(arm.against for arm in self.fixed.arms)
+        return any(arm.against for arm in self.frozen.arms)
 
     def conv(self, arm: str) -> Arm | None:
         """Return the convolution of equal cost of an arm."""
-        return next((control for control in self.fixed.arms if arm in control.against), None)
+        return next((control for control in self.frozen.arms if arm in control.against), None)
 
     def warnings(self) -> list[str]:
         """Say what is wrong with the validation images, and what they can decide at all."""
@@ -157,7 +157,7 @@ class Evidence:
             if pair.effective == 1:  # its verdict says why
                 return ""
             spread = float(np.sqrt(pair.resampled[0].var(ddof=1) * pair.correction))
-            return decidable(spread, self.rule, len(self.fixed.plan.arms))
+            return decidable(spread, self.rule, len(self.frozen.plan.arms))
         return ""
 
     @cached_property
@@ -177,26 +177,26 @@ class Evidence:
     @cached_property
     def _others(self) -> list[Any]:
         """Values of the controls, by which runs that did not learn are found too."""
-        controls = [arm.name for arm in self.fixed.arms if arm.kind == "control" and arm.name != STOCK]
+        controls = [arm.name for arm in self.frozen.arms if arm.kind == "control" and arm.name != STOCK]
         found = [self._resampled(self.rule.metric, name, tuple(sorted(self.tables[name]))) for name in controls]
         return [values.observed for values in found if len(values.observed)]
 
     def next_pair(self, arm: str, other: str) -> list[Run]:
         """Return the runs of the first seed that two arms have not attempted, of those that the plan has."""
-        plan, last = self.fixed.plan, self.rule.last or 0
+        plan, last = self.frozen.plan, self.rule.last or 0
         for seed in range(plan.first_seed, plan.first_seed + last):
             if any(seed in self.failed.get(name, ()) for name in (arm, other)):
                 continue
             missing = [name for name in (arm, other) if seed not in self.tables[name]]
             if missing:
-                return [Run(self.fixed.arm(name), seed) for name in missing]
+                return [Run(self.frozen.arm(name), seed) for name in missing]
         return []
 
     def _complete(self, arm: str, other: str) -> bool:
         """Tell whether a plan with one look has tried all of its pairs."""
         if self.criterion is None:
             return True
-        plan = self.fixed.plan
+        plan = self.frozen.plan
         planned = range(plan.first_seed, plan.first_seed + (self.rule.seeds or plan.seeds))
         return all(
             seed in self.tables[name] or seed in self.failed.get(name, ()) for name in (arm, other) for seed in planned

@@ -12,7 +12,7 @@ import numpy as np
 
 from attngraft._core.errors import DataError
 from attngraft.coco.matches import Matches
-from attngraft.study.fixed import Fixed
+from attngraft.study.frozen_plan import FrozenPlan
 from attngraft.study.judging.bootstrap import Draw
 from attngraft.study.judging.cache import Cache
 from attngraft.study.judging.evidence import RESAMPLES, Evidence, criterion
@@ -25,37 +25,38 @@ from attngraft.study.running.folds import groups
 from attngraft.study.running.records import Record, Run, Store, at_seed
 
 
-def gather(store: Store, fixed: Fixed, *, keep: bool = False) -> Evidence:
+def gather(store: Store, frozen: FrozenPlan, *, keep: bool = False) -> Evidence:
     """Read every finished run of a study.
 
     Args:
         store: Its folder.
-        fixed: Its plan.
+        frozen: Its plan.
         keep: Whether to keep in the folder what is resampled, for the next look.
     """
     later = extensions(store)
-    rule = criterion(fixed.plan, later)
-    runs = list(store.finished(all_runs(store, fixed)))
-    records: dict[str, dict[int, Record]] = {arm.name: {} for arm in fixed.arms}
+    rule = criterion(frozen.plan, later)
+    runs = list(store.finished(all_runs(store, frozen)))
+    records: dict[str, dict[int, Record]] = {arm.name: {} for arm in frozen.arms}
     for run in runs:
         records[run.arm.name][run.seed] = store.record(run)
     kept: dict[str, Any] = {
         "finished": {arm: {seed: one.finished for seed, one in seeds.items()} for arm, seeds in records.items()},
-        "failed": failed_runs(store.failed(), fixed),
+        "failed": failed_runs(store.failed(), frozen),
         "diverged": diverged(records),
         "unpaired": unpaired({(arm, seed): one for arm, seeds in records.items() for seed, one in seeds.items()}),
     }
     if _numbers_alone(records):
         numbers = {
-            arm: {seed: scores(one)[fixed.plan.metric] for seed, one in seeds.items()} for arm, seeds in records.items()
+            arm: {seed: scores(one)[frozen.plan.metric] for seed, one in seeds.items()}
+            for arm, seeds in records.items()
         }
-        return Recorded(fixed=fixed, tables=numbers, criterion=rule, records=records, **kept)
-    tables: dict[str, dict[int, Matches]] = {arm.name: {} for arm in fixed.arms}
+        return Recorded(frozen=frozen, tables=numbers, criterion=rule, records=records, **kept)
+    tables: dict[str, dict[int, Matches]] = {arm.name: {} for arm in frozen.arms}
     for run in runs:
         tables[run.arm.name][run.seed] = store.matches(run)
-    draw, selected = draw_of(store, fixed, next((one for arm in tables.values() for one in arm.values()), None))
+    draw, selected = draw_of(store, frozen, next((one for arm in tables.values() for one in arm.values()), None))
     return Evidence(
-        fixed=fixed,
+        frozen=frozen,
         tables=tables,
         criterion=replace(rule, selected=selected),
         draw=draw,
@@ -105,12 +106,12 @@ def unpaired(records: Mapping[tuple[str, int], Record]) -> dict[str, frozenset[i
     return {arm: frozenset(seeds) for arm, seeds in found.items()}
 
 
-def draw_of(store: Store, fixed: Fixed, run: Matches | None) -> tuple[Draw, bool]:
+def draw_of(store: Store, frozen: FrozenPlan, run: Matches | None) -> tuple[Draw, bool]:
     """Say how images are drawn, and whether all of them chose the arms.
 
     Args:
         store: The study's folder.
-        fixed: Its plan.
+        frozen: Its plan.
         run: Any of its runs.
 
     Raises:
@@ -118,15 +119,15 @@ def draw_of(store: Store, fixed: Fixed, run: Matches | None) -> tuple[Draw, bool
     """
     search = read_json(store.folder / SEARCH)
     chosen = bool(search) and not search.get("fresh_split")
-    halves = chosen and bool(search.get("halves")) and fixed.plan.folds is None
-    if run is None or fixed.plan.folds or not (halves or fixed.plan.group):
+    halves = chosen and bool(search.get("halves")) and frozen.plan.folds is None
+    if run is None or frozen.plan.folds or not (halves or frozen.plan.group):
         return Draw(RESAMPLES), chosen
     names = {image["id"]: str(image["file_name"]) for image in store.truth()["images"]}
     files = [names[image] for image in run.images.tolist()]
-    named = groups([Path(file).name for file in files], fixed.plan.group)
-    numbers = np.unique(named, return_inverse=True)[1] if fixed.plan.group else None
+    named = groups([Path(file).name for file in files], frozen.plan.group)
+    numbers = np.unique(named, return_inverse=True)[1] if frozen.plan.group else None
     return Draw(
-        RESAMPLES, groups=numbers, kept=confirming(files, fixed.plan.group) if halves else None
+        RESAMPLES, groups=numbers, kept=confirming(files, frozen.plan.group) if halves else None
     ), chosen and not halves
 
 
@@ -142,34 +143,34 @@ def extensions(store: Store) -> tuple[int, ...]:
     return tuple(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else ()
 
 
-def all_runs(store: Store, fixed: Fixed) -> list[Run]:
+def all_runs(store: Store, frozen: FrozenPlan) -> list[Run]:
     """List every run that a plan and its extensions may ask for, seed by seed."""
-    last = criterion(fixed.plan, extensions(store)).last or fixed.plan.seeds
-    seeds = range(fixed.plan.first_seed, fixed.plan.first_seed + last)
-    return [run for seed in seeds for run in at_seed(fixed.arms, seed)]
+    last = criterion(frozen.plan, extensions(store)).last or frozen.plan.seeds
+    seeds = range(frozen.plan.first_seed, frozen.plan.first_seed + last)
+    return [run for seed in seeds for run in at_seed(frozen.arms, seed)]
 
 
-def failed_runs(failures: Iterable[Mapping[str, Any]], fixed: Fixed) -> dict[str, frozenset[int]]:
+def failed_runs(failures: Iterable[Mapping[str, Any]], frozen: FrozenPlan) -> dict[str, frozenset[int]]:
     """Return the seeds at which each arm was tried and failed.
 
     Args:
         failures: The arm and the seed of each, as `Store.failed` returns them.
-        fixed: The plan.
+        frozen: The plan.
     """
-    found: dict[str, set[int]] = {arm.name: set() for arm in fixed.arms}
+    found: dict[str, set[int]] = {arm.name: set() for arm in frozen.arms}
     for failure in failures:
         if failure.get("arm") in found:
             found[failure["arm"]].add(int(failure["seed"]))
     return {name: frozenset(seeds) for name, seeds in found.items()}
 
 
-def undecided(store: Store, fixed: Fixed) -> list[Run]:
+def undecided(store: Store, frozen: FrozenPlan) -> list[Run]:
     """Return the runs of the next seed for the arms that may still be decided, and for what they are compared with.
 
     The next seed is the first that was not attempted. An arm that came out better is then compared with its
     convolution, from the first seed on, until that is decided too.
     """
-    evidence = gather(store, fixed, keep=True)
+    evidence = gather(store, frozen, keep=True)
     wanted: list[Run] = []
     first = evidence.against_stock()
     later = evidence.against_conv()

@@ -17,7 +17,7 @@ import torch
 
 from attngraft._core.errors import PlanError
 from attngraft.measure import latency
-from attngraft.study.fixed import Fixed
+from attngraft.study.frozen_plan import FrozenPlan
 from attngraft.study.plan import Arm, Plan
 from attngraft.study.running.run import device_of
 from attngraft.yolo import Recipe
@@ -30,7 +30,7 @@ WIDTHS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 ROUNDS = 15
 
 
-def resolve_arms(plan: Plan) -> Fixed:
+def resolve_arms(plan: Plan) -> FrozenPlan:
     """Resolve every arm of a plan, controls included.
 
     Args:
@@ -45,7 +45,7 @@ def resolve_arms(plan: Plan) -> Fixed:
         if arm.kind == "arm" and plan.command is None and (first := named.setdefault(arm.model, arm.name)) != arm.name:
             raise PlanError(f"{first} and {arm.name} are the same arm, {arm.model}; name it once")
     if "conv" not in plan.controls or plan.command is not None:
-        return Fixed(plan, tuple(arms))
+        return FrozenPlan(plan, tuple(arms))
     controls: dict[str, Arm] = {}
     with own_cache():
         for arm in [arm for arm in arms if arm.kind == "arm"]:
@@ -54,7 +54,7 @@ def resolve_arms(plan: Plan) -> Fixed:
                 continue
             same = controls.get(control.model)
             controls[control.model] = replace(same, against=(*same.against, arm.name)) if same else control
-    return Fixed(plan, (*arms, *controls.values()))
+    return FrozenPlan(plan, (*arms, *controls.values()))
 
 
 def conv_control(arm: Arm, plan: Plan) -> Arm | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from attngraft._core.files import write_text
-from attngraft.study.fixed import Fixed
+from attngraft.study.frozen_plan import FrozenPlan
 from attngraft.study.layout import COSTS
 from attngraft.study.running.records import Run, Store
 from attngraft.study.running.run import device_of, environment
@@ -29,16 +29,16 @@ def main(folder: Path) -> None:
     from attngraft.yolo.options import data_channels
     from attngraft.yolo.step import network, parameters
 
-    fixed = Fixed.read(folder)
+    frozen = FrozenPlan.read(folder)
     store = Store(folder)
-    side = int(fixed.plan.train["imgsz"])
-    device = device_of(fixed.plan)
-    lasts = {arm.name: store.training(Run(arm, fixed.plan.first_seed)) / "weights" / "last.pt" for arm in fixed.arms}
+    side = int(frozen.plan.train["imgsz"])
+    device = device_of(frozen.plan)
+    lasts = {arm.name: store.training(Run(arm, frozen.plan.first_seed)) / "weights" / "last.pt" for arm in frozen.arms}
     kept: dict[str, Any] = {name: network(last) for name, last in lasts.items() if last.is_file()}
     some = next(iter(kept.values()), None)
-    channels = data_channels(fixed.plan.data) if some is None else some.yaml.get("channels", 3)
+    channels = data_channels(frozen.plan.data) if some is None else some.yaml.get("channels", 3)
     models, trained = {}, {}
-    for arm in fixed.arms:
+    for arm in frozen.arms:
         models[arm.name] = (kept[arm.name] if arm.name in kept else network(arm.model, channels)).to(device)
         trained[arm.name] = parameters(str(lasts[arm.name] if arm.name in kept else arm.model))
     image = torch.rand(1, channels, side, side, device=device)

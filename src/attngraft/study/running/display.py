@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from attngraft.study.fixed import Fixed
+from attngraft.study.frozen_plan import FrozenPlan
 from attngraft.study.running.records import Run, Store
 from attngraft.study.running.run import curve
 
@@ -17,14 +17,14 @@ class Display(AbstractContextManager["Display"]):
 
     Args:
         store: The study's folder.
-        fixed: Its plan.
+        frozen: Its plan.
         console: Where to say it.
     """
 
-    def __init__(self, store: Store, fixed: Fixed, console: Console) -> None:
+    def __init__(self, store: Store, frozen: FrozenPlan, console: Console) -> None:
         self.store = store
-        self.epochs = fixed.plan.train.get("epochs")
-        self.metric = fixed.plan.metric
+        self.epochs = frozen.plan.train.get("epochs")
+        self.metric = frozen.plan.metric
         self.console = console
         self.bars = Progress(
             TextColumn("{task.description:32.32}", markup=False),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from attngraft._core.errors import DataError, OutputError
-from attngraft.study.fixed import Fixed
+from attngraft.study.frozen_plan import FrozenPlan
 from attngraft.study.running.records import Run, Store
 from attngraft.study.running.run import FAILED, command, end_children, environment, tracked
 
@@ -159,7 +159,7 @@ class Ray:
 
     def start(self, run: Run) -> None:
         """Start a run."""
-        files = [self.store.folder / name for name in (Fixed.FILE, Fixed.MOVED)]
+        files = [self.store.folder / name for name in (FrozenPlan.FILE, FrozenPlan.MOVED)]
         plan = {file.name: file.read_bytes() for file in files if file.is_file()}
         self.tasks[run] = self.task.remote(str(self.store.folder), plan, run)
 

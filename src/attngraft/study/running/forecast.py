@@ -12,7 +12,7 @@ import torch
 from attngraft._core.errors import PlanError
 from attngraft._core.progress import Progress
 from attngraft.measure import latency
-from attngraft.study.fixed import Fixed
+from attngraft.study.frozen_plan import FrozenPlan
 from attngraft.study.plan import Arm, Plan
 from attngraft.study.running.controls import own_cache
 from attngraft.study.running.engines import fitting_workers
@@ -43,7 +43,7 @@ class Forecast:
     """What a study will take.
 
     Attributes:
-        fixed: The plan with its arms resolved.
+        frozen: The plan with its arms resolved.
         runs: How many runs, at most.
         parallel: How many at once.
         seconds: Of each arm's one run, and of the whole under ``""``.
@@ -52,7 +52,7 @@ class Forecast:
         warnings: Sentences on what is likely to end without an answer.
     """
 
-    fixed: Fixed
+    frozen: FrozenPlan
     runs: int
     parallel: int
     seconds: dict[str, float]
@@ -61,12 +61,12 @@ class Forecast:
     warnings: tuple[str, ...] = ()
 
 
-def forecast(fixed: Fixed, folder: Path, parallel: int | None, progress: Progress) -> Forecast:
+def forecast(frozen: FrozenPlan, folder: Path, parallel: int | None, progress: Progress) -> Forecast:
     """Say what a study in a folder will take; see `Study.forecast`."""
     from attngraft.yolo.splits import split_images
     from attngraft.yolo.step import parameters
 
-    plan = fixed.plan
+    plan = frozen.plan
     if plan.command is not None:
         raise PlanError("a program of yours takes an unknown time; status.json estimates it after the first run")
     train, val = (len(split_images(plan.data, split)) for split in ("train", "val"))
@@ -77,15 +77,15 @@ def forecast(fixed: Fixed, folder: Path, parallel: int | None, progress: Progres
     epochs = int(plan.train["epochs"])
     seconds, weights = {}, {}
     with own_cache():
-        for arm in fixed.arms:  # one after another: together they would need the memory of all
+        for arm in frozen.arms:  # one after another: together they would need the memory of all
             progress.started(f"timing {arm.name}")
             seconds[arm.name] = START_SECONDS + epochs * seen * _seconds_a_picture(arm, plan)
             weights[arm.name] = parameters(arm.model)
     at_once, seeds = parallel or fitting_workers(), plan.max_seeds or plan.seeds
     home = next(parent for parent in [folder, *folder.parents] if parent.exists())
     return Forecast(
-        fixed=fixed,
-        runs=seeds * len(fixed.arms),
+        frozen=frozen,
+        runs=seeds * len(frozen.arms),
         parallel=at_once,
         seconds={**seconds, "": seeds * sum(seconds.values()) / at_once},
         bytes=seeds * sum(4 * COPIES * count + RECORD_BYTES for count in weights.values()),

@@ -31,7 +31,7 @@ from attngraft._core.files import free_path, write_bytes, write_text, write_whol
 from attngraft._core.json_text import json_text, parse_json
 from attngraft.coco.matches import Matches
 from attngraft.coco.metrics import metric_values
-from attngraft.study.fixed import Fixed
+from attngraft.study.frozen_plan import FrozenPlan
 from attngraft.study.layout import COSTS, DAMAGED, FAILURES, RECORDS, RESULTS, RUNS
 from attngraft.study.plan import Arm
 
@@ -57,13 +57,13 @@ class Run:
         return f"{self.arm.name}, seed {self.seed}"
 
 
-def planned(fixed: Fixed) -> list[Run]:
+def planned(frozen: FrozenPlan) -> list[Run]:
     """List the runs that a plan begins with, all arms of the first seed first, so that pairs come early.
 
     A convolution of equal cost is trained only once its arm came out better than the baseline.
     """
-    arms = [arm for arm in fixed.arms if not arm.against]
-    return [run for seed in range(fixed.plan.seeds) for run in at_seed(arms, fixed.plan.first_seed + seed)]
+    arms = [arm for arm in frozen.arms if not arm.against]
+    return [run for seed in range(frozen.plan.seeds) for run in at_seed(arms, frozen.plan.first_seed + seed)]
 
 
 def at_seed(arms: Iterable[Arm], seed: int) -> list[Run]:

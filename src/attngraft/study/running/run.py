@@ -24,7 +24,7 @@ import psutil
 
 from attngraft._core.errors import OptionError, PlanError
 from attngraft._core.locks import held
-from attngraft.study.fixed import Fixed
+from attngraft.study.frozen_plan import FrozenPlan
 from attngraft.study.running.folds import fold_data, fold_of
 from attngraft.study.running.records import Record, Run, Store
 
@@ -91,13 +91,13 @@ def command(folder: Path, run: Run) -> list[str]:
     ]
 
 
-def perform(folder: Path, run: Run, fixed: Fixed) -> None:
+def perform(folder: Path, run: Run, frozen: FrozenPlan) -> None:
     """Train, evaluate and record one run; nothing is done twice.
 
     Args:
         folder: The study's folder.
         run: Which run.
-        fixed: The study's plan.
+        frozen: The study's plan.
     """
     store = Store(folder)
     training = store.training(run)
@@ -105,22 +105,22 @@ def perform(folder: Path, run: Run, fixed: Fixed) -> None:
     with held(Path(f"{training}.lock"), busy, wait=PATIENCE):
         if store.has(run):
             return
-        if fixed.plan.interrupted == "restart" and not _trained(training).exists():
+        if frozen.plan.interrupted == "restart" and not _trained(training).exists():
             shutil.rmtree(training, ignore_errors=True)
             _Clock(training).file.unlink(missing_ok=True)
-        _perform(store, run, fixed)
+        _perform(store, run, frozen)
 
 
-def _perform(store: Store, run: Run, fixed: Fixed) -> None:
+def _perform(store: Store, run: Run, frozen: FrozenPlan) -> None:
     from attngraft.measure import environment as versions
 
-    plan, training = fixed.plan, store.training(run)
+    plan, training = frozen.plan, store.training(run)
     clock = _Clock(training)
-    seen, facts = (_train if plan.command is None else _run_program)(store, run, fixed, clock)
+    seen, facts = (_train if plan.command is None else _run_program)(store, run, frozen, clock)
     store.require_same_kind(run, numbers=isinstance(seen, dict))
-    scored = _Scored(seen) if isinstance(seen, dict) else _evaluated(store, run, fixed, seen)
+    scored = _Scored(seen) if isinstance(seen, dict) else _evaluated(store, run, frozen, seen)
     record = Record(
-        plan=fixed.hash,
+        plan=frozen.hash,
         arm=run.arm.name,
         model=run.arm.model,
         seed=run.seed,
@@ -155,24 +155,24 @@ class _Scored:
     task: str = ""
 
 
-def _evaluated(store: Store, run: Run, fixed: Fixed, seen: Detections) -> _Scored:
+def _evaluated(store: Store, run: Run, frozen: FrozenPlan, seen: Detections) -> _Scored:
     """Evaluate detections against the ground truth of the study."""
     from attngraft.coco.error_types import error_types
     from attngraft.coco.evaluate import evaluate
     from attngraft.coco.installed import HOTCOCO, installed
 
-    truth = store.keep_truth(seen.truth, seen.root, fold_of(fixed.plan, run.seed))
+    truth = store.keep_truth(seen.truth, seen.root, fold_of(frozen.plan, run.seed))
     scored = evaluate(seen.truth, seen.found, task=seen.task)
     errors = error_types(seen.truth, seen.found, task=seen.task).costs if installed() == HOTCOCO else {}
     return _Scored(scored.numbers, scored.per_class.tolist(), scored.matches, errors, seen.found, truth, seen.task)
 
 
-def _train(store: Store, run: Run, fixed: Fixed, clock: _Clock) -> tuple[Detections, dict[str, Any]]:
+def _train(store: Store, run: Run, frozen: FrozenPlan, clock: _Clock) -> tuple[Detections, dict[str, Any]]:
     """Train with Ultralytics and detect; return what was found, and what pairing rests on."""
     from attngraft.yolo.detecting import detect
     from attngraft.yolo.training import train
 
-    plan, training = fixed.plan, store.training(run)
+    plan, training = frozen.plan, store.training(run)
     data = fold_data(plan, store.folder, run.seed)
     with clock.ticking():
         watch = train(run.arm.model, data, seed=run.seed, folder=training, options=plan.train)
@@ -183,7 +183,7 @@ def _train(store: Store, run: Run, fixed: Fixed, clock: _Clock) -> tuple[Detecti
 
 
 def _run_program(
-    store: Store, run: Run, fixed: Fixed, clock: _Clock
+    store: Store, run: Run, frozen: FrozenPlan, clock: _Clock
 ) -> tuple[Detections | dict[str, float], dict[str, Any]]:
     """Let the user's program carry the run out; return what it found."""
     from attngraft.study.running import program
@@ -191,8 +191,8 @@ def _run_program(
     training = store.training(run)
     training.mkdir(parents=True, exist_ok=True)
     with clock.ticking():
-        program.carry_out(fixed.plan, run, training)
-    return program.outcome(fixed.plan, training), {}
+        program.carry_out(frozen.plan, run, training)
+    return program.outcome(frozen.plan, training), {}
 
 
 class _Clock:
@@ -320,10 +320,10 @@ def main(words: list[str]) -> int:
     folder, (arm, seed, *parent) = Path(words[0]), words[1:]
     if parent:
         end_with_parent(int(parent[0]))
-    fixed = Fixed.read(folder)
-    run = Run(fixed.arm(arm), int(seed))
+    frozen = FrozenPlan.read(folder)
+    run = Run(frozen.arm(arm), int(seed))
     try:
-        perform(folder, run, fixed)
+        perform(folder, run, frozen)
     except Exception as error:  # noqa: BLE001  # whatever it is, it is recorded and the other runs go on
         traceback.print_exc()
         Store(folder).fail(run, f"{type(error).__name__}: {' '.join(str(error).split())}")

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from rich.console import Console
 
 from attngraft._core.errors import DataError, PlanError
-from attngraft.study.fixed import Fixed
+from attngraft.study.frozen_plan import FrozenPlan
 from attngraft.study.plan import STOCK
 from attngraft.study.running.display import Display
 from attngraft.study.running.engines import Engine
@@ -48,7 +48,7 @@ class Watcher(Protocol):
 
 def carry_out(
     store: Store,
-    fixed: Fixed,
+    frozen: FrozenPlan,
     engine: Engine,
     *,
     console: Console | None = None,
@@ -59,7 +59,7 @@ def carry_out(
 
     Args:
         store: The study's folder.
-        fixed: Its plan.
+        frozen: Its plan.
         engine: What runs are carried out by.
         console: Where to say how far they are.
         more: Called when everything asked for has ended; returns further runs, or none.
@@ -71,13 +71,13 @@ def carry_out(
     Raises:
         PlanError: If the baseline's first run has learned nothing, or an arm detects just what its baseline does.
     """
-    wanted = planned(fixed)
+    wanted = planned(frozen)
     failed: dict[Run, str] = {}
     with ExitStack() as stack:
-        status = StatusFile(store, fixed, engine.workers)
+        status = StatusFile(store, frozen, engine.workers)
         stack.callback(status.close)
-        display = stack.enter_context(Display(store, fixed, console or Console()))
-        work = _Work(store, fixed, engine, (display, status), anyway)
+        display = stack.enter_context(Display(store, frozen, console or Console()))
+        work = _Work(store, frozen, engine, (display, status), anyway)
         while wanted:
             try:
                 failed |= work.empty(wanted)
@@ -92,9 +92,11 @@ def carry_out(
 class _Work:
     """Carries out lists of runs."""
 
-    def __init__(self, store: Store, fixed: Fixed, engine: Engine, watchers: tuple[Watcher, ...], anyway: bool) -> None:
+    def __init__(
+        self, store: Store, frozen: FrozenPlan, engine: Engine, watchers: tuple[Watcher, ...], anyway: bool
+    ) -> None:
         self.store = store
-        self.fixed = fixed
+        self.frozen = frozen
         self.engine = engine
         self.watchers = watchers
         self.anyway = anyway
@@ -141,7 +143,7 @@ class _Work:
         Raises:
             DataError: If it has none.
         """
-        metric = self.fixed.plan.metric
+        metric = self.frozen.plan.metric
         if math.isnan(self.store.value(run, metric)):
             raise DataError(
                 f"{run} has no {metric}: the images that it is evaluated on hold no object of that size or class; "
@@ -154,7 +156,7 @@ class _Work:
         Raises:
             PlanError: If it has not.
         """
-        plan = self.fixed.plan
+        plan = self.frozen.plan
         value = self.store.value(run, plan.metric)
         if run.arm.name == STOCK and run.seed == plan.first_seed and value < LEAST_LEARNED:
             raise PlanError(
@@ -169,9 +171,9 @@ class _Work:
         Raises:
             PlanError: If it does, to the last digits; says how far the arm's grafts have come.
         """
-        plan, stock = self.fixed.plan, self.fixed.arm(STOCK)
+        plan, stock = self.frozen.plan, self.frozen.arm(STOCK)
         seeds = range(plan.first_seed, plan.first_seed + plan.seeds)
-        for arm in self.fixed.arms if run.arm.name == STOCK else [run.arm]:
+        for arm in self.frozen.arms if run.arm.name == STOCK else [run.arm]:
             pairs = [(Run(arm, seed), Run(stock, seed)) for seed in seeds]
             if arm.kind != "arm" or not all(self.store.has(one) for pair in pairs for one in pair):
                 continue
@@ -182,7 +184,7 @@ class _Work:
                 )
 
     def _why_equal(self, mine: Run, theirs: Run) -> str:
-        if self.fixed.plan.command is not None:
+        if self.frozen.plan.command is not None:
             what = "detections equal" if self.store.record(mine).task else "numbers equal"
             return f"its {what} the baseline's; let the program read which arm it is to run"
         from attngraft.yolo.training import why_equal

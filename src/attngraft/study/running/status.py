@@ -18,7 +18,7 @@ from typing import Any, Literal
 from attngraft._core.errors import OutputError
 from attngraft._core.files import write_text
 from attngraft._core.schemas import json_schema
-from attngraft.study.fixed import Fixed
+from attngraft.study.frozen_plan import FrozenPlan
 from attngraft.study.layout import STATUS
 from attngraft.study.running.records import UNREADABLE, Run, Store
 from attngraft.study.running.run import curve
@@ -88,19 +88,19 @@ class StatusFile:
 
     Args:
         store: The study's folder.
-        fixed: Its plan.
+        frozen: Its plan.
         workers: How many runs go on at once, which says how long the rest takes.
     """
 
-    def __init__(self, store: Store, fixed: Fixed, workers: int = 1) -> None:
-        epochs = fixed.plan.train.get("epochs")
+    def __init__(self, store: Store, frozen: FrozenPlan, workers: int = 1) -> None:
+        epochs = frozen.plan.train.get("epochs")
         self.store = store
-        self.metric = fixed.plan.metric
+        self.metric = frozen.plan.metric
         self.epochs = None if epochs is None else int(epochs)
         self.workers = workers
         self.runs: dict[Run, RunStatus] = {}
         self.behind = False
-        self.status = Status(store.folder.name, fixed.hash, "running", os.getpid(), "")
+        self.status = Status(store.folder.name, frozen.hash, "running", os.getpid(), "")
 
     def expect(self, runs: list[Run]) -> None:
         """Take in runs, those that are finished included."""

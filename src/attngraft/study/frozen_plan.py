@@ -18,7 +18,7 @@ from attngraft.study.plan_schema import schema
 
 
 @dataclass(frozen=True)
-class Fixed:
+class FrozenPlan:
     """A plan with its arms resolved, as it stands in the study's folder.
 
     Attributes:
@@ -55,7 +55,7 @@ class Fixed:
                 return arm
         raise PlanError(f"the study has no arm {name!r}; {suggest(name, [arm.name for arm in self.arms])}")
 
-    def at(self, *, data: str | None = None, base: str | None = None) -> Fixed:
+    def at(self, *, data: str | None = None, base: str | None = None) -> FrozenPlan:
         """Return the same plan, hash included, with its data or its base in another place.
 
         Args:
@@ -64,7 +64,7 @@ class Fixed:
         """
         return self._at(self.plan.base, data, base)
 
-    def _at(self, old: str, data: str | None = None, base: str | None = None) -> Fixed:
+    def _at(self, old: str, data: str | None = None, base: str | None = None) -> FrozenPlan:
         """Return the plan with its files elsewhere; arms name the base as it was called when they were resolved."""
         if data is base is None:
             return self
@@ -83,7 +83,7 @@ class Fixed:
         write_text(folder / self.FILE, f"{self.HEAD}hash: '{self.hash}'\n{text}")  # in quotes: a hash may be all digits
 
     @classmethod
-    def read(cls, folder: Path) -> Fixed:
+    def read(cls, folder: Path) -> FrozenPlan:
         """Read the plan of a study's folder, with data and base where they lie now.
 
         Raises:
