@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import wraps
@@ -123,9 +124,10 @@ class Attention(nn.Module):
         import sympy  # slow to import, and only needed here
 
         sizes = {"C": self.channels, "H": height, "W": width, "N": height * width}
-        attributes = {k: v for k, v in vars(self).items() if isinstance(v, (int, float))}
-        value = sympy.sympify(mechanism_of(type(self)).cost, locals={**attributes, **sizes})
-        return int(value)
+        cost = mechanism_of(type(self)).cost
+        named = {name: getattr(self, name, None) for name in re.findall(r"[a-z]\w*", cost)}
+        attributes = {name: value for name, value in named.items() if isinstance(value, (int, float))}
+        return int(sympy.sympify(cost, locals={**attributes, **sizes}))
 
     def extra_repr(self) -> str:
         """Name the options in ``print(module)``."""

@@ -26,11 +26,11 @@ BLOCKED = 2.0**14
 """Far beyond any logit, yet finite in half precision even after two of them are added."""
 
 
-def lanes(head_dim: int, code: int) -> int:
+def padded_width(head_dim: int, code: int) -> int:
     """Return the width of a head with its code, rounded up to what the fused kernels of every device take.
 
     Example:
-        >>> lanes(30, 1), lanes(30, 4)
+        >>> padded_width(30, 1), padded_width(30, 4)
         (32, 40)
     """
     return round_up(head_dim + code, 8)

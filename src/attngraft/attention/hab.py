@@ -31,9 +31,9 @@ from attngraft.attention._windows import (
     cut,
     ends_apart,
     join,
-    lanes,
     open_code,
     pad_end,
+    padded_width,
     relative_bias,
     wants_filling,
     with_code,
@@ -49,7 +49,7 @@ from attngraft.attention.cab import CAB
     cost=(
         "N * C * (4 * C + 2 * hidden + 18 * (C // compress)) + 2 * C * (C // squeeze)"
         " + 2 * ceiling(H / window) * ceiling(W / window) * window**4"
-        " * (C + (heads * lanes - C) * Min(1, H % window + W % window))"
+        " * (C + (heads * padded_head_dim - C) * Min(1, H % window + W % window))"
     ),
     row=("heads", "window", "shift"),
     growth="N",
@@ -115,7 +115,11 @@ class HAB(Attention):
         self.norm2 = nn.LayerNorm(channels)
         self.mlp = MLP(channels, self.hidden)
         self.drop = DropPath(drop_path)
-        self.lanes = self.attn.lanes
+
+    @property
+    def padded_head_dim(self) -> int:
+        """Channels of a head with its code."""
+        return self.attn.padded_head_dim
 
     @classmethod
     def fit(cls, channels: int) -> dict[str, Any]:
@@ -174,10 +178,14 @@ class WindowAttention(nn.Module):
         self.window = window
         self.shift = shift
         self.head_dim = channels // heads
-        self.lanes = lanes(self.head_dim, 4 if shift else 1)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.proj = nn.Linear(channels, channels)
         self.table = nn.Parameter(nn.init.trunc_normal_(torch.empty(heads, 2 * window - 1, 2 * window - 1), std=0.02))
+
+    @property
+    def padded_head_dim(self) -> int:
+        """Channels of a head with its code: one channel, or four that tell what a shift brought around."""
+        return padded_width(self.head_dim, 4 if self.shift else 1)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return what each cell gathers from the cells of its window."""
@@ -185,9 +193,9 @@ class WindowAttention(nn.Module):
         qkv = self.qkv(tokens)  # (B, H, W, 3C)
         needs_code = self._needs_code(qkv)
         if needs_code:
-            code = self._code(H, W, qkv) if self.shift else open_code(qkv, self.lanes - self.head_dim)
+            code = self._code(H, W, qkv) if self.shift else open_code(qkv, self.padded_head_dim - self.head_dim)
             qkv = with_code(qkv, self.heads, code)
-            qkv = pad_end(qkv, self.window, value=1.0)  # (B, H', W', 3 * h * lanes)
+            qkv = pad_end(qkv, self.window, value=1.0)  # (B, H', W', 3 * h * padded_head_dim)
         bias = relative_bias(self.table, self.window, self.window)
         if self.shift:
             qkv = self._roll(qkv, -1)
@@ -241,8 +249,8 @@ class WindowAttention(nn.Module):
         return is_tracing() or bool(H % self.window or W % self.window) or wants_filling(self.head_dim, qkv.device)
 
     def _within(self, qkv: Tensor, bias: Tensor) -> Tensor:
-        """Attend within the windows of a map ``(B, H', W', 3 * h * lanes)``."""
-        q, k, v = (cut(part, self.window, self.heads) for part in qkv.chunk(3, -1))  # (n, h, M * M, lanes)
+        """Attend within the windows of a map ``(B, H', W', 3 * h * padded_head_dim)``."""
+        q, k, v = (cut(part, self.window, self.heads) for part in qkv.chunk(3, -1))  # (n, h, M * M, padded_head_dim)
         return join(attend(q, k, v, bias, self.head_dim), self.window, *qkv.shape[1:3])  # (B, H', W', C)
 
     def _apart(self, qkv: Tensor, bias: Tensor) -> Tensor:
@@ -284,4 +292,4 @@ class WindowAttention(nn.Module):
         keys = torch.stack([y, ~y, x, ~x], -1).to(like.dtype)  # (H, W, 4)
         queries = (1 - keys) * -BLOCKED
         code = torch.stack([queries, keys, torch.zeros_like(keys)], 2).unsqueeze(3)
-        return F.pad(code, (0, self.lanes - self.head_dim - 4))
+        return F.pad(code, (0, self.padded_head_dim - self.head_dim - 4))

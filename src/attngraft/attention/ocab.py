@@ -30,9 +30,9 @@ from attngraft.attention._windows import (
     cut,
     cut_overlapping,
     join,
-    lanes,
     open_code,
     pad_end,
+    padded_width,
     relative_bias,
     wants_filling,
     with_code,
@@ -46,7 +46,7 @@ from attngraft.attention._windows import (
     formula="y = x + W-MSA(LN x), keys from windows (1 + overlap) times as wide; y + MLP(LN y)",
     cost=(
         "N * C * (4 * C + 2 * hidden)"
-        " + 2 * ceiling(H / window) * ceiling(W / window) * (window * key_window)**2 * heads * lanes"
+        " + 2 * ceiling(H / window) * ceiling(W / window) * (window * key_window)**2 * heads * padded_head_dim"
     ),
     row=("heads", "window", "overlap"),
     growth="N",
@@ -103,7 +103,6 @@ class OCAB(Attention):
         self.margin = margin(window, overlap)
         self.key_window = window + 2 * self.margin
         self.head_dim = channels // heads
-        self.lanes = lanes(self.head_dim, 1) if border == "mask" else self.head_dim
         self.hidden = int(channels * mlp_ratio)
         positive("OCAB", hidden=self.hidden)
         side = window + self.key_window - 1
@@ -113,6 +112,11 @@ class OCAB(Attention):
         self.table = nn.Parameter(nn.init.trunc_normal_(torch.empty(heads, side, side), std=0.02))
         self.norm2 = nn.LayerNorm(channels)
         self.mlp = MLP(channels, self.hidden)
+
+    @property
+    def padded_head_dim(self) -> int:
+        """Channels of a head with its code, which one that attends to the zeros around a map does not need."""
+        return padded_width(self.head_dim, 1) if self.border == "mask" else self.head_dim
 
     @classmethod
     def fit(cls, channels: int) -> dict[str, Any]:
@@ -164,7 +168,9 @@ class OCAB(Attention):
         _, H, W, _ = tokens.shape
         outside = float(self.border == "mask")
         qkv = self.qkv(tokens)  # (B, H, W, 3C)
-        width = round_up(self.lanes, 8) if wants_filling(self.lanes, qkv.device) else self.lanes  # of a head
+        width = self.padded_head_dim  # of a head
+        if wants_filling(width, qkv.device):
+            width = round_up(width, 8)
         if width > self.head_dim:
             qkv = with_code(qkv, self.heads, open_code(qkv, width - self.head_dim))
         qkv = pad_end(qkv, self.window, outside)  # (B, H', W', 3 * h * width)
