@@ -8,7 +8,7 @@ import pytest
 
 from attngraft.fit import Options
 from attngraft.fit.presets import PRESETS, Preset, Settings
-from attngraft.models._registry import TASKS
+from attngraft.models._registry import Task
 
 BASE = {"model": "tiny_classifier", "data": "flowers"}
 
@@ -20,7 +20,7 @@ def of(**changes: Any) -> Options:
 def test_every_preset_has_a_recipe_for_every_task() -> None:
     assert set(PRESETS) == set(get_args(Preset))
     for recipes in PRESETS.values():
-        assert set(recipes) == set(TASKS)
+        assert set(recipes) == set(get_args(Task))
         assert all(isinstance(recipe, Settings) for recipe in recipes.values())
 
 
