@@ -15,7 +15,7 @@ def telling(state: Mapping[str, Any], known: Collection[str]) -> list[str]:
     """Name the attributes by which a copied class may compute something else than the form it is taken for.
 
     These are factors, switches that are on, such as ``residual = True``, and functions and tensors that no part holds.
-    Whole numbers are sizes that the tensors have too, and a switch that is off adds nothing.
+    Integers are sizes that the tensors have too, and a switch that is off adds nothing.
 
     Args:
         state: The pickled ``__dict__`` of an instance.

@@ -17,6 +17,7 @@ from attngraft.attention._base import Attention
 from attngraft.attention._conv import conv_norm
 from attngraft.attention._kernels import attend
 from attngraft.attention._rows import Cells, Mixture, chosen_logits, softmax
+from attngraft.attention._tokens import psa_heads
 
 
 @register(
@@ -58,7 +59,7 @@ class PSAAttention(Attention):
 
     def __init__(self, channels: int, *, heads: int | None = None, key_ratio: float = 0.5) -> None:
         super().__init__(channels)
-        self.heads = largest_divisor(channels, max(channels // 64, 1)) if heads is None else heads
+        self.heads = largest_divisor(channels, psa_heads(channels)) if heads is None else heads
         divides("PSAAttention", "heads", self.heads, channels)
         self.key_ratio = key_ratio
         self.value_dim = channels // self.heads

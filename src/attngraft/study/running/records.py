@@ -280,8 +280,8 @@ class Store:
             DataError: If the other machine's data are not ours.
         """
         truths = {name for name in files if name.startswith("truth")}
-        ours = {name for name in truths if (self.folder / name).is_file()}
-        if any(_annotations(files[name]) != _annotations((self.folder / name).read_bytes()) for name in ours):
+        ours = {name: json.loads(file.read_bytes()) for name in truths if (file := self.folder / name).is_file()}
+        if any(_annotations(json.loads(files[name])) != _annotations(own) for name, own in ours.items()):
             raise DataError("the images or labels on another machine of the cluster are not those of the first run")
         for name, content in files.items():
             if name not in ours:
@@ -317,12 +317,12 @@ class Store:
         """
         file, text = self.truth_file(fold), json.dumps({"root": str(root), **truth}, sort_keys=True)
         known = self.truth(fold) if file.is_file() else None
-        if known is not None and {**known, "root": str(root)} != json.loads(text):
+        if known is not None and _annotations(known) != _annotations(json.loads(text)):
             raise DataError(
                 f"the images or labels that are detected on are not those of the first run ({file}); "
                 "put them back, or begin a new study on the new ones"
             )
-        if known is None or file.read_text(encoding="utf-8") != text:  # the data were moved
+        if known is None or known.get("root") != str(root):  # the data were moved
             write_text(file, text)
         return hashlib.sha256(json.dumps(truth, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -366,5 +366,6 @@ def _readable(file: Path) -> bool:
     return True
 
 
-def _annotations(truth: bytes | str) -> Any:
-    return {key: value for key, value in json.loads(truth).items() if key != "root"}
+def _annotations(truth: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a ground truth without the place of its images, which may move."""
+    return {key: value for key, value in truth.items() if key != "root"}
