@@ -15,10 +15,12 @@ from scipy import stats
 from attngraft._core.errors import DataError, PlanError
 from attngraft.study.judging import collect
 from attngraft.study.judging.breakdown import cells, two_sided
+from attngraft.study.judging.gather import gather
 from attngraft.study.judging.results import Results, schema
 from attngraft.study.judging.statistics import Estimate
+from attngraft.study.running.records import Run
 from attngraft.study.study import Study
-from tests.study.conftest import TINY
+from tests.study.conftest import TINY, record
 
 Make = Callable[..., Study]
 WRONG = {"stock": 0.3, "noop": 0.3, "eca@P3": 0.0, "conv for eca@P3": 0.25}
@@ -130,6 +132,25 @@ def test_the_share_of_better_runs_is_mann_whitneys(made_study: Make) -> None:
     one, other = rng.integers(0, 5, 7).astype(float), rng.integers(0, 5, 6).astype(float)
     expected = stats.mannwhitneyu(one, other).statistic / 42
     assert collect.better_share(one.tolist(), other.tolist()) == pytest.approx(expected)
+
+
+def test_the_share_of_better_runs_compares_within_folds(made_study: Make) -> None:
+    rng = np.random.default_rng(0)
+    one, other = rng.normal(size=7), rng.normal(size=6)
+    mine, theirs = [0, 1, 2, 0, 1, 2, 0], [2, 0, 0, 1, 1, 2]
+    pairs = [(a, b) for a, x in zip(one, mine, strict=True) for b, y in zip(other, theirs, strict=True) if x == y]
+    share = collect.better_share(one.tolist(), other.tolist(), mine, theirs)
+    assert share == pytest.approx(sum(a > b for a, b in pairs) / len(pairs))
+
+    # A gain far below what folds differ by: better on each fold, and hardly better over all pairs.
+    study = made_study({"stock": 0.0, "eca@P3": 0.0}, seeds=4, controls="stock", folds=4)
+    frozen = study.frozen_plan()
+    for run in [Run(arm, seed) for arm in frozen.arms for seed in range(4)]:
+        wrong = 0.2 * run.seed + 0.1 * (run.arm.name == "stock")
+        record(study.store, run, frozen, study.store.truth(), wrong, 6)
+    (arm,) = collect.table(gather(study.store, frozen), {})
+    assert min(arm.differences.values()) > 0
+    assert arm.better_share == 1
 
 
 def test_bold_cells_are_benjamini_yekutielis() -> None:

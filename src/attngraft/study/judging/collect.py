@@ -180,6 +180,8 @@ def table(evidence: Evidence, costs: Mapping[str, Cost]) -> list[ArmResult]:
                 better_share=better_share(
                     levels(evidence, arm.name, evidence.tables[arm.name]),
                     levels(evidence, STOCK, evidence.tables[STOCK]),
+                    folds(plan, evidence.tables[arm.name]),
+                    folds(plan, evidence.tables[STOCK]),
                 ),
                 cost=costs.get(arm.name, Cost()),
                 note=arm.note,
@@ -215,16 +217,34 @@ def _beats(one: tuple[float, float], other: tuple[float, float]) -> bool:
     return one != other and one[0] <= other[0] and one[1] >= other[1]
 
 
-def better_share(arm: Sequence[float], base: Sequence[float]) -> float:
-    """Return the share of all pairs of runs in which the arm's scores more; ties count half.
+def better_share(
+    arm: Sequence[float], base: Sequence[float], arm_folds: Sequence[int] = (0,), base_folds: Sequence[int] = (0,)
+) -> float:
+    """Return the share of all pairs of runs of one fold in which the arm's scores more; ties count half.
 
     Source: Agarwal et al., Deep Reinforcement Learning at the Edge of the Statistical Precipice, NeurIPS 2021.
+
+    Args:
+        arm: Scores of the arm's runs.
+        base: Scores of the baseline's runs.
+        arm_folds: The fold of each run of the arm, or one fold of all. Runs on different images are no pair: one
+            fold is harder than another.
+        base_folds: The same of the baseline's runs.
 
     Example:
         >>> better_share([2.0, 3.0], [1.0, 2.0])
         0.875
+        >>> better_share([2.0, 3.0], [1.0, 2.0], arm_folds=[0, 1], base_folds=[0, 1])
+        1.0
     """
-    return float(np.mean((np.sign(np.subtract.outer(arm, base)) + 1) / 2))
+    one, other = np.broadcast_to(arm_folds, len(arm)), np.broadcast_to(base_folds, len(base))
+    wins = (np.sign(np.subtract.outer(arm, base)) + 1) / 2
+    return float(wins[np.equal.outer(one, other)].mean())
+
+
+def folds(plan: Plan, seeds: Iterable[int]) -> list[int]:
+    """Return the fold of each seed; 0 where all seeds share their images."""
+    return [fold_of(plan, seed) or 0 for seed in seeds]
 
 
 def spread(values: Sequence[float]) -> float | None:

@@ -107,7 +107,8 @@ class ArmResult:
         verdict: Its verdict against the baseline; None for a control.
         over_conv: Its verdict against the convolution of equal cost, where there is one.
         learned: Runs of it that learned, where not all runs of the study did; else None.
-        better_share: Chance that a run of it scores more than a run of the baseline, over all pairs of runs.
+        better_share: Chance that a run of it scores more than a run of the baseline, over all pairs of runs, of
+            one fold where seeds have folds.
         cost: What it costs.
         pareto: Whether no other arm beats it on gain and latency at once.
         note: How closely a control matches the cost of its arm.
