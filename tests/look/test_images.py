@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from attngraft._core.errors import DataError, OptionError
+from attngraft._core.files import IMAGES
 from attngraft._core.progress import Lines
+from attngraft.fit.data.images import read_rgb
 from attngraft.look.images import read_all
 from attngraft.look.video import film
 
@@ -45,6 +47,17 @@ def test_images_of_one_name_are_told_apart_by_their_paths(tmp_path: Path) -> Non
     Image.new("RGB", (4, 4)).save(tmp_path / "one" / "own.png")
     names = [name for name, _ in read_all([tmp_path / "one", tmp_path / "other" / "image.png"])]
     assert names == [str(tmp_path / "one" / "image.png"), "own.png", str(tmp_path / "other" / "image.png")]
+
+
+@pytest.mark.parametrize("suffix", IMAGES)
+def test_every_suffix_of_a_folder_is_read(tmp_path: Path, suffix: str) -> None:
+    if suffix == ".avif" and not features.check("avif"):
+        pytest.skip("this Pillow writes no AVIF")
+    pixels = np.full((32, 48, 3), (200, 100, 20), np.uint8)
+    file = tmp_path / f"image{suffix.upper()}"
+    Image.fromarray(pixels).save(file)
+    for _, read in (*read_all(tmp_path), ("image", read_rgb(file))):
+        np.testing.assert_allclose(read, pixels, atol=6)  # of files that lose some; one colour, lest they lose more
 
 
 def test_what_cannot_be_read_in_a_folder_is_left_out_and_named(tmp_path: Path) -> None:

@@ -247,7 +247,7 @@ def test_a_width_of_another_map_is_reported_and_the_maps_own_is_not(caplog: pyte
     read_row(info("cbam"), Widths(C, 0.25, 1024), [1024, 7])
     assert not caplog.text
     read_row(info("cbam"), Widths(C, 0.25, 1024), [512, 7])
-    assert "a CBAM row names the width 512, and its map has 256 channels; the width is left out" in caplog.text
+    assert "a row of CBAM names the width 512, and its map has 256 channels; the width is left out" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -179,7 +179,7 @@ def test_prepares_for_a_grayscale_model_as_the_host_does(gray_model: Path, tmp_p
 def test_channels_that_no_image_file_has_are_refused() -> None:
     watched = Watched(opened("yolo11n"))
     watched.network.yaml["channels"] = 5
-    with pytest.raises(MapError, match="takes 5 channels and an image file has 3 or 1"):
+    with pytest.raises(MapError, match="takes 5 channels, and maps are shown of images of 3 or 1"):
         watched.prepare(np.zeros((64, 64, 3), np.uint8), 64)
 
 

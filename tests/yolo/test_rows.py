@@ -309,7 +309,7 @@ class TestBlocks:
 
     def test_options_are_given_by_name(self) -> None:
         assert self.build("C3k2_SE", more={"reduction": 4}).model[4].m[0].cv2.grafts[0].reduction == 4
-        with pytest.raises(OptionError, match="a C3k2_SE row has no option 'ratio'"):
+        with pytest.raises(OptionError, match="a row of C3k2_SE has no option 'ratio'"):
             self.build("C3k2_SE", more={"ratio": 4})
 
     @pytest.mark.parametrize(

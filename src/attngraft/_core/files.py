@@ -17,8 +17,8 @@ from attngraft._core.shortage import shortage
 CHOOSE = "choose another folder"
 """What to do where a folder that the user named cannot be written."""
 
-IMAGES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-"""Suffixes, in small letters, of what is taken for an image in a folder."""
+IMAGES = (".avif", ".bmp", ".jp2", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp")
+"""Suffixes, in small letters, of images in a folder: those of Ultralytics that Pillow and OpenCV read by themselves."""
 
 
 def is_file(path: str | Path) -> bool:

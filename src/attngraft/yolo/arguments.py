@@ -116,7 +116,7 @@ def read_row(record: Mechanism, widths: Widths, values: Sequence[Any], called: s
     if unknown:
         who = record.cls.__name__
         raise OptionError(
-            f"a {who} row has no option {', '.join(map(str, unknown))}; there are: {', '.join(record.options)}"
+            f"a row of {who} has no option {', '.join(map(str, unknown))}; there are: {', '.join(record.options)}"
         )
     return options
 
@@ -376,7 +376,7 @@ def _warn(record: Mechanism, widths: Widths, left_out: list[Any], *, own: bool) 
     others = [str(value) for value in left_out if value is not None and not widths.are(value)]
     if others and not own:
         log.warning(
-            f"attngraft: a {record.cls.__name__} row names the width {' and '.join(others)}, and its map has "
+            f"attngraft: a row of {record.cls.__name__} names the width {' and '.join(others)}, and its map has "
             f"{widths.channels} channels; the width is left out. An option is given by name: [{{option: value}}]"
         )
 

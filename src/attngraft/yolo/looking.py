@@ -114,8 +114,8 @@ class Watched:
         channels = self.channels
         if channels not in (1, 3):
             raise MapError(
-                f"{self.title} takes {channels} channels and an image file has 3 or 1; use a model that was trained "
-                "with channels: 3 or 1 in its data file"
+                f"{self.title} takes {channels} channels, and maps are shown of images of 3 or 1; use a model "
+                "that was trained with channels: 3 or 1 in its data file"
             )
         if channels == 1:  # cut to one channel at the end: the transforms of classifiers want three
             image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)

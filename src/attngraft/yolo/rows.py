@@ -158,7 +158,7 @@ def rewrite(
                     f"{record.name}@{index}.bottlenecks for that, or {PLUGIN_HINT}"
                 )
             own = dict(arguments[-1]) if arguments and isinstance(arguments[-1], Mapping) else {}
-            known_options(f"a {plain} row", own, record.options)
+            known_options(f"a row of {plain}", own, record.options)
             given = [value for value in arguments[: len(arguments) - bool(own)] if not _is_map_size(value)]
             if said := _not_the_blocks(host_names[block], given):
                 by_name = f"[{given[0]}, {{{next(iter(record.options))}: ...}}]" if record.options else f"[{given[0]}]"

@@ -101,9 +101,9 @@ def _too_short(plan: Plan, images: int) -> Iterator[str]:
     steps = int(plan.train["epochs"]) * images // max(int(plan.train["batch"]), 1)
     if steps < FEWEST_STEPS and not has_weights(plan.base):
         yield (
-            f"{plan.train['epochs']} epochs of {images} images at batch={plan.train['batch']} are {steps} steps, and a "
-            f"base without pretrained weights needs some {FEWEST_STEPS} before it finds anything; give more epochs, a "
-            "smaller batch or a base with weights"
+            f"epochs={plan.train['epochs']} over {images} images at batch={plan.train['batch']} makes {steps} steps, "
+            f"and a base without pretrained weights needs some {FEWEST_STEPS} before it finds anything; give more "
+            "epochs, a smaller batch or a base with weights"
         )
 
 
