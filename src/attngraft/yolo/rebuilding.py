@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from attngraft.yolo.texts import copy_embeddings
+
 
 def rebuilt(model: Any) -> Any:
     """Return what Ultralytics makes of a model to train it: built from its YAML, and its weights loaded.
@@ -21,6 +23,7 @@ def rebuilt(model: Any) -> Any:
         again = type(model)(yaml, ch=yaml.get("channels", 3), nc=len(model.names), verbose=False)
         again.args = {}  # of a model that is here to be compared, all weights are loaded
         again.load(model, verbose=False)
+        copy_embeddings(model, again)
     return again
 
 

@@ -14,6 +14,7 @@ from ultralytics.nn.modules import OBB, Classify, Pose
 from attngraft._core.calls import in_place
 from attngraft.yolo.devices import devices
 from attngraft.yolo.model import YOLO
+from attngraft.yolo.texts import class_embeddings, reads_texts
 
 
 class TrainingLoss(nn.Module):
@@ -84,6 +85,8 @@ def training_batch(model: Any, batch: int, sides: tuple[int, int]) -> dict[str, 
         made["bboxes"] = torch.cat([made["bboxes"], torch.zeros(batch, 1)], 1)  # lying straight
     if isinstance(head, Pose):
         made["keypoints"] = torch.full((batch, *head.kpt_shape), 0.5)
+    if reads_texts(model):
+        made["txt_feats"] = class_embeddings(model, batch)
     return made
 
 

@@ -13,7 +13,7 @@ from ultralytics.nn.tasks import DetectionModel
 import attngraft
 from attngraft.doctor import examine
 from attngraft.doctor.detector.checklist import DETECTOR_CHECKS
-from attngraft.doctor.detector.subject import DetectorSubject
+from attngraft.doctor.detector.subject import DetectorSubject, loss
 from attngraft.yolo.model import quiet
 from tests.doctor.detector.kit import CHECKS, MICRO, find
 
@@ -50,6 +50,21 @@ def test_a_random_detector_is_not_compared_with_itself(broken: None) -> None:
     assert {(f.status, f.detail) for f in others} == {("skip", "needs 'same seed', which failed")}
     names = [item.name for item in DETECTOR_CHECKS]
     assert all(names.index(needed) < names.index(item.name) for item in DETECTOR_CHECKS for needed in item.needs)
+
+
+@pytest.mark.parametrize(
+    ("base", "weights"), [("yolov8n-worldv2", "cv4.0.logit_scale"), ("yoloe-11n-seg", "reprta.m.w3.weight")]
+)
+def test_models_that_find_what_texts_name_are_examined_with_texts(base: str, weights: str) -> None:
+    """Embeddings of class names are neither tensors of a state nor in the YAML, and a new YOLOE has none."""
+    with quiet():
+        subject = DetectorSubject(f"{base}.yaml+eca@P3")
+        rows = ("rebuild", "same seed", "gradients", "training", "half precision", "averaged copy")
+        found = examine(subject, [CHECKS[name] for name in rows])
+    assert {f.name: (f.status, f.detail) for f in found if f.status != "pass"} == {}
+    model = subject.fresh()
+    loss(subject, model).backward()
+    assert model.get_parameter(f"model.{len(model.model) - 1}.{weights}").grad.any()
 
 
 def test_the_papers_form_and_replacements_promise_no_identity() -> None:

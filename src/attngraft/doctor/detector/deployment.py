@@ -21,6 +21,7 @@ from attngraft.doctor.mechanism.survival import last_line, new_process
 from attngraft.measure import memory, weight_bytes
 from attngraft.yolo import checkpoint, export, host
 from attngraft.yolo.grafting import stripped
+from attngraft.yolo.texts import reads_texts
 
 MEMORY_SIDES = (4, 6, 8)
 """In strides; a classifier's last map is smaller."""
@@ -159,6 +160,8 @@ def gpu_workers(subject: DetectorSubject) -> Outcome:
     """A worker process of multi-GPU training, from the script that Ultralytics writes for it, trains the grafts."""
     if subject.task != "detect":
         return skipped(f"looked at for detectors, and this is for the task {subject.task}")
+    if reads_texts(subject.opened.model):
+        return skipped("its trainer encodes the names of classes, with a network that Ultralytics downloads")
     extra_package("cloudpickle", "dev")  # Ultralytics would install it
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -38,6 +38,8 @@ OTHER_CLASS = "give the file of the mechanism that it was trained with, with --p
 OTHER_LAYERS = (
     "a layer keeps something that is neither a tensor nor in the YAML: take the YAML that made the checkpoint"
 )
+NOT_BY_IMAGES = (".dfl.", ".reprta.", ".savpe.")
+"""Parts of names of parameters that images alone do not reach: fixed ones, and YOLOE's encoders of prompts."""
 ON_MECHANISMS = (sizes, input_kept, repeats, gradient, dead_maps, batch, training_after_validation)
 
 
@@ -166,7 +168,7 @@ def gradients(subject: DetectorSubject) -> Outcome:
     wrong = [
         name
         for name, p in model.named_parameters()
-        if ".dfl." not in name and (p.grad is None or (name in ours and not p.grad.any()))
+        if not any(part in name for part in NOT_BY_IMAGES) and (p.grad is None or (name in ours and not p.grad.any()))
     ]
     if wrong:
         return failed(f"none reaches {', '.join(wrong[:5])}{' and more' if wrong[5:] else ''}")

@@ -20,6 +20,7 @@ from attngraft.yolo import YOLO
 from attngraft.yolo.grafting import Graft
 from attngraft.yolo.imgsz import largest_stride
 from attngraft.yolo.step import TrainingLoss
+from attngraft.yolo.texts import embed_classes
 
 SAME = ("same seed",)
 """What a check needs that compares two runs of a detector."""
@@ -88,6 +89,7 @@ class DetectorSubject:
         model = copy.deepcopy(self.opened.model).float()
         for parameter in model.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
+        embed_classes(model)
         return model
 
     def perturbed(self) -> Any:
