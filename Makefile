@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 # One thread a process: two that share two cores train nine times slower than one each.
 export OMP_NUM_THREADS ?= 1
+# Where it is set, each of the hundreds of processes of the tests would compile PyTorch again, in 2 to 6 seconds.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup format check style types pages test all demo bench gpu docs site
