@@ -18,12 +18,14 @@ import pytest
 from click.testing import CliRunner
 
 from attngraft._core.errors import DataError, PlanError
+from attngraft._core.locks import held
 from attngraft.cli.main import main
 from attngraft.study.existing.records import judge_records
 from attngraft.study.frozen_plan import FrozenPlan
 from attngraft.study.plan import Plan
-from attngraft.study.running import program, status
+from attngraft.study.running import engines, program, status
 from attngraft.study.running.records import Run, Store
+from attngraft.study.running.run import ELSEWHERE
 from attngraft.study.study import Study
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "any_program.py"
@@ -121,6 +123,24 @@ def test_a_study_of_a_program_survives_being_killed(truth: Path, slow: str, tmp_
     results = Study.open(folder).results
     assert results.arm("good").estimate.difference == pytest.approx(50, abs=5)
     assert results.arm("slow").estimate.difference == pytest.approx(10, abs=2)
+
+
+def test_a_run_of_another_process_has_not_failed(
+    truth: Path, slow: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = Study(plan(truth, slow, arms="good"), folder=tmp_path / "study")
+    study.prepare()
+    impatient = "import sys, attngraft.study.running.run as it; it.PATIENCE = 0; sys.exit(it.main(sys.argv[1:]))"
+    whole = engines.command
+    monkeypatch.setattr(engines, "command", lambda *of: [sys.executable, "-c", impatient, *whole(*of)[3:]])
+    run = Run(study.frozen_plan().arm("stock"), 1)
+    with held(Path(f"{study.store.training(run)}.lock"), PlanError("nobody else has it")):
+        assert study.run(parallel=2) == {run: ELSEWHERE}
+        assert study.work(2) == (run, ELSEWHERE)
+        assert study.store.failed() == []
+        assert study.verdicts()[0].outcome == "interim"  # and no verdict on the other two seeds
+    assert study.run(parallel=2) == {}
+    assert study.verdicts()[0].outcome != "interim"
 
 
 def test_control_c_says_how_to_resume(truth: Path, slow: str, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import IO, Any, Protocol
 from attngraft._core.errors import DataError, OutputError
 from attngraft.study.frozen_plan import FrozenPlan
 from attngraft.study.running.records import Run, Store
-from attngraft.study.running.run import FAILED, command, end_children, environment, tracked
+from attngraft.study.running.run import BUSY, ELSEWHERE, FAILED, command, end_children, environment, tracked
 
 GIBIBYTE = 1 << 30
 PROCESS_BYTES = 2 * GIBIBYTE
@@ -111,6 +111,8 @@ class Local:
     def _why(self, run: Run, code: int) -> str:
         if code == 0:
             return ""
+        if code == BUSY:
+            return ELSEWHERE
         said = self.store.failure(run) if code == FAILED else ""
         if said:
             return said

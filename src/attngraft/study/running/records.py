@@ -252,7 +252,7 @@ class Store:
         return not any(self.records.glob("*.json")) and not any((self.folder / RUNS).glob("*/*/results.csv"))
 
     def fail(self, run: Run, error: str) -> None:
-        """Note why a run could not be finished."""
+        """Note why a run could not be finished, which then counts as tried."""
         write_text(
             self.failures / f"{run.name}.json", json.dumps({"arm": run.arm.name, "seed": run.seed, "error": error})
         )

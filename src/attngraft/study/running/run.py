@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 FAILED = 3
 """Exit code of a run that failed and said why in the study's folder."""
 
+BUSY = 4
+"""Exit code of a run that another process is carrying out."""
+
 TICK = 5.0
 """Seconds between two notes of how long a run has taken, of which a kill loses the last."""
 
@@ -44,6 +47,12 @@ PROJECT = "attngraft"
 
 PATIENCE = 60
 """Seconds to wait for an orphan of a killed study to end before the same run starts again."""
+
+ELSEWHERE = (
+    f"another process is carrying it out, and was not done within {PATIENCE} seconds; wait for it or end it, then "
+    "start what is missing again"
+)
+"""Why a run is not carried out here; no failure of it, so it is not noted as one and does not count as tried."""
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -91,6 +100,10 @@ def command(folder: Path, run: Run) -> list[str]:
     ]
 
 
+class _BusyError(PlanError):
+    """Another process is carrying out the run."""
+
+
 def perform(folder: Path, run: Run, frozen: FrozenPlan) -> None:
     """Train, evaluate and record one run; nothing is done twice.
 
@@ -98,11 +111,13 @@ def perform(folder: Path, run: Run, frozen: FrozenPlan) -> None:
         folder: The study's folder.
         run: Which run.
         frozen: The study's plan.
+
+    Raises:
+        PlanError: If another process is carrying it out.
     """
     store = Store(folder)
     training = store.training(run)
-    busy = PlanError(f"another process has been carrying out {run} for {PATIENCE} seconds; end it, and start again")
-    with held(Path(f"{training}.lock"), busy, wait=PATIENCE):
+    with held(Path(f"{training}.lock"), _BusyError(ELSEWHERE), wait=PATIENCE):
         if store.has(run):
             return
         if frozen.plan.interrupted == "restart" and not _trained(training).exists():
@@ -324,6 +339,8 @@ def main(words: list[str]) -> int:
     run = Run(frozen.arm(arm), int(seed))
     try:
         perform(folder, run, frozen)
+    except _BusyError:
+        return BUSY
     except Exception as error:  # noqa: BLE001  # whatever it is, it is recorded and the other runs go on
         traceback.print_exc()
         Store(folder).fail(run, f"{type(error).__name__}: {' '.join(str(error).split())}")
