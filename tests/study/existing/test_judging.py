@@ -230,6 +230,20 @@ def test_predictions_that_cannot_be_used_say_why(predictions: tuple[Study, dict[
         read_run_folders({"eca": str(tmp_path / "broken-0.json")})
 
 
+@pytest.mark.parametrize("truth", [[], ["truth=val.json"]])
+@pytest.mark.parametrize("name", ["vis_data/scalars.json", "metrics.json"])
+def test_logs_of_other_programs_are_told_from_detections(tmp_path: Path, name: str, truth: list[str]) -> None:
+    Path("val.json").write_text(json.dumps({"images": [], "annotations": [], "categories": []}))
+    for arm in ("r50", "att"):
+        log = Path(f"{arm}-s0", name)
+        log.parent.mkdir(parents=True)
+        log.write_text('{"loss": 1.2, "step": 10}\n{"coco/bbox_mAP": 0.39, "step": 1}\n')
+    words = ["study", "judge", *truth, f"r50=r50-s*/{name}", f"att=att-s*/{name}", "baseline=r50"]
+    said = CliRunner().invoke(main, words).output
+    assert f"r50-s0/{name} is a log of a training, as MMDetection and Detectron2 write it" in said
+    assert "is a log of a training" in CliRunner().invoke(main, ["study", "judge", f"att-s0/{name}"]).output
+
+
 def test_files_that_are_all_called_alike_have_the_seed_of_their_folder(
     predictions: tuple[Study, dict[str, str]], tmp_path: Path
 ) -> None:

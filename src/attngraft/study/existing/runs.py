@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from glob import glob
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from attngraft.coco.evaluate import Evaluation, evaluate
 from attngraft.coco.files import read_json
 from attngraft.coco.installed import HOTCOCO, installed
 from attngraft.coco.libraries import Task
+from attngraft.study.existing.table import require_no_log
 from attngraft.study.existing.training import training_notes, training_options
 
 SEED = re.compile(r"(\d+)(?!.*\d)")
@@ -93,7 +95,10 @@ def read_predictions(
             one that can be read in two ways.
     """
     found = Found(task, truth.name, truth=read_json(truth, dict))
-    files = {arm: by_seed(arm, numbered(arm, matching(arm, pattern))) for arm, pattern in patterns.items()}
+    matched = {arm: matching(arm, pattern) for arm, pattern in patterns.items()}
+    for file in chain.from_iterable(matched.values()):
+        require_no_log(file)
+    files = {arm: by_seed(arm, numbered(arm, those)) for arm, those in matched.items()}
     _require_own(files)
     for arm, seeds in files.items():
         for seed, file in seeds.items():
@@ -265,6 +270,7 @@ def _number(name: str, pattern: re.Pattern[str]) -> int | None:
 
 def _run(folder: Path) -> tuple[int, Path]:
     if folder.is_file() and folder.suffix == ".json":
+        require_no_log(folder)
         raise DataError(f"{folder} is a file; to judge predictions, name the ground truth too: truth=FILE")
     if folder.is_file():
         raise DataError(f"{folder} is a file; name the folder of the training run that has weights/last.pt")

@@ -10,12 +10,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from attngraft._core.errors import DataError, suggest
+from attngraft._core.json_text import parse_json
 from attngraft.study.plan import STOCK
 
 Scale = Literal["fractions", "points"]
 MOST_BYTES = 64 << 20
 MOST = 1e6
 """Beyond any metric; squares of what is far beyond cannot be written down."""
+
+LOGGED = {"env_info", "iter", "iteration", "step"}
+"""Keys of the first line of what MMDetection and Detectron2 write of each run."""
 
 CURVES = {"epoch", "train/box_loss"}
 """Columns of what Ultralytics writes of each run."""
@@ -48,6 +52,7 @@ def read_table(file: Path, metric: str | None = None, scale: Scale | None = None
         DataError: If a column or a value is missing, a run stands there twice, fractions and percent are mixed, or by
             the metric's name less of it is better.
     """
+    require_no_log(file)
     rows = list(_rows(file))
     column = _column(file, [row for _, row in rows], metric)
     found: Numbers = {}
@@ -66,6 +71,26 @@ def read_table(file: Path, metric: str | None = None, scale: Scale | None = None
             f"{file}: of {column!r}, less is better, and a verdict takes more for better; give the numbers a minus"
         )
     return _in_points(file, found, scale), column
+
+
+def require_no_log(file: Path) -> None:
+    """Require that a file is no log with an object on each line, such as ``scalars.json`` and ``metrics.json``.
+
+    Raises:
+        DataError: If it is one.
+    """
+    try:
+        with file.open("rb") as lines:
+            line = lines.readline()
+        first = parse_json(line) if line.startswith(b"{") else None  # a list of detections is long, and read later
+    except (OSError, ValueError):  # whoever reads the file says what is wrong with it
+        return
+    if isinstance(first, dict) and first.keys() & LOGGED:
+        raise DataError(
+            f"{file} is a log of a training, as MMDetection and Detectron2 write it, and has no detections; "
+            "name the files with the detections and truth=FILE, or put the last number of each log into a table with "
+            "the columns arm, seed and AP"
+        )
 
 
 def _rows(file: Path) -> Iterable[tuple[int, dict[str, str]]]:
