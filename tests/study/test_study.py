@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from filelock import FileLock
 from ultralytics.utils import DEFAULT_CFG_DICT
 
-from attngraft._core.errors import DataError, OutputError, PlanError
+from attngraft._core.errors import DataError, OptionError, OutputError, PlanError
 from attngraft._core.progress import Silent
 from attngraft.cli.main import main
 from attngraft.data import beacons
@@ -239,6 +239,29 @@ def test_one_mechanism_under_two_names_is_one_arm(tiny_data: str) -> None:
     plan = Plan.of({**TINY, "data": tiny_data, "arms": ["se@P3", "SEAttention@P3"]})
     with pytest.raises(PlanError, match=r"se@P3 and SEAttention@P3 are the same arm, attngraft-micro\.yaml\+se@P3"):
         resolve_arms(plan)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"base": "yolo11n-obb.yaml"}, "yolo11n-obb.yaml is for the task obb; train with a program of yours"),
+        ({"base": "yolo11n-pose.yaml"}, "yolo11n-pose.yaml is for the task pose"),
+        (
+            {"arms": "eca@P3,yolo11n-seg.yaml"},
+            "yolo11n-seg.yaml is for the task segment, and the baseline attngraft-micro.yaml for detect",
+        ),
+    ],
+)
+def test_tasks_that_cannot_be_compared_are_refused_before_anything_is_trained(
+    tiny_data: str, tmp_path: Path, keys: dict[str, str], message: str
+) -> None:
+    study = Study(
+        folder=tmp_path / "study", **{**TINY, "data": tiny_data, "arms": "eca@P3", "controls": "stock", **keys}
+    )
+    for refused in (study.run, study.prepare, study.forecast):
+        with pytest.raises((PlanError, OptionError), match=re.escape(message)):
+            refused()
+    assert not study.folder.exists()
 
 
 def test_images_that_cannot_carry_a_verdict_are_said_before_anything_is_trained(tmp_path: Path) -> None:

@@ -56,10 +56,7 @@ def detect(weights: Path, data: str, *, split: str, options: Mapping[str, Any]) 
         DataError: If the split has no images, or the data other classes than the model.
     """
     model = YOLO(weights)
-    if model.task not in COMPARED:
-        raise OptionError(
-            f"a study compares models that {' or '.join(COMPARED)}, and {weights} is for the task {model.task}"
-        )
+    require_compared(weights, model.task)
     masks, count = model.task == "segment", parameters(model.model)  # before Ultralytics fuses it
     datasets: list[Any] = []
     shapes: dict[str, tuple[int, int]] = {}
@@ -91,6 +88,23 @@ def detect(weights: Path, data: str, *, split: str, options: Mapping[str, Any]) 
     truth, ids, root = _truth(datasets[0], shapes, model.names)
     rows = [row for file, boxes in found for row in _rows(ids[file], boxes)]
     return Detections(truth, rows, root, COMPARED[model.task], count)
+
+
+def require_compared(what: object, task: str) -> None:
+    """Require a task that a study compares.
+
+    Args:
+        what: The model, for the error.
+        task: Its task.
+
+    Raises:
+        OptionError: If it is another.
+    """
+    if task not in COMPARED:
+        raise OptionError(
+            f"a study compares models that {' or '.join(COMPARED)}, and {what} is for the task {task}; train with a "
+            "program of yours that leaves a number for each run (command:), or judge numbers that you have in a table"
+        )
 
 
 def _require_same_classes(

@@ -96,6 +96,11 @@ def has_weights(base: str) -> bool:
     return bool(YOLO(base).ckpt)
 
 
+def task_of(base: str) -> str:
+    """Return the task of a base, such as ``detect``."""
+    return str(YOLO(base).task)
+
+
 def profiled_flops(model: nn.Module, side: int) -> float:
     """Return the FLOPs that Ultralytics' own profiler reports for a square image.
 

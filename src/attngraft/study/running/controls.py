@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -37,13 +37,16 @@ def resolve_arms(plan: Plan) -> FrozenPlan:
         plan: The plan.
 
     Raises:
-        PlanError: If two arms are one under two names, which would be trained and counted twice.
+        PlanError: If two arms are one under two names, which would be trained and counted twice, or of two tasks.
+        OptionError: If their task is not compared.
     """
     arms = plan.recipes()
     named: dict[str, str] = {}
     for arm in arms:
         if arm.kind == "arm" and plan.command is None and (first := named.setdefault(arm.model, arm.name)) != arm.name:
             raise PlanError(f"{first} and {arm.name} are the same arm, {arm.model}; name it once")
+    if plan.command is None:
+        _require_one_task(arms)
     if "conv" not in plan.controls or plan.command is not None:
         return FrozenPlan(plan, tuple(arms))
     controls: dict[str, Arm] = {}
@@ -55,6 +58,24 @@ def resolve_arms(plan: Plan) -> FrozenPlan:
             same = controls.get(control.model)
             controls[control.model] = replace(same, against=(*same.against, arm.name)) if same else control
     return FrozenPlan(plan, (*arms, *controls.values()))
+
+
+def _require_one_task(arms: Sequence[Arm]) -> None:
+    """Require arms that find the same kind of thing, and one that can be compared, before any of them is trained."""
+    from attngraft.yolo.detecting import require_compared
+    from attngraft.yolo.host import task_of
+
+    bases = dict.fromkeys(Recipe.parse(arm.model).base for arm in arms)  # the baseline's first
+    with own_cache():
+        tasks = {base: task_of(base) for base in bases}
+    baseline, *others = tasks
+    for base in others:
+        if tasks[base] != tasks[baseline]:
+            raise PlanError(
+                f"{base} is for the task {tasks[base]}, and the baseline {baseline} for {tasks[baseline]}: masks and "
+                "boxes are not compared with each other; name a model of the baseline's task"
+            )
+    require_compared(baseline, tasks[baseline])
 
 
 def conv_control(arm: Arm, plan: Plan) -> Arm | None:
