@@ -97,3 +97,14 @@ def test_pictures_are_found_in_order_and_other_files_are_not(tmp_path: Path) -> 
         (tmp_path / name).touch()
     assert [file.relative_to(tmp_path).as_posix() for file in images_in(tmp_path)] == ["a/c.jpeg", "b.PNG", "z.tif"]
     assert images_in(tmp_path / ".cache") == [tmp_path / ".cache/b.png"]  # asked for by name
+
+
+def test_pages_that_nobody_would_see_are_refused(tmp_path: Path) -> None:
+    page = Image.fromarray(np.full((8, 10), 200, np.uint8))
+    channels, preview = tmp_path / "six.tif", tmp_path / "preview.tif"
+    page.save(channels, save_all=True, append_images=[page] * 5)
+    page.save(preview, save_all=True, append_images=[page.resize((5, 4))])
+    for read in (read_rgb, upright_size):
+        with pytest.raises(DataError, match=r"six.tif has 6 pages of one size, such as channels"):
+            read(channels)
+    assert (read_rgb(preview) == 200).all()

@@ -35,6 +35,13 @@ def test_yolo_splits_may_be_lists_and_a_picture_may_have_no_label(yolo: Callable
     assert data.classes == ("0",)
 
 
+def test_images_of_other_channels_are_refused(yolo: Callable[..., Path]) -> None:
+    data = "train: images\nval: images\nnames: [a]\nchannels: "
+    assert len(read_yolo(yolo("0 0.5 0.5 0.25 0.5", data=data + "1"), "train", masks=False).images) == 1
+    with pytest.raises(DataError, match=r"data.yaml says channels: 6, and fit trains on RGB images"):
+        read_yolo(yolo("0 0.5 0.5 0.25 0.5", data=data + "6"), "train", masks=False)
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

@@ -128,13 +128,34 @@ def _opened(path: Path, use: Callable[[Image.Image], _Got]) -> _Got:
         if Image.open.__module__ != Image.__name__ and path.is_file() and not cv2.haveImageReader(str(path)):
             raise UnidentifiedImageError("of no known format")
         with Image.open(path) as image:
+            _require_one_page(path, image)
             return use(image)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
+    except DataError:  # a ValueError too
+        raise
     except BROKEN as error:
         raise DataError(
             f"{path} is not an image that can be read ({error}); replace the file or leave it out"
         ) from error
+
+
+def _require_one_page(path: Path, image: Image.Image) -> None:
+    """Require a TIFF without further pages of its size, which are channels or slices; a preview is smaller.
+
+    Raises:
+        DataError: If it has some.
+    """
+    if image.format != "TIFF" or getattr(image, "n_frames", 1) == 1:
+        return
+    size, pages = image.size, getattr(image, "n_frames", 1)
+    image.seek(1)
+    if image.size == size:
+        raise DataError(
+            f"{path} has {pages} pages of one size, such as channels, and fit would see the first alone; save what it "
+            "is to see as one RGB image"
+        )
+    image.seek(0)
 
 
 def _upright(image: Image.Image, size: tuple[int, int] | None) -> Image.Image:

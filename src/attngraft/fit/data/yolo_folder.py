@@ -49,6 +49,11 @@ def _content(file: Path) -> dict[str, Any]:
     content = read_yaml(file)
     if not isinstance(content, dict) or not content.get("train"):
         raise DataError(f"{file} needs the keys train, val and names, as YOLO's data.yaml has them")
+    if content.get("channels", 3) not in (1, 3):
+        raise DataError(
+            f"{file} says channels: {content['channels']!r}, and fit trains on RGB images; save three channels of each "
+            "as an image, or train a detector that takes all of them: attngraft train"
+        )
     if "val" not in content and content.get("validation"):
         content["val"] = content["validation"]  # Ultralytics takes both
     return content
