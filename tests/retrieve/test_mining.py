@@ -19,9 +19,10 @@ from pycocotools.cocoeval import COCOeval
 from attngraft import data
 from attngraft._core.errors import DataError, MapError, OptionError
 from attngraft._core.progress import Lines
+from attngraft.retrieve.contact import sheet_titles
 from attngraft.retrieve.images import ImageEncoder
 from attngraft.retrieve.items import Item
-from attngraft.retrieve.mining import mine
+from attngraft.retrieve.mining import Mined, Mining, mine
 from attngraft.retrieve.misses import read_misses, undetected
 from attngraft.retrieve.parts import box_of
 from attngraft.yolo import YOLO
@@ -131,6 +132,22 @@ class TestMine:
         assert not re.search(r"(src|href)=\"(?!data:image/jpeg;base64,|#miss\d)", page)  # it fetches nothing
         assert "1 miss: 1 of &lt;b&gt;&amp;." in page
         assert "<b>&" not in page
+
+    @pytest.mark.parametrize(
+        ("misses", "found_by", "images", "titles"),
+        [
+            (3, 3, 5, ("3 misses", "5 of 200 images like them")),
+            (1, 1, 97, ("1 miss", "97 of 200 images like them (shown: the first 96)")),
+            (3, 1, 5, ("3 misses (shown: 1 that images were found by)", "5 of 200 images like them")),
+            (55, 11, 12, ("55 misses (shown: 11 that images were found by)", "12 of 200 images like them")),
+            (55, 29, 40, ("55 misses (shown: the first 16 that images were found by)", "40 of 200 images like them")),
+        ],
+    )
+    def test_the_sheet_says_how_much_of_it_there_is(
+        self, misses: int, found_by: int, images: int, titles: tuple[str, str]
+    ) -> None:
+        found = [Mined(str(at), Path("a.png"), 1.0, at % found_by, ()) for at in range(images)]
+        assert sheet_titles(Mining(found, [Item("m")] * misses, 200, {}), found_by) == titles
 
     def test_the_page_shows_what_images_were_found_by_behind_them(
         self, encoder: ImageEncoder, images: Path, tmp_path: Path

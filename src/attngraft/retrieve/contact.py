@@ -47,10 +47,7 @@ def sheet(mining: Mining) -> bytes:
     canvas = Image.new("RGB", (GUTTER + COLUMNS * (SIDE + GUTTER), GUTTER + sum(rows) * step + 2 * 2 * LINE), PAPER)
     brush = ImageDraw.Draw(canvas)
     top = GUTTER
-    titles = (
-        said_misses(len(mining.misses)) + _rest(len(mining.misses), MISSES, "that images were found by"),
-        f"{len(mining.images)} of {mining.searched} images like them" + _rest(len(mining.images), SHOWN),
-    )
+    titles = sheet_titles(mining, len(found_by))
     for title, part, count in zip(titles, (misses, images), rows, strict=True):
         brush.text((GUTTER, top), title, TEXT, ImageFont.load_default(16))
         top += 2 * LINE
@@ -64,6 +61,21 @@ def sheet(mining: Mining) -> bytes:
     buffer = io.BytesIO()
     canvas.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
+
+
+def sheet_titles(mining: Mining, found_by: int) -> tuple[str, str]:
+    """Return what stands above the misses and above the images of a sheet.
+
+    Args:
+        mining: What was found.
+        found_by: How many misses images were found by.
+    """
+    misses, images = said_misses(len(mining.misses)), f"{len(mining.images)} of {mining.searched} images like them"
+    if (shown := min(found_by, MISSES)) < len(mining.misses):
+        misses += f" (shown: {'the first ' if found_by > MISSES else ''}{shown} that images were found by)"
+    if len(mining.images) > SHOWN:
+        images += f" (shown: the first {SHOWN})"
+    return misses, images
 
 
 def page(mining: Mining) -> str:
@@ -112,10 +124,6 @@ def _figure(number: int, one: Mined) -> str:
         "<details><summary>why</summary>"
         f"<table><tr><th>miss<th>head<th>rank<th>cosine<th>votes</tr>{rows}</table></details></figcaption></figure>"
     )
-
-
-def _rest(count: int, most: int, which: str = "") -> str:
-    return f" ({' '.join(filter(None, ('the first', str(most), which)))} are shown)" if count > most else ""
 
 
 def _said(miss: Item) -> str:
