@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
+import selectors
 import shutil
 import subprocess
 import sys
@@ -123,7 +123,9 @@ class Browser:
 
     def _read(self, deadline: float) -> dict[str, Any]:
         while b"\0" not in self._rest:
-            ready, _, _ = select.select([self._from], [], [], max(0.0, deadline - time.monotonic()))
+            with selectors.DefaultSelector() as waiting:  # select() takes no file beyond the 1024th of a process
+                waiting.register(self._from, selectors.EVENT_READ)
+                ready = waiting.select(max(0.0, deadline - time.monotonic()))
             more = os.read(self._from, 1 << 20) if ready else b""
             assert more, "the browser gave no answer"
             self._rest += more

@@ -101,7 +101,7 @@ def test_a_working_folder_that_is_gone_is_said(tmp_path: Path) -> None:
     """PyTorch's library of kernels ends the process without a sentence where it is loaded from there."""
     gone = tmp_path / "gone"
     gone.mkdir()
-    code = f"import os, sys; os.rmdir({str(gone)!r}); sys.argv = ['attngraft', 'list']; import attngraft.__main__"
-    done = subprocess.run([sys.executable, "-c", code], cwd=gone, capture_output=True, text=True, check=False)
+    words = ["sh", "-c", 'rmdir "$0" && exec "$1" list', str(gone), str(Path(sys.executable).with_name("attngraft"))]
+    done = subprocess.run(words, cwd=gone, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == "attngraft: the working folder is gone; change to one that exists\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
-import select
+import selectors
 import shutil
 import signal
 import subprocess
@@ -67,9 +67,11 @@ class Terminal:
     def read(self, until: str, seconds: float = 30) -> str:
         """Read until a text comes, and return what came."""
         seen, end = "", time.monotonic() + seconds
-        while until not in seen and time.monotonic() < end:
-            if select.select([self.file], [], [], 0.1)[0]:
-                seen += os.read(self.file, 4096).decode(errors="replace").replace("\r", "")
+        with selectors.DefaultSelector() as waiting:
+            waiting.register(self.file, selectors.EVENT_READ)
+            while until not in seen and time.monotonic() < end:
+                if waiting.select(0.1):
+                    seen += os.read(self.file, 4096).decode(errors="replace").replace("\r", "")
         assert until in seen, seen
         return seen
 

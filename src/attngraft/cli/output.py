@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import sys
@@ -29,8 +28,10 @@ def console(*, stderr: bool = False, least: int = 0) -> Console:
     return made
 
 
-class Trimmed(io.TextIOBase):
+class Trimmed:
     """A stream without the blanks with which the rows of a table are filled up.
+
+    It is no ``io.TextIOBase``, which closes itself as it is let go and would flush a stream that may be closed by then.
 
     Args:
         stream: Where the text goes.
@@ -40,7 +41,7 @@ class Trimmed(io.TextIOBase):
         self.stream = stream
 
     @property
-    def encoding(self) -> str:  # type: ignore[override]
+    def encoding(self) -> str:
         """Return what the stream encodes to."""
         return self.stream.encoding or "utf-8"
 
