@@ -29,7 +29,6 @@ from attngraft.study.running.engines import Engine, Local, Ray
 from attngraft.study.running.folds import require_units
 from attngraft.study.running.program import require_word
 from attngraft.study.running.records import Record, Run, Store
-from attngraft.study.running.run import ELSEWHERE
 from attngraft.study.running.schedule import POLL_SECONDS, carry_out
 
 if TYPE_CHECKING:
@@ -239,7 +238,7 @@ class Study:
         finally:
             engine.stop()
         why = "" if self.store.has(run) else ended[0][1] or "it ended without a record"
-        if why and why != ELSEWHERE:
+        if why:
             self.store.fail(run, why)
         return run, why
 

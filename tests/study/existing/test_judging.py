@@ -240,8 +240,8 @@ def test_logs_of_other_programs_are_told_from_detections(tmp_path: Path, name: s
         log.write_text('{"loss": 1.2, "step": 10}\n{"coco/bbox_mAP": 0.39, "step": 1}\n')
     words = ["study", "judge", *truth, f"r50=r50-s*/{name}", f"att=att-s*/{name}", "baseline=r50"]
     said = CliRunner().invoke(main, words).output
-    assert f"r50-s0/{name} is a log of a training, as MMDetection and Detectron2 write it" in said
-    assert "is a log of a training" in CliRunner().invoke(main, ["study", "judge", f"att-s0/{name}"]).output
+    assert f"r50-s0/{name} is a log of a training run, as MMDetection and Detectron2 write it" in said
+    assert "is a log of a training run" in CliRunner().invoke(main, ["study", "judge", f"att-s0/{name}"]).output
 
 
 def test_files_that_are_all_called_alike_have_the_seed_of_their_folder(

@@ -24,8 +24,7 @@ from attngraft.study.existing.records import judge_records
 from attngraft.study.frozen_plan import FrozenPlan
 from attngraft.study.plan import Plan
 from attngraft.study.running import engines, program, status
-from attngraft.study.running.records import Run, Store
-from attngraft.study.running.run import ELSEWHERE
+from attngraft.study.running.records import ELSEWHERE, Run, Store
 from attngraft.study.study import Study
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "any_program.py"

@@ -146,9 +146,9 @@ def _require_one_page(path: Path, image: Image.Image) -> None:
     Raises:
         DataError: If it has some.
     """
-    if image.format != "TIFF" or getattr(image, "n_frames", 1) == 1:
+    if image.format != "TIFF" or (pages := getattr(image, "n_frames", 1)) == 1:
         return
-    size, pages = image.size, getattr(image, "n_frames", 1)
+    size = image.size
     image.seek(1)
     if image.size == size:
         raise DataError(

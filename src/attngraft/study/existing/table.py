@@ -87,7 +87,7 @@ def require_no_log(file: Path) -> None:
         return
     if isinstance(first, dict) and first.keys() & LOGGED:
         raise DataError(
-            f"{file} is a log of a training, as MMDetection and Detectron2 write it, and has no detections; "
+            f"{file} is a log of a training run, as MMDetection and Detectron2 write it, and has no detections; "
             "name the files with the detections and truth=FILE, or put the last number of each log into a table with "
             "the columns arm, seed and AP"
         )

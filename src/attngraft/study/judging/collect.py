@@ -158,6 +158,8 @@ def table(evidence: Evidence, costs: Mapping[str, Cost]) -> list[ArmResult]:
     plan = evidence.frozen.plan
     verdicts, over_conv = evidence.against_stock(), evidence.against_conv()
     estimates = evidence.estimates(plan.metric)
+    base = evidence.tables[STOCK]
+    base_levels, base_folds = levels(evidence, STOCK, base), folds(plan, base)
     rows = []
     for arm in evidence.arms:
         verdict, found = verdicts.get(arm.name), estimates[arm.name]
@@ -179,9 +181,9 @@ def table(evidence: Evidence, costs: Mapping[str, Cost]) -> list[ArmResult]:
                 over_conv=over_conv.get(arm.name),
                 better_share=better_share(
                     levels(evidence, arm.name, evidence.tables[arm.name]),
-                    levels(evidence, STOCK, evidence.tables[STOCK]),
+                    base_levels,
                     folds(plan, evidence.tables[arm.name]),
-                    folds(plan, evidence.tables[STOCK]),
+                    base_folds,
                 ),
                 cost=costs.get(arm.name, Cost()),
                 note=arm.note,

@@ -12,8 +12,8 @@ from typing import IO, Any, Protocol
 
 from attngraft._core.errors import DataError, OutputError
 from attngraft.study.frozen_plan import FrozenPlan
-from attngraft.study.running.records import Run, Store
-from attngraft.study.running.run import BUSY, ELSEWHERE, FAILED, command, end_children, environment, tracked
+from attngraft.study.running.records import ELSEWHERE, Run, Store
+from attngraft.study.running.run import BUSY, FAILED, command, end_children, environment, tracked
 
 GIBIBYTE = 1 << 30
 PROCESS_BYTES = 2 * GIBIBYTE

@@ -35,6 +35,15 @@ from attngraft.study.frozen_plan import FrozenPlan
 from attngraft.study.layout import COSTS, DAMAGED, FAILURES, RECORDS, RESULTS, RUNS
 from attngraft.study.plan import Arm
 
+PATIENCE = 60
+"""Seconds to wait for an orphan of a killed study to end before the same run starts again."""
+
+ELSEWHERE = (
+    f"another process is carrying it out, and was not done within {PATIENCE} seconds; wait for it or end it, then "
+    "start what is missing again"
+)
+"""Why a run is not carried out here, which is no failure of it."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -252,7 +261,9 @@ class Store:
         return not any(self.records.glob("*.json")) and not any((self.folder / RUNS).glob("*/*/results.csv"))
 
     def fail(self, run: Run, error: str) -> None:
-        """Note why a run could not be finished, which then counts as tried."""
+        """Note why a run could not be finished, which then counts as tried, unless another process carries it out."""
+        if error == ELSEWHERE:
+            return
         write_text(
             self.failures / f"{run.name}.json", json.dumps({"arm": run.arm.name, "seed": run.seed, "error": error})
         )

@@ -26,7 +26,7 @@ from attngraft._core.errors import OptionError, PlanError
 from attngraft._core.locks import held
 from attngraft.study.frozen_plan import FrozenPlan
 from attngraft.study.running.folds import fold_data, fold_of
-from attngraft.study.running.records import Record, Run, Store
+from attngraft.study.running.records import ELSEWHERE, PATIENCE, Record, Run, Store
 
 if TYPE_CHECKING:
     from attngraft.coco.matches import Matches
@@ -44,15 +44,6 @@ TICK = 5.0
 
 PROJECT = "attngraft"
 """Where W&B keeps runs of studies, which are groups there; without it each arm's folder would be a project."""
-
-PATIENCE = 60
-"""Seconds to wait for an orphan of a killed study to end before the same run starts again."""
-
-ELSEWHERE = (
-    f"another process is carrying it out, and was not done within {PATIENCE} seconds; wait for it or end it, then "
-    "start what is missing again"
-)
-"""Why a run is not carried out here; no failure of it, so it is not noted as one and does not count as tried."""
 
 
 def environment(folder: Path) -> dict[str, str]:

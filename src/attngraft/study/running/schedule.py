@@ -18,7 +18,6 @@ from attngraft.study.plan import STOCK
 from attngraft.study.running.display import Display
 from attngraft.study.running.engines import Engine
 from attngraft.study.running.records import Run, Store, planned
-from attngraft.study.running.run import ELSEWHERE
 from attngraft.study.running.status import StatusFile
 
 POLL_SECONDS = 0.3
@@ -127,7 +126,7 @@ class _Work:
     def _end(self, run: Run, why: str) -> str:
         """Take the end of a run, and return why it failed or an empty text."""
         why = "" if self.store.has(run) else why or "it ended without a record"
-        if why and why != ELSEWHERE:
+        if why:
             _note(self.store, run, why)
         for watcher in self.watchers:
             watcher.ended(run, why)
